@@ -1,0 +1,1 @@
+"""Benchmarks, one file each: dataset rows to Samples, predictions to scores."""

@@ -1,0 +1,83 @@
+"""Pruning methods, one file each; the file name is the method name.
+
+`names()` reads file names and entry points only, so a catalogue costs no torch import.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from hero_ray.errors import ParameterError, UnknownNameError
+
+if TYPE_CHECKING:
+    from hero_ray.methods.base import Method
+
+_NOT_METHODS = {"base", "allocation", "scores"}
+ENTRY_POINT_GROUP = "hero_ray.methods"
+
+
+def _method_name(module: str) -> str:
+    """`prumerge_plus` -> `prumerge+`, `spatial_pool` -> `spatial-pool`, `random_` -> `random`."""
+    return module.rstrip("_").replace("_plus", "+").replace("_", "-")
+
+
+@cache
+def _catalogue() -> dict[str, str]:
+    own = {
+        _method_name(info.name): f"{__name__}.{info.name}"
+        for info in pkgutil.iter_modules(__path__)
+        if info.name not in _NOT_METHODS
+    }
+    foreign = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    clash = own.keys() & foreign.keys()
+    if clash:
+        raise ParameterError(
+            f"entry point(s) {sorted(clash)} of group {ENTRY_POINT_GROUP!r} repeat a built-in method name; rename them"
+        )
+    return own | foreign
+
+
+def names() -> tuple[str, ...]:
+    """Every registered method name, built in or from an entry point, sorted."""
+    return tuple(sorted(_catalogue()))
+
+
+def get(name: str) -> type[Method]:
+    """The class behind a method name.
+
+    Raises:
+        UnknownNameError: nothing is registered under `name`.
+    """
+    catalogue = _catalogue()
+    if name not in catalogue:
+        raise UnknownNameError("method", name, catalogue)
+    module, _, attribute = catalogue[name].partition(":")
+    loaded = importlib.import_module(module)
+    if attribute:
+        return getattr(loaded, attribute)  # type: ignore[no-any-return]
+    from hero_ray.methods.base import Method
+
+    for value in vars(loaded).values():
+        if isinstance(value, type) and issubclass(value, Method) and value.name == name:
+            return value
+    raise UnknownNameError("method", name, catalogue)
+
+
+def create(name: str, **parameters: Any) -> Method:
+    """A method with its parameters set.
+
+    Raises:
+        UnknownNameError: no such method.
+        ParameterError: an unknown parameter, or a value out of range.
+    """
+    cls = get(name)
+    known = set(cls.__dataclass_fields__)
+    unknown = set(parameters) - known
+    if unknown:
+        raise ParameterError(f"{name} has no parameter {sorted(unknown)}; it has {sorted(known)}")
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
+    return cls(**frozen)

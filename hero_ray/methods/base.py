@@ -1,0 +1,145 @@
+"""What a pruning method is: one frozen dataclass of typed parameters and one choice.
+
+A method acts at one of three stages:
+
+- `image`: picks a cheaper picture (`choose`), the model then runs unpruned;
+- `before-llm`: picks visual tokens from an `Encoded` (`select`);
+- `in-llm`: drops tokens between LLM blocks (`pruner`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from hero_ray.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
+from hero_ray.errors import ParameterError
+
+Stage = Literal["image", "before-llm", "in-llm"]
+
+
+class LayerState(Protocol):
+    """What an in-LLM method sees at a block boundary. Rows are the left-padded prompts of one batch.
+
+    Attributes:
+        layer: 1-based block about to run (`before`) or just run (`after`).
+        num_layers: blocks in the LLM.
+        hidden: [B, S, D] input of that block.
+        valid: bool [B, S]; False is padding.
+        visual: bool [B, S] visual tokens alive (patches, newlines, merged).
+        instruction: bool [B, S] tokens of the user's question.
+        after_image: bool [B, S] every text token behind the image (question and template).
+        positions: [B, S] position ids.
+        num_visual: int [B] visual tokens that entered the LLM.
+    """
+
+    layer: int
+    num_layers: int
+    hidden: Tensor
+    valid: Tensor
+    visual: Tensor
+    instruction: Tensor
+    after_image: Tensor
+    positions: Tensor
+    num_visual: Tensor
+
+    def attention_rows(self, queries: Tensor) -> Tensor:
+        """Post-softmax rows [B, H, R, S] of block `layer` for query indices [B, R] over the live keys, fp32."""
+        ...
+
+    def keys(self) -> Tensor:
+        """Keys of block `layer` after RoPE: [B, H_kv, S, head_dim]."""
+        ...
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """The LLM's last norm applied to `hidden`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """What lives on past a boundary.
+
+    Attributes:
+        keep: bool [B, S].
+        recycled: [B, M, D] merged tokens inserted behind the kept visual tokens, or None.
+        recycled_valid: bool [B, M]; rows may recycle different numbers.
+    """
+
+    keep: Tensor
+    recycled: Tensor | None = None
+    recycled_valid: Tensor | None = None
+
+
+class LayerPruner:
+    """State of one in-LLM method over one prefill; made anew for every batch."""
+
+    def before(self, state: LayerState) -> Survivors | None:
+        """Asked before a block runs; None keeps everything."""
+        return None
+
+    def after(self, state: LayerState) -> None:
+        """Told after a block ran, to observe its attention; `state.hidden` is still the block's input."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Base of all methods. Fields are hyper-parameters, defaults come from the paper.
+
+    Class attributes describe the method for catalogues and reports.
+    """
+
+    variant: str = "exact"
+
+    name: ClassVar[str] = ""
+    stage: ClassVar[Stage] = "before-llm"
+    text_aware: ClassVar[bool] = False
+    paper: ClassVar[str] = ""
+    variants: ClassVar[tuple[str, ...]] = ("exact",)
+    baseline: ClassVar[bool] = False
+    """Straw man: muted in charts, ridden against by every other method."""
+    code_version: ClassVar[int] = 1
+    """Raised when an answer may change, so that stored cells are not reused."""
+    positions: ClassVar[Literal["compact", "keep"]] = "compact"
+    """Position ids of survivors inside the LLM (in-llm stage): renumbered, or the original ones."""
+    fixed_budget: ClassVar[bool] = True
+    """False where the number kept follows from the image, not from the ratio."""
+
+    def __post_init__(self) -> None:
+        if self.variant not in self.variants:
+            raise ParameterError(
+                f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}"
+            )
+        self.check()
+
+    def check(self) -> None:
+        """Check parameter ranges.
+
+        Raises:
+            ParameterError: a value out of range.
+        """
+
+    def needs(self, vision: VisionInfo) -> Needs:
+        """What to capture while encoding."""
+        return Needs()
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        """Choose the tokens of one image that survive. In-LLM methods let everything in."""
+        return keep_all(encoded.layout)
+
+    def pruner(self, budget: Budget) -> LayerPruner | None:
+        """In-LLM stage: the object that drops tokens between blocks during one prefill."""
+        return None
+
+    def choose(self, options: tuple[ImagePlan, ...], budget: Budget) -> ImagePlan | None:
+        """Image stage: the cheaper look at the picture, or None to leave it as it is."""
+        return None
+
+    def parameters(self) -> dict[str, Any]:
+        """Every hyper-parameter but the variant, as recorded with a cell."""
+        values = dataclasses.asdict(self)
+        values.pop("variant")
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

@@ -1,0 +1,1 @@
+"""Model families taken apart: encode, splice the kept tokens, generate."""

@@ -1,0 +1,168 @@
+"""What a model adapter does: take one family apart into prepare, encode, ask, assemble, generate.
+
+An adapter holds the stock transformers classes as weight holders; their own `forward` and `generate` are only the
+oracle in tests. Nothing here knows a pruning method: adapters receive `Needs`, `Selection` and `LayerPruner` objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hero_ray.encoded import Encoded, ImagePlan, Layout, Needs, NewlinePolicy, Selection, VisionInfo
+
+
+@dataclass(frozen=True)
+class LanguageShape:
+    """Sizes of the language model, as FLOP and KV formulas need them."""
+
+    num_layers: int
+    hidden: int
+    intermediate: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab: int
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """Sizes of the vision tower. `tokens` counts CLS; `layers_run` are the blocks that produce the features."""
+
+    num_layers: int
+    layers_run: int
+    hidden: int
+    intermediate: int
+    num_heads: int
+    tokens: int
+    patch: int
+    projector: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a loaded model without running it.
+
+    Attributes:
+        name: as asked for; `:random` kept.
+        family: `llava-next`, `llava-1.5` or `internvl2`.
+        revision: weight hash, or `random:SEED`.
+        random_weights: accuracy is refused for these.
+    """
+
+    name: str
+    family: str
+    revision: str
+    random_weights: bool
+    language: LanguageShape
+    vision: VisionShape
+    dtype: str
+    device: str
+    attention: str
+    context: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture cut into views on the CPU: pixels float [V, 3, H, W] (thumbnail first) and its layout."""
+
+    image_id: str
+    pixels: Tensor
+    layout: Layout
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids around the picture. The instruction span counts from the start of `suffix`."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    instruction: tuple[int, int]
+
+    @property
+    def num_text(self) -> int:
+        return len(self.prefix) + len(self.suffix)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer to generate.
+
+    Requests whose `visual` is the very same tensor object share the key-value cache of prefix and picture.
+    """
+
+    prompt: Prompt
+    visual: Tensor
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer.
+
+    Attributes:
+        text: decoded, special tokens removed, stripped.
+        token_ids: generated ids, end token excluded.
+        visual_per_layer: visual tokens alive in each block after prefill.
+        kv_bytes: bytes of the live cache of this request right after prefill.
+        finish: `stop` (end token) or `length`.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    visual_per_layer: tuple[int, ...]
+    kv_bytes: int
+    finish: Literal["stop", "length"]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Adapter(Protocol):
+    """One loaded model. Every family implements exactly this."""
+
+    info: ModelInfo
+    vision: VisionInfo
+
+    def prepare(self, image: Image.Image, image_id: str = "", plan: ImagePlan | None = None) -> Prepared:
+        """Cut a picture into views; CPU only. Equal to the stock processor when `plan` is None."""
+        ...
+
+    def plans(self, size: tuple[int, int]) -> tuple[ImagePlan, ...]:
+        """Cheaper looks at a picture of (width, height), most tokens first; the stock look is the first."""
+        ...
+
+    def encode(self, prepared: Prepared, needs: Needs) -> Encoded:
+        """One pass of the vision tower and projector, capturing what `needs` names."""
+        ...
+
+    def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:
+        """Attach a question: CLIP text scores, LLM rows; only what `needs` names."""
+        ...
+
+    def prompt(self, text: str, question: str | None = None) -> Prompt:
+        """Token ids of the chat template around a user text; `question` marks the instruction span inside it."""
+        ...
+
+    def assemble(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Tensor:
+        """Visual embeddings [n_visual_llm, D] in LLM order."""
+        ...
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        pruner: Any = None,
+        positions: Literal["compact", "keep"] = "compact",
+        **options: Any,
+    ) -> list[Generation]:
+        """Greedy answers, batched; `pruner` is a fresh `LayerPruner` used for the whole batch."""
+        ...
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """`float32`, `bfloat16` or `float16` as a torch dtype."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
