@@ -44,8 +44,7 @@ class VisionInfo:
     def scaled(self, layers: tuple[int, ...], reference: int = 24) -> tuple[int, ...]:
         """Map layers given for a `reference`-deep tower to this depth, without repeats."""
         mapped = (
-            min(self.num_layers, max(1, math.floor(layer * self.num_layers / reference + 0.5)))
-            for layer in layers
+            min(self.num_layers, max(1, math.floor(layer * self.num_layers / reference + 0.5))) for layer in layers
         )
         return tuple(dict.fromkeys(mapped))
 
@@ -109,9 +108,7 @@ class Layout:
             return sequence[alive]
         if policy == "nonempty_rows":
             row = torch.cumsum(newline, 0) - newline.long()
-            row = row.masked_fill(sequence < self.tokens_per_view, -1).masked_fill(
-                newline, -1
-            )  # thumbnail: no row
+            row = row.masked_fill(sequence < self.tokens_per_view, -1).masked_fill(newline, -1)  # thumbnail: no row
             filled = torch.unique(row[alive & (row >= 0)])
             newline = newline & torch.isin(torch.cumsum(newline, 0) - 1, filled)
         return sequence[alive | newline]

@@ -80,4 +80,4 @@ def create(name: str, **parameters: Any) -> Method:
     if unknown:
         raise ParameterError(f"{name} has no parameter {sorted(unknown)}; it has {sorted(known)}")
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
-    return cls(**frozen)
+    return cls(**frozen)  # type: ignore[arg-type]

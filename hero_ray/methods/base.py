@@ -110,9 +110,7 @@ class Method:
 
     def __post_init__(self) -> None:
         if self.variant not in self.variants:
-            raise ParameterError(
-                f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}"
-            )
+            raise ParameterError(f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}")
         self.check()
 
     def check(self) -> None:
