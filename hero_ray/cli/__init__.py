@@ -1,0 +1,83 @@
+"""The `hero-ray` command: thin verbs, heavy imports inside each command.
+
+A verb is a function in a module of this package, decorated with `@app.command()`; `main` imports the modules.
+Options may be written with dashes or underscores.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from hero_ray import __version__
+from hero_ray.errors import HeroRayError, InputError, RunLockedError, StoreError
+
+EXIT_FAILED_SAMPLES = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def _dashes(token: str) -> str:
+    return token.replace("_", "-")
+
+
+app = typer.Typer(
+    name="hero-ray",
+    help="How many visual tokens can a vision-language model lose, with which method, and at what cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": _dashes, "help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def load_verbs() -> None:
+    """Import every module of this package, so that its verbs register."""
+    for info in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{info.name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors made on purpose become one line and an exit code, never a traceback."""
+    load_verbs()
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = EXIT_BAD_INPUT
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        code = EXIT_INTERRUPTED
+    except (InputError, StoreError, RunLockedError) as error:
+        typer.echo(f"error: {error}", err=True)
+        code = EXIT_BAD_INPUT
+    except HeroRayError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `hero-ray ... | head` is not a failure
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
