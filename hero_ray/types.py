@@ -104,7 +104,15 @@ class TokenCount:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The outcome of one sample in one cell: an answer, or a named failure."""
+    """The outcome of one sample in one cell: an answer, or a named failure.
+
+    Attributes:
+        scores: per-sample scores by metric key.
+        flops: of the whole answer: encode, scoring, prefill, decode.
+        kv_bytes: live key-value cache right after prefill.
+        keep_mask: packed bits over (views, tokens), thumbnail first.
+        geometry: (tile rows, tile columns, token rows, token columns) that `keep_mask` is laid out on.
+    """
 
     cell_id: str
     sample: Sample
@@ -114,5 +122,6 @@ class Prediction:
     flops: float | None = None
     kv_bytes: int | None = None
     keep_mask: bytes | None = None
+    geometry: tuple[int, int, int, int] | None = None
     error_type: str | None = None
     error_message: str | None = None
