@@ -1,0 +1,45 @@
+"""Every room is imported in a fresh interpreter; what it must never load must not be in `sys.modules`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("ray", "sqlalchemy")
+ROOMS = {
+    "hero_ray": ("torch", "transformers", *HEAVY, "numpy"),
+    "hero_ray.types": ("torch", "pydantic", *HEAVY),
+    "hero_ray.errors": ("torch", "pydantic", *HEAVY),
+    "hero_ray.encoded": ("transformers", "pydantic", *HEAVY),
+    "hero_ray.config": ("torch", "transformers", *HEAVY),
+    "hero_ray.plan": ("torch", "transformers", *HEAVY),
+    "hero_ray.methods": ("torch", "transformers", *HEAVY),
+    "hero_ray.methods.hero": ("transformers", *HEAVY),
+    "hero_ray.models": HEAVY,
+    "hero_ray.benchmarks": ("torch", "transformers", *HEAVY),
+    "hero_ray.profiling": HEAVY,
+    "hero_ray.evaluate": HEAVY,
+    "hero_ray.store": ("torch", "transformers", "ray"),
+    "hero_ray.stats": ("torch", "transformers", *HEAVY),
+    "hero_ray.frontier": ("torch", "transformers", *HEAVY),
+    "hero_ray.cli": ("torch", "transformers", *HEAVY),
+}
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_room_loads_nothing_it_must_not(room: str) -> None:
+    script = f"import sys, {room}; print(*sorted(set({ROOMS[room]!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [], f"{room} loaded what its row forbids"
+
+
+def test_models_know_no_method() -> None:
+    script = "import sys, hero_ray.models, pkgutil, importlib\n"
+    script += "[importlib.import_module(f'hero_ray.models.{m.name}') for m in pkgutil.iter_modules(hero_ray.models.__path__)]\n"
+    script += "print(*[m for m in sys.modules if m.startswith('hero_ray.methods')])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
