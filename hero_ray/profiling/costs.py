@@ -1,0 +1,195 @@
+"""FLOPs and cache bytes from sizes and token counts alone.
+
+Letters follow HERO (arXiv 2509.13067, Eq. 7): n tokens, d width, m MLP width, T blocks; d_q and d_kv are the widths of
+all query and all key heads. One multiply-add is two FLOPs. Norms, rotary embeddings, activations and softmax are left
+out, as in the papers and in torch's counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hero_ray.encoded import Needs
+from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape
+
+ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+CLIP_TEXT_POSITIONS = 77
+
+
+@dataclass(frozen=True)
+class TextTowerShape:
+    """Sizes of a CLIP text tower; the default is the one beside CLIP ViT-L/14."""
+
+    num_layers: int = 12
+    hidden: int = 768
+    intermediate: int = 3072
+    projection: int = 768
+
+
+@dataclass(frozen=True)
+class AnswerCost:
+    """What one answer costs, in FLOPs and bytes.
+
+    Attributes:
+        encoder: vision tower and projector.
+        scoring: what the method adds before the LLM (CLIP text, LLM scoring pass, CLS rows).
+        prefill: prompt pass with grouped queries, causal attention, ragged blocks and one row of the head.
+        decode: every new token after the first.
+        paper: HERO Eq. 7 over visual and text tokens.
+        kv_bytes: cache of the prompt with the model's own key-value heads.
+        kv_bytes_paper: the same as the papers count it, one key-value head per query head.
+    """
+
+    encoder: float
+    scoring: float
+    prefill: float
+    decode: float
+    paper: float
+    kv_bytes: int
+    kv_bytes_paper: int
+
+    @property
+    def flops(self) -> float:
+        """Everything an answer takes: encoder, scoring, prefill and decode."""
+        return self.encoder + self.scoring + self.prefill + self.decode
+
+
+def answer_cost(
+    info: ModelInfo,
+    visual_per_layer: Sequence[int],
+    text_tokens: int,
+    new_tokens: int,
+    views: int,
+    scoring: float = 0.0,
+) -> AnswerCost:
+    """Cost of one answer from its token counts.
+
+    Args:
+        info: sizes and dtype of the model.
+        visual_per_layer: visual tokens alive in each LLM block.
+        text_tokens: text tokens of the prompt.
+        new_tokens: tokens generated, the first included.
+        views: tiles and thumbnail encoded.
+        scoring: FLOPs the method adds before the LLM, from `scoring_flops`.
+    """
+    per_layer = [visual + text_tokens for visual in visual_per_layer]
+    element = ELEMENT_BYTES[info.dtype]
+    return AnswerCost(
+        encoder=encoder_flops(info.vision, views),
+        scoring=scoring,
+        prefill=prefill_flops(info.language, per_layer),
+        decode=decode_flops(info.language, per_layer, new_tokens),
+        paper=paper_flops(info.language, per_layer),
+        kv_bytes=kv_bytes(info.language, per_layer, element),
+        kv_bytes_paper=kv_bytes_paper(info.language, per_layer, element),
+    )
+
+
+def paper_flops(language: LanguageShape, per_layer: Sequence[int]) -> float:
+    """HERO Eq. 7: T * (8 n d^2 + 4 n^2 d + 6 n d m); full attention, no grouped queries, no head."""
+    d, m = language.hidden, language.intermediate
+    return float(sum(8 * n * d * d + 4 * n * n * d + 6 * n * d * m for n in per_layer))
+
+
+def prefill_flops(
+    language: LanguageShape, per_layer: Sequence[int], *, causal: bool = True, head: bool = True
+) -> float:
+    """One prompt pass with n tokens in each block (ragged blocks welcome).
+
+    `causal=False` counts the full n x n square, as operator counters do; `head` adds one row of the output head.
+    """
+    total = sum(_block_flops(language, n, causal=causal) for n in per_layer)
+    return float(total + (2 * language.hidden * language.vocab if head else 0))
+
+
+def _block_flops(language: LanguageShape, n: int, *, causal: bool) -> float:
+    d, d_q, d_kv = language.hidden, _query_width(language), _key_width(language)
+    projections = 4 * n * d * d_q + 4 * n * d * d_kv
+    pairs = n * (n + 1) / 2 if causal else n * n
+    return projections + 4 * d_q * pairs + 6 * n * d * language.intermediate
+
+
+def decode_flops(language: LanguageShape, per_layer: Sequence[int], new_tokens: int) -> float:
+    """Every step after the first token; step t attends to the prompt and the t tokens before it."""
+    steps = max(0, new_tokens - 1)
+    d, d_q, d_kv = language.hidden, _query_width(language), _key_width(language)
+    linear = len(per_layer) * (4 * d * d_q + 4 * d * d_kv + 6 * d * language.intermediate)
+    linear += 2 * d * language.vocab
+    keys = sum(steps * n + steps * (steps + 1) / 2 for n in per_layer)
+    return float(steps * linear + 4 * d_q * keys)
+
+
+def encoder_flops(vision: VisionShape, views: int, layers: int | None = None) -> float:
+    """Patch embedding, `layers` blocks (default: those that run) and the projector, for `views` views."""
+    n, d, m = vision.tokens, vision.hidden, vision.intermediate
+    blocks = vision.layers_run if layers is None else layers
+    tower = blocks * (8 * n * d * d + 4 * n * n * d + 4 * n * d * m)
+    embedding = 2 * (n - 1) * 3 * vision.patch**2 * d
+    tokens = (n - 1) * d // vision.projector[0]
+    projector = sum(2 * tokens * a * b for a, b in zip(vision.projector, vision.projector[1:], strict=False))
+    return float(views * (tower + embedding + projector))
+
+
+def scoring_flops(
+    info: ModelInfo,
+    needs: Needs,
+    views: int,
+    prompt_tokens: int = 0,
+    query_tokens: int = 1,
+    text_tower: TextTowerShape | None = None,
+) -> float:
+    """What capturing `needs` adds to an unpruned encode: the part of a method's cost its ranking does not show.
+
+    Args:
+        prompt_tokens: length of the unpruned prompt (for rows of LLM blocks).
+        query_tokens: instruction tokens whose rows are read.
+        text_tower: sizes of the CLIP text tower; None takes CLIP ViT-L's.
+    """
+    vision = info.vision
+    row = 2 * vision.hidden * vision.tokens * views
+    total = float(row * len(needs.cls_attention | needs.cls_logits))
+    if needs.clip_score or needs.clip_tokens:
+        tower = text_tower or TextTowerShape()
+        total += text_tower_flops(tower)
+        read = views if needs.clip_score else 0
+        read += views * (vision.tokens - 1) if needs.clip_tokens else 0
+        total += read * 2 * (vision.hidden * tower.projection + tower.projection)
+    if needs.cls_embedding - {"feature_layer"} or needs.clip_score:
+        total += encoder_flops(vision, views, vision.num_layers) - encoder_flops(vision, views)
+    return total + _llm_rows_flops(info.language, needs.llm_attention, prompt_tokens, query_tokens)
+
+
+def _llm_rows_flops(language: LanguageShape, blocks: frozenset[int], tokens: int, queries: int) -> float:
+    """Blocks 1 .. b-1 in full, then keys of every token and rows of the queries in block b."""
+    if not blocks:
+        return 0.0
+    d, d_q, d_kv = language.hidden, _query_width(language), _key_width(language)
+    whole = (max(blocks) - 1) * _block_flops(language, tokens, causal=True)
+    rows = 2 * queries * d * d_q + 2 * queries * tokens * d_q
+    return float(whole + len(blocks) * rows + 2 * tokens * d * d_kv)
+
+
+def text_tower_flops(tower: TextTowerShape, tokens: int = CLIP_TEXT_POSITIONS) -> float:
+    """One text through a CLIP text tower and its projection."""
+    d, m = tower.hidden, tower.intermediate
+    block = 8 * tokens * d * d + 4 * tokens * tokens * d + 4 * tokens * d * m
+    return float(tower.num_layers * block + 2 * d * tower.projection)
+
+
+def kv_bytes(language: LanguageShape, per_layer: Sequence[int], element_bytes: int) -> int:
+    """Keys and values of the prompt, with the model's own key-value heads."""
+    return 2 * sum(per_layer) * _key_width(language) * element_bytes
+
+
+def kv_bytes_paper(language: LanguageShape, per_layer: Sequence[int], element_bytes: int) -> int:
+    """Keys and values as the papers count them: one key-value head per query head."""
+    return 2 * sum(per_layer) * _query_width(language) * element_bytes
+
+
+def _query_width(language: LanguageShape) -> int:
+    return language.num_heads * language.head_dim
+
+
+def _key_width(language: LanguageShape) -> int:
+    return language.num_kv_heads * language.head_dim
