@@ -27,65 +27,6 @@ class TextTowerShape:
     projection: int = 768
 
 
-@dataclass(frozen=True)
-class AnswerCost:
-    """What one answer costs, in FLOPs and bytes.
-
-    Attributes:
-        encoder: vision tower and projector.
-        scoring: what the method adds before the LLM (CLIP text, LLM scoring pass, CLS rows).
-        prefill: prompt pass with grouped queries, causal attention, ragged blocks and one row of the head.
-        decode: every new token after the first.
-        paper: HERO Eq. 7 over visual and text tokens.
-        kv_bytes: cache of the prompt with the model's own key-value heads.
-        kv_bytes_paper: the same as the papers count it, one key-value head per query head.
-    """
-
-    encoder: float
-    scoring: float
-    prefill: float
-    decode: float
-    paper: float
-    kv_bytes: int
-    kv_bytes_paper: int
-
-    @property
-    def flops(self) -> float:
-        """Everything an answer takes: encoder, scoring, prefill and decode."""
-        return self.encoder + self.scoring + self.prefill + self.decode
-
-
-def answer_cost(
-    info: ModelInfo,
-    visual_per_layer: Sequence[int],
-    text_tokens: int,
-    new_tokens: int,
-    views: int,
-    scoring: float = 0.0,
-) -> AnswerCost:
-    """Cost of one answer from its token counts.
-
-    Args:
-        info: sizes and dtype of the model.
-        visual_per_layer: visual tokens alive in each LLM block.
-        text_tokens: text tokens of the prompt.
-        new_tokens: tokens generated, the first included.
-        views: tiles and thumbnail encoded.
-        scoring: FLOPs the method adds before the LLM, from `scoring_flops`.
-    """
-    per_layer = [visual + text_tokens for visual in visual_per_layer]
-    element = ELEMENT_BYTES[info.dtype]
-    return AnswerCost(
-        encoder=encoder_flops(info.vision, views),
-        scoring=scoring,
-        prefill=prefill_flops(info.language, per_layer),
-        decode=decode_flops(info.language, per_layer, new_tokens),
-        paper=paper_flops(info.language, per_layer),
-        kv_bytes=kv_bytes(info.language, per_layer, element),
-        kv_bytes_paper=kv_bytes_paper(info.language, per_layer, element),
-    )
-
-
 def paper_flops(language: LanguageShape, per_layer: Sequence[int]) -> float:
     """HERO Eq. 7: T * (8 n d^2 + 4 n^2 d + 6 n d m); full attention, no grouped queries, no head."""
     d, m = language.hidden, language.intermediate

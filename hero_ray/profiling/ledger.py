@@ -1,8 +1,9 @@
-"""The token ledger: what a number of visual tokens costs on a model, from its configuration alone."""
+"""The token ledger: what visual tokens cost on a model, from its configuration alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hero_ray.errors import InputError
@@ -19,6 +20,34 @@ class _HasInfo(Protocol):
 
 Model = str | ModelInfo | ModelShape | _HasInfo
 Tokens = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class AnswerCost:
+    """What one answer costs, in FLOPs and bytes.
+
+    Attributes:
+        encoder: vision tower and projector.
+        scoring: what the method adds before the LLM (CLIP text, LLM scoring pass, CLS rows).
+        prefill: prompt pass with grouped queries, causal attention, ragged blocks and one row of the head.
+        decode: every new token after the first.
+        paper: HERO Eq. 7 over visual and text tokens.
+        kv_bytes: cache of the prompt with the model's own key-value heads.
+        kv_bytes_paper: the same as the papers count it, one key-value head per query head.
+    """
+
+    encoder: float
+    scoring: float
+    prefill: float
+    decode: float
+    paper: float
+    kv_bytes: int
+    kv_bytes_paper: int
+
+    @property
+    def total_flops(self) -> float:
+        """Everything an answer takes: encoder, scoring, prefill and decode."""
+        return self.encoder + self.scoring + self.prefill + self.decode
 
 
 def ledger(
@@ -95,3 +124,34 @@ def _per_layer(entry: Tokens, num_layers: int, name: str) -> list[int]:
     if min(counts) < 0:
         raise InputError(f"tokens {entry} holds a negative count; give the visual tokens alive in each block")
     return counts
+
+
+def answer_cost(
+    info: ModelInfo,
+    visual_per_layer: Sequence[int],
+    text_tokens: int,
+    new_tokens: int,
+    views: int,
+    scoring: float = 0.0,
+) -> AnswerCost:
+    """Cost of one answer from its token counts.
+
+    Args:
+        info: sizes and dtype of the model.
+        visual_per_layer: visual tokens alive in each LLM block.
+        text_tokens: text tokens of the prompt.
+        new_tokens: tokens generated, the first included.
+        views: tiles and thumbnail encoded.
+        scoring: FLOPs the method adds before the LLM, from `scoring_flops`.
+    """
+    per_layer = [visual + text_tokens for visual in visual_per_layer]
+    element = costs.ELEMENT_BYTES[info.dtype]
+    return AnswerCost(
+        encoder=costs.encoder_flops(info.vision, views),
+        scoring=scoring,
+        prefill=costs.prefill_flops(info.language, per_layer),
+        decode=costs.decode_flops(info.language, per_layer, new_tokens),
+        paper=costs.paper_flops(info.language, per_layer),
+        kv_bytes=costs.kv_bytes(info.language, per_layer, element),
+        kv_bytes_paper=costs.kv_bytes_paper(info.language, per_layer, element),
+    )

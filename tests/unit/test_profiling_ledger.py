@@ -132,7 +132,7 @@ def test_scoring_counts_what_a_method_adds() -> None:
 def test_answer_cost_is_the_sum_of_its_parts() -> None:
     model = info("llava-next-7b")
     cost = answer_cost(model, [522] * 32, text_tokens=61, new_tokens=16, views=5, scoring=1e9)
-    assert cost.flops == cost.encoder + 1e9 + cost.prefill + cost.decode
+    assert cost.total_flops == cost.encoder + 1e9 + cost.prefill + cost.decode
     assert cost.kv_bytes / MIB == 291.5
     assert cost.paper / 1e12 == pytest.approx(7.73, abs=0.005)
     assert cost.decode / 1e12 == pytest.approx(0.2, abs=0.03)
