@@ -10,6 +10,8 @@ A method acts at one of three stages:
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -109,6 +111,12 @@ class Method:
     """False where the number kept follows from the image, not from the ratio."""
 
     def __post_init__(self) -> None:
+        for field, expected in field_types(type(self)).items():
+            value = getattr(self, field)
+            if not _is_a(value, expected):
+                raise ParameterError(f"{self.name}: {field} = {value!r} is not {describe_type(expected)}")
+            if isinstance(value, int) and not isinstance(value, bool) and not _accepts_int(expected):
+                object.__setattr__(self, field, float(value))  # 1 and 1.0 must give the same cell
         if self.variant not in self.variants:
             raise ParameterError(f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}")
         self.check()
@@ -119,6 +127,15 @@ class Method:
         Raises:
             ParameterError: a value out of range.
         """
+
+    def require(self, holds: bool, field: str, expected: str) -> None:
+        """Refuse a parameter value unless `holds`.
+
+        Raises:
+            ParameterError: it does not; the message shows the value and what was `expected`.
+        """
+        if not holds:
+            raise ParameterError(f"{self.name}: {field} = {getattr(self, field)!r}; expected {expected}")
 
     def needs(self, vision: VisionInfo) -> Needs:
         """What to capture while encoding."""
@@ -141,3 +158,41 @@ class Method:
         values = dataclasses.asdict(self)
         values.pop("variant")
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def field_types(method: type[Method]) -> dict[str, Any]:
+    """Resolved type of every hyper-parameter of a method class."""
+    hints = typing.get_type_hints(method)
+    return {field.name: hints[field.name] for field in dataclasses.fields(method)}
+
+
+def describe_type(expected: Any) -> str:
+    """A parameter's type in words for catalogues and errors."""
+    arguments = typing.get_args(expected)
+    if typing.get_origin(expected) is Literal:
+        return "one of " + ", ".join(str(argument) for argument in arguments)
+    if isinstance(expected, types.UnionType) or typing.get_origin(expected) is typing.Union:
+        return " or ".join(describe_type(argument) for argument in arguments)
+    if typing.get_origin(expected) is tuple:
+        return f"list of {describe_type(arguments[0])}"
+    return "none" if expected is type(None) else str(getattr(expected, "__name__", expected))
+
+
+def _is_a(value: Any, expected: Any) -> bool:
+    arguments = typing.get_args(expected)
+    if typing.get_origin(expected) is Literal:
+        return any(value == argument and type(value) is type(argument) for argument in arguments)
+    if arguments and typing.get_origin(expected) is not tuple:
+        return any(_is_a(value, argument) for argument in arguments)
+    if typing.get_origin(expected) is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, arguments[0]) for item in value)
+    if expected in (int, float):
+        return isinstance(value, (int, expected)) and not isinstance(value, bool) and value == value
+    return isinstance(value, expected)
+
+
+def _accepts_int(expected: Any) -> bool:
+    arguments = typing.get_args(expected)
+    if typing.get_origin(expected) is Literal:
+        return True
+    return expected is int or any(_accepts_int(argument) for argument in arguments)

@@ -1,0 +1,57 @@
+"""Uniform random tokens without replacement, the same share of every view (straw man).
+
+Each token's rank is a SHA-256 of seed, picture, view and position, so the mask is the same on every machine and does
+not depend on the order in which pictures are seen. Report the mean of at least three seeds. Survivors are put back in
+raster order; some re-implementations leave the permutation unsorted, which destroys the order on top of the pruning.
+
+Differs: no paper defines the split over views; here every view gets equal shares under its real token count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.methods.allocation import equal
+from hero_ray.methods.base import Method
+from hero_ray.methods.scores import caps, keep_top
+
+_TILES = "ABCDEFHIJKLMNOPQRSTUVWXYZ"  # G is the global view
+
+
+@dataclass(frozen=True)
+class Random(Method):
+    """Tokens drawn by hash."""
+
+    seed: int = 0
+
+    name = "random"
+    paper = "baseline"
+    baseline = True
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout = encoded.layout
+        if budget.is_full:
+            return keep_all(layout)
+        ranks = torch.stack(
+            [_ranks(self.seed, encoded.image_id, view, layout.tokens_per_view) for view in range(layout.num_views)]
+        )
+        counts = equal(budget.total, caps(layout.valid))
+        return Selection(keep_top(-ranks.to(layout.valid.device), counts, layout.valid), view_budgets=tuple(counts))
+
+
+@lru_cache(maxsize=256)
+def _ranks(seed: int, image_id: str, view: int, tokens: int) -> Tensor:
+    """Place of every position in the hash order of one view: float64 [N]."""
+    name = "G" if view == 0 else _TILES[(view - 1) % 25] + "'" * ((view - 1) // 25)
+    stem = f"{seed}|{image_id}|{name}|"
+    digests = [hashlib.sha256(f"{stem}{position}".encode()).digest() for position in range(tokens)]
+    order = sorted(range(tokens), key=digests.__getitem__)
+    ranks = torch.empty(tokens, dtype=torch.float64)
+    ranks[torch.tensor(order)] = torch.arange(tokens, dtype=torch.float64)
+    return ranks

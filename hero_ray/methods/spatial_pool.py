@@ -1,0 +1,94 @@
+"""Average pooling of every view to g x g tokens (HiRED's pooling straw man, arXiv 2408.10945, no code published).
+
+g = floor(sqrt(R N)) per view on the projected tokens, adaptive bins [floor(i s / g), ceil((i + 1) s / g)): the
+thumbnail first, then the pooled mosaic row by row with a newline per pooled row where the family has newlines.
+
+Differs: only square sizes exist, so the count stays at or below the budget (one token per view is the least). Padding
+is kept out of every average; a pooled token that covers padding alone is dropped, which is unpadding at the pooled
+resolution. Every token is a blend, so no patch counts as kept: see `n_visual_llm`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import NEWLINE, Budget, Encoded, Layout, NewlinePolicy, Selection, keep_all
+from hero_ray.methods.base import Method
+
+
+@dataclass(frozen=True)
+class SpatialPool(Method):
+    """Pooled views."""
+
+    newline_policy: NewlinePolicy = "unpadded_rows"
+
+    name = "spatial-pool"
+    paper = "baseline"
+    baseline = True
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout = encoded.layout
+        if budget.is_full:
+            return keep_all(layout)
+        valid = layout.valid.to(encoded.features.device)
+        edge = pooled_side(layout.tokens_per_view, budget.ratio)
+        filled = _filled(valid, layout.side, edge)
+        while edge > 1 and int(filled.sum()) > budget.total:
+            edge -= 1
+            filled = _filled(valid, layout.side, edge)
+        pooled = pool(encoded.features, valid, layout.side, edge)
+        return Selection(
+            keep=torch.zeros_like(valid),
+            order=_order(layout, filled, edge, self.newline_policy),
+            extra=pooled.flatten(0, 1),
+            view_budgets=tuple(int(count) for count in filled.sum(1).tolist()),
+            note=f"{edge} x {edge} averages per view stand for the patches; only square sizes exist",
+        )
+
+
+def pooled_side(tokens: int, ratio: float) -> int:
+    """Edge g of the pooled view, at least 1."""
+    return max(1, math.floor(math.sqrt(ratio * tokens) + 1e-9))
+
+
+def pool(features: Tensor, valid: Tensor, side: tuple[int, int], edge: int) -> Tensor:
+    """Mean of the real tokens in every adaptive bin: [V, N, D] -> [V, edge * edge, D]; empty bins give zeros."""
+    rows, cols = _bins(side[0], edge), _bins(side[1], edge)
+    weights = torch.einsum("gh,kw->gkhw", rows, cols).reshape(edge * edge, -1).to(features.device)
+    masked = weights[None] * valid[:, None].float()
+    masked = masked / masked.sum(-1, keepdim=True).clamp(min=1.0)
+    return (masked @ features.float()).to(features.dtype)
+
+
+def _bins(size: int, edge: int) -> Tensor:
+    """Membership of `size` cells in `edge` adaptive bins: float [edge, size]."""
+    cell = torch.arange(size)
+    low = (torch.arange(edge) * size) // edge
+    high = -((-(torch.arange(edge) + 1) * size) // edge)
+    return ((cell >= low[:, None]) & (cell < high[:, None])).float()
+
+
+def _filled(valid: Tensor, side: tuple[int, int], edge: int) -> Tensor:
+    """Pooled tokens that cover at least one real token: bool [V, edge * edge]."""
+    return (pool(valid.float()[..., None], valid, side, edge) > 0)[..., 0]
+
+
+def _order(layout: Layout, filled: Tensor, edge: int, policy: NewlinePolicy) -> Tensor:
+    """LLM order of the pooled tokens as rows of `extra`, newlines by `policy`."""
+    pooled = Layout(layout.grid, (edge, edge), torch.empty(0, dtype=torch.long), filled)
+    entry = (-2 - torch.arange(filled.numel(), device=filled.device)).view(filled.shape)
+    if not layout.num_newlines:
+        thumbnail_first = int(layout.sequence[0]) < layout.tokens_per_view
+        turn = torch.arange(layout.num_views) if thumbnail_first else torch.arange(layout.num_views).roll(-1)
+        return entry[turn][filled[turn]]
+    ids = pooled.mosaic().to(filled.device)
+    real = filled.reshape(-1)[ids]
+    rows = torch.cat([entry.reshape(-1)[ids], torch.full_like(ids[:, :1], NEWLINE)], 1)
+    newline = torch.full_like(real[:, :1], policy != "none")
+    if policy in ("unpadded_rows", "nonempty_rows"):
+        newline &= real.any(1, keepdim=True)
+    return torch.cat([entry[0][filled[0]], rows[torch.cat([real, newline], 1)]])
