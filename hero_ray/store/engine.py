@@ -1,0 +1,232 @@
+"""Engines for both databases: pragmas, read-only connections, and what counts as worth a second try."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from hero_ray.errors import MissingExtraError, StoreError
+
+T = TypeVar("T")
+
+DEFAULT_URL = "sqlite:///hero_ray.db"
+BUSY_TIMEOUT_MS = 30_000
+# A lost connection, a restarting server, a locked file, a deadlock or a serialisation failure: all pass by themselves.
+_TRANSIENT_SQLSTATES = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
+_TRANSIENT_SQLITE = ("locked", "busy")
+_LOST_CONNECTION = ("connection", "server closed", "could not connect", "terminating", "eof detected")
+
+
+def default_url() -> str:
+    """`HERO_RAY_DB` if it is set, else a file in the working directory."""
+    return os.environ.get("HERO_RAY_DB") or DEFAULT_URL
+
+
+def parse_url(text: str) -> URL:
+    """A database URL; a bare path means a SQLite file, `postgresql://` means psycopg 3.
+
+    Raises:
+        StoreError: neither SQLite nor PostgreSQL.
+    """
+    if "://" not in text:
+        text = f"sqlite:///{text}"
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise StoreError("the database URL cannot be read; expected sqlite:///PATH or postgresql://...") from None
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(
+            f"database {url.get_backend_name()!r} is not supported; expected sqlite:///PATH or postgresql://..."
+        )
+    return url
+
+
+def shown(url: URL) -> str:
+    """The URL without its password, for messages and summaries."""
+    return url.render_as_string(hide_password=True)
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The file behind a SQLite URL; None for a database in memory and for PostgreSQL."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
+
+
+def check_sqlite_path(url: URL, read_only: bool, must_exist: bool) -> None:
+    """Refuse a path that cannot serve before anything is created at it.
+
+    Permission bits are honoured even for root, who could write a file that somebody marked read-only on purpose.
+
+    Raises:
+        StoreError: the folder or file is missing or not writable.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        return
+    if path.is_dir():
+        raise StoreError(f"database {path} is a folder; expected the path of a file")
+    if path.exists():
+        blocked = not path.stat().st_mode & 0o222 or not os.access(path, os.W_OK)
+        if blocked and not read_only:
+            raise StoreError(f"database {path} is read-only; make it writable or give another --db")
+        return
+    if must_exist:
+        raise StoreError(f"database {path} does not exist; run a sweep first or give another --db")
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreError(f"database folder {folder} does not exist; create it or give another --db")
+    if not folder.stat().st_mode & 0o222 or not os.access(folder, os.W_OK):
+        raise StoreError(f"database folder {folder} is read-only; make it writable or give another --db")
+
+
+def clean_text(text: str) -> str:
+    """`text` as both databases can store it: PostgreSQL takes neither NUL nor lone surrogates."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(key)): _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars, mappings and sets, which json does not know."""
+    for method in ("tolist", "items"):
+        if hasattr(value, method):
+            result = getattr(value, method)()
+            return dict(result) if method == "items" else result
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+def dump_json(value: Any) -> str:
+    """JSON that both databases take."""
+    text = json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
+    if "\\u0000" in text or "\\ud" in text:
+        text = json.dumps(_clean(json.loads(text)), separators=(",", ":"))
+    return text
+
+
+def make_engine(url: URL, read_only: bool = False) -> Engine:
+    """An engine with this project's settings; make it in the process that uses it."""
+    try:
+        return _sqlite(url, read_only) if url.get_backend_name() == "sqlite" else _postgresql(url, read_only)
+    except NoSuchModuleError as problem:
+        raise StoreError(str(problem)) from None
+    except ImportError:
+        raise MissingExtraError("psycopg", "postgres") from None
+
+
+def _sqlite(url: URL, read_only: bool) -> Engine:
+    path = sqlite_path(url)
+    options: dict[str, Any] = {"json_serializer": dump_json}
+    if path is None:
+        options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+    else:
+        target = _read_only_target(path) if read_only else str(path)
+        options["creator"] = lambda: sqlite3.connect(
+            target, uri=read_only, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+        )
+    engine = create_engine(url, **options)
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: sqlite3.Connection, record: object) -> None:
+        # The driver's own transaction handling begins late and skips DDL; `begin` below takes over.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-65536")
+        if read_only:
+            cursor.execute("PRAGMA query_only=ON")
+        elif path is not None:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: upgrading a read transaction later can fail without any waiting.
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _read_only_target(path: Path) -> str:
+    uri = path.resolve().as_uri()
+    # A WAL database needs its -shm file even to be read; where none can be made, the file is not being written either.
+    lonely = not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK)
+    return f"{uri}?mode=ro&immutable=1" if lonely else f"{uri}?mode=ro"
+
+
+def _postgresql(url: URL, read_only: bool) -> Engine:
+    options = {"connect_timeout": 10, "application_name": "hero_ray"}
+    if read_only:
+        options["options"] = "-c default_transaction_read_only=on"
+    return create_engine(url, connect_args=options, json_serializer=dump_json, pool_pre_ping=True, pool_size=2)
+
+
+def is_transient(problem: BaseException) -> bool:
+    """Whether trying again may help: locks, deadlocks, lost or refused connections."""
+    if not isinstance(problem, DBAPIError):
+        return False
+    if problem.connection_invalidated:
+        return True
+    message = str(problem.orig).lower()
+    state = getattr(problem.orig, "sqlstate", None)
+    if state:
+        return str(state).startswith(_TRANSIENT_SQLSTATES)
+    if isinstance(problem.orig, sqlite3.OperationalError):
+        return any(word in message for word in _TRANSIENT_SQLITE)
+    if "does not exist" in message or "authentication failed" in message:
+        return False
+    return any(word in message for word in _LOST_CONNECTION)
+
+
+def explain(problem: SQLAlchemyError | OSError | TypeError | ValueError, url: URL) -> StoreError:
+    """One clear line for a database failure, without SQL and without the password."""
+    orig = getattr(problem, "orig", None) or problem
+    first = (str(orig).strip().splitlines() or [type(orig).__name__])[0]
+    hint = "; run `hero-ray db upgrade`" if "no such table" in first or "does not exist" in first else ""
+    return StoreError(f"database {shown(url)}: {first}{hint}")
+
+
+def retrying(action: Callable[[], T], url: URL, patience_s: float) -> T:
+    """Run `action` until it works, at most about `patience_s` seconds while failures look transient.
+
+    Raises:
+        StoreError: a lasting failure, or patience ran out.
+    """
+    deadline = time.monotonic() + patience_s
+    pause = 0.05
+    while True:
+        try:
+            return action()
+        except (SQLAlchemyError, OSError, TypeError, ValueError) as problem:
+            if not is_transient(problem) or time.monotonic() >= deadline:
+                raise explain(problem, url) from problem
+        # Jitter: several workers that lost the same server should not return in step.
+        time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, deadline - time.monotonic())))
+        pause = min(pause * 2, 5.0)

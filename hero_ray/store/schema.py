@@ -1,0 +1,90 @@
+"""Bring a database to the schema this code expects, or say clearly why it is not there."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from hero_ray.errors import StoreError
+
+HEAD = "0001"
+"""Newest revision under `db/versions`; a test holds the two together."""
+
+
+_one_at_a_time = threading.Lock()  # Alembic keeps its context in module globals
+
+
+def scripts() -> Path:
+    """Folder of the Alembic environment: beside the package in a checkout, inside it in an installed wheel."""
+    checkout = Path(__file__).parents[2] / "db"
+    packaged = Path(__file__).parents[1] / "_db"
+    for folder in (checkout, packaged):
+        if (folder / "env.py").exists():
+            return folder
+    raise StoreError(f"the migration scripts are missing; expected them in {checkout} or {packaged}")
+
+
+def current(connection: Connection) -> str | None:
+    """Revision a database is at; None if it holds none of our tables yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _config(connection: Connection):  # type: ignore[no-untyped-def]
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(scripts()))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Create or migrate every table, all or nothing. Several processes may call it at once: they take turns."""
+    from alembic import command
+
+    with _one_at_a_time, engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(4735001)"))
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(engine: Engine, revision: str = "base") -> None:
+    """Undo migrations down to `revision`; the data of dropped tables is gone."""
+    from alembic import command
+
+    with _one_at_a_time, engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        command.downgrade(_config(connection), revision)
+
+
+def drift(engine: Engine) -> list[str]:
+    """Differences between the tables in the database and those in code; empty when they agree."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from hero_ray.store.tables import Base
+
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return [str(difference) for difference in compare_metadata(context, Base.metadata)]
+
+
+def require(connection: Connection, shown: str) -> None:
+    """Check that the database is at the revision this code reads.
+
+    Raises:
+        StoreError: no tables, an older schema, or one newer than this code.
+    """
+    found = current(connection)
+    if found == HEAD:
+        return
+    if found is None:
+        raise StoreError(f"database {shown} holds no hero_ray tables; run a sweep or `hero-ray db upgrade`")
+    if found > HEAD:
+        raise StoreError(
+            f"database {shown} has schema {found}, newer than this version knows ({HEAD}); update hero-ray"
+        )
+    raise StoreError(f"database {shown} has schema {found}, expected {HEAD}; run `hero-ray db upgrade`")

@@ -1,0 +1,333 @@
+"""Every table of the results database, the same on SQLite and PostgreSQL.
+
+A change here needs an Alembic revision under `db/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    false,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time on both databases; SQLite itself keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Shared column types and constraint names (Alembic can only drop what has a name)."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text,
+        bytes: LargeBinary,
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON().with_variant(JSONB(), "postgresql"),
+        Any: JSON().with_variant(JSONB(), "postgresql"),
+    }
+
+
+class Run(Base):
+    """One execution of a sweep."""
+
+    __tablename__ = "runs"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    sweep_name: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    config_hash: Mapped[str] = mapped_column(index=True)
+    status: Mapped[str]
+    trigger: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    git_commit: Mapped[str | None]
+    environment: Mapped[dict[str, Any]]
+    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class CellTable(Base):
+    """One point of a sweep, shared by every run that measures it."""
+
+    __tablename__ = "cells"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    method: Mapped[str]
+    variant: Mapped[str]
+    params: Mapped[dict[str, Any]]
+    retention_ratio: Mapped[float]
+    tokens: Mapped[int | None]
+    seed: Mapped[int] = mapped_column(default=0, server_default="0")
+    benchmark: Mapped[str] = mapped_column(index=True)
+    flavour: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+
+
+class RunCell(Base):
+    """A cell inside a run: progress, and the mean costs once it has been summarised.
+
+    The means are kept here because grouping 10^6 predictions costs 0.7 s on SQLite, too slow for a page view.
+    """
+
+    __tablename__ = "run_cells"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id"), primary_key=True, index=True)
+    position: Mapped[int] = mapped_column(default=0, server_default="0")
+    status: Mapped[str]
+    n_expected: Mapped[int]
+    n_done: Mapped[int] = mapped_column(default=0, server_default="0")
+    n_failed: Mapped[int] = mapped_column(default=0, server_default="0")
+    summarised_at: Mapped[datetime | None]
+    mean_n_text: Mapped[float | None]
+    mean_budget_nominal: Mapped[float | None]
+    mean_n_selected: Mapped[float | None]
+    mean_n_visual_llm: Mapped[float | None]
+    mean_equivalent_tokens: Mapped[float | None]
+    mean_flops: Mapped[float | None]
+    mean_kv_bytes: Mapped[float | None]
+
+
+class SampleTable(Base):
+    """One question; `image_hash` is the cluster of every interval."""
+
+    __tablename__ = "samples"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    benchmark: Mapped[str] = mapped_column(index=True)
+    sample_key: Mapped[str]
+    question: Mapped[str]
+    reference: Mapped[Any | None]
+    category: Mapped[str] = mapped_column(default="", server_default="")
+    image_hash: Mapped[str] = mapped_column(index=True)
+    extra: Mapped[Any | None]
+
+
+class ImageTable(Base):
+    """A picture's size and a small copy of it (WebP or JPEG bytes)."""
+
+    __tablename__ = "images"
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    thumbnail: Mapped[bytes | None]
+
+
+class PredictionTable(Base):
+    """The outcome of one sample in one cell of one run; a failure is a row too."""
+
+    __tablename__ = "predictions"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    cell_id: Mapped[str] = mapped_column(primary_key=True)
+    sample_id: Mapped[str] = mapped_column(ForeignKey("samples.id"), primary_key=True)
+    text: Mapped[str]
+    score: Mapped[float | None]
+    scores: Mapped[Any | None]
+    n_text: Mapped[int | None]
+    budget_nominal: Mapped[int | None]
+    n_selected: Mapped[int | None]
+    n_visual_llm: Mapped[int | None]
+    equivalent_tokens: Mapped[float | None]
+    visual_per_layer: Mapped[Any | None]
+    flops: Mapped[float | None]
+    kv_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    keep_mask: Mapped[bytes | None]
+    geometry: Mapped[Any | None]
+    error_type: Mapped[str | None]
+    error_message: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=1, server_default="1")
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
+        Index(None, "sample_id"),
+    )
+
+
+class UnitAttempt(Base):
+    """How often a unit was begun, committed before the work: one that kills its process must not be begun forever."""
+
+    __tablename__ = "unit_attempts"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    unit_id: Mapped[str] = mapped_column(primary_key=True)
+    attempts: Mapped[int]
+    begun_at: Mapped[datetime]
+
+
+class Lease(Base):
+    """Who works on a run, and until when that claim holds without a heartbeat."""
+
+    __tablename__ = "leases"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    holder: Mapped[str]
+    acquired_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class MetricTable(Base):
+    """One aggregated figure of a cell with its interval; `category` "" is the whole benchmark."""
+
+    __tablename__ = "metrics"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    cell_id: Mapped[str] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    category: Mapped[str] = mapped_column(primary_key=True, default="")
+    value: Mapped[float]
+    ci_low: Mapped[float | None]
+    ci_high: Mapped[float | None]
+    n: Mapped[int]
+    n_clusters: Mapped[int | None]
+    is_main: Mapped[bool] = mapped_column(default=False, server_default=false())
+    scale: Mapped[float] = mapped_column(default=1.0, server_default="1.0")
+    interval: Mapped[str | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
+    )
+
+
+class Profile(Base):
+    """Speed and memory of whole requests, with the certificate that says under what conditions."""
+
+    __tablename__ = "profiles"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    cell_id: Mapped[str] = mapped_column(primary_key=True)
+    batch_size: Mapped[int] = mapped_column(primary_key=True)
+    new_tokens: Mapped[int] = mapped_column(primary_key=True)
+    tokens: Mapped[float | None]
+    tflops_paper: Mapped[float | None]
+    tflops_model: Mapped[float | None]
+    tflops_encoder: Mapped[float | None]
+    tflops_scoring: Mapped[float | None]
+    kv_bytes: Mapped[float | None]
+    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    encode_ms: Mapped[float | None]
+    select_ms: Mapped[float | None]
+    prefill_ms: Mapped[float | None]
+    ttft_ms_p50: Mapped[float | None]
+    ttft_ms_p95: Mapped[float | None]
+    tpot_ms_p50: Mapped[float | None]
+    decode_tokens_per_s: Mapped[float | None]
+    n: Mapped[int | None]
+    certificate: Mapped[Any | None]
+    certificate_hash: Mapped[str]
+    details: Mapped[Any | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
+    )
+
+
+class Published(Base):
+    """A main result printed in a paper; `line` is its line in the shipped file."""
+
+    __tablename__ = "published"
+    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    paper: Mapped[str]
+    table: Mapped[str]
+    model: Mapped[str]
+    method: Mapped[str]
+    budget: Mapped[float | None]
+    benchmark: Mapped[str]
+    category: Mapped[str]
+    metric: Mapped[str]
+    value: Mapped[float]
+    printed: Mapped[str]
+    measured_by: Mapped[str]
+    plot: Mapped[bool]
+    note: Mapped[str]
+
+
+class PublishedEfficiency(Base):
+    """A cost figure printed in a paper; hardware and counting rules differ between papers."""
+
+    __tablename__ = "published_efficiency"
+    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    paper: Mapped[str]
+    table: Mapped[str]
+    model: Mapped[str]
+    method: Mapped[str]
+    budget: Mapped[float | None]
+    tokens: Mapped[float | None]
+    tflops: Mapped[float | None]
+    gpu_memory_gb: Mapped[float | None]
+    kv_cache_mb: Mapped[float | None]
+    decode_tokens_per_s: Mapped[float | None]
+    latency_per_token_ms: Mapped[float | None]
+    total_time: Mapped[float | None]
+    throughput: Mapped[float | None]
+    ttft_s: Mapped[float | None]
+    hardware: Mapped[str]
+    batch_size: Mapped[int | None]
+    performance: Mapped[float | None]
+    tflops_recomputed: Mapped[float | None]
+    kv_mib_recomputed: Mapped[float | None]
+    kv_mib_model: Mapped[float | None]
+    note: Mapped[str]
+
+
+class PublishedAblation(Base):
+    """An ablation figure printed in a paper; a row without a value says where the best setting lies."""
+
+    __tablename__ = "published_ablations"
+    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    paper: Mapped[str]
+    table: Mapped[str]
+    variant: Mapped[str]
+    parameter: Mapped[str]
+    parameter_value: Mapped[str]
+    benchmark: Mapped[str]
+    category: Mapped[str]
+    value: Mapped[float | None]
+    printed: Mapped[str]
+    plot: Mapped[bool]
+    note: Mapped[str]
+
+
+class Alert(Base):
+    """Something a person should look at: a regression, a failed nightly run."""
+
+    __tablename__ = "alerts"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    cell_id: Mapped[str | None]
+    kind: Mapped[str]
+    severity: Mapped[str]
+    message: Mapped[str]
+    details: Mapped[Any | None]
+    created_at: Mapped[datetime]
+    acknowledged_at: Mapped[datetime | None]

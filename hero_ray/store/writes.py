@@ -1,0 +1,301 @@
+"""Every statement that changes the database; each is safe to run twice.
+
+Functions take an open connection inside a transaction; `Store` opens it, retries and reports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Table, case, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from hero_ray.errors import RunLockedError, StoreError
+from hero_ray.store.engine import clean_text
+from hero_ray.store.records import TERMINAL, ImageRecord, MetricRow, sample_id
+from hero_ray.store.tables import (
+    Base,
+    CellTable,
+    ImageTable,
+    Lease,
+    MetricTable,
+    PredictionTable,
+    Profile,
+    Run,
+    RunCell,
+    SampleTable,
+    UnitAttempt,
+)
+from hero_ray.types import Cell, Prediction, Sample
+
+MEANS = (
+    "n_text",
+    "budget_nominal",
+    "n_selected",
+    "n_visual_llm",
+    "equivalent_tokens",
+    "flops",
+    "kv_bytes",
+)
+"""Costs of a prediction whose mean a cell keeps."""
+
+
+def table(model: type[Base]) -> Table:
+    """The Core table behind a typed class; bulk statements go through it."""
+    found = model.__table__
+    assert isinstance(found, Table)
+    return found
+
+
+def insert(connection: Connection, model: type[Base]) -> Any:
+    """The dialect's own INSERT, which knows ON CONFLICT; the call shape is the same on both databases."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table(model))
+
+
+def insert_missing(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert what is not there yet and leave the rest as it is."""
+    if rows:
+        connection.execute(insert(connection, model).on_conflict_do_nothing(), list(rows))
+
+
+def replace_rows(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, or overwrite those with the same primary key."""
+    if not rows:
+        return
+    statement = insert(connection, model)
+    keys = [column.name for column in table(model).primary_key]
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def set_status(connection: Connection, run_id: str, status: str) -> None:
+    """Change a run's state; the first "running" starts its clock, a terminal state stops it."""
+    runs = table(Run)
+    values: dict[str, Any] = {"status": status, "finished_at": now() if status in TERMINAL else None}
+    if status == "running":
+        values["started_at"] = func.coalesce(runs.c.started_at, now())
+        values["cancel_requested"] = False
+    if connection.execute(update(runs).where(runs.c.id == run_id).values(values)).rowcount == 0:
+        raise StoreError(f"run {run_id!r} is not in the database")
+
+
+def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expected: Mapping[str, int]) -> None:
+    """Register the cells of a run with the number of samples each should end with."""
+    named = ("id", "model", "method", "variant", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
+    insert_missing(
+        connection,
+        CellTable,
+        [
+            {name: getattr(cell, name) for name in named} | {"params": dict(cell.params), "spec": dict(cell.spec)}
+            for cell in cells
+        ],
+    )
+    rows = [
+        {"run_id": run_id, "cell_id": cell.id, "position": i, "status": "pending", "n_expected": expected[cell.id]}
+        for i, cell in enumerate(cells)
+    ]
+    if rows:
+        statement = insert(connection, RunCell)
+        changed = {name: statement.excluded[name] for name in ("position", "n_expected")}
+        connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "cell_id"], set_=changed), rows)
+
+
+def add_samples(connection: Connection, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()) -> None:
+    """Store questions and thumbnails that are not there yet, in a fixed order (two writers cannot deadlock)."""
+    pictures = {image.hash: asdict(image) for image in images}
+    insert_missing(connection, ImageTable, [pictures[key] for key in sorted(pictures)])
+    rows = {
+        key: {
+            "id": key,
+            "benchmark": sample.benchmark,
+            "sample_key": clean_text(sample.key),
+            "question": clean_text(sample.question),
+            "reference": sample.references,
+            "category": sample.category,
+            "image_hash": sample.image_key,
+            "extra": dict(sample.extra),
+        }
+        for key, sample in ((sample_id(sample), sample) for sample in samples)
+    }
+    insert_missing(connection, SampleTable, [rows[key] for key in sorted(rows)])
+
+
+def main_score(scores: Mapping[str, Any], metric: str | None) -> float | None:
+    """A sample's figure for charts and paired tests.
+
+    `metric` names it; without, or where the scorer has no such key, the first number among `scores` is taken. A
+    composite entry counts by its own "score".
+    """
+    ordered = [scores[metric]] if metric is not None and metric in scores else list(scores.values())
+    for value in ordered:
+        value = value.get("score") if isinstance(value, Mapping) else value
+        if value is not None and not isinstance(value, str) and hasattr(value, "__float__"):
+            return float(value)
+    return None
+
+
+def finite(value: Any) -> Any:
+    """`value` with every NaN and infinity inside it as None, which JSON can carry."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def prediction_row(run_id: str, prediction: Prediction, metric: str | None) -> dict[str, Any]:
+    """A prediction as the table takes it. A score that is not finite turns the row into a named failure."""
+    error_type, message = prediction.error_type, prediction.error_message
+    score = None if error_type else main_score(prediction.scores, metric)
+    if score is not None and not math.isfinite(score):
+        score, error_type, message = None, "NonFiniteScoreError", f"the benchmark scored this answer {score}"
+    tokens = prediction.tokens
+    return {
+        "run_id": run_id,
+        "cell_id": prediction.cell_id,
+        "sample_id": sample_id(prediction.sample),
+        "text": clean_text(prediction.text),
+        "score": score,
+        "scores": None if error_type else finite(dict(prediction.scores)),
+        "n_text": tokens and tokens.n_text,
+        "budget_nominal": tokens and tokens.budget_nominal,
+        "n_selected": tokens and tokens.n_selected,
+        "n_visual_llm": tokens and tokens.n_visual_llm,
+        "equivalent_tokens": tokens and tokens.equivalent_tokens,
+        "visual_per_layer": _layers(prediction),
+        "flops": prediction.flops,
+        "kv_bytes": prediction.kv_bytes,
+        "keep_mask": prediction.keep_mask,
+        "geometry": list(prediction.geometry) if prediction.geometry else None,
+        "error_type": error_type,
+        "error_message": clean_text(message)[:2000] if message else None,
+    }
+
+
+def _layers(prediction: Prediction) -> list[int] | None:
+    """Tokens alive per block, kept only where they differ between blocks: they repeat `n_visual_llm` otherwise."""
+    layers = prediction.tokens.visual_per_layer if prediction.tokens else ()
+    return list(layers) if len(set(layers)) > 1 else None
+
+
+def write_predictions(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Upsert on (run, cell, sample): a committed answer stays as it is, a failure gives way to a later outcome."""
+    if not rows:
+        return
+    predictions = table(PredictionTable)
+    statement = insert(connection, PredictionTable)
+    keys = ("run_id", "cell_id", "sample_id")
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    changed["attempts"] = predictions.c.attempts + 1
+    statement = statement.on_conflict_do_update(
+        index_elements=list(keys), set_=changed, where=predictions.c.error_type.is_not(None)
+    )
+    connection.execute(statement, sorted(rows, key=lambda row: (row["cell_id"], row["sample_id"])))
+
+
+def begin_unit(connection: Connection, run_id: str, unit_id: str) -> int:
+    """Count one more beginning of a unit and return how many there have been."""
+    statement = insert(connection, UnitAttempt).values(run_id=run_id, unit_id=unit_id, attempts=1, begun_at=now())
+    statement = statement.on_conflict_do_update(
+        index_elements=["run_id", "unit_id"],
+        set_={"attempts": table(UnitAttempt).c.attempts + 1, "begun_at": statement.excluded.begun_at},
+    )
+    return int(connection.execute(statement.returning(table(UnitAttempt).c.attempts)).scalar_one())
+
+
+def acquire_lease(connection: Connection, run_id: str, holder: str, ttl_s: float) -> None:
+    """Claim a run in one atomic statement; an expired claim may be taken over.
+
+    Raises:
+        RunLockedError: someone else holds it.
+    """
+    leases = table(Lease)
+    moment = now()
+    statement = insert(connection, Lease).values(
+        run_id=run_id, holder=holder, acquired_at=moment, expires_at=moment + timedelta(seconds=ttl_s)
+    )
+    changed = {name: statement.excluded[name] for name in ("holder", "acquired_at", "expires_at")}
+    statement = statement.on_conflict_do_update(
+        index_elements=["run_id"], set_=changed, where=(leases.c.expires_at < moment) | (leases.c.holder == holder)
+    )
+    if connection.execute(statement.returning(leases.c.holder)).first() is None:
+        held = connection.execute(select(leases.c.holder, leases.c.expires_at).where(leases.c.run_id == run_id)).one()
+        raise RunLockedError(
+            f"run {run_id} is held by {held.holder} until {held.expires_at:%H:%M:%S} UTC; "
+            "wait for it to finish, or for its lease to expire if it died"
+        )
+
+
+def heartbeat(connection: Connection, run_id: str, holder: str, ttl_s: float) -> None:
+    """Extend a claim.
+
+    Raises:
+        RunLockedError: the claim was lost to someone else.
+    """
+    leases = table(Lease)
+    mine = (leases.c.run_id == run_id) & (leases.c.holder == holder)
+    statement = update(leases).where(mine).values(expires_at=now() + timedelta(seconds=ttl_s))
+    if connection.execute(statement).rowcount == 0:
+        other = connection.execute(select(leases.c.holder).where(leases.c.run_id == run_id)).scalar()
+        raise RunLockedError(f"the lease of {holder} on run {run_id} is gone; it is now held by {other or 'nobody'}")
+
+
+def write_metrics(
+    connection: Connection, run_id: str, cell_id: str, rows: Sequence[MetricRow | Mapping[str, Any]]
+) -> None:
+    """Replace the figures of a cell and refresh its counts and mean costs.
+
+    Where no row says `is_main`, the first one over the whole benchmark is taken as the main figure. A figure that is
+    not finite (a mean over nothing) is no figure and leaves no row.
+    """
+    records = [row if isinstance(row, MetricRow) else MetricRow(**row) for row in rows]
+    records = [record for record in records if math.isfinite(record.value)]
+    metrics = table(MetricTable)
+    connection.execute(metrics.delete().where((metrics.c.run_id == run_id) & (metrics.c.cell_id == cell_id)))
+    values = [asdict(record) | {"run_id": run_id, "cell_id": cell_id} for record in records]
+    if values and not any(value["is_main"] for value in values):
+        main = next((value for value in values if not value["category"]), values[0])
+        for value in values:
+            value["is_main"] = value["metric"] == main["metric"]
+    replace_rows(connection, MetricTable, values)
+    summarise(connection, run_id, cell_id)
+
+
+def summarise(connection: Connection, run_id: str, cell_id: str) -> None:
+    """Write a cell's counts, state and mean costs from its predictions."""
+    predictions, cells = table(PredictionTable), table(RunCell)
+    ok = case((predictions.c.error_type.is_(None), 1))
+    here = (predictions.c.run_id == run_id) & (predictions.c.cell_id == cell_id)
+    means = [func.avg(predictions.c[name]).label(f"mean_{name}") for name in MEANS]
+    found = connection.execute(
+        select(func.count().label("n"), func.count(ok).label("n_done"), *means).where(here)
+    ).one()
+    values = {f"mean_{name}": getattr(found, f"mean_{name}") for name in MEANS}
+    values = {name: None if value is None else float(value) for name, value in values.items()}
+    failed = found.n - found.n_done
+    status = case((cells.c.n_expected > found.n, "running"), else_="complete")
+    connection.execute(
+        update(cells)
+        .where((cells.c.run_id == run_id) & (cells.c.cell_id == cell_id))
+        .values(n_done=found.n_done, n_failed=failed, status=status, summarised_at=now(), **values)
+    )
+
+
+def profile_row(run_id: str, cell_id: str, figures: Mapping[str, Any], certificate_hash: str) -> dict[str, Any]:
+    """A profile as the table takes it; figures without a column of their own go to `details`."""
+    columns = {column.name for column in table(Profile).columns}
+    known = {name: value for name, value in figures.items() if name in columns and name != "details"}
+    rest = {name: value for name, value in figures.items() if name not in columns}
+    row: dict[str, Any] = dict.fromkeys(columns)
+    row |= {"batch_size": 1, "new_tokens": 0} | known
+    row |= {"run_id": run_id, "cell_id": cell_id, "certificate_hash": certificate_hash}
+    return row | {"details": rest | dict(figures.get("details") or {}) or None}
