@@ -1,0 +1,135 @@
+"""Measure an exported folder with transformers alone and write its model card: `python -m hero_ray.tiny.evaluate_card`.
+
+Answers come from `generate` on full tokens, so the card says what the folder does in anyone's hands. Validation chose
+the recipe and the checkpoint; test did not.
+"""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from transformers import LlavaNextForConditionalGeneration
+
+from hero_ray.benchmarks.synthetic.documents import documents
+from hero_ray.benchmarks.synthetic.questions import BENCHMARKS
+from hero_ray.tiny.export import WEIGHTS, processor
+from hero_ray.tiny.tokenizer import vocabulary
+
+BATCH = 32
+PROMPT = "USER: <image>\n{question} ASSISTANT:"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of exact matches, how many were asked, and what always giving the commonest answer would score."""
+
+    right: int
+    number: int
+    commonest: int
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.right / self.number
+
+    @property
+    def error(self) -> float:
+        """Binomial standard error in percentage points; questions about one image are not independent."""
+        share = self.right / self.number
+        return 100 * sqrt(share * (1 - share) / self.number)
+
+
+def answer(model: LlavaNextForConditionalGeneration, batch: Sequence[dict[str, Any]]) -> list[str]:
+    """Greedy answers of the stock model to a batch of documents."""
+    made = processor()
+    inputs = made(
+        images=[[document["image"]] for document in batch],
+        text=[PROMPT.format(question=document["question"]) for document in batch],
+        padding=True,
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        produced = model.generate(**inputs, max_new_tokens=4, do_sample=False)  # type: ignore[misc]
+    return [text.strip() for text in made.batch_decode(produced[:, inputs["input_ids"].shape[1] :], True)]
+
+
+def measure(model: LlavaNextForConditionalGeneration, split: str, num_images: int) -> dict[str, Accuracy]:
+    """Accuracy per benchmark and per category within benchmarks that have several."""
+    tables: dict[str, Accuracy] = {}
+    for name, categories in BENCHMARKS.items():
+        rows = list(documents(name, split, num_images))
+        given = [text for i in range(0, len(rows), BATCH) for text in answer(model, rows[i : i + BATCH])]
+        marks = [text == document["answers"][0] for text, document in zip(given, rows, strict=True)]
+        tables[name] = _accuracy(rows, marks)
+        for category in categories if len(categories) > 1 else ():
+            chosen = [i for i, document in enumerate(rows) if document["category"] == category]
+            tables[f"{name}/{category}"] = _accuracy([rows[i] for i in chosen], [marks[i] for i in chosen])
+    return tables
+
+
+def _accuracy(rows: Sequence[dict[str, Any]], marks: Sequence[bool]) -> Accuracy:
+    commonest = Counter(document["answers"][0] for document in rows).most_common(1)[0][1]
+    return Accuracy(sum(marks), len(rows), commonest)
+
+
+def table(tables: dict[str, dict[str, Accuracy]]) -> str:
+    """Markdown, one row per benchmark or category, one pair of columns per split."""
+    lines = ["| benchmark | " + " | ".join(f"{split} % | n" for split in tables) + " | commonest answer % |"]
+    lines.append("|---|" + "---:|" * (2 * len(tables) + 1))
+    last = list(tables)[-1]
+    for name in tables[last]:
+        cells = [f"{t[name].percent:.1f} ± {t[name].error:.1f} | {t[name].number}" for t in tables.values()]
+        commonest = 100 * tables[last][name].commonest / tables[last][name].number
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {commonest:.1f} |")
+    return "\n".join(lines)
+
+
+def stages_table(checkpoints: Path) -> str:
+    """Markdown of what each training stage did and took."""
+    lines = [
+        "| stage | steps | CPU s | wall s | seed | running averages at its end |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    for stage in ("tower", "tiles", "anyres"):
+        facts = json.loads((checkpoints / f"{stage}.json").read_text())
+        averages = ", ".join(f"{name} {value:.2f}" for name, value in facts["averages"].items())
+        lines.append(
+            f"| {stage} | {facts['steps']} | {facts['cpu_s']} | {facts['wall_s']} | {facts['seed']} | {averages} |"
+        )
+    return "\n".join(lines)
+
+
+def write_card(
+    folder: Annotated[Path, typer.Option(help="Exported folder to measure.")] = WEIGHTS,
+    checkpoints: Annotated[Path, typer.Option(help="Folder of the training run.")] = Path("runs/hero-tiny"),
+    num_images: Annotated[int, typer.Option(help="Images per split.", min=1)] = 100,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    write: Annotated[bool, typer.Option(help="Write README.md; otherwise only print the table.")] = True,
+) -> None:
+    """Measure validation and test on full tokens and write the card."""
+    torch.set_num_threads(threads)
+    model = LlavaNextForConditionalGeneration.from_pretrained(folder).eval()
+    tables = {split: measure(model, split, num_images) for split in ("validation", "test")}
+    text = table(tables)
+    typer.echo(text)
+    if write:
+        template = Path(__file__).with_name("card.md").read_text()
+        filled = template.format(
+            accuracy=text,
+            stages=stages_table(checkpoints),
+            machine=f"{platform.machine()}, torch {torch.__version__}, {threads} thread, fp32",
+            parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+            images=num_images,
+            words=len(vocabulary()),
+        )
+        (folder / "README.md").write_text(filled)
+
+
+if __name__ == "__main__":
+    typer.run(write_card)

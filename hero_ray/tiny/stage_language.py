@@ -1,0 +1,199 @@
+"""Stages B and C: projector and language model learn to answer, the vision tower stays as stage A left it.
+
+Stage B shows single 64-token tiles, where the look-up from word to patch is found quickly. Stage C shows whole
+AnyRes sequences of mixed sizes and keeps what B found. Every visual token is always present: nothing is trained on
+pruned input.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hero_ray.benchmarks.synthetic.documents import CANVASES
+from hero_ray.benchmarks.synthetic.questions import FAMILIES, Question, all_questions
+from hero_ray.benchmarks.synthetic.scenes import Scene, compose
+from hero_ray.tiny.batches import IGNORED, Packed, Segment, pack
+from hero_ray.tiny.optimise import Optimiser, Progress
+from hero_ray.tiny.tokenizer import SUFFIX
+
+# Single tiles, some of them partly padding as the tiles of an odd-sized picture are.
+TILE_CANVASES: tuple[tuple[tuple[int, int], float], ...] = (
+    ((64, 64), 0.70),
+    ((64, 48), 0.15),
+    ((48, 64), 0.15),
+)
+# At most so many questions of a kind per image; reading is the hardest to learn and asked most.
+TILE_QUESTIONS = {
+    "colour": 1, "shape": 1, "digit": 4, "word": 2, "exist": 2, "count": 2, "position": 2, "texture": 1, "shade": 1,
+}  # fmt: skip
+ANYRES_QUESTIONS = {
+    "colour": 3, "shape": 3, "digit": 8, "word": 2, "exist": 5, "count": 6, "position": 6, "texture": 1, "shade": 1,
+}  # fmt: skip
+SUFFIX_SHARE = 0.04
+
+
+class Answerer:
+    """What stages B and C need from a vision-language model."""
+
+    module: nn.Module
+    width: int
+    prefix_ids: tuple[int, ...]
+
+    def features(self, scenes: Sequence[Scene]) -> Tensor:
+        """Frozen tower features of all views of equally large scenes, `[scenes * views, tokens, width]`."""
+        raise NotImplementedError
+
+    def visual_tokens(self, scenes: Sequence[Scene], features: Tensor) -> Tensor:
+        """What the language model sees of each scene, `[scenes, tokens, dim]`."""
+        raise NotImplementedError
+
+    def embed(self, ids: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def logits(self, embeddings: Tensor, mask: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+        """Next-token logits at the `wanted` positions (bool, over the sequence without its prefix)."""
+        raise NotImplementedError
+
+    def trainable(self) -> list[nn.Parameter]:
+        raise NotImplementedError
+
+    def segment(self, question: str, answer: str) -> Segment:
+        raise NotImplementedError
+
+
+def sample_questions(scene: Scene, limits: dict[str, int], rng: np.random.Generator) -> list[Question]:
+    """Up to `limits[category]` different questions of every category."""
+    chosen = []
+    for category in FAMILIES:
+        pool = all_questions(scene, category, rng)
+        if category == "exist":
+            half = [q for q in pool if q.answer == "yes"], [q for q in pool if q.answer == "no"]
+            number = -(-limits[category] // 2)
+            chosen += [side[i] for side in half for i in rng.permutation(len(side))[:number]]
+        else:
+            chosen += [pool[i] for i in rng.permutation(len(pool))[: limits[category]]]
+    return chosen
+
+
+def draw_scenes(
+    rng: np.random.Generator,
+    canvases: Sequence[tuple[tuple[int, int], float]],
+    number: Callable[[int, int], int],
+) -> list[Scene]:
+    """Scenes of one random size; scenes without any object are drawn again."""
+    sizes, shares = zip(*canvases, strict=True)
+    width, height = sizes[int(rng.choice(len(sizes), p=shares))]
+    scenes: list[Scene] = []
+    while len(scenes) < number(width, height):
+        scene = compose(rng, width, height)
+        if scene.things:
+            scenes.append(scene)
+    return scenes
+
+
+def forward(
+    model: Answerer,
+    scenes: Sequence[Scene],
+    features: Tensor,
+    rows: Sequence[Sequence[tuple[str, str]]],
+) -> tuple[Packed, Tensor, Tensor]:
+    """Run packed (question, answer) rows; returns them packed, the wanted positions and the logits there."""
+    visual = model.visual_tokens(scenes, features)
+    start = model.embed(torch.tensor([model.prefix_ids])).expand(len(scenes), -1, -1)
+    segments = [[model.segment(question, answer) for question, answer in row] for row in rows]
+    packed = pack(segments, start.shape[1] + visual.shape[1])
+    embeddings = torch.cat([start, visual, model.embed(packed.ids)], 1)
+    wanted = packed.labels != IGNORED
+    return packed, wanted, model.logits(embeddings, packed.mask, packed.positions, wanted)
+
+
+def correct_by_question(packed: Packed, wanted: Tensor, logits: Tensor) -> list[list[bool]]:
+    """Whether every answer token is the most likely one: the same as an exact match of greedy decoding."""
+    wrong = torch.zeros_like(wanted)
+    wrong[wanted] = logits.argmax(-1) != packed.labels[wanted]
+    marks = []
+    for row, segments in zip(wrong, packed.segments, strict=True):
+        bad = set(segments[row].tolist())
+        marks.append([number not in bad for number in range(int(segments.max()) + 1)])
+    return marks
+
+
+def train_language(
+    model: Answerer,
+    stage: str,
+    steps: int,
+    seed: int,
+    peak: float,
+    canvases: Sequence[tuple[tuple[int, int], float]],
+    limits: dict[str, int],
+    number: Callable[[int, int], int],
+    report: Callable[[str], None],
+    checkpoint: Callable[[int], None] = lambda step: None,
+) -> Progress:
+    """Run stage B or C in place.
+
+    Args:
+        number: Scenes per step for a canvas of this width and height.
+        checkpoint: Called after every step, to save half-way states.
+    """
+    stage_number = 2 if stage == "tiles" else 3
+    optimiser = Optimiser(model.trainable(), peak, steps, warm_up=80)
+    progress = Progress(stage, steps)
+    for step in range(1, steps + 1):
+        rng = np.random.default_rng([0, seed, stage_number, step])
+        scenes = draw_scenes(rng, canvases, number)
+        rows = [sample_questions(scene, limits, rng) for scene in scenes]
+        with torch.no_grad():
+            features = model.features(scenes)
+        asked = [[(_word(q.text, rng), q.answer) for q in row] for row in rows]
+        packed, wanted, logits = forward(model, scenes, features, asked)
+        loss = functional.cross_entropy(logits, packed.labels[wanted])
+        optimiser.step(loss, step)
+        with torch.no_grad():
+            figures = {"loss": loss.item(), **_accuracy(rows, correct_by_question(packed, wanted, logits))}
+        progress.update(step, figures, report)
+        checkpoint(step)
+    return progress
+
+
+def _word(question: str, rng: np.random.Generator) -> str:
+    """Now and then with the suffix that many prompts carry, so that it does no harm."""
+    return f"{question} {SUFFIX}" if rng.random() < SUFFIX_SHARE else question
+
+
+def _accuracy(rows: Sequence[Sequence[Question]], marks: Sequence[Sequence[bool]]) -> dict[str, float]:
+    by_category: dict[str, list[bool]] = {}
+    for row, row_marks in zip(rows, marks, strict=True):
+        for question, mark in zip(row, row_marks, strict=True):
+            by_category.setdefault(question.category, []).append(mark)
+    return {category: sum(values) / len(values) for category, values in by_category.items()}
+
+
+def tiles_per_step(width: int, height: int) -> int:
+    """Stage B: a fixed batch."""
+    return 32
+
+
+def scenes_per_step(width: int, height: int) -> int:
+    """Stage C: about as many visual tokens per step whatever the canvas."""
+    return 8 if width * height > 2 * 64 * 64 else 12
+
+
+@lru_cache(maxsize=65536)
+def cached_ids(encode: Callable[[str], Sequence[int]], text: str) -> tuple[int, ...]:
+    """Token ids of a text; the generator repeats itself, so most are looked up."""
+    return tuple(encode(text))
+
+
+__all__ = [
+    "ANYRES_QUESTIONS",
+    "CANVASES",
+    "TILE_CANVASES",
+    "TILE_QUESTIONS",
+    "Answerer",
+    "train_language",
+]
