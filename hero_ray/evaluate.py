@@ -7,7 +7,7 @@ composition depends on nothing but the picture, its questions and the cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -114,12 +114,18 @@ class Evaluator:
             needs = needs | pruning.method.needs(self.adapter.vision)
         return needs
 
-    def evaluate(self, unit: Unit, wanted: Mapping[str, Iterable[str]] | None = None) -> list[Prediction]:
+    def evaluate(
+        self,
+        unit: Unit,
+        wanted: Collection[tuple[str, str]] | None = None,
+        load: Callable[[], Image.Image] | None = None,
+    ) -> list[Prediction]:
         """Answer and score every question of a unit in every cell of its benchmark.
 
         Args:
             unit: the picture and its questions.
-            wanted: sample key -> cell ids still missing; None means all.
+            wanted: (cell id, sample key) of the answers still missing; None means all.
+            load: gives the picture, where it was decoded ahead; None reads it from the benchmark.
 
         Returns:
             One prediction per (cell, sample); failures are predictions with `error_type` set, never exceptions.
@@ -129,7 +135,7 @@ class Evaluator:
             return []
         try:
             first = unit.samples[0]
-            image = self.benchmarks[first.benchmark].load_image(first.image_ref)
+            image = load() if load else self.benchmarks[first.benchmark].load_image(first.image_ref)
             view = PictureView(self, image, unit.image_key)
         except Exception as error:
             return [failed(cell, sample, error) for cell, sample in pairs]
@@ -143,20 +149,16 @@ class Evaluator:
             predictions.extend(self._answer(batch))
         return predictions
 
-    def _cells_of(self, sample: Sample, wanted: Mapping[str, Iterable[str]] | None) -> list[Cell]:
+    def _cells_of(self, sample: Sample, wanted: Collection[tuple[str, str]] | None) -> list[Cell]:
         mine = [cell for cell in self.cells if cell.benchmark == sample.benchmark]
-        if wanted is None:
-            return mine
-        ids = set(wanted.get(sample.key, ()))
-        return [cell for cell in mine if cell.id in ids]
+        return [cell for cell in mine if wanted is None or (cell.id, sample.key) in wanted]
 
     def _batches(self, jobs: list[Job]) -> Iterable[list[Job]]:
         """Cut jobs into batches of like length; in-LLM methods prune whole batches, so each is alone with itself."""
-        groups: dict[tuple[str, float, str], list[Job]] = {}
+        groups: dict[str, list[Job]] = {}
         for job in jobs:
             inside = job.pruning.method.stage == "in-llm" and not job.budget.is_full
-            key = (job.pruning.key if inside else "", job.pruning.key, "")
-            groups.setdefault((key[0], 0.0, ""), []).append(job)
+            groups.setdefault(job.pruning.key if inside else "", []).append(job)
         for group in groups.values():
             ordered = sorted(group, key=lambda job: (job.request.visual.shape[0], job.pruning.key))
             for start in range(0, len(ordered), self.settings.batch_size):
@@ -291,7 +293,9 @@ def check_selection(selection: Selection, encoded: Encoded, method: str) -> None
     """
     valid = encoded.layout.valid
     if selection.keep.shape != valid.shape:
-        raise SelectionError(f"{method} returned a mask of {tuple(selection.keep.shape)}, expected {tuple(valid.shape)}")
+        raise SelectionError(
+            f"{method} returned a mask of {tuple(selection.keep.shape)}, expected {tuple(valid.shape)}"
+        )
     if bool((selection.keep & ~valid.to(selection.keep.device)).any()):
         raise SelectionError(f"{method} kept padding tokens; only tokens of the picture may survive")
     if selection.n_selected == 0 and selection.extra is None:

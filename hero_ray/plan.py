@@ -120,7 +120,13 @@ def _cell(
         params["seed"] = seed
     ratio = budget.ratio if budget.ratio is not None else min(1.0, (budget.tokens or 0) / model.max_tokens)
     spec = {
-        "model": {"name": model.name, "revision": model.revision, "dtype": model.dtype, "options": dict(model.options)},
+        "model": {
+            "name": model.name,
+            "family": model.family,
+            "revision": model.revision,
+            "dtype": model.dtype,
+            "options": dict(model.options),
+        },
         "method": {"name": fact.name, "variant": fact.variant, "params": params, "code": fact.code_version},
         "budget": {"ratio": budget.ratio, "tokens": budget.tokens, "base": config.budget_base},
         "newline_policy": config.newline_policy,

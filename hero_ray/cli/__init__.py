@@ -12,7 +12,6 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from hero_ray import __version__
@@ -59,25 +58,13 @@ def load_verbs() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors made on purpose become one line and an exit code, never a traceback."""
     load_verbs()
-    command = typer.main.get_command(app)
     try:
-        code = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = EXIT_BAD_INPUT
-    except click.ClickException as error:
-        error.show()
-        code = EXIT_BAD_INPUT
-    except (click.Abort, KeyboardInterrupt):
-        typer.echo("interrupted; run the same command again to go on", err=True)
-        code = EXIT_INTERRUPTED
+        app(args=list(arguments) if arguments is not None else None)
     except (InputError, StoreError, RunLockedError) as error:
         typer.echo(f"error: {error}", err=True)
-        code = EXIT_BAD_INPUT
+        sys.exit(EXIT_BAD_INPUT)
     except HeroRayError as error:
         typer.echo(f"error: {error}", err=True)
-        code = 1
+        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `hero-ray ... | head` is not a failure
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,159 @@
+"""Verbs that run a sweep or look at one: `sweep`, `plan`, `status`, `cancel`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
+
+DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+
+Config = Annotated[str | None, typer.Argument(help="Sweep file; without one the embedded demo runs.")]
+Models = Annotated[str | None, typer.Option("--models", "--model", help="Comma-separated names, hub ids or folders.")]
+ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE pairs: dtype=bfloat16,device=cuda.")]
+Methods = Annotated[str | None, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
+Budgets = Annotated[str | None, typer.Option("--budgets", help="Comma-separated: 0.4, 20%, drop=0.9, 576tok.")]
+Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmark names or file:PATH.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="First seed of seeded methods.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Answers generated together.")]
+Replicas = Annotated[str | None, typer.Option("--replicas", help="Model replicas: a number, or auto.")]
+Gpus = Annotated[float | None, typer.Option("--gpus-per-replica", help="GPUs (or a fraction of one) per replica.")]
+Baseline = Annotated[str | None, typer.Option("--baseline", help="Method that others are compared with.")]
+Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
+Output = Annotated[str | None, typer.Option("--output-path", help="Folder for lmms-eval style result files.")]
+LogSamples = Annotated[bool, typer.Option("--log-samples", help="Also write one file of samples per benchmark.")]
+NoProfile = Annotated[bool, typer.Option("--no-profile", help="Skip the timing pass.")]
+NoStrawMen = Annotated[bool, typer.Option("--no-straw-men", help="Leave out full, random, spatial and downsample.")]
+MaxFailed = Annotated[int | None, typer.Option("--max-failed", help="Failed samples tolerated before exit code 1.")]
+Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
+
+
+def _config(path: str | None, assignments: list[str] | None, **options: Any) -> Any:
+    """Command line over file over defaults."""
+    from hero_ray import config
+
+    document = config.read(path or DEMO)
+    for key in ("replicas",):
+        value = options.get(key)
+        if isinstance(value, str) and value.isdigit():
+            options[key] = int(value)
+    if options.get("model_args"):
+        pairs = [pair.partition("=") for pair in options["model_args"].split(",")]
+        options["model_args"] = {key.strip(): value.strip() for key, _, value in pairs}
+    document |= {key: value for key, value in options.items() if value is not None}
+    for assignment in assignments or ():
+        config.override(document, assignment)
+    return config.build(document)
+
+
+@app.command()
+def sweep(
+    config: Config = None,
+    models: Models = None,
+    model_args: ModelArgs = None,
+    methods: Methods = None,
+    budgets: Budgets = None,
+    tasks: Tasks = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    batch_size: BatchSize = None,
+    replicas: Replicas = None,
+    gpus_per_replica: Gpus = None,
+    baseline: Baseline = None,
+    db: Db = None,
+    output_path: Output = None,
+    log_samples: LogSamples = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; nothing is written.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start a new run even if an equal one exists.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try a complete run's failures again.")] = False,
+    no_profile: NoProfile = False,
+    no_straw_men: NoStrawMen = False,
+    max_failed: MaxFailed = None,
+    address: Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")] = None,
+    assign: Assign = None,
+) -> None:
+    """Run a sweep: every method at every budget on every benchmark, each picture encoded once.
+
+    The same command again finishes an unfinished run, and otherwise says that it is complete.
+    """
+    built = _config(
+        config,
+        assign,
+        models=models,
+        model_args=model_args,
+        methods=methods,
+        budgets=budgets,
+        tasks=tasks,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        replicas=replicas,
+        gpus_per_replica=gpus_per_replica,
+        baseline=baseline,
+        db=db,
+        output_path=output_path,
+        log_samples=log_samples or None,
+        max_failed=max_failed,
+        straw_men=False if no_straw_men else None,
+    )
+    if no_profile:
+        built = built.model_copy(update={"profile": built.profile.model_copy(update={"enabled": False})})
+    raise typer.Exit(run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address))
+
+
+def run_sweep(config: Any, *, dry_run: bool, fresh: bool, retry_failed: bool, address: str | None) -> int:
+    """Plan, execute and report one sweep; returns the exit code."""
+    from hero_ray.pipeline.facts import make_plan
+    from hero_ray.pipeline.forecast import describe_plan
+    from hero_ray.pipeline.run import absolute_url, run
+    from hero_ray.store import default_url, open_store
+
+    started = time.perf_counter()
+    plan = make_plan(config)
+    url = absolute_url(config.db or default_url())
+    if dry_run:
+        typer.echo(describe_plan(plan, url))
+        return 0
+    store = open_store(url)
+    _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
+    try:
+        outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, say=_say)
+    except KeyboardInterrupt:
+        _say("interrupted; everything answered so far is stored. Run the same command again to go on.")
+        return EXIT_INTERRUPTED
+    return _report(plan, store, outcome, time.perf_counter() - started)
+
+
+def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
+    from hero_ray.pipeline import summary
+    from hero_ray.store import queries
+
+    points = store.points([outcome.run_id])
+    with store.reading() as connection:
+        failures = queries.failure_counts(connection, outcome.run_id)
+    if outcome.already_complete:
+        _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
+    names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))
+    typer.echo(summary.table(points, names))
+    for line in summary.notes(points, failures):
+        typer.echo(line)
+    if plan.config.output_path:
+        from hero_ray.exchange import write_run
+
+        for path in write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples):
+            typer.echo(f"wrote {path}")
+    more = {"counters": outcome.counters} if outcome.counters else {}
+    typer.echo(summary.last_line(store, outcome.run_id, outcome.status, len(plan.cells), seconds, **more))
+    failed = sum(failures.values())
+    return EXIT_FAILED_SAMPLES if failed > plan.config.max_failed else 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,83 @@
+"""Ray: connect or start, and decide how many replicas fit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from hero_ray.errors import ConfigError
+
+CPU_SHARE = 0.75
+"""CPUs an actor without GPU asks for: below one, so that a two-core machine has room for Ray's own tasks."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A fixed-size actor pool."""
+
+    replicas: int
+    num_cpus: float
+    num_gpus: float
+    threads: int
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A Ray connection for the duration; a local one is started and shut down, an existing one is left running."""
+    # Before `import ray`: a local cluster needs no token, a remote one brings its own setting.
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    already = ray.is_initialized()
+    if not already:
+        target = address or os.environ.get("RAY_ADDRESS")
+        local = {} if target else {"include_dashboard": False, "object_store_memory": 256 * 2**20}
+        ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
+    quiet()
+    try:
+        yield
+    finally:
+        if not already:
+            ray.shutdown()
+
+
+def quiet() -> None:
+    """Keep Ray Data's own chatter out of the sweep's progress lines."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def choose_pool(replicas: int | Literal["auto"], gpus_per_replica: float | None) -> Pool:
+    """Size the pool from the cluster's resources.
+
+    Raises:
+        ConfigError: more GPU per replica asked for than the cluster has.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
+    per_replica = gpus_per_replica if gpus_per_replica is not None else (1.0 if gpus else 0.0)
+    if per_replica > gpus:
+        raise ConfigError(
+            f"each replica asks for {per_replica:g} GPU, the cluster has {gpus:g}; lower --gpus-per-replica"
+        )
+    fit = int(gpus / per_replica + 1e-9) if per_replica else max(1, int(cpus))
+    count = fit if replicas == "auto" else int(replicas)
+    if count > fit and per_replica:
+        raise ConfigError(f"{count} replicas of {per_replica:g} GPU do not fit {gpus:g} GPU; at most {fit} do")
+    share = min(CPU_SHARE, cpus / (count + 0.5)) if not per_replica else min(1.0, cpus / (count + 0.5))
+    return Pool(count, round(share, 3), per_replica, threads=max(1, int(cpus // count)))

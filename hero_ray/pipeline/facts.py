@@ -1,0 +1,120 @@
+"""What the plan must know of models, methods and benchmarks, found out without loading any weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hero_ray import benchmarks, methods, models
+from hero_ray.benchmarks.base import Benchmark
+from hero_ray.config import MethodEntry, SweepConfig, TaskEntry
+from hero_ray.errors import ConfigError
+from hero_ray.plan import FULL, MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
+from hero_ray.types import Cell, Sample
+
+MAX_SAMPLES_PER_UNIT = 64
+"""Beyond this a picture's questions are cut into several units, so that one unit never holds a replica for long."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, resolved: everything an execution needs and nothing that depends on where it runs."""
+
+    config: SweepConfig
+    models: tuple[ModelFact, ...]
+    tasks: tuple[TaskEntry, ...]
+    benchmarks: dict[str, Benchmark]
+    cells: tuple[Cell, ...]
+    units: tuple[Unit, ...]
+    samples: tuple[Sample, ...]
+    hash: str
+
+    def cells_of(self, model: str) -> list[Cell]:
+        return [cell for cell in self.cells if cell.model == model]
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """Samples each cell should end with."""
+        counts: dict[str, int] = {}
+        for sample in self.samples:
+            counts[sample.benchmark] = counts.get(sample.benchmark, 0) + 1
+        return {cell.id: counts.get(cell.benchmark, 0) for cell in self.cells}
+
+
+def make_plan(config: SweepConfig) -> Plan:
+    """Resolve names, parameters and datasets into cells and units.
+
+    Raises:
+        InputError: an unknown name, a parameter out of range, a dataset that cannot be read, or nothing left to do.
+    """
+    method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
+    model_facts = tuple(model_fact(name, config.model_args) for name in config.models)
+    opened = {task.name: open_task(task) for task in config.tasks}
+    named = {benchmark.name: benchmark for benchmark in opened.values()}
+    samples = [
+        sample for task in config.tasks for sample in opened[task.name].samples(limit=task.limit or config.limit)
+    ]
+    families = {fact.family for fact in model_facts}
+    tasks = [task_fact(benchmark, families, samples) for benchmark in named.values()]
+    planned = cells(config, model_facts, method_facts, tasks)
+    counts = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in named}
+    return Plan(
+        config=config,
+        models=model_facts,
+        tasks=config.tasks,
+        benchmarks=named,
+        cells=tuple(planned),
+        units=tuple(part for unit in units(samples) for part in split_unit(unit, MAX_SAMPLES_PER_UNIT)),
+        samples=tuple(samples),
+        hash=sweep_hash(config, planned, counts),
+    )
+
+
+def method_fact(entry: MethodEntry) -> MethodFact:
+    """Resolve one method entry to its variant and every hyper-parameter."""
+    given = dict(entry.params) | ({"variant": entry.variant} if entry.variant else {})
+    method = methods.create(entry.name, **given)
+    params = method.parameters()
+    return MethodFact(
+        name=entry.name,
+        variant=method.variant,
+        params=params,
+        code_version=method.code_version,
+        seeded="seed" in params,
+        budgeted=entry.name != FULL and getattr(method, "takes_budget", True),
+    )
+
+
+def model_fact(name: str, arguments: dict[str, Any]) -> ModelFact:
+    """Identity of a model from its configuration and weight hashes.
+
+    Raises:
+        ConfigError: random weights, whose answers mean nothing.
+    """
+    described = models.describe(name, **arguments)
+    if described.random_weights:
+        raise ConfigError(
+            f"{name} has random weights: its answers mean nothing, so accuracy is refused. "
+            f"Measure its speed with: hero-ray profile --model {name}"
+        )
+    return ModelFact(
+        name=name,
+        family=described.family,
+        revision=described.revision,
+        dtype=described.dtype,
+        max_tokens=models.max_visual_tokens(name),
+        options={key: value for key, value in arguments.items() if key not in ("device", "dtype")},
+    )
+
+
+def open_task(task: TaskEntry) -> Benchmark:
+    """The benchmark object of one task entry."""
+    return benchmarks.get(task.name, flavour=task.flavour, **task.source)
+
+
+def task_fact(benchmark: Benchmark, families: set[str], samples: Sequence[Sample]) -> TaskFact:
+    """A benchmark's identity; its prompts enter as a hash over the first samples' texts."""
+    mine = [sample for sample in samples if sample.benchmark == benchmark.name][:8]
+    prompts = {family: digest([benchmark.prompt(sample, family) for sample in mine]) for family in sorted(families)}
+    return TaskFact(benchmark.name, benchmark.flavour, benchmark.fingerprint(), benchmark.max_new_tokens, prompts)

@@ -1,0 +1,212 @@
+"""Run a sweep from a validated config to a closed run: plan, resume, execute, profile, close."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hero_ray.evaluate import Settings
+from hero_ray.pipeline import cluster
+from hero_ray.pipeline.close import close_cells
+from hero_ray.pipeline.execute import execute
+from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.profile_pass import profile_model
+from hero_ray.pipeline.progress import Progress
+from hero_ray.pipeline.provenance import environment, git_commit
+from hero_ray.pipeline.worker import WorkerJob
+from hero_ray.plan import Unit
+from hero_ray.store import Store
+from hero_ray.store.records import RunRow, sample_id
+
+LEASE_S = 60.0
+COMPLETE, RUNNING, INTERRUPTED, FAILED, CANCELLED = "complete", "running", "interrupted", "failed", "cancelled"
+
+
+@dataclass
+class Outcome:
+    """What one execution did, for the last line and for tests."""
+
+    run_id: str
+    status: str
+    already_complete: bool = False
+    seconds: float = 0.0
+    answered: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+def run(
+    plan: Plan,
+    store: Store,
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    address: str | None = None,
+    trigger: str = "manual",
+    loader: str = "hero_ray.models:load",
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Execute a plan, or what is missing of it.
+
+    Args:
+        plan: the resolved sweep.
+        store: a writable store.
+        fresh: start a new run even if an equal one exists.
+        retry_failed: in a complete run, try the failed samples again.
+        address: a Ray cluster; None starts one here unless a job's environment names one.
+        loader: where workers get adapters from.
+        say: told a line per stage.
+
+    Raises:
+        RunLockedError: another process works on the same run.
+        KeyboardInterrupt: after the run was left resumable.
+    """
+    started = time.perf_counter()
+    found = None if fresh else store.find_run(plan.hash)
+    if found is not None and found.status == COMPLETE and not retry_failed:
+        return Outcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
+    run_id = _open_run(plan, store, found, trigger)
+    outcome = Outcome(run_id, RUNNING)
+    with _lease(store, run_id), _terminate_as_interrupt():
+        try:
+            store.set_status(run_id, RUNNING)
+            _execute_all(plan, store, outcome, address, loader, say)
+            outcome.status = CANCELLED if store.cancel_requested(run_id) else COMPLETE
+        except KeyboardInterrupt:
+            outcome.status = INTERRUPTED
+            raise
+        except BaseException:
+            outcome.status = FAILED
+            raise
+        finally:
+            store.set_status(run_id, outcome.status)
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def _open_run(plan: Plan, store: Store, found: RunRow | None, trigger: str) -> str:
+    if found is not None:
+        return found.id
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+    config = plan.config.model_dump(mode="json")
+    store.create_run(run_id, plan.config.name, config, plan.hash, environment(), git_commit(), trigger)
+    store.add_cells(run_id, plan.cells, plan.expected)
+    store.add_samples(plan.samples, ())
+    return run_id
+
+
+def _execute_all(
+    plan: Plan, store: Store, outcome: Outcome, address: str | None, loader: str, say: Callable[[str], None]
+) -> None:
+    run_id = outcome.run_id
+    total = sum(plan.expected.values())
+    counts = store.counts(run_id).values()
+    already = sum(c.done + c.failed for c in counts)
+    if already:
+        say(f"resuming run {run_id}: {already} of {total} answers are there")
+    say("starting Ray")
+    with cluster.connected(address), Progress(store, run_id, total, already) as progress:
+        pool = cluster.choose_pool(plan.config.replicas, plan.config.gpus_per_replica)
+        for model in plan.models:
+            pending = pending_units(plan, store, run_id, model.name)
+            progress.stage(f"answering with {model.name}")
+            if pending:
+                say(f"{model.name}: {len(pending)} pictures on {min(pool.replicas, len(pending))} replica(s)")
+                job = _job(plan, store, run_id, model.name, pool, loader)
+                for unit in execute(pending, job, pool, plan.config.unit_timeout_s):
+                    outcome.answered += unit.answered + unit.failed
+                    for name, value in unit.counters.items():
+                        outcome.counters[name] = outcome.counters.get(name, 0) + value
+                    if store.cancel_requested(run_id):
+                        return
+            if plan.config.profile.enabled:
+                progress.stage(f"timing {model.name} alone on the machine")
+                profile_model(plan, store, run_id, model.name, pool, loader)
+        progress.stage("computing intervals")
+        close_cells(store, run_id, plan.cells, plan.benchmarks)
+
+
+def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Unit]:
+    """Units with at least one answer missing or failed."""
+    cells = plan.cells_of(model)
+    per_benchmark: dict[str, int] = {}
+    for cell in cells:
+        per_benchmark[cell.benchmark] = per_benchmark.get(cell.benchmark, 0) + 1
+    done = store.done_counts(run_id, [cell.id for cell in cells])
+
+    def is_open(unit: Unit) -> bool:
+        return any(done.get(sample_id(s), 0) < per_benchmark.get(s.benchmark, 0) for s in unit.samples)
+
+    return [unit for unit in plan.units if is_open(unit)]
+
+
+def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, loader: str) -> WorkerJob:
+    config = plan.config
+    settings = Settings(config.batch_size, config.budget_base, config.newline_policy, config.max_new_tokens)
+    return WorkerJob(
+        run_id=run_id,
+        store_url=store.url,
+        model=model,
+        model_args=dict(config.model_args),
+        cells=tuple(plan.cells_of(model)),
+        tasks=plan.tasks,
+        settings=settings,
+        unit_timeout_s=config.unit_timeout_s,
+        max_attempts=config.max_attempts,
+        threads=pool.threads if not pool.num_gpus else None,
+        loader=loader,
+    )
+
+
+@contextmanager
+def _lease(store: Store, run_id: str) -> Iterator[None]:
+    """Hold the run while working on it; a second start is told who has it."""
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    store.acquire_lease(run_id, holder, LEASE_S)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(LEASE_S / 3):
+            store.heartbeat(run_id, holder, LEASE_S)
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+        store.release(run_id, holder)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let a polite kill (job stop, container stop) leave the run as resumable as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def absolute_url(url: str) -> str:
+    """A SQLite URL with its path made absolute: workers have other working directories."""
+    prefix = "sqlite:///"
+    if url.startswith(prefix) and not url.startswith(prefix + "/") and url != prefix + ":memory:":
+        return prefix + str(Path(url.removeprefix(prefix)).resolve())
+    return url

@@ -1,0 +1,177 @@
+"""The actor: one loaded model that evaluates units and commits each in one transaction.
+
+The work is at least once: an actor that dies takes at most its current unit with it, and writing a unit twice changes
+nothing. A unit that keeps killing its process is given up after `max_attempts`, because the attempt is counted before
+it begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from hero_ray.config import TaskEntry
+from hero_ray.errors import HeroRayError
+from hero_ray.evaluate import Evaluator, Settings, failed
+from hero_ray.pipeline.facts import open_task
+from hero_ray.pipeline.pictures import picture_record
+from hero_ray.plan import Unit
+from hero_ray.store import open_store
+from hero_ray.store.records import sample_id
+from hero_ray.types import Cell, Prediction, Sample
+
+HUNG_EXIT_CODE = 86
+
+
+class UnitAbandoned(HeroRayError):
+    """A unit's process died, or hung past its deadline, as often as is allowed."""
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """Everything an actor needs, small enough to travel as constructor arguments."""
+
+    run_id: str
+    store_url: str
+    model: str
+    model_args: dict[str, Any]
+    cells: tuple[Cell, ...]
+    tasks: tuple[TaskEntry, ...]
+    settings: Settings
+    unit_timeout_s: float = 1800.0
+    max_attempts: int = 3
+    threads: int | None = None
+    loader: str = "hero_ray.models:load"
+
+
+def pack_unit(unit: Unit) -> str:
+    """A unit as text: Ray would merge the keys of free-form dicts over a block."""
+    return json.dumps({"id": unit.id, "image_key": unit.image_key, "samples": [asdict(s) for s in unit.samples]})
+
+
+def unpack_unit(text: str) -> Unit:
+    raw = json.loads(text)
+    return Unit(raw["id"], raw["image_key"], tuple(Sample(**sample) for sample in raw["samples"]))
+
+
+def load_callable(path: str) -> Callable[..., Any]:
+    """`package.module:name` as an object."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+
+@dataclass
+class UnitOutcome:
+    """What the driver learns of a unit."""
+
+    unit: str
+    answered: int = 0
+    failed: int = 0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+class UnitWorker:
+    """Ray Data calls this with batches of packed units; a plain class, so it is tested without Ray."""
+
+    def __init__(self, job: WorkerJob) -> None:
+        import torch
+
+        if job.threads:
+            torch.set_num_threads(job.threads)
+        self._job = job
+        self._store = open_store(job.store_url, upgrade=False)
+        adapter = load_callable(job.loader)(job.model, **job.model_args)
+        opened = [open_task(task) for task in job.tasks]
+        self._evaluator = Evaluator(adapter, job.cells, {b.name: b for b in opened}, job.settings)
+        self._cells_by_benchmark: dict[str, set[str]] = {task.name: set() for task in opened}
+        for cell in job.cells:
+            self._cells_by_benchmark[cell.benchmark].add(cell.id)
+        self._main_metrics = {benchmark.name: benchmark.main_metric for benchmark in opened}
+        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        units = [unpack_unit(text) for text in batch["unit"]]
+        outcomes = []
+        upcoming = self._decode(units[0]) if units else None
+        for index, unit in enumerate(units):
+            image, upcoming = upcoming, self._decode(units[index + 1]) if index + 1 < len(units) else None
+            outcomes.append(self.run(unit, image))
+        return {"outcome": [json.dumps(asdict(outcome)) for outcome in outcomes]}
+
+    def run(self, unit: Unit, image: Future[Any] | None = None) -> UnitOutcome:
+        """Evaluate what is missing of one unit and commit it."""
+        started = time.time()
+        wanted = self._missing(unit)
+        if not wanted:
+            return UnitOutcome(unit.id)
+        before = dict(vars(self._evaluator.counters))
+        attempt = self._store.begin_unit(self._job.run_id, unit.id)
+        if attempt > self._job.max_attempts:
+            predictions = self._give_up(unit, wanted, attempt - 1)
+        else:
+            with Deadline(self._job.unit_timeout_s):
+                predictions = self._evaluator.evaluate(unit, wanted, image.result if image else None)
+        pictures = picture_record(unit, image)
+        self._store.write_unit(self._job.run_id, predictions, pictures, self._main_metrics)
+        after = vars(self._evaluator.counters)
+        return UnitOutcome(
+            unit=unit.id,
+            answered=sum(p.error_type is None for p in predictions),
+            failed=sum(p.error_type is not None for p in predictions),
+            started_at=started,
+            finished_at=time.time(),
+            counters={name: after[name] - before[name] for name in after},
+        )
+
+    def _decode(self, unit: Unit) -> Future[Any]:
+        first = unit.samples[0]
+        return self._ahead.submit(self._evaluator.benchmarks[first.benchmark].load_image, first.image_ref)
+
+    def _missing(self, unit: Unit) -> set[tuple[str, str]]:
+        """(cell id, sample key) of every answer the unit still owes."""
+        ids = [sample_id(sample) for sample in unit.samples]
+        done = self._store.done_cells(self._job.run_id, ids)
+        return {
+            (cell, sample.key)
+            for sample, identity in zip(unit.samples, ids, strict=True)
+            for cell in self._cells_by_benchmark[sample.benchmark] - done.get(identity, set())
+        }
+
+    def _give_up(self, unit: Unit, wanted: set[tuple[str, str]], attempts: int) -> list[Prediction]:
+        error = UnitAbandoned(
+            f"the process died or took over {self._job.unit_timeout_s:g} s in all {attempts} attempts at this picture"
+        )
+        return [
+            failed(cell, sample, error)
+            for sample in unit.samples
+            for cell in self._job.cells
+            if cell.benchmark == sample.benchmark and (cell.id, sample.key) in wanted
+        ]
+
+
+class Deadline:
+    """Ends the process when a unit hangs: a stuck kernel or read cannot be interrupted from Python.
+
+    Ray restarts the actor and gives the unit again; the attempt counter decides when it is given up.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, os._exit, args=(HUNG_EXIT_CODE,))
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()

@@ -1,0 +1,84 @@
+"""A sweep file is validated once; what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hero_ray import config
+from hero_ray.errors import BudgetError, ConfigError
+
+
+@pytest.mark.parametrize(
+    ("written", "ratio", "tokens"),
+    [(0.2, 0.2, None), ("20%", 0.2, None), ("drop=0.8", 0.2, None), ("1", 1.0, None), ("576tok", None, 576)],
+)
+def test_every_form_of_a_budget(written: object, ratio: float | None, tokens: int | None) -> None:
+    budget = config.parse_budget(written)
+    assert (budget.ratio, budget.tokens) == (ratio, tokens)
+
+
+@pytest.mark.parametrize("written", [0, 2, -0.1, "0%", "120%", "drop=1", "0tok", "many", "nan"])
+def test_budgets_out_of_range_are_refused(written: object) -> None:
+    with pytest.raises(BudgetError):
+        config.parse_budget(written)
+
+
+def test_methods_in_every_form() -> None:
+    built = config.build({"tasks": "synth-exist", "methods": "hero:alpha=0.7,variant=paper,hired", "straw_men": False})
+    hero, hired = built.all_methods
+    assert (hero.name, hero.variant, hero.params) == ("hero", "paper", {"alpha": 0.7})
+    assert hired == config.MethodEntry(name="hired")
+    listed = config.build({"tasks": ["synth-exist"], "methods": [{"hero": {"alpha": 0.7, "variant": "paper"}}]})
+    assert listed.methods == (hero,)
+
+
+def test_straw_men_ride_along_once() -> None:
+    built = config.build({"tasks": "synth-exist", "methods": ["random", "hero"]})
+    assert [entry.name for entry in built.all_methods] == ["full", "spatial", "downsample", "random", "hero"]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"taks": ["synth-exist"]}, "unknown sweep key 'taks'. Did you mean 'tasks'?"),
+        ({"tasks": []}, "`tasks` is empty"),
+        ({"tasks": ["a"], "limit": 0}, "`limit`"),
+        ({"tasks": ["a"], "profile": {"imags": 1}}, "profile.imags"),
+        ({"tasks": ["a"], "methods": [{"a": 1, "b": 2}]}, "exactly one key"),
+    ],
+)
+def test_wrong_documents_are_named(document: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.build(document)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_set_reaches_into_the_document() -> None:
+    document: dict = {"tasks": ["a"]}
+    config.override(document, "profile.images=2")
+    config.override(document, "newline-policy=none")
+    built = config.build(document)
+    assert (built.profile.images, built.newline_policy) == (2, "none")
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        config.override(document, "profile.images")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no sweep file"):
+        config.read(tmp_path / "missing.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="mapping"):
+        config.read(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        config.read(tmp_path / "broken.yaml")
+
+
+def test_shipped_sweep_files_are_valid() -> None:
+    files = sorted(Path("configs").rglob("*.yaml"))
+    assert files
+    for file in files:
+        config.build(config.read(file))
