@@ -1,0 +1,63 @@
+"""Fair timing of several requests against each other: warm-up per shape, then turns taken in rotating order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hero_ray.profiling.marks import Marks, percentile
+
+TimedCall = Callable[[Marks], None]
+"""Runs one request and stamps `start` and the end of every stage."""
+
+
+@dataclass
+class StageTimes:
+    """Milliseconds of every timed run, stage by stage; run i is entry i of each list."""
+
+    stages: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, spans: dict[str, float]) -> None:
+        """Note one run."""
+        for stage, span in spans.items():
+            self.stages.setdefault(stage, []).append(span)
+
+    @property
+    def n(self) -> int:
+        return len(next(iter(self.stages.values()), []))
+
+    def together(self, *stages: str) -> list[float]:
+        """Sum of several stages, run by run."""
+        return [sum(spans) for spans in zip(*(self.stages[stage] for stage in stages), strict=True)]
+
+    def at(self, share: float, *stages: str) -> float:
+        """A percentile of the summed stages; of sums, not a sum of percentiles."""
+        return percentile(self.together(*stages), share)
+
+
+def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int) -> list[StageTimes]:
+    """Time calls A, B, C, ... in rounds A B C, B C A, ... so that clock drift and neighbours hit all alike.
+
+    Args:
+        calls: per contender, one call for every shape it is timed on.
+        warmup: discarded runs of every shape, before anything is timed.
+        repeats: timed runs of every shape.
+
+    Returns:
+        Per contender, the times of all its shapes together.
+    """
+    for shapes in calls:
+        for call in shapes:
+            for _ in range(warmup):
+                marks = Marks(device)
+                call(marks)
+                marks.intervals()
+    times = [StageTimes() for _ in calls]
+    for round_index in range(repeats):
+        for place in range(len(calls)):
+            contender = (place + round_index) % len(calls)
+            for call in calls[contender]:
+                marks = Marks(device)
+                call(marks)
+                times[contender].add(marks.intervals())
+    return times

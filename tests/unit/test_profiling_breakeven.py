@@ -1,0 +1,95 @@
+"""Break-even and roofline arithmetic on made-up records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hero_ray.errors import NotComparableError
+from hero_ray.models.base import ModelInfo
+from hero_ray.models.shapes import shape
+from hero_ray.profiling.breakeven import break_even, largest_paying_budget
+from hero_ray.profiling.certificate import certify
+from hero_ray.profiling.costs import decode_flops, prefill_flops
+from hero_ray.profiling.roofline import Peaks, measure_peaks, phase_rooflines, weight_bytes
+
+KNOWN = shape("llava-next-7b")
+INFO = ModelInfo("m", "llava-next", "-", True, KNOWN.language, KNOWN.vision, "float32", "cpu", "sdpa", 1)
+
+
+def record(
+    encode: float, select: float, prefill: float, tpot: float, ratio: float = 1.0, batch: int = 1
+) -> dict[str, Any]:
+    certificate = certify(INFO, batch_size=batch, new_tokens=8, warmup=1, n=5).as_dict()
+    return {
+        "encode_ms": encode,
+        "select_ms": select,
+        "prefill_ms": prefill,
+        "tpot_ms_p50": tpot,
+        "retention_ratio": ratio,
+        "certificate": certificate,
+    }
+
+
+FULL = record(50, 0, 200, 30)
+
+
+@pytest.mark.parametrize(
+    ("method", "pays_from", "pays_until"),
+    [
+        (record(52, 10, 80, 25), 1, None),  # cheaper at once and per step
+        (record(60, 200, 80, 25), 20, None),  # 90 ms lost first, 5 won per step: 19 tokens tie
+        (record(52, 10, 80, 32), 1, 54),  # 108 ms won first, 2 lost per step
+        (record(60, 200, 200, 31), None, None),
+        (record(60, 200, 200, 30), None, None),
+    ],
+)
+def test_answer_lengths_that_pay(method: dict, pays_from: int | None, pays_until: int | None) -> None:
+    result = break_even(FULL, method)
+    assert (result.pays_from, result.pays_until) == (pays_from, pays_until)
+    if pays_from is not None:
+        assert result.saved_ms(pays_from) > 0
+        assert pays_from == 1 or result.saved_ms(pays_from - 1) <= 0
+    if pays_until is not None:
+        assert result.saved_ms(pays_until) > 0 >= result.saved_ms(pays_until + 1)
+
+
+def test_overhead_is_what_comes_before_the_language_model() -> None:
+    result = break_even(FULL, record(52, 10, 80, 25))
+    assert (result.overhead_ms, result.prefill_saved_ms, result.step_saved_ms) == (12, 120, 5)
+    assert result.saved_ms(11) == 120 - 12 + 50
+
+
+def test_largest_budget_that_pays_depends_on_the_answer_length() -> None:
+    records = [record(60, 90, 190, 29, 0.4), record(60, 90, 120, 27, 0.2), record(60, 90, 60, 25, 0.1)]
+    assert largest_paying_budget(FULL, records, 1) == 0.1
+    assert largest_paying_budget(FULL, records, 20) == 0.2
+    assert largest_paying_budget(FULL, records, 200) == 0.4
+    assert largest_paying_budget(FULL, records[:1], 1) is None
+
+
+def test_break_even_refuses_unlike_certificates() -> None:
+    with pytest.raises(NotComparableError, match="batch_size"):
+        break_even(FULL, record(52, 10, 80, 25, batch=4))
+
+
+def test_rooflines_divide_by_measured_peaks() -> None:
+    language, per_layer = KNOWN.language, [600] * 32
+    peaks = Peaks(flops_per_s=100e12, bytes_per_s=2e12)
+    prefill, decode = phase_rooflines(language, "float16", per_layer, 1, 16, 100.0, 20.0, peaks)
+    assert prefill.flops_per_s == pytest.approx(prefill_flops(language, per_layer) / 0.1)
+    assert prefill.compute_share == pytest.approx(prefill.flops_per_s / 100e12)
+    assert decode.flops_per_s == pytest.approx(decode_flops(language, per_layer, 16) / 15 / 0.02)
+    assert decode.bytes_per_s == pytest.approx((weight_bytes(language, 2) + 300 * 2**20) / 0.02)
+    assert (prefill.bound, decode.bound) == ("compute", "memory")
+
+
+def test_seven_billion_weights_are_seven_billion() -> None:
+    assert weight_bytes(KNOWN.language, 2) / 2 == pytest.approx(6.6e9, rel=0.01)  # input embeddings are looked up
+
+
+def test_peaks_are_measured_on_this_machine() -> None:
+    peaks = measure_peaks("cpu", "float32", repeats=1)
+    assert peaks.flops_per_s > 1e8
+    assert peaks.bytes_per_s > 1e7
