@@ -1,0 +1,270 @@
+"""Whole requests on a small random model: stages, turns, counts, batch sweep and host synchronisations."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from hero_ray.encoded import Encoded, ImagePlan, Layout, Needs, Selection, VisionInfo, keep_all
+from hero_ray.errors import DeviceMemoryError
+from hero_ray.methods.base import LayerPruner, Survivors
+from hero_ray.models.base import LanguageShape, ModelInfo, Prepared, Prompt, VisionShape
+from hero_ray.models.runner import Runner
+from hero_ray.profiling.batches import sweep_batches
+from hero_ray.profiling.cells import ProfileSettings, profile_cells
+from hero_ray.profiling.requests import Probe, ProfileItem, arrange, prefill, run_request
+from hero_ray.profiling.syncs import host_syncs
+
+WIDTH, VIEWS, SIDE = 32, 2, 6
+LANGUAGE = LanguageShape(num_layers=3, hidden=WIDTH, intermediate=64, num_heads=4, num_kv_heads=2, head_dim=8, vocab=40)
+VISION = VisionShape(2, 1, 8, 16, 2, SIDE * SIDE + 1, 4, (8, WIDTH))
+QUICK = ProfileSettings(new_tokens=3, warmup=1, repeats=3)
+
+
+@dataclass
+class SmallAdapter:
+    """A real runner over a random Llama behind a one-matrix vision tower."""
+
+    runner: Runner
+    info: ModelInfo
+    vision: VisionInfo
+    projector: torch.Tensor
+    encodes: int = 0
+
+    @classmethod
+    def make(cls, device: str = "cpu") -> SmallAdapter:
+        config = LlamaConfig(
+            vocab_size=LANGUAGE.vocab,
+            hidden_size=WIDTH,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        )
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).eval().to(device)
+        info = ModelInfo(
+            "small", "llava-next", "random:0", True, LANGUAGE, VISION, "float32", device, "sdpa", context=512
+        )
+        return cls(Runner(model.model, model.lm_head), info, VisionInfo(2, 1), torch.randn(8, WIDTH, device=device))
+
+    def prepare(self, image: Image.Image, image_id: str = "", plan: ImagePlan | None = None) -> Prepared:
+        side = SIDE if plan is None else plan.side
+        views = VIEWS if plan is None else 1
+        layout = Layout(
+            (0, 0) if views == 1 else (1, 1),
+            (side, side),
+            torch.arange(views * side * side),
+            torch.ones(views, side * side, dtype=torch.bool),
+        )
+        return Prepared(image_id, torch.zeros(views, 3, 4, 4), layout, image.size)
+
+    def plans(self, size: tuple[int, int]) -> tuple[ImagePlan, ...]:
+        return (ImagePlan((1, 1), SIDE, 72), ImagePlan((0, 0), 4, 16))
+
+    def encode(self, prepared: Prepared, needs: Needs) -> Encoded:
+        self.encodes += 1
+        tokens = torch.arange(prepared.layout.valid.numel() * 8).reshape(*prepared.layout.valid.shape, 8) / 1000.0
+        return Encoded("x", prepared.layout, self.vision, tokens @ self.projector)
+
+    def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:
+        return encoded
+
+    def prompt(self, text: str, question: str | None = None) -> Prompt:
+        return Prompt((1, 2), (3, 4, 5), (0, 2))
+
+    def assemble(self, encoded: Encoded, selection: Selection, policy: Any) -> torch.Tensor:
+        return encoded.features.flatten(0, 1)[selection.sequence(encoded.layout, policy)]
+
+
+class DropHalf(LayerPruner):
+    """Keeps every second visual token from block 2 on; scores nothing, so its FLOPs are all in the blocks."""
+
+    def before(self, state: Any) -> Survivors | None:
+        if state.layer != 2:
+            return None
+        even = torch.arange(state.valid.shape[1]) % 2 == 0
+        return Survivors(keep=state.valid & (~state.visual | even))
+
+
+def keep_first(encoded: Encoded, budget: Any) -> Selection:
+    keep = torch.zeros_like(encoded.layout.valid).flatten()
+    keep[: budget.total] = True
+    return Selection(keep.view_as(encoded.layout.valid))
+
+
+def slow_keep_first(encoded: Encoded, budget: Any) -> Selection:
+    time.sleep(0.02)
+    return keep_first(encoded, budget)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> SmallAdapter:
+    return SmallAdapter.make()
+
+
+@pytest.fixture(scope="module")
+def probe() -> Probe:
+    return Probe(Image.new("RGB", (8, 8)), "What?", "What?")
+
+
+FULL = ProfileItem("full", "full")
+HALF = ProfileItem("half", "first", retention_ratio=0.5, select=keep_first)
+RAGGED = ProfileItem("ragged", "drop", retention_ratio=0.5, pruner=lambda budget: DropHalf())
+SMALLER = ProfileItem("image", "downsample", retention_ratio=0.3, plan=lambda options, budget: options[1])
+
+
+def by_key(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {record["key"]: record for record in records}
+
+
+def test_planted_sleep_shows_in_select_and_nowhere_else(adapter: SmallAdapter, probe: Probe) -> None:
+    slow = replace(HALF, key="slow", select=slow_keep_first)
+    records = by_key(profile_cells(adapter, [HALF, slow], [probe], replace(QUICK, repeats=7)))
+    quick, planted = records["half"], records["slow"]
+    assert planted["select_ms"] - quick["select_ms"] == pytest.approx(20, abs=4)
+    assert planted["ttft_ms_p50"] - quick["ttft_ms_p50"] == pytest.approx(20, abs=5)
+    for stage in ("encode_ms", "prefill_ms", "tpot_ms_p50"):
+        assert abs(planted[stage] - quick[stage]) < 5, stage
+
+
+def test_tokens_and_bytes_are_those_of_the_live_cache(adapter: SmallAdapter, probe: Probe) -> None:
+    records = by_key(profile_cells(adapter, [FULL, HALF, RAGGED, SMALLER], [probe], QUICK))
+    assert {key: record["tokens"] for key, record in records.items()} == {
+        "full": 72,
+        "half": 36,
+        "ragged": 72,
+        "image": 16,
+    }
+    assert records["ragged"]["details"]["visual_per_layer"] == [72, 36, 36]
+    assert records["ragged"]["details"]["equivalent_tokens"] == 48
+    for record in records.values():
+        assert record["kv_bytes"] == record["details"]["kv_bytes_analytic"]
+    assert records["full"]["kv_bytes"] == 2 * 3 * (72 + 5) * 16 * 4
+
+
+def test_counted_flops_agree_with_the_formula(adapter: SmallAdapter, probe: Probe) -> None:
+    for batch_size in (1, 2):
+        settings = replace(QUICK, batch_size=batch_size)
+        for record in profile_cells(adapter, [FULL, HALF, RAGGED, SMALLER], [probe], settings):
+            assert abs(record["details"]["counted_difference"]) < 1e-3, record["key"]
+
+
+def test_every_request_encodes_for_itself(adapter: SmallAdapter, probe: Probe) -> None:
+    before = adapter.encodes
+    settings = ProfileSettings(new_tokens=2, warmup=2, repeats=3, batch_size=2)
+    profile_cells(adapter, [FULL, HALF], [probe], settings)
+    assert adapter.encodes - before == 2 * 2 * (1 + 2 + 3)  # items x batch x (survey + warm-up + repeats)
+
+
+def test_requests_run_to_the_fixed_length(adapter: SmallAdapter, probe: Probe) -> None:
+    stages: list[str] = []
+    outcome = run_request(adapter, arrange(adapter, FULL, probe), 3, 5, stages.append)
+    assert outcome.token_ids.shape == (3, 5)
+    assert stages == ["start", "encode", "select", "prefill", "decode"]
+    assert (outcome.token_ids == outcome.token_ids[0]).all()
+
+
+def test_ratio_one_bypasses_the_method(adapter: SmallAdapter, probe: Probe) -> None:
+    def refuse(encoded: Encoded, budget: Any) -> Selection:
+        raise AssertionError("selected at R = 1")
+
+    whole = ProfileItem("whole", "x", select=refuse, needs=Needs(cls_attention=frozenset({1})))
+    (record,) = profile_cells(adapter, [whole], [probe], QUICK)
+    assert record["tokens"] == 72
+    assert record["tflops_scoring"] == 0
+
+
+def test_records_hold_the_columns_and_their_arithmetic(adapter: SmallAdapter, probe: Probe) -> None:
+    (record,) = profile_cells(adapter, [HALF], [probe, probe], replace(QUICK, batch_size=2))
+    assert record["n"] == 6
+    assert record["ttft_ms_p95"] >= record["ttft_ms_p50"] > 0
+    assert record["decode_tokens_per_s"] == pytest.approx(2 * 1e3 / record["tpot_ms_p50"])
+    assert record["certificate"]["batch_size"] == 2
+    assert record["certificate"]["hash"] == record["certificate_hash"]
+    assert record["peak_memory_bytes"] is None
+    assert record["details"]["memory"]["base_bytes"] is None
+    assert record["details"]["end_to_end_ms_p50"] > record["ttft_ms_p50"]
+
+
+def test_batch_sweep_finds_the_edge(adapter: SmallAdapter, probe: Probe) -> None:
+    tried = []
+
+    def measure(adapter: Any, items: Any, probes: Any, settings: ProfileSettings) -> list[dict[str, Any]]:
+        tried.append(settings.batch_size)
+        if settings.batch_size > 5:
+            raise torch.OutOfMemoryError
+        return [{"batch_size": settings.batch_size}]
+
+    sweep = sweep_batches(adapter, FULL, probe, [1, 2, 4, 8, 16], QUICK, measure)
+    assert (sweep.largest_batch, sweep.out_of_memory_at) == (5, 6)
+    assert [record["batch_size"] for record in sweep.records] == [1, 2, 4, 5]
+    assert tried == [1, 2, 4, 8, 6, 5]
+
+
+def test_batch_sweep_without_an_edge_and_with_no_room_at_all(adapter: SmallAdapter, probe: Probe) -> None:
+    sweep = sweep_batches(adapter, FULL, probe, [2, 1], QUICK)
+    assert (sweep.largest_batch, sweep.out_of_memory_at) == (2, None)
+
+    def never(*_: Any) -> list[dict[str, Any]]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(DeviceMemoryError, match="not even one request"):
+        sweep_batches(adapter, FULL, probe, [4], QUICK, never)
+
+
+def test_planted_host_sync_is_found(adapter: SmallAdapter, probe: Probe) -> None:
+    def peeking(encoded: Encoded, budget: Any) -> Selection:
+        if encoded.features.sum().item() > 1e9:
+            return keep_all(encoded.layout)
+        return keep_first(encoded, budget)
+
+    items = [HALF, replace(HALF, key="peeking", select=peeking)]
+    records = by_key(profile_cells(adapter, items, [probe], QUICK))
+    calls = [sync["call"] for sync in records["peeking"]["details"]["host_syncs"]]
+    assert "item" in calls
+    assert "item" not in [sync["call"] for sync in records["half"]["details"]["host_syncs"]]
+    (planted,) = [s for s in records["peeking"]["details"]["host_syncs"] if s["call"] == "item"]
+    assert "test_profiling_requests.py" in planted["where"]
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda x: x.tolist(), ["tolist"]),
+        (lambda x: bool(x.any()), ["__bool__"]),
+        (lambda x: x[x > 0], ["__getitem__"]),
+        (lambda x: torch.nonzero(x), ["nonzero"]),
+        (lambda x: torch.where(x > 0), ["where"]),
+        (lambda x: x.to("cpu"), ["to"]),
+        (lambda x: torch.where(x > 0, x, -x).topk(2).indices, []),
+        (lambda x: x[:2].to(torch.float64).softmax(-1), []),
+    ],
+)
+def test_waiting_calls_are_told_from_others(call: Any, expected: list[str]) -> None:
+    values = torch.tensor([1.0, -1.0, 2.0])
+    assert [sync.call for sync in host_syncs(lambda: call(values))] == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_decode_steps_on_cuda_never_wait_for_the_host(probe: Probe) -> None:
+    adapter = SmallAdapter.make("cuda")
+    arrangement = arrange(adapter, FULL, probe)
+    visual = torch.randn(72, WIDTH, device="cuda")
+    state = prefill(adapter, arrangement, [visual], new_tokens=8)
+    token = state.logits.argmax(-1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(4):
+            token = adapter.runner.decode(state, token).argmax(-1)
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            token.tolist()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
