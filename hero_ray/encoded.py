@@ -173,7 +173,7 @@ class Encoded:
         cls_attention: layer -> [V, H, N] post-softmax CLS row, CLS-to-CLS share removed but not renormalised;
             mean over the 2x2 patches of a token on InternVL2.
         cls_logits: layer -> [V, H, N] the same row before the softmax, scaled by head_dim ** -0.5.
-        cls_query: layer -> [V, H, head_dim].
+        cls_query: layer -> [V, H, head_dim], before the scale head_dim ** -0.5.
         keys: layer -> [V, H, 1 + N, head_dim], CLS first.
         cls_embedding: source -> [V, width]; sources `last_pre_ln`, `post_ln`, `projected`, `feature_layer`.
         question: set by the adapter for text-aware methods.
@@ -198,7 +198,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method reads, so that an adapter captures that and no more. Layers are 1-based."""
+    """What a method reads, so that an adapter captures that and no more. Layers are 1-based.
+
+    `keys` brings the layer's `cls_query` too.
+    """
 
     cls_attention: frozenset[int] = frozenset()
     cls_logits: frozenset[int] = frozenset()
@@ -281,6 +284,8 @@ class Selection:
         scores: [V, N] per-token scores, for explanation only.
         view_budgets: planned tokens per view, thumbnail first.
         note: why the kept count differs from the budget, if it does.
+        deferred: bool [len(order)] where `order` lets more enter the LLM than `keep`: what is to live on once the
+            method's pruner has dropped the rest.
     """
 
     keep: Tensor
@@ -292,6 +297,7 @@ class Selection:
     scores: Tensor | None = None
     view_budgets: tuple[int, ...] | None = None
     note: str = ""
+    deferred: Tensor | None = None
 
     @property
     def n_selected(self) -> int:

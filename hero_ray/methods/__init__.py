@@ -16,7 +16,7 @@ from hero_ray.errors import ParameterError, UnknownNameError
 if TYPE_CHECKING:
     from hero_ray.methods.base import Method
 
-_NOT_METHODS = {"base", "allocation", "scores", "conformance"}
+_NOT_METHODS = {"base", "allocation", "scores", "conformance", "merging"}
 ENTRY_POINT_GROUP = "hero_ray.methods"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -148,6 +149,13 @@ class Method:
     def pruner(self, budget: Budget) -> LayerPruner | None:
         """In-LLM stage: the object that drops tokens between blocks during one prefill."""
         return None
+
+    def pruner_for(self, budget: Budget, selections: Sequence[Selection]) -> LayerPruner | None:
+        """The pruner of one batch, row i of which was selected as `selections[i]`.
+
+        Only a method that decides before the LLM and drops inside it needs more than `pruner`.
+        """
+        return self.pruner(budget)
 
     def choose(self, options: tuple[ImagePlan, ...], budget: Budget) -> ImagePlan | None:
         """Image stage: the cheaper look at the picture, or None to leave it as it is."""

@@ -94,6 +94,17 @@ def random_encoded(
     )
 
 
+def cast(encoded: Encoded, dtype: torch.dtype) -> Encoded:
+    """Features in another dtype, as a half-precision model leaves them; captured scores stay in fp32."""
+    inputs = encoded.projector_input
+    return replace(
+        encoded,
+        features=encoded.features.to(dtype),
+        projector_input=None if inputs is None else inputs.to(dtype),
+        cls_embedding={source: value.to(dtype) for source, value in encoded.cls_embedding.items()},
+    )
+
+
 def check_method(method: Method, encoded: Encoded, ratio: float, base: str = "real") -> Selection:
     """Every promise of one selection; returns it for further checks.
 
@@ -127,6 +138,9 @@ def check_selection(method: Method, encoded: Encoded, budget: Budget, selection:
         wanted = min(budget.total, layout.num_patches)
         _must(method, selection.n_selected == wanted, f"{wanted} kept or a note, not {selection.n_selected}")
     sequence = selection.sequence(layout)
+    if selection.deferred is not None:
+        _must(method, len(selection.deferred) == len(sequence), "deferred speaks of every token that enters")
+        sequence = sequence[selection.deferred]
     patches = sequence[sequence >= 0]
     _must(method, len(patches.unique()) == len(patches), "no patch enters twice")
     same = torch.equal(patches.sort().values.cpu(), keep.reshape(-1).nonzero()[:, 0])
@@ -134,7 +148,7 @@ def check_selection(method: Method, encoded: Encoded, budget: Budget, selection:
     extras = int(selection.extra.shape[0]) if selection.extra is not None else 0
     reach = -2 - int(sequence.min()) if len(sequence) else -1
     _must(method, reach < extras, "the sequence names only extra rows that exist")
-    _must(method, len(sequence) > 0, "at least one visual token remains")
+    _must(method, len(sequence) > 0 or bool(selection.note), "at least one visual token remains, or a note")
     if selection.edited is not None:
         _must(method, selection.edited.shape[:2] == keep.shape, "edited is [views, tokens, width]")
 

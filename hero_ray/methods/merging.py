@@ -1,0 +1,113 @@
+"""The parts that PruMerge and PruMerge+ share: outlier counts, neighbour merging, assembly. One view at a time.
+
+Shape letters: N tokens, C width of keys, W width of features, n kept tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import Encoded, Selection
+from hero_ray.errors import SelectionError
+from hero_ray.methods.scores import captured, finite
+
+
+@dataclass(frozen=True)
+class View:
+    """Real tokens of one view.
+
+    Attributes:
+        scores: [N] CLS attention over the full width.
+        keys: [N, C].
+        features: [N, W] projector input.
+    """
+
+    scores: Tensor
+    keys: Tensor
+    features: Tensor
+
+
+def outliers(scores: Tensor) -> int:
+    """How many scores lie above the upper fence Q3 + 1.5 IQR."""
+    low, high = torch.quantile(scores.double(), torch.tensor([0.25, 0.75], dtype=torch.float64, device=scores.device))
+    return int((scores > high + 1.5 * (high - low)).sum())
+
+
+def merge(view: View, order: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """Kept tokens plus their weighted neighbours, and the weighted sum of what was dropped.
+
+    A kept token x_i becomes x_i + sum of a_j x_j over the tokens with the most similar keys, kept ones included;
+    weights are not normalised and original features are used throughout.
+
+    Args:
+        order: int64 [n], kept positions in output order.
+
+    Returns:
+        [n, W] and [W].
+    """
+    features, scores = view.features.float(), view.scores.float()
+    unit = torch.nn.functional.normalize(view.keys.float(), dim=-1)
+    likeness = unit[order] @ unit.T
+    likeness.scatter_(1, order[:, None], -torch.inf)
+    near = likeness.topk(min(neighbours, len(scores) - 1), dim=1).indices
+    weights = torch.zeros_like(likeness).scatter_(1, near, scores[near])
+    left = scores.index_fill(0, order, 0.0)
+    both = torch.cat([weights, left[None]]) @ features
+    return features[order] + both[:-1], both[-1]
+
+
+def merged_selection(
+    encoded: Encoded, layer: int, name: str, choose: Callable[[int, Tensor], Tensor], neighbours: int, note: str
+) -> Selection:
+    """Run `choose(view, scores)` on the real tokens of every view and put the merged tokens view by view.
+
+    `choose` returns kept positions in output order; every view ends with its leftover token. No newlines.
+    """
+    layout, device = encoded.layout, encoded.features.device
+    keys = captured(encoded.keys, layer, name, "keys of layer").transpose(1, 2).flatten(2)  # [V, 1 + N, C]
+    query = captured(encoded.cls_query, layer, name, "CLS query of layer").flatten(1)
+    attention = torch.softmax(torch.einsum("vc,vnc->vn", query, keys) * keys.shape[-1] ** -0.5, -1)[:, 1:]
+    if encoded.projector_input is None:
+        raise SelectionError(f"{name} merges tokens before the projector, but the encoder did not capture its input")
+    source = finite(encoded.projector_input, name, "the projector's input")
+    keep = torch.zeros(layout.valid.shape, dtype=torch.bool, device=device)
+    edited = source.clone()
+    extra: list[Tensor] = []
+    order: dict[int, Tensor] = {}
+    for index in range(layout.num_views):
+        real = layout.valid[index].to(device).nonzero()[:, 0]
+        if not len(real):
+            continue
+        view = View(attention[index, real], keys[index, 1:][real], source[index, real])
+        chosen = choose(index, view.scores)
+        tokens, leftover = merge(view, chosen, neighbours)
+        keep[index, real[chosen]] = True
+        edited[index, real[chosen]] = tokens.to(edited.dtype)
+        entry = torch.full((1,), -2 - len(extra), device=device)
+        order[index] = torch.cat([index * layout.tokens_per_view + real[chosen], entry])
+        extra.append(leftover.to(edited.dtype))
+    turn = sorted(order, key=lambda index: _turn(encoded, index))
+    return Selection(
+        keep,
+        order=torch.cat([order[index] for index in turn]),
+        edited=edited.to(encoded.projector_input.dtype),
+        extra=torch.stack(extra).to(encoded.projector_input.dtype),
+        space="projector_input",
+        scores=attention,
+        note=note,
+    )
+
+
+def descending(scores: Tensor, count: int) -> Tensor:
+    """The `count` best positions, best first, ties to the lower index."""
+    return scores.argsort(descending=True, stable=True)[:count]
+
+
+def _turn(encoded: Encoded, view: int) -> int:
+    """Place of a view: InternVL2 puts the thumbnail last, everyone else first."""
+    thumbnail_last = int(encoded.layout.sequence[0]) >= encoded.layout.tokens_per_view
+    return encoded.layout.num_views if thumbnail_last and view == 0 else view

@@ -1,0 +1,83 @@
+"""LLaVA-PruMerge+: PruMerge with evenly spaced tokens beside the outliers (arXiv 2403.15388).
+
+After the outliers come the positions 0, s, 2s, .. not yet kept, with s = floor(floor(1 / ratio) / 3) and ratio the
+share of outliers; merging is PruMerge's. Follows 42Shawn/LLaVA-PruMerge @097c041 (`clip_encoder.py`): the last
+position is never sampled, and once more than a sixth are outliers the stride is 1, so that nearly everything is kept.
+
+Differs: padding takes no part; a stride of 0 (more than a third outliers, impossible by the fence) counts as 1, and
+without outliers no samples are added, where the code divides by zero. `count=fixed` follows EffiVLM-Bench: the budget's
+equal share, filled with samples of stride floor(N / b).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.methods.allocation import equal
+from hero_ray.methods.base import Method
+from hero_ray.methods.merging import descending, merged_selection, outliers
+from hero_ray.methods.scores import caps
+
+
+@dataclass(frozen=True)
+class PruMergePlus(Method):
+    """Adaptive outliers and even samples with merging."""
+
+    count: Literal["adaptive", "fixed"] = "adaptive"
+    neighbours: int = 32
+    layer: int = 24
+
+    name = "prumerge+"
+    paper = "LLaVA-PruMerge, arXiv 2403.15388"
+    fixed_budget = False
+
+    def check(self) -> None:
+        self.require(self.neighbours >= 1, "neighbours", "at least 1 neighbour")
+        self.require(1 <= self.layer <= 24, "layer", "a block of a 24-deep tower, counted from 1")
+
+    def needs(self, vision: VisionInfo) -> Needs:
+        return Needs(keys=frozenset(vision.scaled((self.layer,))), projector_input=True)
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        if budget.is_full:
+            return keep_all(encoded.layout)
+        counts = equal(budget.total, caps(encoded.layout.valid))
+
+        def choose(view: int, scores: Tensor) -> Tensor:
+            best = descending(scores, outliers(scores))
+            if self.count == "adaptive":
+                return with_samples(best, len(scores))
+            return filled(best, len(scores), counts[view])
+
+        note = "" if self.count == "fixed" else "the count follows from the picture's attention outliers"
+        (layer,) = encoded.vision.scaled((self.layer,))
+        return merged_selection(encoded, layer, self.name, choose, self.neighbours, note)
+
+
+def stride(ratio: float) -> int:
+    """Step between samples for a share `ratio` of outliers."""
+    return int(int(1.0 / ratio + 1e-9) / 3)
+
+
+def with_samples(best: Tensor, tokens: int) -> Tensor:
+    """Outliers, best first, then the samples not among them, ascending."""
+    if not len(best):
+        return best
+    step = max(1, stride(len(best) / tokens))
+    samples = torch.arange(0, tokens - 1, step, device=best.device)
+    return torch.cat([best, samples[~torch.isin(samples, best)]])
+
+
+def filled(best: Tensor, tokens: int, count: int) -> Tensor:
+    """Exactly `count`: the best, then samples of stride floor(N / count), then whatever is left in raster order."""
+    if len(best) >= count:
+        return best[:count]
+    everything = torch.arange(tokens, device=best.device)
+    samples = everything[:: max(1, tokens // count)]
+    queue = torch.cat([samples, everything[~torch.isin(everything, samples)]])
+    return torch.cat([best, queue[~torch.isin(queue, best)]])[:count]
