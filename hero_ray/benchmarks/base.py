@@ -52,7 +52,7 @@ class Benchmark(Protocol):
         ...
 
     def score(self, prediction: str, references: Any, sample: Sample | None = None) -> dict[str, Any]:
-        """Per-sample scores by metric key; never mutates its input. Main metric values are floats in 0..1 per sample."""
+        """Per-sample scores by metric key, the main metric's a float in 0..1; never mutates its input."""
         ...
 
     def aggregate(self, scored: Sequence[Scored]) -> list[Metric]:

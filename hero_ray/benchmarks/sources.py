@@ -1,0 +1,162 @@
+"""Where a benchmark's rows come from: a hub dataset, a local folder or a file.
+
+Order of search: `data=PATH` as asked; `$HERO_RAY_DATA/<benchmark>`; then the hub ids, first one that answers. Hub data
+goes through the `datasets` library (extra `hub`), which resolves configuration and split to files and caches them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hero_ray.benchmarks.tables import JsonlTable, ParquetTable, Table
+from hero_ray.errors import DatasetError, MissingExtraError
+
+DATA_FOLDER = "HERO_RAY_DATA"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset on the hub.
+
+    Attributes:
+        ids: hub ids, the one to try first in front.
+        config: configuration name; None for the only one.
+        split: split of the rows.
+        columns: columns the benchmark reads; their absence is an error at load time.
+        image: the column with the picture; None where another source holds the pictures.
+        rows: how many rows the full split has, None where not confirmed.
+    """
+
+    ids: tuple[str, ...]
+    split: str
+    columns: tuple[str, ...]
+    config: str | None = None
+    image: str | None = "image"
+    rows: int | None = None
+
+
+def open_source(name: str, source: Source, data: str | Path | None = None, cache: Path | None = None) -> Table:
+    """The table behind a source.
+
+    Args:
+        name: benchmark, for messages and for `$HERO_RAY_DATA/<name>`.
+        source: what to look for.
+        data: file or folder that replaces the hub.
+        cache: folder for datasets that are not Parquet on the hub and have to be converted.
+
+    Raises:
+        DatasetError: nothing found, or columns are missing.
+        MissingExtraError: the hub is needed and `datasets` is not installed.
+    """
+    local = data or _from_environment(name)
+    table = open_path(Path(local), source.config, source.split) if local else open_hub(name, source, cache)
+    check_columns(name, table, (*source.columns, *([source.image] if source.image else [])))
+    return table
+
+
+def _from_environment(name: str) -> Path | None:
+    root = os.environ.get(DATA_FOLDER)
+    if not root:
+        return None
+    folder = Path(root) / name
+    return folder if folder.exists() else None
+
+
+def open_path(path: Path, config: str | None = None, split: str = "test") -> Table:
+    """A local file (`.parquet`, `.jsonl`) or a folder in a hub repository's layout.
+
+    Raises:
+        DatasetError: no such path, or no Parquet of that split inside.
+    """
+    if path.is_file():
+        if path.suffix in (".jsonl", ".json", ".ndjson"):
+            return JsonlTable(path)
+        if path.suffix in (".parquet", ".pq"):
+            return ParquetTable([path])
+        raise DatasetError(f"{str(path)!r} is not a .jsonl or .parquet file")
+    if not path.is_dir():
+        raise DatasetError(f"{str(path)!r} does not exist; expected a .parquet or .jsonl file, or a folder of Parquet")
+    files = split_files(path, config, split)
+    if not files:
+        found = sorted(str(p.relative_to(path)) for p in path.rglob("*.parquet"))[:8]
+        where = f"{config}/{split}" if config else split
+        raise DatasetError(f"no Parquet of {where!r} in {str(path)!r}; it holds {found or 'no Parquet files'}")
+    return ParquetTable(files)
+
+
+def split_files(folder: Path, config: str | None, split: str) -> list[Path]:
+    """Parquet files of a split in a hub-like folder: `[config/]split-*.parquet`, `[config|data/]split.parquet`, ..."""
+    roots = [folder / config, folder / "data" / config] if config else []
+    roots += [folder, folder / "data", folder / "default"]
+    for root in roots:
+        for pattern in (f"{split}-*.parquet", f"{split}.parquet", f"{split}/*.parquet"):
+            files = sorted(root.glob(pattern))
+            if files:
+                return files
+    if config:
+        files = sorted((folder / config).glob("*.parquet"))
+        if files:
+            return files
+    alone = sorted(folder.glob("*.parquet"))
+    return alone if len(alone) == 1 else []
+
+
+def check_columns(name: str, table: Table, wanted: Sequence[str]) -> None:
+    """Refuse a dataset that lacks what the benchmark reads.
+
+    Raises:
+        DatasetError: naming the missing columns and those that are there.
+    """
+    missing = [column for column in wanted if column not in table.columns]
+    if missing:
+        raise DatasetError(f"{name}: the dataset lacks column(s) {missing}; it has {list(table.columns)}")
+
+
+def open_hub(name: str, source: Source, cache: Path | None = None) -> Table:
+    """Download a split through `datasets`; tries every id in order."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("datasets", "hub") from error
+    failures = []
+    for hub_id in source.ids:
+        try:
+            return ParquetTable(_hub_files(datasets, hub_id, source, cache))
+        except Exception as error:  # the client raises its own and its transport's errors; all mean "try the next id"
+            failures.append(f"{hub_id}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    raise DatasetError(
+        f"{name}: none of the hub datasets could be read ({'; '.join(failures)}). Without network, download the "
+        f"repository elsewhere and pass data=FOLDER, or set {DATA_FOLDER} to a folder that holds {name}/"
+    )
+
+
+def _hub_files(datasets: Any, hub_id: str, source: Source, cache: Path | None) -> list[Path]:
+    builder = datasets.load_dataset_builder(hub_id, source.config)
+    files = (builder.config.data_files or {}).get(source.split)
+    if not files:
+        raise DatasetError(f"no split {source.split!r}")
+    if all(str(file).endswith(".parquet") for file in files):
+        settings = datasets.DownloadConfig(cache_dir=builder._cache_downloaded_dir)
+        manager = datasets.DownloadManager(download_config=settings)
+        return [Path(path) for path in manager.download(list(map(str, files)))]
+    return [_converted(datasets, builder, hub_id, source, cache)]
+
+
+def _converted(datasets: Any, builder: Any, hub_id: str, source: Source, cache: Path | None) -> Path:
+    """A dataset in another format, written once as Parquet with the pictures still encoded."""
+    folder = (cache or Path(datasets.config.HF_DATASETS_CACHE) / "hero_ray") / hub_id.replace("/", "--")
+    target = folder / f"{source.config or 'default'}-{source.split}-{builder.hash or 'local'}.parquet"
+    if not target.exists():
+        data = datasets.load_dataset(hub_id, source.config, split=source.split)
+        for column, feature in data.features.items():
+            if isinstance(feature, datasets.Image):
+                data = data.cast_column(column, datasets.Image(decode=False))
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.part")
+        data.to_parquet(str(partial))
+        partial.replace(target)
+    return target

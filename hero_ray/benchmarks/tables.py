@@ -1,0 +1,183 @@
+"""Rows on disk: Parquet and JSONL files read as streams, one cell at a time where pixels are concerned.
+
+A table opens its files lazily and never pickles a handle, so a benchmark object stays cheap to send to a worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from hero_ray.errors import DatasetError
+
+Locator = list[int] | int
+"""Where a row is: [file, row group, row in group] of Parquet, byte offset of JSONL. JSON-able."""
+
+BATCH_ROWS = 256
+GROUP_CACHE_BYTES = 256 * 2**20
+_WHOLE_FILE_BYTES = 64 * 2**20
+_PROBES, _PROBE_BYTES = 16, 2**20
+
+
+class Table(Protocol):
+    """A streamable table."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names."""
+        ...
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Locator, dict[str, Any]]]:
+        """Every row in file order, only the named columns."""
+        ...
+
+    def cell(self, locator: Locator, column: str) -> Any:
+        """One cell."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Content hash."""
+        ...
+
+
+class ParquetTable:
+    """One or more Parquet files of equal layout, in the given order."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = tuple(map(Path, files))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files}
+
+    @cached_property
+    def _open(self) -> list[Any]:
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        try:
+            return [parquet.ParquetFile(path, memory_map=False, pre_buffer=False) for path in self.files]
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            raise DatasetError(f"cannot read Parquet {[str(path) for path in self.files]}: {error}") from error
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self._open[0].schema_arrow.names)
+
+    @property
+    def num_rows(self) -> int:
+        return sum(file.metadata.num_rows for file in self._open)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Locator, dict[str, Any]]]:
+        for number, file in enumerate(self._open):
+            for group in range(file.num_row_groups):
+                at = 0
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(columns)):
+                    # Column-wise conversion of a whole batch would hold every picture twice.
+                    for row in range(batch.num_rows):
+                        cells = {name: batch.column(i)[row].as_py() for i, name in enumerate(batch.schema.names)}
+                        yield [number, group, at], cells
+                        at += 1
+
+    def cell(self, locator: Locator, column: str) -> Any:
+        if isinstance(locator, int):
+            raise DatasetError(f"row {locator} is not [file, row group, row] of {self.files[0].name}: the data changed")
+        number, group, row = locator
+        if not (0 <= number < len(self._open) and 0 <= group < self._open[number].num_row_groups):
+            raise DatasetError(f"row {locator} is outside {[path.name for path in self.files]}: the data changed")
+        chunk = self._group(number, group, column)
+        if chunk is None:
+            return self._scan(number, group, row, column)
+        return chunk[row].as_py()
+
+    def _group(self, number: int, group: int, column: str) -> Any:
+        """A row group's column, kept because rows are asked for in order; None when too large to keep."""
+        cached = self.__dict__.get("_cached")
+        if cached is not None and cached[0] == (number, group, column):
+            return cached[1]
+        meta = self._open[number].metadata.row_group(group)
+        if meta.total_byte_size > GROUP_CACHE_BYTES:
+            return None
+        table = self._open[number].read_row_group(group, columns=[column])
+        chunk = table.column(0).combine_chunks() if table.num_rows else table.column(0)
+        self.__dict__["_cached"] = ((number, group, column), chunk)
+        return chunk
+
+    def _scan(self, number: int, group: int, row: int, column: str) -> Any:
+        at = 0
+        for batch in self._open[number].iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
+            if row < at + batch.num_rows:
+                return batch.column(0)[row - at].as_py()
+            at += batch.num_rows
+        raise DatasetError(f"row {row} is outside row group {group} of {self.files[number].name}: the data changed")
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.files)
+
+
+class JsonlTable:
+    """One JSON object per line; blank lines are skipped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.files = (self.path,)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        for _, row in self.rows(()):
+            return tuple(row)
+        raise DatasetError(f"{str(self.path)!r} has no rows")
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Locator, dict[str, Any]]]:
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise DatasetError(f"cannot read {str(self.path)!r}: {error.strerror or error}") from error
+        with file:
+            offset = 0
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield offset, self._parse(line, number)
+                offset += len(line)
+
+    def _parse(self, line: bytes, number: int | str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DatasetError(f"{self.path.name} line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise DatasetError(f"{self.path.name} line {number} is a JSON {type(row).__name__}; expected an object")
+        return row
+
+    def cell(self, locator: Locator, column: str) -> Any:
+        if not isinstance(locator, int):
+            raise DatasetError(f"row {locator} is not a byte offset of {self.path.name}: the data changed")
+        with self.path.open("rb") as file:
+            file.seek(locator)
+            return self._parse(file.readline(), f"at byte {locator}").get(column)
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.files)
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Content hash of files in order, names left out; the same for a hub copy and a local one.
+
+    Files above 64 MiB are probed: their size, their end (a Parquet footer, which holds the statistics and offsets of
+    every page) and sixteen spread blocks of 1 MiB. Hashing 7 GB of pictures at every start costs more than it tells.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{size}:".encode())
+        with path.open("rb") as file:
+            if size <= _WHOLE_FILE_BYTES:
+                digest.update(file.read())
+                continue
+            for probe in range(_PROBES):
+                file.seek(probe * (size - _PROBE_BYTES) // (_PROBES - 1))
+                digest.update(file.read(_PROBE_BYTES))
+    return digest.hexdigest()[:16]
