@@ -96,9 +96,15 @@ def scoring_flops(
         read = views if needs.clip_score else 0
         read += views * (vision.tokens - 1) if needs.clip_tokens else 0
         total += read * 2 * (vision.hidden * tower.projection + tower.projection)
-    if needs.cls_embedding - {"feature_layer"} or needs.clip_score:
-        total += encoder_flops(vision, views, vision.num_layers) - encoder_flops(vision, views)
+    total += encoder_flops(vision, views, _deepest_block(vision, needs)) - encoder_flops(vision, views)
     return total + _llm_rows_flops(info.language, needs.llm_attention, prompt_tokens, query_tokens)
+
+
+def _deepest_block(vision: VisionShape, needs: Needs) -> int:
+    """Blocks the tower must run to give what is needed; features alone leave the last ones out."""
+    if needs.cls_embedding - {"feature_layer"} or needs.clip_score:
+        return vision.num_layers
+    return max([vision.layers_run, *needs.cls_attention, *needs.cls_logits, *needs.keys])
 
 
 def _llm_rows_flops(language: LanguageShape, blocks: frozenset[int], tokens: int, queries: int) -> float:

@@ -127,6 +127,8 @@ def test_scoring_counts_what_a_method_adds() -> None:
     clip = shape("llava-next-7b").vision
     last_block = encoder_flops(clip, 5, 24) - encoder_flops(clip, 5, 23)
     assert with_clip > text_tower_flops(TextTowerShape()) + last_block
+    deep = scoring_flops(info("llava-next-7b"), Needs(cls_attention=frozenset({24})), views=5)
+    assert deep == last_block + 2 * 5 * 1024 * 577
 
 
 def test_answer_cost_is_the_sum_of_its_parts() -> None:
