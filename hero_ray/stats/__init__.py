@@ -1,0 +1,42 @@
+"""Statistics of sweeps as pure functions over arrays: intervals, paired tests, families, power, retention.
+
+Nothing here knows a database. Samples are clustered by picture throughout.
+"""
+
+from hero_ray.stats.families import benjamini_hochberg, holm
+from hero_ray.stats.intervals import Interval, bootstrap, composite_interval, mean_interval, standard_error
+from hero_ray.stats.paired import (
+    OneSided,
+    Paired,
+    detectable,
+    mcnemar,
+    non_inferiority,
+    one_sided,
+    paired,
+    predicted_power,
+    shared,
+)
+from hero_ray.stats.retention import Part, Split, difficulty_split, retention_average
+
+__all__ = [
+    "Interval",
+    "OneSided",
+    "Paired",
+    "Part",
+    "Split",
+    "benjamini_hochberg",
+    "bootstrap",
+    "composite_interval",
+    "detectable",
+    "difficulty_split",
+    "holm",
+    "mcnemar",
+    "mean_interval",
+    "non_inferiority",
+    "one_sided",
+    "paired",
+    "predicted_power",
+    "retention_average",
+    "shared",
+    "standard_error",
+]
