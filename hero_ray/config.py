@@ -126,9 +126,9 @@ class ProfileSettings(Strict):
     """The profile pass of a sweep: whole requests timed alone, on the same machine."""
 
     enabled: bool = True
-    images: int = Field(default=3, ge=1)
+    images: int = Field(default=2, ge=1)
     repeats: int = Field(default=5, ge=1)
-    warmup: int = Field(default=2, ge=0)
+    warmup: int = Field(default=1, ge=0)
     new_tokens: int = Field(default=8, ge=2)
     batch_size: int = Field(default=1, ge=1)
 

@@ -42,14 +42,19 @@ class Plan:
         return {cell.id: counts.get(cell.benchmark, 0) for cell in self.cells}
 
 
-def make_plan(config: SweepConfig) -> Plan:
+def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = None) -> Plan:
     """Resolve names, parameters and datasets into cells and units.
+
+    Args:
+        config: the validated sweep.
+        model_facts: known already, for models that come from a loader of one's own.
 
     Raises:
         InputError: an unknown name, a parameter out of range, a dataset that cannot be read, or nothing left to do.
     """
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
-    model_facts = tuple(model_fact(name, config.model_args) for name in config.models)
+    if model_facts is None:
+        model_facts = [model_fact(name, config.model_args) for name in config.models]
     opened = {task.name: open_task(task) for task in config.tasks}
     named = {benchmark.name: benchmark for benchmark in opened.values()}
     samples = [
@@ -61,7 +66,7 @@ def make_plan(config: SweepConfig) -> Plan:
     counts = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in named}
     return Plan(
         config=config,
-        models=model_facts,
+        models=tuple(model_facts),
         tasks=config.tasks,
         benchmarks=named,
         cells=tuple(planned),

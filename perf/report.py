@@ -1,0 +1,33 @@
+"""How every benchmark ends: a small table for people, one JSON line for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Where a figure was measured."""
+    from hero_ray.pipeline.provenance import environment, git_commit
+
+    facts = environment()
+    return {
+        "processor": facts["processor"],
+        "cpus": os.cpu_count(),
+        "gpus": facts["gpus"],
+        "python": platform.python_version(),
+        "packages": facts["packages"],
+        "commit": git_commit(),
+    }
+
+
+def report(name: str, figures: Mapping[str, Any]) -> None:
+    """Print figures as a two-column table, then `{"name", ..., "machine"}` as the last line."""
+    width = max(map(len, figures))
+    for key, value in figures.items():
+        if not isinstance(value, dict | list):
+            print(f"{key:<{width}}  {value:.4g}" if isinstance(value, float) else f"{key:<{width}}  {value}")
+    print(json.dumps({"name": name, **figures, "machine": machine()}))
