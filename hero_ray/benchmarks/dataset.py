@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -88,12 +88,11 @@ class DatasetBenchmark:
             if value not in known:
                 raise ParameterError(f"{self.name}: {option}={value!r}; expected one of {', '.join(known)}")
         self.data, self.image_keys, self.exif, self.max_pixels = data, image_keys, exif, max_pixels
-        self.where = Source(
+        self.where = replace(
+            self.source,
             ids=(hub,) if hub else self.source.ids,
             split=split or self.source.split,
-            columns=self.source.columns,
             config=config or self.source.config,
-            image=self.source.image,
             rows=None if split else self.source.rows,
         )
 

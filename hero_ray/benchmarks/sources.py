@@ -29,6 +29,7 @@ class Source:
         columns: columns the benchmark reads; their absence is an error at load time.
         image: the column with the picture; None where another source holds the pictures.
         rows: how many rows the full split has, None where not confirmed.
+        also: columns that must exist but are read on demand only.
     """
 
     ids: tuple[str, ...]
@@ -37,6 +38,7 @@ class Source:
     config: str | None = None
     image: str | None = "image"
     rows: int | None = None
+    also: tuple[str, ...] = ()
 
 
 def open_source(name: str, source: Source, data: str | Path | None = None, cache: Path | None = None) -> Table:
@@ -54,7 +56,7 @@ def open_source(name: str, source: Source, data: str | Path | None = None, cache
     """
     local = data or _from_environment(name)
     table = open_path(Path(local), source.config, source.split) if local else open_hub(name, source, cache)
-    check_columns(name, table, (*source.columns, *([source.image] if source.image else [])))
+    check_columns(name, table, (*source.columns, *source.also, *([source.image] if source.image else [])))
     return table
 
 
