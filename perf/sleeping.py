@@ -25,7 +25,7 @@ WORDS = ("yes", "no", "red", "star", "three", "cat")
 
 
 class SleepingModel:
-    """Sleeps `work_ms` per answer.
+    """Sleeps `work_ms` per answer; other options are ignored.
 
     Args:
         work_ms: sleep per answer.
@@ -34,7 +34,9 @@ class SleepingModel:
         slow: factor on `work_ms` for the picture named by `slow_on`.
     """
 
-    def __init__(self, work_ms: float = 0.0, control: str | None = None, slow_on: str = "", slow: float = 1.0) -> None:
+    def __init__(
+        self, work_ms: float = 0.0, control: str | None = None, slow_on: str = "", slow: float = 1.0, dtype: str = ""
+    ) -> None:
         self.work_ms, self.control, self.slow_on, self.slow = float(work_ms), control, slow_on, float(slow)
         self.vision = VisionInfo(num_layers=4, feature_layer=3)
         self.info = ModelInfo(

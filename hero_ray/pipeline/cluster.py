@@ -41,13 +41,27 @@ def connected(address: str | None) -> Iterator[None]:
     if not already:
         target = address or os.environ.get("RAY_ADDRESS")
         local = {} if target else {"include_dashboard": False, "object_store_memory": 256 * 2**20}
-        ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
+        with _silent_stderr():
+            ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
     quiet()
     try:
         yield
     finally:
         if not already:
             ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Hold back what Ray's C++ core prints while it starts; failures to start are exceptions all the same."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def quiet() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.config import MethodEntry, SweepConfig, TaskEntry
 from hero_ray.errors import ConfigError
+from hero_ray.models.checkpoints.reader import revision
+from hero_ray.models.shapes import ModelShape, shape
+from hero_ray.models.sources import find_folder
 from hero_ray.plan import FULL, MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.types import Cell, Sample
 
@@ -54,7 +59,8 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
     """
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
     if model_facts is None:
-        model_facts = [model_fact(name, config.model_args) for name in config.models]
+        on_gpu = bool(config.gpus_per_replica) or torch.cuda.is_available()
+        model_facts = [model_fact(name, config.model_args, on_gpu) for name in config.models]
     opened = {task.name: open_task(task) for task in config.tasks}
     named = {benchmark.name: benchmark for benchmark in opened.values()}
     samples = [
@@ -91,26 +97,36 @@ def method_fact(entry: MethodEntry) -> MethodFact:
     )
 
 
-def model_fact(name: str, arguments: dict[str, Any]) -> ModelFact:
-    """Identity of a model from its configuration and weight hashes.
+def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False) -> ModelFact:
+    """Identity of a model from its configuration and weight hashes, no weights loaded.
+
+    The dtype is decided here, once, so that replicas on unlike machines cannot disagree about it.
 
     Raises:
         ConfigError: random weights, whose answers mean nothing.
+        UnknownNameError, CheckpointError: no such model, or not one of the supported families.
     """
-    described = models.describe(name, **arguments)
-    if described.random_weights:
+    if name.endswith(":random"):
         raise ConfigError(
             f"{name} has random weights: its answers mean nothing, so accuracy is refused. "
             f"Measure its speed with: hero-ray profile --model {name}"
         )
+    folder = find_folder(name)
+    sizes = shape(name) if name in models.names() else shape(str(folder))
     return ModelFact(
         name=name,
-        family=described.family,
-        revision=described.revision,
-        dtype=described.dtype,
-        max_tokens=models.max_visual_tokens(name),
+        family=sizes.family,
+        revision=revision(folder),
+        dtype=str(arguments.get("dtype") or ("bfloat16" if on_gpu else "float32")),
+        max_tokens=_max_patches(sizes),
         options={key: value for key, value in arguments.items() if key not in ("device", "dtype")},
     )
+
+
+def _max_patches(sizes: ModelShape) -> int:
+    """Patch tokens of the largest unpruned prompt, for budgets given as token counts."""
+    patches = sizes.vision.tokens - 1
+    return {"llava-next": 5 * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[sizes.family]
 
 
 def open_task(task: TaskEntry) -> Benchmark:

@@ -24,7 +24,9 @@ def speed_key(cell: Cell) -> str:
     return digest([cell.method, cell.variant, params, cell.retention_ratio, cell.tokens])
 
 
-def profile_model(plan: Plan, store: Store, run_id: str, model: str, pool: Pool, loader: str) -> None:
+def profile_model(
+    plan: Plan, store: Store, run_id: str, model: str, model_args: dict[str, Any], pool: Pool, loader: str
+) -> None:
     """Time what has no figures yet, in one process that has a replica's share of the hardware to itself."""
     with store.reading() as connection:
         known = {cell for _, cell in queries.profiles_of(connection, [run_id])}
@@ -41,7 +43,7 @@ def profile_model(plan: Plan, store: Store, run_id: str, model: str, pool: Pool,
         measure.remote(
             loader,
             model,
-            dict(plan.config.model_args),
+            model_args,
             [group[0] for group in groups.values()],
             plan.tasks,
             _probe_units(plan),

@@ -129,7 +129,7 @@ def _execute_all(
                         return
             if plan.config.profile.enabled:
                 progress.stage(f"timing {model.name} alone on the machine")
-                profile_model(plan, store, run_id, model.name, pool, loader)
+                profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)
         progress.stage("computing intervals")
         close_cells(store, run_id, plan.cells, plan.benchmarks)
 
@@ -148,6 +148,12 @@ def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Uni
     return [unit for unit in plan.units if is_open(unit)]
 
 
+def model_args(plan: Plan, model: str) -> dict[str, Any]:
+    """Loader arguments of a model, the dtype the plan decided on among them."""
+    fact = next(fact for fact in plan.models if fact.name == model)
+    return dict(plan.config.model_args) | {"dtype": fact.dtype}
+
+
 def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, loader: str) -> WorkerJob:
     config = plan.config
     settings = Settings(config.batch_size, config.budget_base, config.newline_policy, config.max_new_tokens)
@@ -155,7 +161,7 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
         run_id=run_id,
         store_url=store.url,
         model=model,
-        model_args=dict(config.model_args),
+        model_args=model_args(plan, model),
         cells=tuple(plan.cells_of(model)),
         tasks=plan.tasks,
         settings=settings,
