@@ -1,0 +1,112 @@
+"""Requests to left-padded tensors, and which requests may share the cache of their prefix and picture.
+
+Shape letters: B rows, S positions, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hero_ray.models.base import Request
+
+Embed = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Left-padded prompts, embedded.
+
+    Attributes:
+        embeds: [B, S, D].
+        valid, visual, instruction, after_image: bool [B, S].
+        lengths: real tokens per row.
+        num_visual: visual tokens per row.
+    """
+
+    embeds: Tensor
+    valid: Tensor
+    visual: Tensor
+    instruction: Tensor
+    after_image: Tensor
+    lengths: tuple[int, ...]
+    num_visual: tuple[int, ...]
+
+    @property
+    def padded(self) -> bool:
+        return min(self.lengths) < self.embeds.shape[1]
+
+
+@dataclass(frozen=True)
+class _Row:
+    prefix: tuple[int, ...]
+    visual: Tensor | None
+    suffix: tuple[int, ...]
+    instruction: tuple[int, int]
+
+    @property
+    def length(self) -> int:
+        return len(self.prefix) + self.num_visual + len(self.suffix)
+
+    @property
+    def num_visual(self) -> int:
+        return 0 if self.visual is None else self.visual.shape[0]
+
+
+def whole_prompts(requests: Sequence[Request], embed: Embed) -> PromptBatch:
+    """Prefix, picture and suffix of every request."""
+    rows = [_Row(r.prompt.prefix, r.visual, r.prompt.suffix, r.prompt.instruction) for r in requests]
+    return _build(rows, embed)
+
+
+def shared_parts(requests: Sequence[Request], embed: Embed) -> PromptBatch:
+    """Prefix and picture of every request, without its question."""
+    return _build([_Row(r.prompt.prefix, r.visual, (), (0, 0)) for r in requests], embed)
+
+
+def own_parts(requests: Sequence[Request], embed: Embed) -> PromptBatch:
+    """The text behind the picture of every request."""
+    return _build([_Row((), None, r.prompt.suffix, r.prompt.instruction) for r in requests], embed)
+
+
+def share_groups(requests: Sequence[Request]) -> list[list[int]]:
+    """Indices of requests with the same prefix and the very same `visual` tensor, in order of first appearance."""
+    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for index, request in enumerate(requests):
+        groups.setdefault((id(request.visual), request.prompt.prefix), []).append(index)
+    return list(groups.values())
+
+
+def length_of(request: Request) -> int:
+    """Prompt tokens of a request, visual ones included."""
+    return request.prompt.num_text + request.visual.shape[0]
+
+
+def _build(rows: list[_Row], embed: Embed) -> PromptBatch:
+    lengths = tuple(row.length for row in rows)
+    count, width = len(rows), max(lengths)
+    ids = torch.zeros(count, width, dtype=torch.long)
+    kinds = torch.zeros(4, count, width, dtype=torch.bool)  # valid, visual, instruction, after_image
+    for index, row in enumerate(rows):
+        start = width - row.length
+        picture = start + len(row.prefix)
+        text = picture + row.num_visual
+        kinds[0, index, start:] = True
+        kinds[1, index, picture:text] = True
+        kinds[2, index, text + row.instruction[0] : text + row.instruction[1]] = True
+        kinds[3, index, text:] = True
+        ids[index, start:picture] = torch.tensor(row.prefix, dtype=torch.long)
+        ids[index, text:] = torch.tensor(row.suffix, dtype=torch.long)
+    pictures = [row.visual for row in rows if row.visual is not None]
+    device = pictures[0].device if pictures else None
+    embeds = embed(ids if device is None else ids.to(device))
+    kinds = kinds.to(embeds.device)
+    for index, row in enumerate(rows):
+        if row.visual is not None:
+            end = width - len(row.suffix)
+            embeds[index, end - row.num_visual : end] = row.visual
+    valid, visual, instruction, after_image = kinds
+    return PromptBatch(embeds, valid, visual, instruction, after_image, lengths, tuple(row.num_visual for row in rows))

@@ -1,0 +1,84 @@
+"""A key-value cache with room set aside: a decode step writes one slot and copies nothing.
+
+transformers' `DynamicCache` concatenates the whole cache at every step, which slows the unpruned baseline for a reason
+that has nothing to do with attention and so flatters every pruned method. Layers may hold different lengths.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from hero_ray.errors import PromptError
+
+
+class KeyValueCache:
+    """Keys and values of every block, `[rows, kv_heads, capacity, head_dim]`; quacks like transformers' `Cache`.
+
+    Args:
+        num_layers: blocks of the language model.
+        room: slots kept free behind the first write of every block.
+    """
+
+    def __init__(self, num_layers: int, room: int = 0) -> None:
+        self.room = room
+        self._keys: list[Tensor | None] = [None] * num_layers
+        self._values: list[Tensor | None] = [None] * num_layers
+        self._lengths = [0] * num_layers
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append `[rows, kv_heads, new, head_dim]` to a block (0-based, as transformers counts); return all of it."""
+        start, new = self._lengths[layer_idx], keys.shape[2]
+        stored_keys, stored_values = self._keys[layer_idx], self._values[layer_idx]
+        if stored_keys is None or stored_values is None:
+            stored_keys = _with_room(keys, self.room)
+            stored_values = _with_room(values, self.room)
+            self._keys[layer_idx], self._values[layer_idx] = stored_keys, stored_values
+        elif start + new > stored_keys.shape[2]:
+            raise PromptError(
+                f"the cache holds {stored_keys.shape[2]} positions and {start + new} are needed; "
+                "ask for the room of all new tokens when the prompt is run"
+            )
+        else:
+            stored_keys[:, :, start : start + new] = keys
+            stored_values[:, :, start : start + new] = values
+        self._lengths[layer_idx] = start + new
+        return stored_keys[:, :, : start + new], stored_values[:, :, : start + new]
+
+    def keys(self, index: int) -> Tensor:
+        """Keys of a block after RoPE, `[rows, kv_heads, length, head_dim]`."""
+        stored = self._keys[index]
+        assert stored is not None, f"block {index} has not run"
+        return stored[:, :, : self._lengths[index]]
+
+    def length(self, index: int) -> int:
+        """Positions written in a block, padding included."""
+        return self._lengths[index]
+
+    def bytes_per_position(self, index: int) -> int:
+        """Bytes that one position of one row takes in a block, keys and values."""
+        keys, values = self._keys[index], self._values[index]
+        assert keys is not None
+        assert values is not None
+        return sum(tensor.shape[1] * tensor.shape[3] * tensor.element_size() for tensor in (keys, values))
+
+    def branch(self, rows: Tensor, room: int) -> KeyValueCache:
+        """A new cache whose row i starts as a copy of row `rows[i]`, with `room` free slots behind it."""
+        branched = KeyValueCache(len(self._keys), room)
+        for index, length in enumerate(self._lengths):
+            keys, values = self._keys[index], self._values[index]
+            assert keys is not None
+            assert values is not None
+            branched._keys[index] = _with_room(keys[:, :, :length], room, rows)
+            branched._values[index] = _with_room(values[:, :, :length], room, rows)
+            branched._lengths[index] = length
+        return branched
+
+
+def _with_room(source: Tensor, room: int, rows: Tensor | None = None) -> Tensor:
+    count = source.shape[0] if rows is None else rows.shape[0]
+    length = source.shape[2]
+    buffer = source.new_empty(count, source.shape[1], length + room, source.shape[3])
+    buffer[:, :, :length] = source if rows is None else source[rows]
+    return buffer

@@ -1,0 +1,1 @@
+"""Reading weights: safetensors only, every key accounted for, no remote code."""

@@ -1,0 +1,149 @@
+"""Safetensors folders: which files, what is in them, what they hash to, and filling a model from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from hero_ray.errors import CheckpointError
+
+Translate = Callable[[str, Tensor], dict[str, Tensor]]
+"""Maps one checkpoint entry to the native entries it holds; an empty dict drops it on purpose."""
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's `config.json` as plain JSON.
+
+    Raises:
+        CheckpointError: no such file, or not JSON.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json; give a model folder, a hub id or a known name")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Safetensors files of a folder, checked against its index where it has one.
+
+    Raises:
+        CheckpointError: pickled weights only, no weights, or a shard missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        listed = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        missing = [name for name in listed if not (folder / name).is_file()]
+        if missing:
+            raise CheckpointError(f"{folder} lacks {len(missing)} of {len(listed)} shards: {', '.join(missing)}")
+        return [folder / name for name in listed]
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        return files
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise CheckpointError(
+            f"{folder} holds pickled weights only ({', '.join(pickles[:3])}); loading a pickle can run code. "
+            "Convert them to safetensors once and load that folder"
+        )
+    raise CheckpointError(f"{folder} holds no .safetensors file")
+
+
+def entries(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:
+    """Every (key, tensor) of a folder, one tensor in memory at a time, read straight to `device`.
+
+    Raises:
+        CheckpointError: a damaged file.
+    """
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as shard:
+                for key in shard.keys():  # noqa: SIM118 - not a mapping
+                    yield key, shard.get_tensor(key)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def keys(folder: Path) -> list[str]:
+    """Names of all tensors of a folder."""
+    found: list[str] = []
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as shard:
+            found.extend(shard.keys())
+    return found
+
+
+@torch.no_grad()
+def fill(model: nn.Module, folders: Sequence[Path], translate: Translate) -> None:
+    """Copy the weights of one or more folders into a model whose tensors already stand on their device.
+
+    Raises:
+        CheckpointError: a key nobody wants, a weight nobody brings, one brought twice, or a wrong shape.
+    """
+    wanted: dict[str, Tensor] = dict(model.named_parameters())
+    wanted |= {name: buffer for name, buffer in model.named_buffers() if name in model.state_dict()}
+    device = next(iter(wanted.values())).device
+    filled: set[str] = set()
+    strangers: list[str] = []
+    where = " + ".join(map(str, folders))
+    for key, tensor in (entry for folder in folders for entry in entries(folder, device)):
+        for name, value in translate(key, tensor).items():
+            if name not in wanted:
+                strangers.append(key)
+            elif name in filled:
+                raise CheckpointError(f"{where}: {key} fills {name} a second time")
+            elif wanted[name].shape != value.shape:
+                raise CheckpointError(
+                    f"{where}: {key} has shape {tuple(value.shape)}, {name} needs {tuple(wanted[name].shape)}; "
+                    "config.json and weights do not belong together"
+                )
+            else:
+                wanted[name].copy_(value)
+                filled.add(name)
+    missing = sorted(set(wanted) - filled)
+    if strangers or missing:
+        raise CheckpointError(
+            f"{where}: {len(strangers)} key(s) belong nowhere{_some(strangers)}; "
+            f"{len(missing)} weight(s) are missing{_some(missing)}"
+        )
+
+
+def revision(folder: Path) -> str:
+    """SHA-256 over all safetensors files of a folder and its sub-folders, by name and content.
+
+    A hub snapshot links to blobs named by their own hash, which is taken as is; other files are hashed once per
+    (path, modification time, size) and process.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        whole.update(f"{path.relative_to(folder).as_posix()}={_digest(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    real = path.resolve()
+    if re.fullmatch("[0-9a-f]{64}", real.name):
+        return real.name
+    facts = real.stat()
+    key = (str(real), facts.st_mtime_ns, facts.st_size)
+    if key not in _digests:
+        with real.open("rb") as stream:
+            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _digests[key]
+
+
+def _some(names: list[str]) -> str:
+    return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""

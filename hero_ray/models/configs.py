@@ -1,0 +1,166 @@
+"""transformers configurations: from a folder's `config.json`, or from the known sizes of a named model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaNextConfig
+
+from hero_ray.errors import CheckpointError
+from hero_ray.models.base import LanguageShape, VisionShape
+from hero_ray.models.checkpoints.reader import read_config
+from hero_ray.models.shapes import ModelShape
+
+LLAVA_NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+_CLIP_IMAGE = 336
+
+
+def family_of(config: dict[str, Any], where: str) -> str:
+    """The family a parsed `config.json` belongs to.
+
+    Raises:
+        CheckpointError: none of ours.
+    """
+    kind = config.get("model_type")
+    families = {"llava_next": "llava-next", "llava": "llava-1.5", "internvl_chat": "internvl2"}
+    if config.get("model_type") in ("share4v", "llava_llama") or is_original_llava(config):
+        return "llava-1.5"
+    if kind not in families:
+        raise CheckpointError(
+            f"{where}: model_type is {kind!r}; supported are {', '.join(sorted(families))} "
+            "and the original LLaVA layout"
+        )
+    return families[str(kind)]
+
+
+def is_original_llava(config: dict[str, Any]) -> bool:
+    """Whether a checkpoint was saved by the original LLaVA code: sizes at top level, tower named by hub id."""
+    return "mm_vision_tower" in config and "text_config" not in config
+
+
+def hub_llava(folder: Path, family: str) -> Any:
+    """Configuration of a llava-hf folder.
+
+    Raises:
+        CheckpointError: a language model that is not of the Llama type, or settings this adapter does not know.
+    """
+    config_class: Any = LlavaNextConfig if family == "llava-next" else LlavaConfig
+    config = config_class.from_pretrained(folder)
+    kind = config.text_config.model_type
+    if kind != "llama":
+        raise CheckpointError(f"{folder}: its language model is {kind!r}; only Llama-type ones (Vicuna) are supported")
+    if config.vision_config.model_type != "clip_vision_model":
+        raise CheckpointError(f"{folder}: its vision tower is {config.vision_config.model_type!r}, expected CLIP")
+    if config.vision_feature_select_strategy != "default" or not isinstance(config.vision_feature_layer, int):
+        raise CheckpointError(
+            f"{folder}: features are taken as {config.vision_feature_select_strategy!r} from layer "
+            f"{config.vision_feature_layer}; expected 'default' (CLS dropped) and one layer"
+        )
+    return config
+
+
+def original_llava(folder: Path) -> Any:
+    """Configuration of an original LLaVA-1.5 or ShareGPT4V folder.
+
+    Raises:
+        CheckpointError: another projector, another feature layer, or the AnyRes variant.
+    """
+    raw = read_config(folder)
+    expected = {"mm_projector_type": "mlp2x_gelu", "mm_vision_select_feature": "patch"}
+    for key, value in expected.items():
+        if raw.get(key, value) != value:
+            raise CheckpointError(f"{folder}: {key} is {raw[key]!r}, only {value!r} is supported")
+    if raw.get("mm_patch_merge_type", "flat") != "flat" or raw.get("image_aspect_ratio") == "anyres":
+        raise CheckpointError(f"{folder} is a LLaVA-NeXT in the original layout; load its llava-hf conversion instead")
+    keys = (
+        "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads vocab_size "
+        "max_position_embeddings rms_norm_eps bos_token_id eos_token_id pad_token_id"
+    )
+    text = LlamaConfig(**{key: raw[key] for key in keys.split() if raw.get(key) is not None}, tie_word_embeddings=False)
+    return LlavaConfig(
+        vision_config=_clip_vision(VisionShape(24, 23, 1024, 4096, 16, 577, 14, ())),
+        text_config=text,
+        # The picture has no id of its own there; one past the vocabulary can never come out of the tokenizer.
+        image_token_index=raw["vocab_size"],
+        vision_feature_layer=raw.get("mm_vision_select_layer", -2),
+        tie_word_embeddings=False,
+    )
+
+
+def named_llava(shape: ModelShape) -> Any:
+    """Configuration of a named LLaVA from its published sizes."""
+    text = llama(shape.language, shape.context, theta=10000.0)
+    common: dict[str, Any] = {
+        "vision_config": _clip_vision(shape.vision),
+        "text_config": text,
+        "image_token_index": min(32000, shape.language.vocab - 1),
+        "vision_feature_layer": -2,
+        "tie_word_embeddings": False,
+    }
+    if shape.family == "llava-next":
+        return LlavaNextConfig(**common, image_grid_pinpoints=LLAVA_NEXT_PINPOINTS)
+    return LlavaConfig(**common)
+
+
+def llama(shape: LanguageShape, context: int, theta: float, bias: bool = False, eps: float = 1e-5) -> Any:
+    """A Llama configuration of the given sizes."""
+    return LlamaConfig(
+        vocab_size=shape.vocab,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=context,
+        rms_norm_eps=eps,
+        attention_bias=bias,
+        rope_parameters={"rope_type": "default", "rope_theta": theta},
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+
+
+def language_shape(text: Any) -> LanguageShape:
+    """Sizes out of a Llama configuration."""
+    heads = text.num_attention_heads
+    return LanguageShape(
+        num_layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        num_heads=heads,
+        num_kv_heads=text.num_key_value_heads or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        vocab=text.vocab_size,
+    )
+
+
+def clip_vision_shape(config: Any) -> VisionShape:
+    """Sizes of a LLaVA's vision tower and projector."""
+    vision, layer = config.vision_config, config.vision_feature_layer
+    depth, width = vision.num_hidden_layers, config.text_config.hidden_size
+    return VisionShape(
+        num_layers=depth,
+        layers_run=layer if layer >= 0 else depth + 1 + layer,
+        hidden=vision.hidden_size,
+        intermediate=vision.intermediate_size,
+        num_heads=vision.num_attention_heads,
+        tokens=(vision.image_size // vision.patch_size) ** 2 + 1,
+        patch=vision.patch_size,
+        projector=(vision.hidden_size, width, width),
+    )
+
+
+def _clip_vision(shape: VisionShape) -> Any:
+    return CLIPVisionConfig(
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        image_size=_CLIP_IMAGE,
+        patch_size=shape.patch,
+        projection_dim=768,
+    )

@@ -1,0 +1,257 @@
+"""Requests to answers: batches, prefix reuse, greedy or sampled decoding, and splitting when memory runs out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from hero_ray.errors import DeviceMemoryError, ParameterError, PromptError
+from hero_ray.models.base import Request
+from hero_ray.models.batch import length_of, own_parts, share_groups, shared_parts, whole_prompts
+from hero_ray.models.live import Positions
+from hero_ray.models.runner import DecodeState, Runner
+
+log = logging.getLogger(__name__)
+
+OnToken = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are decoded.
+
+    Attributes:
+        batch_size: rows run together at most.
+        share_prefix: compute the cache of prefix and picture once for requests that have them in common.
+        ignore_eos: always produce `max_new_tokens`, for timing.
+        temperature: 0 is greedy; above, tokens are drawn with the request's own generator.
+        top_p: probability mass that is drawn from.
+        seed: of the draws; a row's stream depends on the seed and the request alone, never on its neighbours.
+        on_token: called with (request index, token id) as tokens appear, end token excluded.
+    """
+
+    batch_size: int = 64
+    share_prefix: bool = True
+    ignore_eos: bool = False
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    on_token: OnToken | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ParameterError(f"batch_size {self.batch_size} is not positive")
+        if self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0:
+            raise ParameterError(f"temperature {self.temperature} must be >= 0 and top_p {self.top_p} in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Token ids of one request (end token excluded) and what its prefill left behind."""
+
+    token_ids: tuple[int, ...]
+    visual_per_layer: tuple[int, ...]
+    kv_bytes: int
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Answers requests with one language model.
+
+    Attributes:
+        runner: the block loop.
+        end: token ids that end an answer.
+        context: positions the model was trained for.
+        step: makes one decode step from (state, token ids); `Runner.decode`, or a captured graph on CUDA.
+    """
+
+    runner: Runner
+    end: frozenset[int]
+    context: int
+    step: Callable[[DecodeState, Tensor], Tensor] | None = None
+
+    def answer(
+        self,
+        requests: Sequence[Request],
+        pruner: Any = None,
+        positions: Positions = "compact",
+        options: GenerationOptions | None = None,
+    ) -> list[Answer]:
+        """Answers in the order of the requests.
+
+        With a pruner the requests are one batch, since the pruner's state belongs to it.
+
+        Raises:
+            PromptError: a prompt and its answer would not fit the model's context.
+            DeviceMemoryError: one request alone does not fit the device.
+        """
+        options = options or GenerationOptions()
+        for request in requests:
+            self._check(request)
+        answers: dict[int, Answer] = {}
+        for chunk in plan_chunks(requests, options) if pruner is None else [list(range(len(requests)))]:
+            answers.update(self._answer_chunk(requests, chunk, pruner, positions, options))
+        return [answers[index] for index in range(len(requests))]
+
+    def prefill(
+        self,
+        requests: Sequence[Request],
+        pruner: Any = None,
+        positions: Positions = "compact",
+        share_prefix: bool = True,
+    ) -> DecodeState:
+        """Run the prompts of a batch, sharing prefix and picture where requests have them in common."""
+        room = max(request.max_new_tokens for request in requests)
+        groups = share_groups(requests)
+        if pruner is not None or not share_prefix or len(groups) == len(requests):
+            return self.runner.prefill(whole_prompts(requests, self.runner.embed), pruner, positions, room)
+        firsts = [requests[group[0]] for group in groups]
+        shared = self.runner.prefill(shared_parts(firsts, self.runner.embed))
+        group_of = torch.empty(len(requests), dtype=torch.long)
+        for number, group in enumerate(groups):
+            group_of[group] = number
+        return self.runner.extend(shared, group_of, own_parts(requests, self.runner.embed), room)
+
+    def _answer_chunk(
+        self,
+        requests: Sequence[Request],
+        chunk: list[int],
+        pruner: Any,
+        positions: Positions,
+        options: GenerationOptions,
+    ) -> dict[int, Answer]:
+        mine = [requests[index] for index in chunk]
+        try:
+            # The copy keeps the caller's pruner fresh, so that a split batch can start over.
+            state = self.prefill(mine, copy.deepcopy(pruner), positions, options.share_prefix)
+            per_layer, kv_bytes = state.visual_per_layer(), state.kv_bytes()
+            rows = self._decode(state, chunk, mine, options)
+        except torch.OutOfMemoryError as error:
+            if len(chunk) == 1:
+                raise DeviceMemoryError(
+                    f"one request of {length_of(mine[0])} tokens does not fit the device's memory: {error}"
+                ) from error
+            half = len(chunk) // 2
+            log.warning("out of memory with %d requests together; going on with %d", len(chunk), half)
+        else:
+            return {
+                index: Answer(tuple(ids), layers, size, finish)
+                for index, (ids, finish), layers, size in zip(chunk, rows, per_layer, kv_bytes, strict=True)
+            }
+        # Outside the handler: the traceback it holds would keep the failed batch's tensors alive.
+        torch.cuda.empty_cache()
+        first = self._answer_chunk(requests, chunk[:half], pruner, positions, options)
+        return first | self._answer_chunk(requests, chunk[half:], pruner, positions, options)
+
+    def _decode(
+        self, state: DecodeState, chunk: list[int], requests: Sequence[Request], options: GenerationOptions
+    ) -> list[tuple[list[int], Literal["stop", "length"]]]:
+        step = self.step or self.runner.decode
+        limit = max(request.max_new_tokens for request in requests)
+        device = state.logits.device
+        end = torch.tensor(sorted(self.end), device=device)
+        done = torch.zeros(len(requests), dtype=torch.bool, device=device)
+        pick = _Picker(requests, chunk, options, device)
+        steps: list[Tensor] = []
+        logits = state.logits
+        for count in range(limit):
+            tokens = pick(logits)
+            steps.append(tokens)
+            if options.on_token is not None:
+                _tell(options.on_token, tokens, done, chunk, requests, count, end, options.ignore_eos)
+            if not options.ignore_eos:
+                done |= torch.isin(tokens, end)
+                if bool(done.all()):
+                    break
+            if count + 1 < limit:
+                logits = step(state, tokens)
+        table = torch.stack(steps, 1).tolist() if steps else [[] for _ in requests]
+        return [self._cut(row, request, options) for row, request in zip(table, requests, strict=True)]
+
+    def _cut(
+        self, row: list[int], request: Request, options: GenerationOptions
+    ) -> tuple[list[int], Literal["stop", "length"]]:
+        ids = row[: request.max_new_tokens]
+        if not options.ignore_eos:
+            for position, token in enumerate(ids):
+                if token in self.end:
+                    return ids[:position], "stop"
+        return ids, "length"
+
+    def _check(self, request: Request) -> None:
+        if request.max_new_tokens < 1:
+            raise PromptError(f"max_new_tokens is {request.max_new_tokens}; ask for at least 1")
+        needed = length_of(request) + request.max_new_tokens
+        if needed > self.context:
+            raise PromptError(
+                f"{request.visual.shape[0]} visual and {request.prompt.num_text} text tokens with "
+                f"{request.max_new_tokens} new ones make {needed}, the model's context is {self.context}; "
+                "shorten the question, lower max_new_tokens or the retention ratio"
+            )
+
+
+def plan_chunks(requests: Sequence[Request], options: GenerationOptions) -> list[list[int]]:
+    """Cut requests into batches of like length, requests of one picture together. Depends on the requests alone."""
+    groups = share_groups(requests) if options.share_prefix else [[index] for index in range(len(requests))]
+    groups.sort(key=lambda group: -length_of(requests[group[0]]))
+    chunks: list[list[int]] = []
+    for group in groups:
+        for start in range(0, len(group), options.batch_size):
+            part = group[start : start + options.batch_size]
+            if chunks and len(chunks[-1]) + len(part) <= options.batch_size:
+                chunks[-1].extend(part)
+            else:
+                chunks.append(list(part))
+    return chunks
+
+
+class _Picker:
+    """Next tokens from logits [B, vocab]: the largest, or a draw per row with the row's own generator."""
+
+    def __init__(
+        self, requests: Sequence[Request], chunk: list[int], options: GenerationOptions, device: torch.device
+    ) -> None:
+        self._options = options
+        self._generators = []
+        if options.temperature > 0.0:
+            for index in chunk:
+                generator = torch.Generator(device="cpu")
+                generator.manual_seed(options.seed * 1_000_003 + index)
+                self._generators.append(generator)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if not self._generators:
+            return logits.argmax(-1)
+        shares = (logits.float() / self._options.temperature).softmax(-1).cpu()
+        if self._options.top_p < 1.0:
+            ordered, places = shares.sort(dim=-1, descending=True)
+            beyond = ordered.cumsum(-1) - ordered >= self._options.top_p
+            shares = torch.zeros_like(shares).scatter(-1, places, ordered.masked_fill(beyond, 0.0))
+        drawn = [
+            torch.multinomial(row, 1, generator=generator)
+            for row, generator in zip(shares, self._generators, strict=True)
+        ]
+        return torch.cat(drawn).to(logits.device)
+
+
+def _tell(
+    on_token: OnToken,
+    tokens: Tensor,
+    done: Tensor,
+    chunk: list[int],
+    requests: Sequence[Request],
+    count: int,
+    end: Tensor,
+    ignore_eos: bool,
+) -> None:
+    ended = done if ignore_eos else done | torch.isin(tokens, end)
+    for row, (token, over) in enumerate(zip(tokens.tolist(), ended.tolist(), strict=True)):
+        if not over and count < requests[row].max_new_tokens:
+            on_token(chunk[row], token)

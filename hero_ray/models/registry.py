@@ -1,0 +1,80 @@
+"""Model names and what belongs to them; one line per model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from hero_ray.errors import UnknownNameError
+
+CLIP_LARGE = "openai/clip-vit-large-patch14-336"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by name.
+
+    Attributes:
+        name: as users say it.
+        family: `llava-next`, `llava-1.5` or `internvl2`.
+        source: hub id, or "" for the embedded models.
+        style: name of the prompt style.
+        clip: hub id of the CLIP whose text tower pairs with the vision tower, "" where none does.
+    """
+
+    name: str
+    family: str
+    source: str
+    style: str
+    clip: str = ""
+
+    @property
+    def embedded(self) -> Path | None:
+        """Folder inside the package, for the embedded models."""
+        return None if self.source else Path(str(files("hero_ray"))) / "tiny" / "weights" / self.name
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("hero-tiny", "llava-next", "", "plain"),
+        ModelSpec("hero-tiny-internvl", "internvl2", "", "internlm2-chat"),
+        ModelSpec("llava-next-7b", "llava-next", "llava-hf/llava-v1.6-vicuna-7b-hf", "vicuna", CLIP_LARGE),
+        ModelSpec("llava-next-13b", "llava-next", "llava-hf/llava-v1.6-vicuna-13b-hf", "vicuna", CLIP_LARGE),
+        ModelSpec("llava-1.5-7b", "llava-1.5", "llava-hf/llava-1.5-7b-hf", "vicuna", CLIP_LARGE),
+        ModelSpec("llava-1.5-13b", "llava-1.5", "llava-hf/llava-1.5-13b-hf", "vicuna", CLIP_LARGE),
+        ModelSpec("sharegpt4v-7b", "llava-1.5", "Lin-Chen/ShareGPT4V-7B", "vicuna", CLIP_LARGE),
+        ModelSpec("internvl2-2b", "internvl2", "OpenGVLab/InternVL2-2B", "internlm2-chat"),
+        ModelSpec("internvl2-8b", "internvl2", "OpenGVLab/InternVL2-8B", "internlm2-chat"),
+    )
+}
+
+# What a folder or hub id of a family gets when it is none of the names above.
+_DEFAULTS = {
+    "llava-next": ("vicuna", CLIP_LARGE),
+    "llava-1.5": ("vicuna", CLIP_LARGE),
+    "internvl2": ("internlm2-chat", ""),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every model name, embedded ones first."""
+    return tuple(SPECS)
+
+
+def spec(name: str) -> ModelSpec:
+    """The spec of a known name.
+
+    Raises:
+        UnknownNameError: not a known name.
+    """
+    if name not in SPECS:
+        raise UnknownNameError("model", name, SPECS)
+    return SPECS[name]
+
+
+def foreign(name: str, family: str) -> ModelSpec:
+    """A spec for a hub id or folder, by its family's defaults."""
+    style, clip = _DEFAULTS[family]
+    return ModelSpec(name, family, name, style, clip)

@@ -1,0 +1,304 @@
+"""Our own pass over the language model's blocks: left-padded batches whose live tokens may shrink from block to block.
+
+Stock `forward` hands every block one mask and one set of positions, so it cannot express different token sets per
+block and per row. The blocks themselves are transformers' own; with nothing pruned the result equals stock
+`generate()` bit for bit. Shape letters: B rows, S positions, D width, H heads, R queries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hero_ray.errors import SelectionError
+from hero_ray.models.batch import PromptBatch
+from hero_ray.models.cache import KeyValueCache
+from hero_ray.models.live import BlockState, LiveTokens, Positions
+
+Rope = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Span:
+    """Consecutive blocks that see the same live tokens.
+
+    Attributes:
+        valid: bool [B, capacity], room for new tokens included and already True.
+        length: positions in use.
+        padded: whether any row has padding, so that a mask is needed.
+        next_position: [B, 1] position id of the next token.
+        num_valid, num_visual: [B] tokens and visual tokens alive after prefill.
+    """
+
+    valid: Tensor
+    length: int
+    padded: bool
+    next_position: Tensor
+    num_valid: Tensor
+    num_visual: Tensor
+
+
+@dataclass
+class DecodeState:
+    """A prefilled batch, ready for decode steps.
+
+    Attributes:
+        logits: [B, vocab] of the last position.
+        cache: keys and values of every block.
+        spans: live-token sets, and `span_of`: the span of each block.
+    """
+
+    logits: Tensor
+    cache: KeyValueCache
+    spans: list[Span]
+    span_of: list[int]
+
+    def visual_per_layer(self) -> list[tuple[int, ...]]:
+        """Per row, visual tokens alive in each block after prefill."""
+        columns = [self.spans[index].num_visual.tolist() for index in self.span_of]
+        return [tuple(row) for row in zip(*columns, strict=True)]
+
+    def kv_bytes(self) -> list[int]:
+        """Per row, bytes of the live cache after prefill, read off the cache tensors; padding not counted."""
+        per_block = [
+            self.spans[span].num_valid * self.cache.bytes_per_position(index) for index, span in enumerate(self.span_of)
+        ]
+        return [int(value) for value in torch.stack(per_block).sum(0).tolist()]
+
+
+class Runner:
+    """Prefill, prefix reuse and decode over the blocks of a Llama-type language model.
+
+    Args:
+        language_model: transformers' `LlamaModel` (or one with the same block interface).
+        head: the output projection.
+        attention: `sdpa`, `flash_attention_2` or `eager`, as set on the model.
+    """
+
+    def __init__(self, language_model: Any, head: nn.Module, attention: str = "sdpa") -> None:
+        self._model = language_model
+        self._blocks = list(language_model.layers)
+        self._head = head
+        self._flat_masks = attention.startswith("flash_attention")
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._blocks)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings of token ids, on the model's device."""
+        return self._model.embed_tokens(ids.to(self._model.embed_tokens.weight.device))
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """The last norm, before the head."""
+        return self._model.norm(hidden)
+
+    @torch.no_grad()
+    def prefill(
+        self, batch: PromptBatch, pruner: Any = None, positions: Positions = "compact", room: int = 0
+    ) -> DecodeState:
+        """Run whole prompts; `pruner` may drop visual tokens between blocks.
+
+        Args:
+            batch: left-padded prompts.
+            pruner: an object with `before(state)` and `after(state)` (`hero_ray.methods.base.LayerPruner`), or None.
+            positions: whether survivors are renumbered or keep their position ids.
+            room: new tokens the cache must be able to take.
+
+        Raises:
+            SelectionError: a pruner's answer does not fit the batch.
+        """
+        tokens = live_tokens(batch)
+        num_visual = torch.tensor(batch.num_visual, device=batch.embeds.device)
+        cache = KeyValueCache(self.num_layers, room)
+        spans: list[Span] = []
+        span_of: list[int] = []
+        fresh = True
+        for index in range(self.num_layers):
+            if pruner is not None:
+                survivors = pruner.before(BlockState(self, tokens, index, num_visual))
+                if survivors is not None:
+                    tokens, fresh = self._survive(tokens, survivors, positions), True
+            if fresh:
+                mask, rope = self._mask(tokens.valid, tokens.padded), self._rope(tokens.hidden, tokens.positions)
+                spans.append(_span(tokens, room))
+                fresh = False
+            span_of.append(len(spans) - 1)
+            hidden = self._block(index, tokens.hidden, mask, tokens.positions, rope, cache)
+            if pruner is not None:
+                pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index)))
+            tokens = replace(tokens, hidden=hidden)
+        return DecodeState(self._logits(tokens.hidden), cache, spans, span_of)
+
+    @torch.no_grad()
+    def extend(self, shared: DecodeState, rows: Tensor, batch: PromptBatch, room: int = 0) -> DecodeState:
+        """Continue prefixes computed once: row i of `batch` follows row `rows[i]` of `shared`. Exact, not approximate.
+
+        `shared` must come from a prefill without a pruner; it stays as it is and may be extended again.
+        """
+        base = shared.spans[0]
+        device = batch.embeds.device
+        rows = rows.to(device)
+        new = batch.embeds.shape[1]
+        cache = shared.cache.branch(rows, new + room)
+        padded = base.padded or batch.padded
+        valid = torch.cat([base.valid[rows, : base.length], batch.valid], 1)
+        positions = base.next_position[rows] + (batch.valid.long().cumsum(1) - 1).clamp(min=0)
+        # Always an explicit mask: SDPA's causal flag aligns to the top left, which is wrong behind a cached prefix.
+        mask = self._mask(valid, padded, queries=new)
+        hidden = batch.embeds
+        rope = self._rope(hidden, positions)
+        for index in range(self.num_layers):
+            hidden = self._block(index, hidden, mask, positions, rope, cache)
+        length = base.length + new
+        span = Span(
+            valid=_with_room(valid, room),
+            length=length,
+            padded=padded,
+            next_position=positions[:, -1:] + 1,
+            num_valid=base.num_valid[rows] + batch.valid.sum(1),
+            num_visual=base.num_visual[rows],
+        )
+        return DecodeState(self._logits(hidden), cache, [span], [0] * self.num_layers)
+
+    @torch.no_grad()
+    def decode(self, state: DecodeState, token_ids: Tensor) -> Tensor:
+        """One step: feed `token_ids` [B], advance `state`, return logits [B, vocab] (also left in `state.logits`)."""
+        hidden = self.embed(token_ids[:, None])
+        tables = [self._step_tables(span, hidden) for span in state.spans]
+        for index, number in enumerate(state.span_of):
+            mask, rope, positions = tables[number]
+            hidden = self._block(index, hidden, mask, positions, rope, state.cache)
+        for span in state.spans:
+            span.length += 1
+            span.next_position = span.next_position + 1
+        state.logits = self._logits(hidden)
+        return state.logits
+
+    @torch.no_grad()
+    def rows_of(self, batch: PromptBatch, layers: frozenset[int], queries: Tensor) -> dict[int, Tensor]:
+        """Attention rows of an unpruned prompt at 1-based `layers`: {layer: [B, H, R, S]}, fp32.
+
+        Blocks below the deepest one run in full, the deepest one only as far as its queries and keys.
+        """
+        tokens = live_tokens(batch)
+        mask, rope = self._mask(tokens.valid, tokens.padded), self._rope(tokens.hidden, tokens.positions)
+        cache = KeyValueCache(self.num_layers)
+        found: dict[int, Tensor] = {}
+        for index in range(max(layers)):
+            if index + 1 in layers:
+                keys = self.block_keys(index, tokens)
+                found[index + 1] = self.attention_rows(index, tokens, queries, keys)
+            if index + 1 < max(layers):
+                hidden = self._block(index, tokens.hidden, mask, tokens.positions, rope, cache)
+                tokens = replace(tokens, hidden=hidden)
+        return found
+
+    def block_keys(self, index: int, tokens: LiveTokens) -> Tensor:
+        """Keys of a block after RoPE, computed from its input: [B, kv_heads, S, head_dim]."""
+        attention = self._blocks[index].self_attn
+        normed = self._blocks[index].input_layernorm(tokens.hidden)
+        keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        return rotate(keys, self._rope(tokens.hidden, tokens.positions))
+
+    def attention_rows(self, index: int, tokens: LiveTokens, queries: Tensor, keys: Tensor) -> Tensor:
+        """Post-softmax attention of the chosen queries [B, R] over the live keys: [B, H, R, S], fp32.
+
+        Recomputed from the block's input, so the model itself can keep a kernel that returns no weights. Grouped
+        query heads are folded into the query axis instead of repeating the keys.
+        """
+        attention = self._blocks[index].self_attn
+        chosen = tokens.hidden.gather(1, queries[..., None].expand(-1, -1, tokens.hidden.shape[-1]))
+        normed = self._blocks[index].input_layernorm(chosen)
+        heads = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        heads = rotate(heads, self._rope(tokens.hidden, tokens.positions.gather(1, queries)))
+        rows, num_heads, count, _ = heads.shape
+        folded = heads.reshape(rows, keys.shape[1], -1, heads.shape[-1])
+        logits = (folded.float() @ keys.float().transpose(-1, -2)).view(rows, num_heads, count, -1) * attention.scaling
+        key_index = torch.arange(keys.shape[2], device=keys.device)
+        visible = (key_index <= queries[..., None]) & tokens.valid[:, None]
+        return logits.masked_fill(~visible[:, None], float("-inf")).softmax(-1)
+
+    def _block(
+        self, index: int, hidden: Tensor, mask: Tensor | None, positions: Tensor, rope: Rope, cache: KeyValueCache
+    ) -> Tensor:
+        return self._blocks[index](
+            hidden,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            position_embeddings=rope,
+        )
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self._head(self._model.norm(hidden[:, -1:]))[:, -1]
+
+    def _rope(self, hidden: Tensor, positions: Tensor) -> Rope:
+        return self._model.rotary_emb(hidden, position_ids=positions)
+
+    def _mask(self, valid: Tensor, padded: bool, queries: int | None = None) -> Tensor | None:
+        """None where the kernel's causal flag is right, else a bool [B, 1, T, S] mask (flash: the flat one)."""
+        length = valid.shape[1]
+        queries = length if queries is None else queries
+        if not padded and (queries == length or queries == 1 or self._flat_masks):
+            return None
+        if self._flat_masks:
+            return valid
+        index = torch.arange(length, device=valid.device)
+        own = index[length - queries :, None]
+        # A padded query sees itself: a row without any key would turn to NaN.
+        return (((index <= own) & valid[:, None]) | (index == own))[:, None]
+
+    def _step_tables(self, span: Span, hidden: Tensor) -> tuple[Tensor | None, Rope, Tensor]:
+        mask = span.valid[:, : span.length + 1] if span.padded else None
+        if mask is not None and not self._flat_masks:
+            mask = mask[:, None, None]
+        return mask, self._rope(hidden, span.next_position), span.next_position
+
+    @staticmethod
+    def _survive(tokens: LiveTokens, survivors: Any, positions: Positions) -> LiveTokens:
+        if survivors.keep.shape != tokens.valid.shape:
+            raise SelectionError(
+                f"a pruner kept a mask of {tuple(survivors.keep.shape)} where {tuple(tokens.valid.shape)} tokens live"
+            )
+        return tokens.pack(survivors, positions)
+
+
+def live_tokens(batch: PromptBatch) -> LiveTokens:
+    """All tokens of a batch, positions counted from 0 in every row."""
+    return LiveTokens(
+        hidden=batch.embeds,
+        positions=(batch.valid.long().cumsum(1) - 1).clamp(min=0),
+        valid=batch.valid,
+        visual=batch.visual,
+        instruction=batch.instruction,
+        after_image=batch.after_image,
+        padded=batch.padded,
+    )
+
+
+def rotate(heads: Tensor, rope: Rope) -> Tensor:
+    """Rotary embedding in its half-split form on `[B, heads, S, head_dim]`."""
+    cos, sin = rope[0].unsqueeze(1), rope[1].unsqueeze(1)
+    half = heads.shape[-1] // 2
+    turned = torch.cat((-heads[..., half:], heads[..., :half]), -1)
+    return heads * cos + turned * sin
+
+
+def _span(tokens: LiveTokens, room: int) -> Span:
+    return Span(
+        valid=_with_room(tokens.valid, room),
+        length=tokens.valid.shape[1],
+        padded=tokens.padded,
+        next_position=tokens.positions[:, -1:] + 1,
+        num_valid=tokens.valid.sum(1),
+        num_visual=tokens.visual.sum(1),
+    )
+
+
+def _with_room(valid: Tensor, room: int) -> Tensor:
+    return torch.cat([valid, valid.new_ones(valid.shape[0], room)], 1)

@@ -1,0 +1,122 @@
+"""What methods read inside a vision tower, captured by hooks on the query and key projections of chosen blocks.
+
+One query row per head is all that is kept, in fp32, so the tower may run any attention kernel: no eager attention, no
+full matrices. Shape letters: V views, H heads, N patches, C width of the tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from hero_ray.encoded import Needs
+from hero_ray.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class TapPoint:
+    """Where a block's queries and keys appear: modules whose outputs are `[V, 1 + N, C]`, CLS first."""
+
+    query: nn.Module
+    key: nn.Module
+    num_heads: int
+
+
+@dataclass
+class ClsTaps:
+    """Captures CLS rows and keys while the tower runs inside the `with` block.
+
+    Attributes:
+        attention: layer -> [V, H, N] post-softmax CLS row; the CLS key takes part in the softmax, then is cut off.
+        logits: layer -> [V, H, N] the same before the softmax.
+        query: layer -> [V, H, head_dim].
+        keys: layer -> [V, H, 1 + N, head_dim].
+    """
+
+    points: Mapping[int, TapPoint]
+    needs: Needs
+    attention: dict[int, Tensor] = field(default_factory=dict)
+    logits: dict[int, Tensor] = field(default_factory=dict)
+    query: dict[int, Tensor] = field(default_factory=dict)
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    _handles: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(tapped_layers(self.needs) - set(self.points))
+        if unknown:
+            raise ParameterError(f"layer(s) {unknown} were asked of a vision tower with layers 1 to {len(self.points)}")
+
+    def __enter__(self) -> ClsTaps:
+        for layer in sorted(tapped_layers(self.needs)):
+            self._tap(layer, self.points[layer])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _tap(self, layer: int, point: TapPoint) -> None:
+        seen: dict[str, Tensor] = {}
+
+        def take(name: str, output: Tensor) -> None:
+            seen[name] = output[:, :1] if name == "query" else output
+            if len(seen) == 2:
+                self._record(layer, point, seen.pop("query"), seen.pop("key"))
+
+        self._handles.append(point.query.register_forward_hook(lambda _m, _i, output: take("query", output)))
+        self._handles.append(point.key.register_forward_hook(lambda _m, _i, output: take("key", output)))
+
+    def _record(self, layer: int, point: TapPoint, query: Tensor, key: Tensor) -> None:
+        heads = query[:, 0].float().unflatten(-1, (point.num_heads, -1))  # [V, H, head_dim]
+        keys = key.float().unflatten(-1, (point.num_heads, -1)).transpose(1, 2)  # [V, H, 1 + N, head_dim]
+        logits = (keys @ heads[..., None])[..., 0] * heads.shape[-1] ** -0.5
+        self.query[layer] = heads
+        if layer in self.needs.cls_attention:
+            self.attention[layer] = logits.softmax(-1)[..., 1:]
+        if layer in self.needs.cls_logits:
+            self.logits[layer] = logits[..., 1:]
+        if layer in self.needs.keys:
+            self.keys[layer] = keys
+
+
+def tapped_layers(needs: Needs) -> frozenset[int]:
+    """1-based layers whose queries and keys `needs` asks for."""
+    return needs.cls_attention | needs.cls_logits | needs.keys
+
+
+def pool_patches(patches: Tensor, fold: int, dim: int = -1) -> Tensor:
+    """Mean over the `fold` x `fold` patches behind each visual token, along the raster axis `dim`."""
+    if fold == 1:
+        return patches
+    side = round(patches.shape[dim] ** 0.5)
+    moved = patches.movedim(dim, -1)
+    pooled = moved.unflatten(-1, (side // fold, fold, side // fold, fold)).mean((-3, -1)).flatten(-2)
+    return pooled.movedim(-1, dim)
+
+
+def normalised(vectors: Tensor) -> Tensor:
+    """Unit length along the last axis, fp32."""
+    return nn.functional.normalize(vectors.float(), dim=-1)
+
+
+def run_blocks(hidden: Tensor, blocks: list[Any], taken: frozenset[int], *arguments: Any) -> dict[int, Tensor]:
+    """Run encoder blocks up to the deepest of `taken` (1-based); outputs of the taken ones."""
+    outputs: dict[int, Tensor] = {}
+    for layer, block in enumerate(blocks[: max(taken)], start=1):
+        result = block(hidden, *arguments)
+        hidden = result[0] if isinstance(result, tuple) else result
+        if layer in taken:
+            outputs[layer] = hidden
+    return outputs
+
+
+def rows_of(tensors: Mapping[int, Tensor], rows: slice) -> dict[int, Tensor]:
+    """The given rows of every captured tensor."""
+    return {layer: tensor[rows] for layer, tensor in tensors.items()}

@@ -1,0 +1,158 @@
+"""Text to token ids and back, without remote code: `tokenizer.json`, sentencepiece, or a stand-in."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from hero_ray.errors import CheckpointError
+
+
+class Tokenizer(Protocol):
+    """What an adapter needs of a tokenizer."""
+
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids, special tokens and begin token included, with the (start, end) characters each stands for."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens."""
+        ...
+
+    def special(self, token: str) -> int | None:
+        """Id of a special token, or None."""
+        ...
+
+
+class FastTokenizer:
+    """A `tokenizer.json`, run by the tokenizers library as it stands."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        self._fast = Fast.from_file(str(path))
+
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoding = self._fast.encode(text)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._fast.decode(list(ids), skip_special_tokens=True))
+
+    def special(self, token: str) -> int | None:
+        return self._fast.token_to_id(token)
+
+
+class SentencePieceTokenizer:
+    """A sentencepiece model with special tokens beside it, as InternVL2 and the original LLaVA ship.
+
+    Text between special tokens is encoded piece by piece; the begin token comes first. Equal to the slow tokenizers
+    these checkpoints were trained with, whose own code is never run.
+
+    Args:
+        path: the sentencepiece model.
+        specials: token -> id beyond (or above) the pieces of the model.
+    """
+
+    def __init__(self, path: Path, specials: Mapping[str, int]) -> None:
+        import sentencepiece
+
+        self._pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self._specials = dict(specials)
+        self._silent = set(specials.values()) | {self._pieces.bos_id(), self._pieces.eos_id()}
+        ordered = sorted(specials, key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(map(re.escape, ordered)) + ")") if ordered else None
+
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids, spans = [self._pieces.bos_id()], [(0, 0)]
+        start = 0
+        for part in self._split.split(text) if self._split else [text]:
+            if part in self._specials:
+                ids.append(self._specials[part])
+                spans.append((start, start + len(part)))
+            elif part:
+                pieces, offsets = self._encode_part(part)
+                ids.extend(pieces)
+                spans.extend((start + begin, start + end) for begin, end in offsets)
+            start += len(part)
+        return ids, spans
+
+    def _encode_part(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        pieces: Any = self._pieces
+        try:
+            mapped = pieces.encode(text, out_type="offset_mapping")
+        except (TypeError, ValueError, RuntimeError):  # sentencepiece before 0.2.2 says it otherwise
+            parts = pieces.encode(text, out_type="immutable_proto").pieces
+            return [part.id for part in parts], [(part.begin, part.end) for part in parts]
+        return mapped["ids"], mapped["offsets"]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._pieces.decode([int(i) for i in ids if i not in self._silent]))
+
+    def special(self, token: str) -> int | None:
+        if token in self._specials:
+            return self._specials[token]
+        found = self._pieces.piece_to_id(token)
+        return None if found == self._pieces.unk_id() else int(found)
+
+
+class StandInTokenizer:
+    """For random weights only: four characters make a token, so prompts have about their true length."""
+
+    _CHUNK = 4
+
+    def __init__(self, vocab: int, specials: Mapping[str, int]) -> None:
+        self._vocab, self._specials = vocab, dict(specials)
+        ordered = sorted(specials, key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(map(re.escape, ordered)) + ")")
+
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids, spans, start = [1], [(0, 0)], 0
+        for part in self._split.split(text):
+            if part in self._specials:
+                ids.append(self._specials[part])
+                spans.append((start, start + len(part)))
+            else:
+                for offset in range(0, len(part), self._CHUNK):
+                    chunk = part[offset : offset + self._CHUNK]
+                    ids.append(3 + zlib.crc32(chunk.encode()) % (min(self._vocab, 30000) - 3))
+                    spans.append((start + offset, start + offset + len(chunk)))
+            start += len(part)
+        return ids, spans
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(f"<{int(i)}>" for i in ids)
+
+    def special(self, token: str) -> int | None:
+        return self._specials.get(token)
+
+
+def read_tokenizer(folder: Path, specials: Mapping[str, int] | None = None) -> Tokenizer:
+    """The tokenizer of a model folder: `tokenizer.json`, else `tokenizer.model`.
+
+    Raises:
+        CheckpointError: neither is there.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return FastTokenizer(folder / "tokenizer.json")
+    if (folder / "tokenizer.model").is_file():
+        return SentencePieceTokenizer(folder / "tokenizer.model", {**added_tokens(folder), **(specials or {})})
+    raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model; the prompt cannot be built")
+
+
+def added_tokens(folder: Path) -> dict[str, int]:
+    """Special tokens listed in `tokenizer_config.json` (`added_tokens_decoder`) or `added_tokens.json`."""
+    found: dict[str, int] = {}
+    listed: Any = _json(folder / "added_tokens.json")
+    found.update({str(token): int(number) for token, number in listed.items()})
+    decoder = _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+    found.update({str(entry["content"]): int(number) for number, entry in decoder.items()})
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
