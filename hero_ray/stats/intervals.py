@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from hero_ray.types import Scored
-
 Clusters = Sequence[Hashable] | NDArray[Any] | None
 Item = TypeVar("Item")
 Floats = NDArray[np.float64]
@@ -149,8 +147,8 @@ def bootstrap(
 
 
 def composite_interval(
-    fn: Callable[[Sequence[Scored]], float],
-    scored: Sequence[Scored],
+    fn: Callable[[Sequence[Item]], float],
+    scored: Sequence[Item],
     clusters: Clusters = None,
     level: float = 0.95,
     resamples: int = 1000,

@@ -77,18 +77,21 @@ def mcnemar(wins: int, losses: int) -> float:
 def sign_flip(sums: ArrayLike, resamples: int = 9999, seed: int = 0) -> float:
     """Two-sided p of a permutation test that swaps A and B inside whole clusters.
 
+    Draws that tie with the observed sum count half (mid-p): sums of 0/1 scores tie often, and counting ties in full
+    holds the error of a nominal 5 % test well below 5 %.
+
     Args:
         sums: per cluster, the sum of A - B.
     """
-    array = np.abs(np.asarray(sums, dtype=float))
-    observed = abs(float(np.sum(sums)))
-    array = array[array > 0]
+    signed = np.asarray(sums, dtype=float)
+    array = np.abs(signed[signed != 0])
     if array.size == 0:
         return 1.0
-    draws = _flipped(array, resamples, np.random.default_rng(seed))
-    # The tolerance counts draws that equal the observed sum up to rounding, as an exact test must.
-    hits = int((np.abs(draws) >= observed - 1e-9 * array.sum()).sum())
-    return (hits + 1) / (resamples + 1)
+    observed, rounding = abs(float(signed.sum())), 1e-9 * float(array.sum())
+    draws = np.abs(_flipped(array, resamples, np.random.default_rng(seed)))
+    above = int((draws > observed + rounding).sum())
+    ties = int((np.abs(draws - observed) <= rounding).sum())
+    return (above + 0.5 * (ties + 1)) / (resamples + 1)
 
 
 def _flipped(array: Floats, resamples: int, rng: np.random.Generator) -> Floats:
@@ -158,8 +161,8 @@ def paired(
 def one_sided(values: ArrayLike, clusters: Clusters = None, level: float = 0.90) -> OneSided:
     """Test `mean(values) >= 0` in both directions with the cluster t statistic.
 
-    `level` 0.90 gives bounds whose one-sided error is 5 %. Values without any spread decide by their sign only when
-    there are at least two clusters.
+    `level` 0.90 gives bounds whose one-sided error is 5 %. Values without any spread (two cells that answered alike)
+    decide by their sign; a single cluster decides nothing.
     """
     array = np.asarray(values, dtype=float)
     mean = float(array.mean())
@@ -167,7 +170,6 @@ def one_sided(values: ArrayLike, clusters: Clusters = None, level: float = 0.90)
     if count < 2:
         return OneSided(mean, None, None, 1.0, 1.0, array.size, count)
     if se <= 1e-12:
-        # No spread: the rule of three bounds what a sample of this many clusters could have missed.
         return OneSided(mean, mean, mean, 0.0 if mean >= 0 else 1.0, 0.0 if mean < 0 else 1.0, array.size, count)
     t, half = mean / se, t_quantile((1 + level) / 2, count - 1) * se
     against = t_tail(-t, count - 1)
