@@ -16,7 +16,7 @@ from hero_ray.errors import ParameterError, UnknownNameError
 if TYPE_CHECKING:
     from hero_ray.methods.base import Method
 
-_NOT_METHODS = {"base", "allocation", "scores", "conformance", "merging"}
+_NOT_METHODS = {"base", "allocation", "scores", "conformance", "merging", "dropping", "clustering"}
 ENTRY_POINT_GROUP = "hero_ray.methods"
 
 

@@ -1,0 +1,112 @@
+"""DART: keep what differs from a few pivots, no attention needed (arXiv 2502.11494).
+
+When entering block 3, the 4 visual and 4 text tokens with the largest L1 norm of block 2's keys are pivots; each in
+turn adds the remaining visual tokens least similar to it (cosine of hidden states under the LLM's last norm).
+Positions stay. Follows xqy1111111/DART @d6a5af6 (`modeling_llama_self.py`).
+
+R is the share kept after the cut. Variants: `exact` keeps floor(R M) tokens, pivots included; `released` keeps
+4 + 8 floor(R M / 8) (132 for 128).
+Differs: pivots are visited best first, where the code follows the order of a Python set; text pivots are sought behind
+the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import Budget, Encoded, Selection
+from hero_ray.methods import dropping
+from hero_ray.methods.allocation import equal
+from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
+from hero_ray.methods.scores import finite
+
+
+@dataclass(frozen=True)
+class DART(Method):
+    """Duplication-aware reduction."""
+
+    after_block: int = 2
+    visual_pivots: int = 4
+    text_pivots: int = 4
+
+    name = "dart"
+    stage = "in-llm"
+    paper = "DART, arXiv 2502.11494"
+    text_aware = True
+    variants = ("exact", "released")
+    positions = "keep"
+
+    def check(self) -> None:
+        self.require(1 <= self.after_block <= 31, "after_block", "a block 1 to 31 of a 32-deep LLM")
+        self.require(self.visual_pivots >= 1, "visual_pivots", "at least 1 pivot")
+        self.require(self.text_pivots >= 0, "text_pivots", "0 or more pivots")
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        return dropping.let_all_in(encoded, budget, f"cut to {budget.ratio:.3g} inside the LLM")
+
+    def pruner(self, budget: Budget) -> LayerPruner:
+        return _Pivots(self, budget.ratio)
+
+    def counts(self, wanted: int, visual: int, text: int) -> list[int]:
+        """Tokens that each pivot adds, given `wanted` in all and how many pivots of each kind there are."""
+        if self.variant == "released":
+            return [wanted // (self.visual_pivots + self.text_pivots)] * (visual + text)
+        return equal(wanted - visual, [wanted] * (visual + text))
+
+
+class _Pivots(LayerPruner):
+    def __init__(self, method: DART, ratio: float) -> None:
+        self._method, self._ratio = method, ratio
+        self._norms: Tensor | None = None
+
+    def _cut(self, state: LayerState) -> int:
+        return dropping.after_block(self._method.after_block, state.num_layers)
+
+    def after(self, state: LayerState) -> None:
+        if state.layer == self._cut(state):
+            self._norms = finite(state.keys(), self._method.name, f"keys of block {state.layer}").abs().sum((1, 3))
+
+    def before(self, state: LayerState) -> Survivors | None:
+        if state.layer != self._cut(state) + 1:
+            return None
+        assert self._norms is not None
+        hidden = torch.nn.functional.normalize(state.final_norm(state.hidden).float(), dim=-1)
+        wanted = dropping.share_of(self._ratio, state.num_visual).tolist()
+        keep = state.valid & ~state.visual
+        for row, count in enumerate(wanted):
+            visual, text = (mask[row].nonzero()[:, 0] for mask in (state.visual, state.after_image))
+            chosen = self._choose(hidden[row], self._norms[row], visual, text, int(count))
+            keep[row, visual[chosen]] = True
+        return Survivors(keep)
+
+    def _choose(self, hidden: Tensor, norms: Tensor, visual: Tensor, text: Tensor, wanted: int) -> Tensor:
+        mine = top(norms[visual], min(self._method.visual_pivots, wanted))
+        theirs = top(norms[text], self._method.text_pivots)
+        likeness = torch.cat([hidden[visual[mine]], hidden[text[theirs]]]) @ hidden[visual].T
+        return choose(likeness, mine, self._method.counts(wanted, len(mine), len(theirs)))
+
+
+def top(scores: Tensor, count: int) -> Tensor:
+    """Positions of the `count` largest, best first, ties to the lower index."""
+    return scores.argsort(descending=True, stable=True)[:count]
+
+
+def choose(likeness: Tensor, pivots: Tensor, counts: list[int]) -> Tensor:
+    """Visual pivots, then for every pivot the `counts[p]` remaining tokens least like it, in the order taken.
+
+    Args:
+        likeness: [P, M] cosine of every pivot with every visual token; the first `len(pivots)` rows are visual pivots.
+        pivots: positions of the visual pivots among the M tokens.
+    """
+    taken = torch.zeros(likeness.shape[1], dtype=torch.bool, device=likeness.device)
+    taken[pivots] = True
+    order = [pivots]
+    for row, count in zip(likeness, counts, strict=True):
+        distant = row.masked_fill(taken, torch.inf).argsort(stable=True)
+        added = distant[: min(count, int((~taken).sum()))]
+        taken[added] = True
+        order.append(added)
+    return torch.cat(order)
