@@ -4,79 +4,89 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from hero_ray.errors import DeviceMemoryError
 from hero_ray.profiling.cells import ProfileSettings, profile_cells
-from hero_ray.profiling.requests import Probe, ProfileItem
+from hero_ray.profiling.requests import Arrangement, Probe, ProfileItem, arrange, run_request
+
+Attempt = Callable[[Any, Arrangement, int, int], Any]
 
 
 @dataclass(frozen=True)
-class BatchSweep:
-    """Records of the batch sizes that fit, and the edge.
+class BatchEdge:
+    """Where one item fills the device.
 
     Attributes:
-        records: one profile record per size, smallest first.
         largest_batch: largest size that ran.
-        out_of_memory_at: smallest size seen to fail; None if every size asked for ran.
+        out_of_memory_at: smallest size that did not; None if every size asked for ran.
     """
 
-    records: tuple[dict[str, Any], ...]
     largest_batch: int
     out_of_memory_at: int | None
 
 
 def sweep_batches(
     adapter: Any,
-    item: ProfileItem,
+    items: Sequence[ProfileItem],
     probe: Probe,
     sizes: Sequence[int],
     settings: ProfileSettings | None = None,
+    progress: Callable[[str], None] = lambda message: None,
+    attempt: Attempt = run_request,
     measure: Callable[..., list[dict[str, Any]]] = profile_cells,
-) -> BatchSweep:
-    """Profile one item at growing batch sizes until the device is full, then close in on the exact edge.
+) -> list[dict[str, Any]]:
+    """Profile items at growing batch sizes; at every size those that still fit take turns.
 
     Args:
-        sizes: batch sizes to report; the search for the edge adds the sizes it tries.
-        measure: what profiles one size; raises `torch.OutOfMemoryError` where it does not fit.
+        sizes: batch sizes to report. The exact edge of an item that fails is searched between them.
+        attempt: runs one batch, raising `torch.OutOfMemoryError` where it does not fit.
+        measure: what profiles the items of one size.
+
+    Returns:
+        Profile records, smallest size first, each with its item's edge in `details.batch_sweep`.
 
     Raises:
-        DeviceMemoryError: not even one request fits.
+        DeviceMemoryError: not even one request of an item fits.
     """
     settings = settings or ProfileSettings()
-    found: dict[int, dict[str, Any]] = {}
+    arranged = {item.key: arrange(adapter, item, probe) for item in items}
+    ran: dict[str, int] = dict.fromkeys(arranged, 0)
+    failed: dict[str, int] = {}
+    records: list[dict[str, Any]] = []
 
-    def fits(size: int) -> bool:
+    def fits(key: str, size: int) -> bool:
         try:
-            (record,) = measure(adapter, [item], [probe], replace(settings, batch_size=size))
+            attempt(adapter, arranged[key], size, settings.new_tokens)
         except torch.OutOfMemoryError:
             pass  # left at once: while it is handled, its frames keep the tensors that did not fit
         else:
-            found[size] = record
+            ran[key] = size
             return True
         _release()
+        failed[key] = size
         return False
 
-    failed: int | None = None
     for size in sorted(set(sizes)):
-        if not fits(size):
-            failed = size
-            break
-    largest = max(found, default=0)
-    while failed is not None and failed - largest > 1:
-        middle = (largest + failed) // 2
-        if fits(middle):
-            largest = middle
-        else:
-            failed = middle
-    if not found:
-        raise DeviceMemoryError(
-            f"{item.key}: not even one request fits into {adapter.info.device}'s memory; take a smaller model or dtype"
-        )
-    return BatchSweep(tuple(found[size] for size in sorted(found)), largest, failed)
+        alive = [item for item in items if item.key not in failed and fits(item.key, size)]
+        progress(f"batch size {size}: {len(alive)} of {len(items)} fit")
+        if alive:
+            records += measure(adapter, alive, [probe], replace(settings, batch_size=size))
+    for key in failed:
+        while failed[key] - ran[key] > 1:
+            fits(key, (ran[key] + failed[key]) // 2)
+        if not ran[key]:
+            raise DeviceMemoryError(
+                f"{key}: not even one request fits into the memory of {adapter.info.device}; "
+                "take a smaller model or dtype"
+            )
+    edges = {key: asdict(BatchEdge(ran[key], failed.get(key))) for key in arranged}
+    return [
+        record | {"details": record.get("details", {}) | {"batch_sweep": edges[record["key"]]}} for record in records
+    ]
 
 
 def _release() -> None:

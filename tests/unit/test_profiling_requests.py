@@ -193,30 +193,36 @@ def test_records_hold_the_columns_and_their_arithmetic(adapter: SmallAdapter, pr
     assert record["details"]["end_to_end_ms_p50"] > record["ttft_ms_p50"]
 
 
-def test_batch_sweep_finds_the_edge(adapter: SmallAdapter, probe: Probe) -> None:
-    tried = []
+def test_batch_sweep_finds_each_edge_and_lets_the_rest_take_turns(adapter: SmallAdapter, probe: Probe) -> None:
+    limits = {"full": 5, "half": 100}
+    measured = []
+
+    def attempt(adapter: Any, arrangement: Any, size: int, new_tokens: int) -> None:
+        if size > limits[arrangement.item.key]:
+            raise torch.OutOfMemoryError
 
     def measure(adapter: Any, items: Any, probes: Any, settings: ProfileSettings) -> list[dict[str, Any]]:
-        tried.append(settings.batch_size)
-        if settings.batch_size > 5:
-            raise torch.OutOfMemoryError
-        return [{"batch_size": settings.batch_size}]
+        measured.append((settings.batch_size, [item.key for item in items]))
+        return [{"key": item.key, "batch_size": settings.batch_size} for item in items]
 
-    sweep = sweep_batches(adapter, FULL, probe, [1, 2, 4, 8, 16], QUICK, measure)
-    assert (sweep.largest_batch, sweep.out_of_memory_at) == (5, 6)
-    assert [record["batch_size"] for record in sweep.records] == [1, 2, 4, 5]
-    assert tried == [1, 2, 4, 8, 6, 5]
+    records = sweep_batches(adapter, [FULL, HALF], probe, [16, 1, 2, 4, 8], QUICK, attempt=attempt, measure=measure)
+    both, one = ["full", "half"], ["half"]
+    assert measured == [(1, both), (2, both), (4, both), (8, one), (16, one)]
+    edges = {record["key"]: record["details"]["batch_sweep"] for record in records}
+    assert edges["full"] == {"largest_batch": 5, "out_of_memory_at": 6}
+    assert edges["half"] == {"largest_batch": 16, "out_of_memory_at": None}
 
 
-def test_batch_sweep_without_an_edge_and_with_no_room_at_all(adapter: SmallAdapter, probe: Probe) -> None:
-    sweep = sweep_batches(adapter, FULL, probe, [2, 1], QUICK)
-    assert (sweep.largest_batch, sweep.out_of_memory_at) == (2, None)
+def test_batch_sweep_runs_for_real_and_refuses_a_device_without_room(adapter: SmallAdapter, probe: Probe) -> None:
+    records = sweep_batches(adapter, [FULL], probe, [2, 1], QUICK)
+    assert [record["batch_size"] for record in records] == [1, 2]
+    assert records[0]["kv_bytes"] == records[1]["kv_bytes"]  # of one request, whatever the batch
 
-    def never(*_: Any) -> list[dict[str, Any]]:
+    def never(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
-    with pytest.raises(DeviceMemoryError, match="not even one request"):
-        sweep_batches(adapter, FULL, probe, [4], QUICK, never)
+    with pytest.raises(DeviceMemoryError, match="full: not even one request"):
+        sweep_batches(adapter, [FULL], probe, [4], QUICK, attempt=never)
 
 
 def test_planted_host_sync_is_found(adapter: SmallAdapter, probe: Probe) -> None:

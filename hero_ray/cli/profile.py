@@ -1,0 +1,138 @@
+"""The verb `profile`: speed, memory and cost of methods side by side, with a certificate."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hero_ray.cli import app
+
+Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder; NAME:random for speed without weights.")]
+Methods = Annotated[str, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
+Budgets = Annotated[str, typer.Option("--budgets", help="Comma-separated: 0.4, 20%, drop=0.9, 576tok.")]
+Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Requests run together.")]
+NewTokens = Annotated[int, typer.Option("--new-tokens", min=2, help="Fixed answer length; the end token is ignored.")]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of every picture.")]
+Warmup = Annotated[int, typer.Option("--warmup", min=0, help="Discarded runs of every shape.")]
+Sizes = Annotated[str, typer.Option("--image-sizes", help="Pictures to time with, as WIDTHxHEIGHT,...")]
+Prompt = Annotated[str, typer.Option("--prompt", help="The user text asked of every picture.")]
+Batches = Annotated[str, typer.Option("--batches", help="Batch sizes to sweep up to the out-of-memory point: 1,2,4,8.")]
+Stock = Annotated[bool, typer.Option("--with-stock", help="Also time transformers' generate() on the same weights.")]
+Roofline = Annotated[
+    bool, typer.Option("--roofline", help="Also measure the device's peaks and what share is reached.")
+]
+Energy = Annotated[bool, typer.Option("--energy", help="Also measure joules per request (NVML).")]
+Base = Annotated[str, typer.Option("--budget-base", help="What budgets are a share of: real or grid.")]
+Newlines = Annotated[str, typer.Option("--newline-policy", help="Newline tokens kept: unpadded_rows, none, ...")]
+Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
+Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Write JSONL here and, unless --db is given, nowhere else.")]
+Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
+
+
+@app.command()
+def profile(
+    model: Model = "hero-tiny",
+    methods: Methods = "full,hero",
+    budgets: Budgets = "0.4,0.2,0.1",
+    batch_size: Batch = 1,
+    new_tokens: NewTokens = 16,
+    repeats: Repeats = 10,
+    warmup: Warmup = 3,
+    image_sizes: Sizes = "640x480,480x640,672x672",
+    prompt: Prompt = "Describe the image in detail.",
+    batches: Batches = "",
+    with_stock: Stock = False,
+    roofline: Roofline = False,
+    energy: Energy = False,
+    budget_base: Base = "real",
+    newline_policy: Newlines = "unpadded_rows",
+    device: Device = None,
+    dtype: Dtype = None,
+    attention: Attention = None,
+    out: Out = None,
+    db: Db = None,
+) -> None:
+    """Time methods side by side on one model: tokens, FLOPs, cache, memory, TTFT and TPOT, with a certificate.
+
+    Every request runs alone and whole; pictures are cut and questions tokenised beforehand. Accuracy needs a sweep.
+    """
+    from hero_ray import config
+    from hero_ray import profile as room
+    from hero_ray.profiling.records import ProfileSettings
+
+    started = time.perf_counter()
+    model_args = {"device": device, "dtype": dtype, "attention": attention}
+    built = config.build(
+        {
+            "models": [model],
+            "methods": methods,
+            "budgets": budgets,
+            "tasks": [room.BENCHMARK],
+            "model_args": {key: value for key, value in model_args.items() if value is not None},
+            "budget_base": budget_base,
+            "newline_policy": newline_policy,
+        }
+    )
+    settings = ProfileSettings(batch_size, new_tokens, warmup, repeats, energy=energy, stock=with_stock)
+    job = room.ProfileJob(built, settings, _sizes(image_sizes), prompt, _numbers(batches), roofline)
+    records = room.run(job, lambda message: typer.echo(message, err=True))
+    _print(records)
+    run_id = _keep(records, out, db)
+    summary = {"records": len(records), "out": str(out) if out else None, "run_id": run_id}
+    typer.echo(json.dumps(summary | {"seconds": round(time.perf_counter() - started, 2)}))
+
+
+def _print(records: list[dict[str, Any]]) -> None:
+    from hero_ray.profiling import tables
+
+    for table in (tables.efficiency_table, tables.break_even_table, tables.roofline_table):
+        if text := table(records):
+            typer.echo(text + "\n")
+    certificate = records[0]["certificate"]
+    typer.echo(
+        f"{certificate['device_name']}, {certificate['dtype']}, {certificate['attention']} attention, "
+        f"{certificate['cache']} cache, {certificate['new_tokens']} new tokens, {certificate['warmup']} warm-up runs, "
+        f"n = {records[0]['n']}, torch {certificate['torch']}, "
+        f"{'random' if certificate['random_weights'] else 'trained'} weights; certificate {certificate['hash']}\n"
+    )
+
+
+def _keep(records: list[dict[str, Any]], out: Path | None, db: str | None) -> str | None:
+    from hero_ray import profile as room
+
+    if out is not None:
+        room.write_records(out, records)
+        if db is None:
+            return None
+    from hero_ray.store import default_url, open_store
+
+    return room.store_records(open_store(db or default_url()), records)
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    from hero_ray.errors import ConfigError
+
+    sizes = []
+    for part in filter(None, text.split(",")):
+        width, _, height = part.strip().lower().partition("x")
+        if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+            raise ConfigError(f"image size {part!r} is not WIDTHxHEIGHT in pixels, as in 640x480")
+        sizes.append((int(width), int(height)))
+    if not sizes:
+        raise ConfigError("--image-sizes is empty; give at least one picture, as in 640x480")
+    return tuple(sizes)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from hero_ray.errors import ConfigError
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdigit() and int(part) for part in parts):
+        raise ConfigError(f"batch sizes {text!r} are not positive numbers, as in 1,2,4,8")
+    return tuple(int(part) for part in parts)

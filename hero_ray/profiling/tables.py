@@ -1,0 +1,123 @@
+"""Profile records as Markdown tables: the shape of HERO's Table VIII, break-even, and rooflines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hero_ray.profiling.breakeven import BreakEven, break_even
+
+MIB, GB = 2**20, 1e9
+NOT_KNOWN = "n/a"
+
+
+def efficiency_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """One row per record; tokens are text and visual together, as HERO counts them, with the visual ones beside."""
+    header = (
+        "Method|Kept|Batch|Tokens|Visual|TFLOPs (Eq. 7)|TFLOPs (model)|Memory GB|KV MiB|Decode tok/s|TTFT ms p50|"
+        "TTFT ms p95|TPOT ms|Encode ms|Select ms|Prefill ms"
+    )
+    return _markdown(header, [_efficiency_row(record) for record in records])
+
+
+def _efficiency_row(record: Mapping[str, Any]) -> list[str]:
+    memory = record["peak_memory_bytes"]
+    return [
+        record["key"].split("@")[0],
+        f"{100 * record['retention_ratio']:.4g}%",
+        str(record["batch_size"]),
+        _number(record["tokens"] + record["details"]["n_text"], ".0f"),
+        _number(record["tokens"], ".0f"),
+        _significant(record["tflops_paper"]),
+        _significant(record["tflops_model"]),
+        _number(None if memory is None else memory / GB, ".2f"),
+        _significant(record["kv_bytes"] / MIB),
+        _number(record["decode_tokens_per_s"], ".1f"),
+        _number(record["ttft_ms_p50"], ".2f"),
+        _number(record["ttft_ms_p95"], ".2f"),
+        _number(record["tpot_ms_p50"], ".2f"),
+        _number(record["encode_ms"], ".2f"),
+        _number(record["select_ms"], ".2f"),
+        _number(record["prefill_ms"], ".2f"),
+    ]
+
+
+def with_break_even(records: Sequence[dict[str, Any]], baseline: str = "full") -> list[dict[str, Any]]:
+    """Records with `details.break_even` against the baseline of the same certificate, where there is one."""
+    bases = {record["certificate_hash"]: record for record in records if record["method"] == baseline}
+    completed = []
+    for record in records:
+        base = bases.get(record["certificate_hash"])
+        if base is not None and record is not base and base["tpot_ms_p50"] is not None:
+            result = break_even(base, record)
+            record = record | {"details": record["details"] | {"break_even": vars(result)}}
+        completed.append(record)
+    return completed
+
+
+def break_even_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int] = (1, 16, 64, 256)) -> str:
+    """Time won or lost against the unpruned model by answer length; "" where nothing can be compared."""
+    rows = []
+    for record in records:
+        if "break_even" not in record["details"]:
+            continue
+        result = BreakEven(**record["details"]["break_even"])
+        rows.append(
+            [
+                record["key"].split("@")[0],
+                f"{100 * record['retention_ratio']:.4g}%",
+                str(record["batch_size"]),
+                f"{result.overhead_ms:+.2f}",
+                f"{result.prefill_saved_ms:+.2f}",
+                f"{result.step_saved_ms:+.3f}",
+                _pays(result),
+                *(f"{result.saved_ms(length):+.1f}" for length in lengths),
+            ]
+        )
+    won = "|".join(f"won at {length} tok, ms" for length in lengths)
+    header = f"Method|Kept|Batch|Overhead ms|Prefill saved ms|Saved per step ms|Pays for answers of|{won}"
+    return _markdown(header, rows) if rows else ""
+
+
+def _pays(result: BreakEven) -> str:
+    if result.pays_from is None:
+        return "none"
+    if result.pays_until is not None:
+        return f"{result.pays_from}..{result.pays_until} tokens"
+    return "any length" if result.pays_from == 1 else f">= {result.pays_from} tokens"
+
+
+def roofline_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Achieved rates over measured peaks; "" where no peaks were measured."""
+    rows = [
+        [
+            record["key"].split("@")[0],
+            f"{100 * record['retention_ratio']:.4g}%",
+            str(record["batch_size"]),
+            line["phase"],
+            f"{line['flops_per_s'] / 1e12:.3g}",
+            f"{100 * line['compute_share']:.1f}%",
+            f"{line['bytes_per_s'] / 1e9:.3g}",
+            f"{100 * line['bandwidth_share']:.1f}%",
+            line["bound"],
+        ]
+        for record in records
+        for line in record["details"].get("roofline", ())
+    ]
+    header = "Method|Kept|Batch|Phase|TFLOP/s|of peak|GB/s (least)|of peak|Nearer roof"
+    return _markdown(header, rows) if rows else ""
+
+
+def _markdown(header: str, rows: Sequence[Sequence[str]]) -> str:
+    names = header.split("|")
+    rule = ["---", *["---:"] * (len(names) - 1)]
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in (names, rule, *rows))
+
+
+def _number(value: float | None, form: str) -> str:
+    return NOT_KNOWN if value is None else format(value, form)
+
+
+def _significant(value: float) -> str:
+    """Two decimals for large figures, three digits for small ones (a toy model's TFLOPs)."""
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
