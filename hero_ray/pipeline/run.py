@@ -75,7 +75,7 @@ def run(
         return Outcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
     run_id = _open_run(plan, store, found, trigger)
     outcome = Outcome(run_id, RUNNING)
-    with _lease(store, run_id), _terminate_as_interrupt():
+    with _lease(store, run_id):
         try:
             store.set_status(run_id, RUNNING)
             _execute_all(plan, store, outcome, address, loader, say)
@@ -113,7 +113,12 @@ def _execute_all(
     if already:
         say(f"resuming run {run_id}: {already} of {total} answers are there")
     say("starting Ray")
-    with cluster.connected(address), Progress(store, run_id, total, already) as progress:
+    # The signal handler goes in behind Ray's own, which would end the process without a word.
+    with (
+        cluster.connected(address),
+        _terminate_as_interrupt(),
+        Progress(store, run_id, total, already) as progress,
+    ):
         pool = cluster.choose_pool(plan.config.replicas, plan.config.gpus_per_replica)
         for model in plan.models:
             pending = pending_units(plan, store, run_id, model.name)

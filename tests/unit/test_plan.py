@@ -7,7 +7,7 @@ import random
 import pytest
 
 from hero_ray import plan
-from hero_ray.config import SweepConfig, build, parse_method
+from hero_ray.config import SweepConfig, build
 from hero_ray.errors import ConfigError
 from hero_ray.types import Sample
 
@@ -16,7 +16,7 @@ TASK = plan.TaskFact("synth-exist", "head", "data", 8)
 
 
 def facts(config: SweepConfig) -> list:
-    def fact(entry):  # noqa: ANN001, ANN202
+    def fact(entry):
         seeded = entry.name == "random"
         return plan.MethodFact(entry.name, entry.variant or "exact", entry.params, 1, seeded, entry.name != "full")
 

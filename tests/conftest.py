@@ -1,0 +1,17 @@
+"""Settings every test shares."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+ROOT = Path(__file__).resolve().parents[1]
+# Test helpers and `perf` are imported by name, in this process and in Ray's workers.
+for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "integration"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
