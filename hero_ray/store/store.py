@@ -13,6 +13,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from hero_ray import published
 from hero_ray.errors import StoreError
 from hero_ray.store import queries, schema, writes
 from hero_ray.store.engine import (
@@ -333,6 +334,7 @@ def open_store(
                 schema.require(connection, store.shown_url)
         if not fits:
             schema.upgrade(store.engine)
+            published.load(store)
     except (SQLAlchemyError, OSError) as problem:
         store.close()
         raise explain(problem, store._url) from problem
