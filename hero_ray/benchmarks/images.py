@@ -15,6 +15,7 @@ import binascii
 import hashlib
 import io
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +26,17 @@ from hero_ray.errors import ImageError
 MAX_PIXELS = 80_000_000
 """Below Pillow's own warning (89 million), above any camera in these datasets."""
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Decoders we allow; the others include ones that start programs (EPS) or read remote parts."""
 
 ExifPolicy = Literal["apply", "ignore"]
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """The allowed formats this Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply") -> Image.Image:
@@ -45,7 +53,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply"
     if not data:
         raise ImageError("the picture is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
             _check_size(image.size, max_pixels)
             image.load()
             oriented = ImageOps.exif_transpose(image) if exif == "apply" else image

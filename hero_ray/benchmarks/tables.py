@@ -59,7 +59,7 @@ class ParquetTable:
         import pyarrow.parquet as parquet
 
         try:
-            return [parquet.ParquetFile(path, memory_map=False, pre_buffer=False) for path in self.files]
+            return [parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) for path in self.files]
         except (OSError, pyarrow.ArrowInvalid) as error:
             raise DatasetError(f"cannot read Parquet {[str(path) for path in self.files]}: {error}") from error
 
