@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from functools import cache
@@ -75,7 +76,7 @@ def create(name: str, **parameters: Any) -> Method:
         ParameterError: an unknown parameter, or a value out of range.
     """
     cls = get(name)
-    known = set(cls.__dataclass_fields__)
+    known = {field.name for field in dataclasses.fields(cls)}
     unknown = set(parameters) - known
     if unknown:
         raise ParameterError(f"{name} has no parameter {sorted(unknown)}; it has {sorted(known)}")
