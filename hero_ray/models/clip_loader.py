@@ -17,7 +17,7 @@ from hero_ray.models.sources import find_folder
 from hero_ray.models.tokenizer import FastTokenizer, StandInTokenizer
 
 if TYPE_CHECKING:
-    from hero_ray.models.loader import Target
+    from hero_ray.models.job import Target
 
 _BEGIN, _END = 49406, 49407
 _VISUAL = "visual_projection.weight"

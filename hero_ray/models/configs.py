@@ -9,6 +9,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaNextCo
 
 from hero_ray.errors import CheckpointError
 from hero_ray.models.base import LanguageShape, VisionShape
+from hero_ray.models.checkpoints.internvl2 import native_config
 from hero_ray.models.checkpoints.reader import read_config
 from hero_ray.models.shapes import ModelShape
 
@@ -101,6 +102,53 @@ def named_llava(shape: ModelShape) -> Any:
     if shape.family == "llava-next":
         return LlavaNextConfig(**common, image_grid_pinpoints=LLAVA_NEXT_PINPOINTS)
     return LlavaConfig(**common)
+
+
+def named_internvl2(shape: ModelShape) -> Any:
+    """Configuration of a named InternVL2 from its published sizes."""
+    language, vision = shape.language, shape.vision
+    raw = {
+        "llm_config": {
+            "vocab_size": language.vocab,
+            "hidden_size": language.hidden,
+            "intermediate_size": language.intermediate,
+            "num_hidden_layers": language.num_layers,
+            "num_attention_heads": language.num_heads,
+            "num_key_value_heads": language.num_kv_heads,
+            "max_position_embeddings": shape.context,
+            "rope_theta": 1000000.0,
+            "rms_norm_eps": 1e-5,
+        },
+        "vision_config": {
+            "hidden_size": vision.hidden,
+            "num_hidden_layers": vision.num_layers,
+            "num_attention_heads": vision.num_heads,
+            "intermediate_size": vision.intermediate,
+            "image_size": round((vision.tokens - 1) ** 0.5) * vision.patch,
+            "patch_size": vision.patch,
+            "qkv_bias": True,
+        },
+    }
+    return native_config(raw, shape.name)
+
+
+def intern_vit_shape(config: Any) -> VisionShape:
+    """Sizes of an InternVL2's vision tower and projector."""
+    vision, layer = config.vision_config, config.vision_feature_layer
+    depth, width = vision.num_hidden_layers, config.text_config.hidden_size
+    size, patch = (
+        value[0] if isinstance(value, list | tuple) else value for value in (vision.image_size, vision.patch_size)
+    )
+    return VisionShape(
+        num_layers=depth,
+        layers_run=layer if layer >= 0 else depth + 1 + layer,
+        hidden=vision.hidden_size,
+        intermediate=vision.intermediate_size,
+        num_heads=vision.num_attention_heads,
+        tokens=(size // patch) ** 2 + 1,
+        patch=patch,
+        projector=(vision.hidden_size * round(1 / config.downsample_ratio) ** 2, width, width),
+    )
 
 
 def llama(shape: LanguageShape, context: int, theta: float, bias: bool = False, eps: float = 1e-5) -> Any:

@@ -6,10 +6,12 @@ greedy answers to vary with the prompt.
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -17,6 +19,9 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -24,6 +29,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
 )
 
+from hero_ray.models.checkpoints import internvl2 as checkpoint
 from hero_ray.models.configs import LLAVA_NEXT_PINPOINTS
 
 VOCAB = 160
@@ -103,6 +109,60 @@ def clip(seed: int = 0) -> Any:
     }
     config = CLIPConfig(text_config=text, vision_config=vision_config().to_dict(), projection_dim=16)
     return _widened(CLIPModel(config), seed)
+
+
+def internvl2(seed: int = 0, kv_heads: int = 2) -> Any:
+    """A stock InternVL over a Llama with grouped heads: 4 tokens per view of 16 patches."""
+    vision = InternVLVisionConfig(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=64,
+        image_size=TILE,
+        patch_size=PATCH,
+        attention_bias=True,
+        use_mean_pooling=True,
+        layer_scale_init_value=0.7,
+    )
+    config = InternVLConfig(
+        vision_config=vision,
+        text_config=text_config(kv_heads=kv_heads),
+        image_token_id=IMAGE_ID,
+        image_seq_length=4,
+        downsample_ratio=0.5,
+        vision_feature_layer=-1,
+        tie_word_embeddings=False,
+    )
+    return _widened(InternVLForConditionalGeneration(config), seed)
+
+
+def write_internvl2(model: Any, folder: Path) -> Path:
+    """Save in OpenGVLab's layout, with a sentencepiece tokenizer trained on the spot."""
+    checkpoint.write(model, folder, {"max_dynamic_patch": 4, "system_message": "be brief."})
+    specials = {"<|im_start|>": 152, "<|im_end|>": 153, "<img>": 154, "</img>": 155, "<IMG_CONTEXT>": IMAGE_ID}
+    train_sentencepiece(folder / "tokenizer.model")
+    added = {str(number): {"content": token, "special": True} for token, number in specials.items()}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    return folder
+
+
+def train_sentencepiece(path: Path, dummy_prefix: bool = True, size: int = 120) -> Path:
+    """A small byte-pair model of everyday question words."""
+    words = "what colour is the shape on how many objects are there in image left right top answer with one word brief"
+    sentences = [" ".join([*words.split()[start:], f"{start}?", words[start:9].upper()]) for start in range(12)] * 4
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=(writer := io.BytesIO()),
+        vocab_size=size,
+        model_type="bpe",
+        character_coverage=1.0,
+        add_dummy_prefix=dummy_prefix,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    path.write_bytes(writer.getvalue())
+    return path
 
 
 def write_llava(model: Any, folder: Path, clip_model: Any = None) -> Path:

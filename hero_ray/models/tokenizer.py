@@ -91,7 +91,9 @@ class SentencePieceTokenizer:
         return mapped["ids"], mapped["offsets"]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._pieces.decode([int(i) for i in ids if i not in self._silent]))
+        # A model may own rows beyond its pieces (padding of the vocabulary); they have no text.
+        size = self._pieces.get_piece_size()
+        return str(self._pieces.decode([int(i) for i in ids if i not in self._silent and i < size]))
 
     def special(self, token: str) -> int | None:
         if token in self._specials:

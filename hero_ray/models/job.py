@@ -1,0 +1,93 @@
+"""One model being loaded: where it is to stand, what it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hero_ray.errors import ParameterError
+from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape, torch_dtype
+from hero_ray.models.build import META, build, randomise
+from hero_ray.models.checkpoints.reader import revision
+from hero_ray.models.registry import ModelSpec
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where and how a model is to stand."""
+
+    device: torch.device
+    dtype: torch.dtype
+    attention: str
+
+    @classmethod
+    def of(cls, device: str | None, dtype: str | None, attention: str | None) -> Target:
+        """Sensible defaults: the GPU in bf16 where there is one, else the CPU in fp32; SDPA.
+
+        Raises:
+            ParameterError: an unknown dtype or attention kernel, or a device that is not there.
+        """
+        name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise ParameterError(f"device {name!r} was asked for, but torch sees no CUDA device; use device='cpu'")
+        if dtype is None:
+            half = "bfloat16" if name.startswith("cuda") and torch.cuda.is_bf16_supported() else "float16"
+            dtype = half if name.startswith("cuda") else "float32"
+        if dtype not in ("float32", "bfloat16", "float16"):
+            raise ParameterError(f"dtype {dtype!r} is unknown; use float32, bfloat16 or float16")
+        attention = attention or "sdpa"
+        if attention not in ("sdpa", "flash_attention_2", "eager"):
+            raise ParameterError(f"attention {attention!r} is unknown; use sdpa, flash_attention_2 or eager")
+        return cls(torch.device(name), torch_dtype(dtype), attention)
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """One model being loaded. `seed` is set for random weights only; `folder` is None for sizes known by name."""
+
+    name: str
+    chosen: ModelSpec
+    folder: Path | None
+    target: Target
+    seed: int | None
+    options: Mapping[str, Any]
+
+    @property
+    def has_weights(self) -> bool:
+        return self.seed is None and self.target.device != META
+
+    @property
+    def style(self) -> str:
+        """The registry's style; a folder with its own `clip/` is an export of the embedded model."""
+        own = self.folder is not None and (self.folder / "clip").is_dir() and self.chosen.family == "llava-next"
+        return "plain" if own else self.chosen.style
+
+    def build(self, model_class: Any, config: Any) -> Any:
+        """The model on its device, weights undefined or random."""
+        model = build(model_class, config, self.target.device, self.target.dtype, self.target.attention)
+        if self.seed is not None:
+            randomise(model, self.seed)
+        return model
+
+    def info(self, model: Any, language: LanguageShape, vision: VisionShape, text: Any) -> ModelInfo:
+        """What is known of the model without running it."""
+        if self.seed is not None:
+            hashed = f"random:{self.seed}"
+        else:
+            hashed = revision(self.folder) if self.folder is not None and self.has_weights else "none"
+        return ModelInfo(
+            name=self.name,
+            family=self.chosen.family,
+            revision=hashed,
+            random_weights=not self.has_weights,
+            language=language,
+            vision=vision,
+            dtype=str(self.target.dtype).removeprefix("torch."),
+            device=self.target.device.type,
+            attention=self.target.attention,
+            context=text.max_position_embeddings,
+        )
