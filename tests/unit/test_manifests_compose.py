@@ -1,0 +1,167 @@
+"""Dockerfile and docker-compose.yml, checked without Docker: the rules that a running system would find out late."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.commands import check_command
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SECRETS = ("POSTGRES_PASSWORD", "RAY_AUTH_TOKEN", "HERO_RAY_API_TOKEN")
+RAY_NODES = ("ray-head", "ray-worker", "ray-worker-gpu", "serve")
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_command_exists_and_takes_its_options(name: str) -> None:
+    if "command" in SERVICES[name]:
+        check_command(SERVICES[name]["command"])
+
+
+def test_an_unknown_option_would_be_noticed() -> None:
+    for words in (["hero-ray", "sweep", "--no-such-option"], ["ray", "start", "--no-such-option"]):
+        with pytest.raises(Exception, match="No such option"):
+            check_command(words)
+
+
+def test_start_order_waits_for_health() -> None:
+    for name, service in SERVICES.items():
+        for target, wait in service.get("depends_on", {}).items():
+            other = SERVICES[target]
+            if wait["condition"] == "service_healthy":
+                assert "test" in other["healthcheck"], f"{name} waits for the health of {target}, which has no check"
+            else:
+                assert (wait["condition"], other["restart"]) == ("service_completed_successfully", "no")
+
+
+def test_long_running_services_have_health_checks() -> None:
+    assert [name for name in SERVICES if "healthcheck" not in SERVICES[name]] == ["migrate"]
+
+
+def test_volumes_and_networks_are_declared() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in COMPOSE["volumes"]
+        assert set(service["networks"]) <= set(COMPOSE["networks"])
+
+
+def test_ports_are_published_on_loopback() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(published) == 4
+    assert all(port.startswith("${BIND_ADDRESS:-127.0.0.1}:") for port in published), published
+
+
+def test_secrets_come_from_the_environment_and_have_no_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    for secret in SECRETS:
+        uses = re.findall(r"\$\{" + secret + r"([^}]*)\}", text)
+        assert uses, f"{secret} is not used"
+        assert all(use.startswith(":?") for use in uses), f"{secret} must be required, not defaulted"
+    assert not re.search(r"(?i)(password|token|secret)\w*: *[\"']?[A-Za-z0-9]{6,}", text)
+
+
+def test_token_auth_is_on_wherever_ray_runs() -> None:
+    for name in (*RAY_NODES, "scheduler"):
+        environment = SERVICES[name]["environment"]
+        assert environment["RAY_AUTH_MODE"] == "token"
+        assert "RAY_AUTH_TOKEN" in environment["RAY_AUTH_TOKEN"]
+
+
+def test_ray_nodes_have_shared_memory_for_their_object_store() -> None:
+    for name in RAY_NODES:
+        size = SERVICES[name]["shm_size"]
+        assert int(size.removesuffix("gb")) * 10**9 >= 1_000_000_000, name
+
+
+def test_application_containers_run_without_privileges() -> None:
+    for name, service in SERVICES.items():
+        if name != "postgres":
+            assert service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_every_variable_is_documented() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
+    names |= {name for service in SERVICES.values() for name in service.get("environment", {})}
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
+
+
+def test_images_are_pinned_and_carry_the_package_version() -> None:
+    from hero_ray import __version__
+
+    images = {service["image"] for service in SERVICES.values()}
+    assert images == {
+        "postgres:17.5-bookworm",
+        f"${{HERO_RAY_IMAGE:-hero-ray:{__version__}-cpu}}",
+        f"${{HERO_RAY_CUDA_IMAGE:-hero-ray:{__version__}-cuda}}",
+    }
+    assert re.search(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm\n", DOCKERFILE)
+
+
+def test_dockerfile_copies_what_exists_and_is_not_ignored() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    sources = [
+        word
+        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
+        for word in line.split()[:-1]
+        if not word.startswith("--")
+    ]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists(), f"COPY {source}: no such file"
+        assert f"!{source.split('/')[0]}" in ignored, f"COPY {source}: .dockerignore leaves it out"
+
+
+def test_dockerfile_extras_exist_and_targets_match_compose() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {extra for group in re.findall(r'"\.\[([\w,]+)\]"', DOCKERFILE) for extra in group.split(",")}
+    assert asked
+    assert asked <= set(project["optional-dependencies"])
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
+    targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
+    assert targets == {"cpu", "cuda"}
+    assert targets <= stages
+
+
+def test_dockerfile_ends_as_an_ordinary_user_with_a_health_check() -> None:
+    runtime = DOCKERFILE.split(" AS runtime")[1]
+    assert re.findall(r"^USER (\S+)$", runtime, re.MULTILINE) == ["hero"]
+    assert "HEALTHCHECK" in runtime
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="needs docker-compose")
+def test_docker_compose_itself_accepts_the_file() -> None:
+    done = subprocess.run(
+        ["docker-compose", "-f", str(ROOT / "docker-compose.yml"), "--profile", "gpu", "config", "-q"],
+        env={"PATH": "/usr/bin:/bin", **{name: "x" for name in SECRETS}},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_submitted_working_directory_stays_small() -> None:
+    from ray._private.runtime_env import packaging
+
+    sizes: dict[str, int] = {}
+
+    def note(path: Path) -> None:
+        if path.is_file():
+            sizes[path.relative_to(ROOT).as_posix()] = path.stat().st_size
+
+    packaging._dir_travel(ROOT, [], note, include_gitignore=True)
+    assert sum(sizes.values()) < 20 * 2**20, sorted(sizes, key=lambda name: -sizes[name])[:5]
+    assert {"hero_ray/sweep.py", "configs/demo.yaml", "db/env.py"} <= sizes.keys()
+    assert not [name for name in sizes if name.startswith((".git/", ".venv/", "tests/"))]
