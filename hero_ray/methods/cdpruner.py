@@ -1,0 +1,85 @@
+"""CDPruner: diverse tokens weighted by their relevance to the question, as a determinantal point process (2506.10967).
+
+Relevance: cosine of a patch's CLIP embedding with the question's, negated (the code's sign), min-max over all views.
+Kernel: rel_i cos(x_i, x_j) rel_j on projected tokens; per view T tokens by greedy MAP. Follows Theia-4869/CDPruner
+@9541616 (`llava_arch.py`, `clip_encoder.py`).
+
+Differs: the budget is split evenly over views under their real token count, padding takes no part, and newlines follow
+the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1 and the selection says
+`cdpruner-v`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.methods.allocation import equal
+from hero_ray.methods.base import Method
+from hero_ray.methods.scores import caps, finite
+
+
+@dataclass(frozen=True)
+class CDPruner(Method):
+    """Conditional diversity."""
+
+    name = "cdpruner"
+    paper = "CDPruner, arXiv 2506.10967"
+    text_aware = True
+
+    def needs(self, vision: VisionInfo) -> Needs:
+        return Needs(clip_tokens=True)
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout = encoded.layout
+        if budget.is_full:
+            return keep_all(layout)
+        features = finite(encoded.features, self.name, "projected features")
+        valid = layout.valid.to(features.device)
+        cosines = encoded.question.clip_tokens if encoded.question else None
+        weights, note = torch.ones_like(features[..., 0]), "cdpruner-v: no CLIP text tower, relevance dropped"
+        if cosines is not None:
+            weights = relevance(finite(cosines, self.name, "the CLIP score of tokens").to(features.device), valid)
+            note = ""
+        counts = equal(budget.total, caps(layout.valid))
+        keep = torch.zeros_like(valid)
+        for view, picks in enumerate(greedy_map(features, weights, valid, max(counts))):
+            keep[view, picks[: counts[view]]] = True
+        return Selection(keep, scores=weights, view_budgets=tuple(counts), note=note)
+
+
+def relevance(cosines: Tensor, valid: Tensor) -> Tensor:
+    """Min-max of the negated cosines over all real tokens of the picture: [V, N]."""
+    negated = -cosines
+    low, high = negated[valid].min(), negated[valid].max()
+    spread = high - low
+    return torch.where(spread > 0, (negated - low + 1e-6) / spread.clamp(min=1e-12), torch.ones_like(negated))
+
+
+def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> Tensor:
+    """Greedy MAP picks of every view, in order: int64 [V, count]; ties to the lower index.
+
+    Padding is picked only once a view's real tokens are used up. features [V, N, D], weights and valid [V, N].
+    """
+    unit = torch.nn.functional.normalize(features, dim=-1)
+    kernel = weights[:, :, None] * (unit @ unit.transpose(1, 2)) * weights[:, None]
+    views = torch.arange(len(kernel), device=kernel.device)
+    gain = kernel.diagonal(dim1=1, dim2=2).masked_fill(~valid, -torch.inf)
+    floor = 1e-5 * gain.amax(1, keepdim=True)
+    chosen = torch.zeros(len(kernel), count, kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
+    picks = torch.empty(len(kernel), count, dtype=torch.long, device=kernel.device)
+    for step in range(count):
+        best = gain.argmax(1)
+        picks[:, step] = best
+        before = chosen[:, :step]
+        known = torch.einsum("vt,vtn->vn", before[views, :, best], before)
+        left = gain[views, best][:, None]
+        # Nothing new is left once the picks span the features; dividing by rounding noise would make it infinite.
+        update = torch.where(left > floor, (kernel[views, best] - known) / left.clamp(min=1e-12).sqrt(), 0.0)
+        chosen[:, step] = update
+        gain = gain - update.square()
+        gain[views, best] = -torch.inf
+    return picks

@@ -1,0 +1,55 @@
+"""DivPrune: the subset whose closest pair is farthest apart (arXiv 2503.02175).
+
+Greedy max-min on cosine distance of projected tokens, over all views together: first the token whose nearest neighbour
+is farthest, then always the one farthest from everything chosen. Text-free. Follows vbdi/divprune @799e2d9
+(`llava_arch.py`).
+
+Differs: the code lets newlines compete, of which at most one can survive (their distance is zero); here patches compete
+and newlines follow the sweep's policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.methods.base import Method
+from hero_ray.methods.scores import finite
+
+
+@dataclass(frozen=True)
+class DivPrune(Method):
+    """Max-min diversity."""
+
+    name = "divprune"
+    paper = "DivPrune, arXiv 2503.02175"
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout = encoded.layout
+        if budget.is_full:
+            return keep_all(layout)
+        real = layout.sequence[layout.sequence >= 0].to(encoded.features.device)
+        features = finite(encoded.features.flatten(0, 1)[real], self.name, "projected features")
+        picks = max_min(features, min(budget.total, len(real)))
+        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
+        keep[real[picks]] = True
+        return Selection(keep.view(layout.valid.shape))
+
+
+def max_min(features: Tensor, count: int) -> Tensor:
+    """Greedy picks in order, ties to the lower index: int64 [count]; features [n, D]."""
+    unit = torch.nn.functional.normalize(features, dim=-1)
+    distance = 1.0 - unit @ unit.T
+    if len(features) == 1:
+        return torch.zeros(count, dtype=torch.long, device=features.device)
+    picks = torch.empty(count, dtype=torch.long, device=features.device)
+    picks[0] = distance.topk(2, dim=1, largest=False).values[:, 1].argmax()
+    nearest = distance[picks[0]].clone()
+    for step in range(1, count):
+        nearest[picks[step - 1]] = -torch.inf
+        picks[step] = nearest.argmax()
+        torch.minimum(nearest, distance[picks[step]], out=nearest)
+    return picks

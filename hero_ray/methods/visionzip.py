@@ -1,0 +1,121 @@
+"""VisionZip: dominant tokens by CLS attention, the rest merged into contextual ones (arXiv 2412.04467).
+
+Per view the CLS token itself and the patches with the highest head-summed CLS attention in the feature block survive.
+Of the rest every (n // c)-th becomes a target; each other token joins the target with the most similar key (head
+mean), and the target adds the mean of its group. Follows dvlab-research/VisionZip @3151f6d (`clip_encoder.py`,
+`utils.py`). Order: thumbnail (CLS, dominant, contextual), the tiles' dominant tokens in mosaic order, all CLS, all
+contextual; no newlines.
+
+Differs: the budget is split evenly over views and counts the CLS token, padding takes no part. On InternVL2, where a
+token stands for four patches, there is no CLS token to pass on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hero_ray.encoded import Budget, Encoded, Layout, Needs, Selection, VisionInfo, keep_all
+from hero_ray.errors import SelectionError
+from hero_ray.methods.allocation import equal, floor
+from hero_ray.methods.base import Method
+from hero_ray.methods.scores import caps, captured, finite, keep_top
+
+
+@dataclass(frozen=True)
+class VisionZip(Method):
+    """Dominant and contextual tokens."""
+
+    contextual_share: float = 30 / 221
+
+    name = "visionzip"
+    paper = "VisionZip, arXiv 2412.04467"
+
+    def check(self) -> None:
+        self.require(0.0 <= self.contextual_share < 1.0, "contextual_share", "a share in [0, 1)")
+
+    def needs(self, vision: VisionInfo) -> Needs:
+        layer = frozenset({vision.feature_layer})
+        cls_token = frozenset({"feature_layer"}) if vision.patches_per_token == 1 else frozenset[str]()
+        return Needs(cls_attention=layer, keys=layer, cls_embedding=cls_token, projector_input=True)
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout, layer = encoded.layout, encoded.vision.feature_layer
+        if budget.is_full:
+            return keep_all(layout)
+        if encoded.projector_input is None:
+            raise SelectionError("visionzip merges tokens before the projector, but its input was not captured")
+        source = finite(encoded.projector_input, self.name, "the projector's input")
+        scores = captured(encoded.cls_attention, layer, self.name, "CLS attention of layer").sum(1)
+        metric = captured(encoded.keys, layer, self.name, "keys of layer")[:, :, 1:].mean(1)
+        counts = equal(budget.total, caps(layout.valid))
+        passes_cls = encoded.vision.patches_per_token == 1
+        shares = [self.split(count, passes_cls) for count in counts]
+        leading = keep_top(scores, [dominant for _, dominant, _ in shares], layout.valid)
+        edited, targets = source.clone(), torch.zeros_like(leading)
+        for view, (_, _, contextual) in enumerate(shares):
+            rest = (layout.valid[view].to(leading.device) & ~leading[view]).nonzero()[:, 0]
+            chosen, merged = contextual_tokens(source[view, rest], metric[view, rest], contextual)
+            targets[view, rest[chosen]] = True
+            edited[view, rest[chosen]] = merged
+        cls = None
+        if passes_cls:
+            cls = captured(encoded.cls_embedding, "feature_layer", self.name, "CLS embedding").to(edited.dtype)
+        return Selection(
+            leading | targets,
+            order=_order(layout, leading, targets, [own for own, _, _ in shares]),
+            edited=edited.to(encoded.projector_input.dtype),
+            extra=None if cls is None else cls.to(encoded.projector_input.dtype),
+            space="projector_input",
+            scores=scores,
+            view_budgets=tuple(counts),
+            note="one token of every view's budget is the CLS token" if passes_cls else "",
+        )
+
+    def split(self, count: int, passes_cls: bool) -> tuple[int, int, int]:
+        """CLS, dominant and contextual tokens of a view that may keep `count`."""
+        own = int(passes_cls and count > 0)
+        contextual = min(floor(count * self.contextual_share), count - own)
+        return own, count - own - contextual, contextual
+
+
+def contextual_tokens(features: Tensor, metric: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Targets among n tokens and their merged features.
+
+    Args:
+        features: [n, W], metric: [n, C] keys that similarity is taken from.
+
+    Returns:
+        int64 [c] positions of the targets and [c, W], c = min(count, n).
+    """
+    count = min(count, len(features))
+    if not count:
+        return torch.empty(0, dtype=torch.long, device=features.device), features[:0]
+    targets = torch.arange(0, len(features), max(1, len(features) // count), device=features.device)[:count]
+    unit = torch.nn.functional.normalize(metric.float(), dim=-1)
+    group = (unit @ unit[targets].T).argmax(1)
+    others = torch.ones(len(features), dtype=torch.bool, device=features.device)
+    others[targets] = False
+    sums = torch.zeros(count, features.shape[1], dtype=features.dtype, device=features.device)
+    sums.index_add_(0, group[others], features[others])
+    sizes = torch.bincount(group[others], minlength=count).clamp(min=1)
+    return targets, features[targets] + sums / sizes[:, None]
+
+
+def _order(layout: Layout, leading: Tensor, targets: Tensor, with_cls: list[int]) -> Tensor:
+    """The release's order: thumbnail block, the tiles' dominant tokens, their CLS tokens, their contextual tokens."""
+    views, device = layout.num_views, leading.device
+    tokens = torch.arange(leading.numel(), device=device).view(leading.shape)
+    cls = [torch.tensor([-2 - view] * own, device=device) for view, own in enumerate(with_cls)]
+    tiles = leading.clone()
+    tiles[0] = False
+    thumbnail = [cls[0], tokens[0][leading[0]], tokens[0][targets[0]]]
+    rest = [
+        layout.order(tiles, "none").to(device),
+        *cls[1:],
+        *(tokens[view][targets[view]] for view in range(1, views)),
+    ]
+    thumbnail_last = int(layout.sequence[0]) >= layout.tokens_per_view
+    return torch.cat([*rest, *thumbnail] if thumbnail_last else [*thumbnail, *rest]).long()

@@ -1,0 +1,123 @@
+"""VisionZip, DivPrune, VisPruner, HoloV and CDPruner against their vectors; vector tests carry the vector's id."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hero_ray.encoded import Budget, Question, VisionInfo
+from hero_ray.methods import create
+from hero_ray.methods.cdpruner import greedy_map, relevance
+from hero_ray.methods.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
+from hero_ray.methods.divprune import max_min
+from hero_ray.methods.holov import HoloV, released_counts, run_score
+from hero_ray.methods.visionzip import contextual_tokens
+from hero_ray.methods.vispruner import thinned
+from tests.method_vectors import encoded, kept, vector
+
+CLIP = VisionInfo(24, 23)
+
+
+def test_visionzip_vector() -> None:
+    given = vector("visionzip")
+    inputs, expected = given["inputs"], given["expected"]
+    layout = single_layout((1, 6))
+    metric = torch.tensor(inputs["key_metric"])
+    image = encoded(
+        layout,
+        cls_attention={23: torch.tensor(inputs["cls_attn"])[None, None]},
+        keys={23: torch.cat([torch.zeros(1, 2), metric])[None, None]},
+        cls_embedding={"feature_layer": torch.tensor([inputs["cls_feature"]])},
+        projector_input=torch.tensor(inputs["features"])[None],
+    )
+    params = given["params"]
+    total = params["dominant_including_cls"] + params["contextual"]
+    method = create("visionzip", contextual_share=params["contextual"] / total)
+    selection = method.select(image, Budget.of(layout, tokens=total))
+    rest = [0, 2, 4, 5]
+    targets, merged = contextual_tokens(image.projector_input[0, rest], metric[rest], 2)  # type: ignore[index]
+    assert [rest[place] for place in targets] == expected["targets"]
+    assert merged.tolist() == [pytest.approx(row) for row in expected["contextual"]]
+    assert sorted(kept(selection)["G"]) == sorted(expected["dominant"] + expected["targets"])
+    assert selection.sequence(layout).tolist() == [-2, *expected["dominant"], *expected["targets"]]
+    assert selection.edited is not None
+    assert selection.edited[0, expected["targets"]].tolist() == [pytest.approx(row) for row in expected["contextual"]]
+    assert selection.extra is not None
+    assert selection.extra.tolist() == [inputs["cls_feature"]]
+
+
+def test_visionzip_counts_cls_into_the_budget() -> None:
+    method = create("visionzip")
+    for layout, vision in ((llava_layout((2, 2), (6, 6)), CLIP), (internvl_layout((1, 2), (6, 6)), INTERNVIT)):
+        image = random_encoded(layout, method.needs(vision), vision)
+        budget = Budget.of(layout, 0.3)
+        assert len(method.select(image, budget).sequence(layout)) == budget.total
+
+
+def test_divprune_vector() -> None:
+    given = vector("divprune")
+    features, expected = torch.tensor(given["inputs"]["features"]), given["expected"]
+    assert max_min(features, expected["n"]).tolist() == expected["pick_order"]
+    layout = single_layout((1, 5))
+    selection = create("divprune").select(encoded(layout, features=features[None]), Budget.of(layout, 0.6))
+    assert kept(selection)["G"] == expected["kept"]
+
+
+def test_divprune_never_picks_a_token_twice() -> None:
+    assert sorted(max_min(torch.ones(5, 3), 5).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_vispruner_vector() -> None:
+    given = vector("vispruner")
+    inputs, params, expected = given["inputs"], given["params"], given["expected"]
+    attention, features = torch.tensor(inputs["attn"]), torch.tensor(inputs["features"])
+    order = attention.argsort(descending=True, stable=True)
+    assert sorted(order[:4].tolist()) == expected["important"]
+    for count, residual in zip((6, 4), expected["residual_trace"], strict=True):
+        assert thinned(features, order[4:], count, params["max_remove_per_iter"]).tolist() == residual
+    layout = single_layout((3, 4))
+    image = encoded(layout, cls_attention={23: attention[None, None]}, projector_input=features[None])
+    method = create("vispruner", removed_per_round=params["max_remove_per_iter"])
+    selection = method.select(image, Budget.of(layout, tokens=params["T"]))
+    assert kept(selection)["G"] == expected["kept"]
+
+
+def test_holov_vector() -> None:
+    given = vector("holov")
+    inputs, params, expected = given["inputs"], given["params"], given["expected"]
+    attention, features = torch.tensor(inputs["attn"]), torch.tensor(inputs["features"])
+    scores = [run_score(attention[run], features[run], params["alpha"]) for run in (slice(0, 4), slice(4, 8))]
+    assert scores == pytest.approx(expected["chunk_scores"], abs=1e-4)
+    assert released_counts(params["budget"], scores) == expected["alloc"]
+    layout = single_layout((2, 4))
+    image = encoded(layout, cls_attention={23: attention[None, None]}, features=features[None])
+    budget = Budget.of(layout, tokens=params["budget"])
+    released = HoloV(variant="released", runs=params["num_patches"]).select(image, budget)
+    assert released.sequence(layout).tolist() == expected["order"]
+    exact = HoloV(runs=params["num_patches"]).select(image, budget)
+    assert kept(exact)["G"] == expected["kept"]
+    assert exact.order is None
+
+
+def test_cdpruner_vector() -> None:
+    given = vector("cdpruner")
+    inputs, expected = given["inputs"], given["expected"]
+    features = torch.tensor(inputs["features_unit"])[None]
+    cosines = torch.tensor(inputs["cos_to_text"])[None]
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    weights = relevance(cosines, valid)
+    assert weights[0].tolist() == pytest.approx(expected["relevance"], abs=1e-5)
+    picks = greedy_map(features, weights, valid, given["params"]["T"])
+    assert picks[0].tolist() == expected["pick_order"]
+    layout = single_layout((2, 3))
+    image = encoded(layout, features=features, question=Question("?", clip_tokens=cosines))
+    selection = create("cdpruner").select(image, Budget.of(layout, tokens=given["params"]["T"]))
+    assert kept(selection)["G"] == expected["kept"]
+
+
+def test_cdpruner_says_when_no_text_tower_is_at_hand() -> None:
+    layout = single_layout((2, 3))
+    image = random_encoded(layout, create("cdpruner").needs(CLIP)).asked(Question("?"))
+    selection = create("cdpruner").select(image, Budget.of(layout, tokens=3))
+    assert selection.n_selected == 3
+    assert "cdpruner-v" in selection.note
