@@ -157,3 +157,52 @@ def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+@app.command()
+def status(
+    run_id: Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")] = "latest",
+    db: Db = None,
+    every: Annotated[bool, typer.Option("--all", help="One line for every run.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="List failed samples with their errors.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until the run ends.")] = False,
+) -> None:
+    """Progress of a run, from the database: works from any machine that reaches it."""
+    from hero_ray.pipeline.status import describe_failures, describe_run
+    from hero_ray.store import default_url, open_store
+    from hero_ray.store.records import TERMINAL
+
+    store = open_store(db or default_url(), read_only=True)
+    if every:
+        for run in store.runs():
+            typer.echo(f"{run.id}  {run.status:<11}  {run.created_at:%Y-%m-%d %H:%M}  {run.sweep_name}")
+        return
+    while True:
+        run = store.run(run_id)
+        typer.echo(describe_run(store, run))
+        if not watch or run.status in TERMINAL:
+            break
+        time.sleep(2)
+    if failures:
+        typer.echo(describe_failures(store, run.id))
+
+
+@app.command()
+def cancel(
+    run_id: Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")] = "latest", db: Db = None
+) -> None:
+    """Ask a running sweep to stop after the units in flight; it stays resumable."""
+    from hero_ray.store import default_url, open_store
+
+    store = open_store(db or default_url())
+    run = store.run(run_id)
+    store.request_cancel(run.id)
+    typer.echo(f"run {run.id} ({run.status}) is asked to stop")
+
+
+@app.command()
+def plan(config: Config = None, assign: Assign = None, db: Db = None) -> None:
+    """Show what a sweep file would do: cells, pictures, encodes saved, forecast. Same as `sweep --dry-run`."""
+    raise typer.Exit(
+        run_sweep(_config(config, assign, db=db), dry_run=True, fresh=False, retry_failed=False, address=None)
+    )

@@ -1,0 +1,45 @@
+"""A run's progress as text, read from the database alone."""
+
+from __future__ import annotations
+
+import json
+
+from hero_ray.store import Store
+from hero_ray.store.records import RunRow
+
+FAILURES_SHOWN = 50
+
+
+def describe_run(store: Store, run: RunRow) -> str:
+    """One line for people, one JSON line for scripts."""
+    counts = store.counts(run.id).values()
+    expected, done, failed = (sum(getattr(c, name) for c in counts) for name in ("expected", "done", "failed"))
+    complete = sum(c.missing == 0 for c in counts)
+    share = 100 * (done + failed) / max(1, expected)
+    line = (
+        f"run {run.id} ({run.sweep_name}): {run.status}, {done + failed}/{expected} answers ({share:.0f}%), "
+        f"{failed} failed, {complete}/{len(counts)} cells complete"
+    )
+    record = {
+        "run_id": run.id,
+        "status": run.status,
+        "cells": len(counts),
+        "cells_complete": complete,
+        "expected": expected,
+        "samples": done,
+        "failed": failed,
+        "started_at": run.started_at.isoformat() if run.started_at else None,
+        "finished_at": run.finished_at.isoformat() if run.finished_at else None,
+    }
+    return f"{line}\n{json.dumps(record)}"
+
+
+def describe_failures(store: Store, run_id: str) -> str:
+    """Failed samples with their error, a line each."""
+    rows = store.failures(run_id, limit=FAILURES_SHOWN)
+    if not rows:
+        return "no failed samples"
+    lines = [
+        f"{r['benchmark']} {r['sample_key']} cell {r['cell_id']}: {r['error_type']}: {r['error_message']}" for r in rows
+    ]
+    return "\n".join(lines)
