@@ -56,6 +56,10 @@ class ClipSide:
             self._known[text] = self._embed(text)
         return self._known[text]
 
+    def forget(self) -> None:
+        """Drop remembered texts: a request that is timed must pay for its own."""
+        self._known.clear()
+
     def score(self, embeddings: Tensor, text: str) -> Tensor:
         """Cosine of image-side embeddings [..., P] with a text, the best piece counts; fp32, no logit scale."""
         return (normalised(embeddings) @ self.text(text).to(embeddings.device).T).amax(-1)

@@ -79,6 +79,7 @@ def scoring_flops(
     prompt_tokens: int = 0,
     query_tokens: int = 1,
     text_tower: TextTowerShape | None = None,
+    clip_tokens: int = CLIP_TEXT_POSITIONS,
 ) -> float:
     """What capturing `needs` adds to an unpruned encode: the part of a method's cost its ranking does not show.
 
@@ -86,13 +87,14 @@ def scoring_flops(
         prompt_tokens: length of the unpruned prompt (for rows of LLM blocks).
         query_tokens: instruction tokens whose rows are read.
         text_tower: sizes of the CLIP text tower; None takes CLIP ViT-L's.
+        clip_tokens: length of the question as CLIP reads it.
     """
     vision = info.vision
     row = 2 * vision.hidden * vision.tokens * views
-    total = float(row * len(needs.cls_attention | needs.cls_logits))
+    total = float(row * len(needs.cls_attention | needs.cls_logits | needs.keys))
     if needs.clip_score or needs.clip_tokens:
         tower = text_tower or TextTowerShape()
-        total += text_tower_flops(tower)
+        total += text_tower_flops(tower, clip_tokens)
         read = views if needs.clip_score else 0
         read += views * (vision.tokens - 1) if needs.clip_tokens else 0
         total += read * 2 * (vision.hidden * tower.projection + tower.projection)

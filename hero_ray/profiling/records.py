@@ -167,6 +167,7 @@ def _counts(surveys: Sequence[Survey]) -> dict[str, Any]:
         "kv_bytes_paper": _mean([entry.cost.kv_bytes_paper for entry in surveys]),
         "tflops_decode": _mean([entry.cost.decode for entry in surveys]) / TERA,
         "tflops_counted": _mean([entry.counted for entry in surveys]) / TERA,
+        "tflops_counted_before_llm": _mean([entry.counted_before for entry in surveys]) / TERA,
         "tflops_dense": _mean([entry.dense for entry in surveys]) / TERA,
         "counted_difference": max((relative_difference(entry.counted, entry.dense) for entry in surveys), key=abs),
         "host_syncs": [asdict(sync) for sync in first.syncs],

@@ -74,6 +74,11 @@ class Arrangement:
         """R = 1 bypasses the method, so it captures nothing."""
         return Needs() if self.budget.is_full else self.item.needs
 
+    @property
+    def prunes_inside(self) -> bool:
+        """Whether tokens are dropped between the LLM's blocks."""
+        return self.item.pruner is not None and not self.budget.is_full
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -109,6 +114,9 @@ def select(adapter: Adapter, arrangement: Arrangement, encoded: Encoded) -> tupl
     """Scores of the question, the method's choice and the splice: all that a method adds before the LLM."""
     item, probe = arrangement.item, arrangement.probe
     if arrangement.needs.question:
+        clip: Any = getattr(adapter, "clip", None)
+        if clip is not None:
+            clip.forget()  # a sweep remembers texts; a request alone embeds its own
         encoded = adapter.ask(encoded, probe.question, arrangement.needs, arrangement.prompt)
     if item.select is None or arrangement.budget.is_full:
         selection = keep_all(encoded.layout)
@@ -122,7 +130,7 @@ def prefill(adapter: Any, arrangement: Arrangement, visuals: Sequence[Tensor], n
     item = arrangement.item
     requests = [Request(arrangement.prompt, visual, new_tokens) for visual in visuals]
     batch = whole_prompts(requests, adapter.runner.embed)
-    pruner = None if item.pruner is None or arrangement.budget.is_full else item.pruner(arrangement.budget)
+    pruner = item.pruner(arrangement.budget) if item.pruner is not None and arrangement.prunes_inside else None
     return adapter.runner.prefill(batch, pruner=pruner, positions=item.positions, room=new_tokens)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from hero_ray.models.base import VisionShape
 from hero_ray.profiling import costs, requests
 from hero_ray.profiling.counter import count_flops
 from hero_ray.profiling.ledger import AnswerCost, answer_cost
@@ -24,6 +26,7 @@ class Survey:
         kv_bytes: of the live cache, one request.
         counted: FLOPs of the prefill by operator count, one request.
         dense: the same by formula, with the full attention square that counters assume.
+        counted_before: FLOPs counted before the LLM (encode and select), one request.
     """
 
     n_text: int
@@ -33,6 +36,7 @@ class Survey:
     cost: AnswerCost
     counted: float
     dense: float
+    counted_before: float
     syncs: tuple[HostSync, ...]
     memory: PhaseMemory
 
@@ -43,17 +47,19 @@ class Survey:
 
 @torch.no_grad()
 def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: int) -> Survey:
-    """Run a request once, untimed, to count its tokens, bytes, FLOPs, peaks and host synchronisations."""
+    """Run a batch of equal requests once, untimed, and account for one of them."""
     memory = PhaseMemory.start(adapter.info.device)
-    encoded = requests.encode(adapter, arrangement, batch_size)
+    encoded: list[Any] = []
+    before = count_flops(lambda: encoded.extend(requests.encode(adapter, arrangement, batch_size))).total / batch_size
     memory.phase("encode")
     chosen: list[Any] = []
-    watched = host_syncs(lambda: chosen.append(requests.select(adapter, arrangement, encoded[0])))
+    syncs = host_syncs(lambda: chosen.append(requests.select(adapter, arrangement, encoded[0])))
+    before += count_flops(lambda: requests.select(adapter, arrangement, encoded[0])).total
     chosen += [requests.select(adapter, arrangement, one) for one in encoded[1:]]
     memory.phase("select")
     states: list[Any] = []
     visuals = [visual for _, visual in chosen]
-    counted = count_flops(lambda: states.append(requests.prefill(adapter, arrangement, visuals, new_tokens)))
+    prefill = count_flops(lambda: states.append(requests.prefill(adapter, arrangement, visuals, new_tokens)))
     (state,) = states
     visual_per_layer, kv = state.visual_per_layer()[0], state.kv_bytes()[0]
     memory.phase("prefill")
@@ -61,24 +67,56 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     for _ in range(new_tokens - 1):
         token = adapter.runner.decode(state, token).argmax(-1)
     memory.phase("decode")
-    views, n_text = arrangement.prepared.layout.num_views, arrangement.prompt.num_text
-    stock_length = arrangement.prepared.layout.sequence.shape[0]
-    scoring = costs.scoring_flops(
-        adapter.info,
-        arrangement.needs,
-        views,
-        prompt_tokens=n_text + stock_length,
-        query_tokens=arrangement.prompt.instruction[1] - arrangement.prompt.instruction[0],
-        text_tower=getattr(adapter, "text_tower", None),
-    )
+    n_text = arrangement.prompt.num_text
+    counted, views = prefill.total / batch_size, arrangement.prepared.layout.num_views
+    dense = costs.prefill_flops(adapter.info.language, [v + n_text for v in visual_per_layer], causal=False)
+    # What an in-LLM method computes to rank tokens is the only thing it runs beyond the blocks.
+    inside = max(0.0, counted - dense) if arrangement.prunes_inside else 0.0
+    scoring = _scoring(adapter, arrangement) + inside
     return Survey(
         n_text=n_text,
         n_selected=chosen[0][0].n_selected,
         visual_per_layer=tuple(visual_per_layer),
         kv_bytes=kv,
         cost=answer_cost(adapter.info, visual_per_layer, n_text, new_tokens, views, scoring),
-        counted=counted.total / batch_size,
-        dense=costs.prefill_flops(adapter.info.language, [v + n_text for v in visual_per_layer], causal=False),
-        syncs=tuple(watched),
+        counted=counted,
+        dense=dense,
+        counted_before=before,
+        syncs=tuple(syncs),
         memory=memory,
     )
+
+
+def _scoring(adapter: Any, arrangement: Arrangement) -> float:
+    """FLOPs of capturing what the method reads, with the sizes of the CLIP side that is really there."""
+    needs, layout, prompt = arrangement.needs, arrangement.prepared.layout, arrangement.prompt
+    flops = partial(
+        costs.scoring_flops,
+        adapter.info,
+        needs,
+        layout.num_views,
+        prompt_tokens=prompt.num_text + layout.sequence.shape[0],
+        query_tokens=prompt.instruction[1] - prompt.instruction[0],
+    )
+    clip = getattr(adapter, "clip", None) if needs.clip_score or needs.clip_tokens else None
+    if clip is None:
+        return flops()
+    sizes = clip.text_model.config
+    tower = costs.TextTowerShape(
+        sizes.num_hidden_layers, sizes.hidden_size, sizes.intermediate_size, sizes.projection_dim
+    )
+    length = min(clip.positions, len(clip.encode(arrangement.probe.question)))
+    return flops(text_tower=tower, clip_tokens=length) + _own_tower(clip, layout.num_views)
+
+
+def _own_tower(clip: Any, views: int) -> float:
+    """CLIP's own vision tower, where the model's is not used for scores: a second encode."""
+    if clip.vision_model is None:
+        return 0.0
+    sizes = clip.vision_model.config
+    tokens = (sizes.image_size // sizes.patch_size) ** 2 + 1
+    depth, width = sizes.num_hidden_layers, sizes.hidden_size
+    shape = VisionShape(
+        depth, depth, width, sizes.intermediate_size, sizes.num_attention_heads, tokens, sizes.patch_size, (width,)
+    )
+    return costs.encoder_flops(shape, views)
