@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ class Decoder:
 
         Raises:
             PromptError: a prompt and its answer would not fit the model's context.
-            DeviceMemoryError: one request alone does not fit the device.
+            DeviceMemoryError: one request alone, or a batch with a pruner, does not fit the device.
         """
         options = options or GenerationOptions()
         for request in requests:
@@ -129,14 +128,14 @@ class Decoder:
     ) -> dict[int, Answer]:
         mine = [requests[index] for index in chunk]
         try:
-            # The copy keeps the caller's pruner fresh, so that a split batch can start over.
-            state = self.prefill(mine, copy.deepcopy(pruner), positions, options.share_prefix)
+            state = self.prefill(mine, pruner, positions, options.share_prefix)
             per_layer, kv_bytes = state.visual_per_layer(), state.kv_bytes()
             rows = self._decode(state, chunk, mine, options)
         except torch.OutOfMemoryError as error:
-            if len(chunk) == 1:
+            if len(chunk) == 1 or pruner is not None:  # a pruner's state belongs to its whole batch
                 raise DeviceMemoryError(
-                    f"one request of {length_of(mine[0])} tokens does not fit the device's memory: {error}"
+                    f"{len(chunk)} request(s) of up to {max(map(length_of, mine))} tokens do not fit the device's "
+                    f"memory{' together; use a smaller batch' if len(chunk) > 1 else ''}: {error}"
                 ) from error
             half = len(chunk) // 2
             log.warning("out of memory with %d requests together; going on with %d", len(chunk), half)
