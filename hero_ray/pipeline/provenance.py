@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -12,7 +13,12 @@ PACKAGES = ("hero-ray", "torch", "transformers", "tokenizers", "ray", "numpy", "
 
 
 def git_commit() -> str | None:
-    """The commit of the package's checkout, `+dirty` behind it when files differ; None outside a checkout."""
+    """The commit of the package's checkout, `+dirty` behind it when files differ; None outside a checkout.
+
+    An image holds no checkout: its build leaves the commit in `HERO_RAY_GIT_COMMIT`.
+    """
+    if built := os.environ.get("HERO_RAY_GIT_COMMIT"):
+        return built
     folder = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -28,8 +34,6 @@ def git_commit() -> str | None:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware of this machine."""
-    import os
-
     versions = {}
     for package in PACKAGES:
         try:
@@ -42,6 +46,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "gpus": _gpus(),
+        "driver": _driver(),
         "packages": versions,
     }
 
@@ -60,3 +65,11 @@ def _gpus() -> list[str]:
     import torch
 
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _driver() -> str | None:
+    """Version of the NVIDIA kernel driver; None without one."""
+    try:
+        return Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

@@ -25,7 +25,7 @@ from hero_ray.pipeline.provenance import environment, git_commit
 from hero_ray.pipeline.worker import WorkerJob
 from hero_ray.plan import Unit
 from hero_ray.store import Store
-from hero_ray.store.records import RunRow, sample_id
+from hero_ray.store.records import sample_id
 
 LEASE_S = 60.0
 COMPLETE, RUNNING, INTERRUPTED, FAILED, CANCELLED = "complete", "running", "interrupted", "failed", "cancelled"
@@ -51,6 +51,7 @@ def run(
     retry_failed: bool = False,
     address: str | None = None,
     trigger: str = "manual",
+    run_id: str | None = None,
     loader: str = "hero_ray.models:load",
     say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
@@ -62,6 +63,8 @@ def run(
         fresh: start a new run even if an equal one exists.
         retry_failed: in a complete run, try the failed samples again.
         address: a Ray cluster; None starts one here unless a job's environment names one.
+        trigger: who asked for a new run, kept with it.
+        run_id: work on exactly this run, made if it is not there; the plan's latest run is then not looked for.
         loader: where workers get adapters from.
         say: told a line per stage.
 
@@ -70,10 +73,13 @@ def run(
         KeyboardInterrupt: after the run was left resumable.
     """
     started = time.perf_counter()
-    found = None if fresh else store.find_run(plan.hash)
+    if run_id is not None:
+        found = next((row for row in store.runs() if row.id == run_id), None)
+    else:
+        found = None if fresh else store.find_run(plan.hash)
     if found is not None and found.status == COMPLETE and not retry_failed:
         return Outcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
-    run_id = _open_run(plan, store, found, trigger)
+    run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
     outcome = Outcome(run_id, RUNNING)
     with _lease(store, run_id):
         try:
@@ -92,10 +98,8 @@ def run(
     return outcome
 
 
-def _open_run(plan: Plan, store: Store, found: RunRow | None, trigger: str) -> str:
-    if found is not None:
-        return found.id
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> str:
+    run_id = run_id or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
     config = plan.config.model_dump(mode="json")
     store.create_run(run_id, plan.config.name, config, plan.hash, environment(), git_commit(), trigger)
     store.add_cells(run_id, plan.cells, plan.expected)
