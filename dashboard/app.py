@@ -1,0 +1,39 @@
+"""Entry of the dashboard: names the pages and runs the chosen one.
+
+streamlit run dashboard/app.py      # or, with its settings: hero-ray dashboard
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+PAGES = {
+    "Results": {
+        "frontier": "Frontier",
+        "compare": "Compare",
+        "flips": "Flips",
+        "efficiency": "Efficiency",
+    },
+    "Operation": {"runs": "Runs", "nightly": "Nightly"},
+    "Insight": {"studies": "Studies", "try_it": "Try it"},
+}
+
+
+def main() -> None:
+    """Build the navigation; pages are files so that each runs, and is tested, by itself."""
+    tree = {
+        group: [
+            st.Page(HERE / "pages" / f"{name}.py", title=title, url_path=name, default=name == "frontier")
+            for name, title in pages.items()
+        ]
+        for group, pages in PAGES.items()
+    }
+    page = st.navigation(tree)
+    st.set_page_config(page_title=f"{page.title} · hero_ray", page_icon=str(HERE / "icon.png"), layout="wide")
+    page.run()
+
+
+main()

@@ -1,0 +1,81 @@
+"""Filters that live in the URL: one line per filter on a page, a link shares exactly what is on screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from dashboard import loaders
+from hero_ray.store import RunRow
+
+T = TypeVar("T")
+
+
+def choose(label: str, options: Sequence[T], key: str, default: T | None = None, **more: Any) -> T:
+    """One of several, as a drop-down bound to `?key=`."""
+    index = options.index(default) if default in options else 0
+    return st.selectbox(label, options, index=index, key=key, bind="query-params", **more)
+
+
+def toggle(label: str, options: Sequence[str], key: str, names: Callable[[str], str] = str, **more: Any) -> str:
+    """One of a few, all visible, bound to `?key=`; a second click does not clear it."""
+    chosen = st.segmented_control(
+        label, options, default=options[0], required=True, format_func=names, key=key, bind="query-params", **more
+    )
+    return str(chosen or options[0])
+
+
+def several(label: str, options: Sequence[T], key: str, default: Sequence[T] | None = None, **more: Any) -> list[T]:
+    """Any of several, bound to `?key=`."""
+    start = list(options if default is None else default)
+    return list(st.multiselect(label, options, default=start, key=key, bind="query-params", **more))
+
+
+def switch(label: str, key: str, default: bool = False, **more: Any) -> bool:
+    """Yes or no, bound to `?key=`."""
+    return bool(st.toggle(label, value=default, key=key, bind="query-params", **more))
+
+
+def run_name(run: RunRow) -> str:
+    """A run in one line: sweep, date, beginning of its id."""
+    return f"{run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {run.id[:8]}"
+
+
+def pick_runs() -> tuple[RunRow, ...]:
+    """Runs to look at, in the sidebar: the newest one with figures unless the URL says otherwise; stops if none."""
+    found = loaders.runs()
+    if not found:
+        loaders.empty("The database holds no runs yet.")
+        st.stop()
+    sizes = loaders.load("sizes")
+    finished = [run for run in found if sizes.get(run.id, (0, 0, 0))[2]]
+    by_id = {run.id: run for run in found}
+    names = {run.id: run_name(run) for run in found}
+    with st.sidebar:
+        chosen = several(
+            "Runs",
+            list(by_id),
+            "run",
+            [(finished or found)[0].id],
+            format_func=lambda key: names[key],
+            help="Several runs are laid over each other; of a cell in two of them the newer one counts.",
+        )
+    if not chosen:
+        st.info("Choose at least one run in the sidebar.")
+        st.stop()
+    order = {run.id: i for i, run in enumerate(found)}
+    return tuple(by_id[key] for key in sorted(chosen, key=lambda key: order[key]))
+
+
+def ids(runs: Sequence[RunRow]) -> tuple[str, ...]:
+    """Run ids, newest first."""
+    return tuple(run.id for run in runs)
+
+
+def nothing_measured(runs: Sequence[RunRow]) -> None:
+    """Say that the chosen runs hold no figures, and stop."""
+    names = ", ".join(run.id[:8] for run in runs)
+    st.info(f"No cell of {names} has a figure yet. Figures appear when a cell is complete; see the Runs page.")
+    st.stop()

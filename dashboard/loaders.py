@@ -1,0 +1,144 @@
+"""Cached reads for the pages, and what a person sees when the database cannot serve them.
+
+Every cached loader takes all it depends on as arguments: the database's URL, which file stands behind it, and the
+stamp that changes when a run or a cell closes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from dashboard.points import Mark, marks
+from hero_ray.errors import HeroRayError, StoreError
+from hero_ray.store import RunRow, Store, default_url, open_store, queries
+from hero_ray.store import page_queries as pages
+from hero_ray.store.engine import parse_url, sqlite_path
+
+T = TypeVar("T")
+MAX_RUNS = 200
+
+
+def _file(url: str) -> int:
+    """Identity of the file behind a SQLite URL: a database that was replaced must be opened anew."""
+    path = sqlite_path(parse_url(url))
+    return path.stat().st_ino if path is not None and path.exists() else 0
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _store(url: str, file: int) -> Store:
+    return open_store(url, read_only=True, patience_s=1.0)
+
+
+def store() -> Store:
+    """The results database, opened read-only.
+
+    Raises:
+        StoreError: it cannot be used; `guard` turns that into a page.
+    """
+    url = default_url()
+    return _store(url, _file(url))
+
+
+def read(query: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """One query on a connection of its own."""
+    with store().reading() as connection:
+        return query(connection, *arguments, **options)
+
+
+@st.cache_data(ttl=2, max_entries=8, show_spinner=False)
+def _stamp(url: str, file: int) -> str:
+    return repr(read(pages.version))
+
+
+def stamp() -> tuple[str, int, str]:
+    """What every cached loader depends on."""
+    url = default_url()
+    return url, _file(url), _stamp(url, _file(url))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _cached(stamp: tuple[str, int, str], name: str, arguments: tuple[Any, ...]) -> Any:
+    return _LOADERS[name](*arguments)
+
+
+def _load_marks(run_ids: tuple[str, ...], metric: str | None, benchmarks: tuple[str, ...] | None) -> list[Mark]:
+    return marks(store().points(run_ids, metric, benchmarks))
+
+
+def _load_category_marks(run_ids: tuple[str, ...], benchmark: str, category: str, metric: str | None) -> list[Mark]:
+    return marks([p for p in store().points(run_ids, metric, (benchmark,), True) if p.category == category])
+
+
+_LOADERS: dict[str, Callable[..., Any]] = {
+    "runs": lambda: store().runs(MAX_RUNS),
+    "sizes": lambda: read(pages.run_sizes),
+    "marks": _load_marks,
+    "category_marks": _load_category_marks,
+    "metric_names": lambda runs: read(pages.metric_names, runs),
+    "categories": lambda benchmark: read(pages.categories, benchmark),
+    "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),
+    "cells": lambda run: store().cells(run),
+    "profiles": lambda runs: read(pages.profiles, runs),
+    "scores": lambda run, cell: store().scores(run, cell),
+    "flip_counts": lambda a, b, category: read(pages.flip_counts, a, b, category),
+    "flips": lambda a, b, direction, category: read(pages.flips, a, b, direction, category),
+    "trend": lambda sweep: read(pages.trend, sweep),
+    "alerts": lambda run: read(pages.alerts, run),
+    "failures": lambda run: (read(queries.failure_counts, run), store().failures(run)),
+}
+
+
+def load(name: str, *arguments: Any) -> Any:
+    """A cached read by name; see `_LOADERS`."""
+    return _cached(stamp(), name, arguments)
+
+
+def runs() -> list[RunRow]:
+    """Runs, newest first."""
+    return list(load("runs"))
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn a database that cannot serve the page into a page that says so and what to do."""
+    try:
+        yield
+    except StoreError as problem:
+        explain(str(problem))
+        st.stop()
+    except HeroRayError as problem:
+        st.error(str(problem))
+        st.stop()
+
+
+def explain(message: str) -> None:
+    """The page for a database that is not there, empty, locked or of another version."""
+    text = message.lower()
+    if "locked" in text or "busy" in text:
+        st.warning("The database is locked by another program at the moment.", icon=None)
+        st.write("Nothing is wrong with the results. This page works again as soon as the other program lets go.")
+        st.button("Try again", type="primary")
+    elif "does not exist" in text and "no such table" not in text:
+        empty("There is no results database yet.")
+    elif "holds no hero_ray tables" in text:
+        empty("The database is there, but nothing has been stored in it yet.")
+    elif "no such table" in text or "expected" in text or "does not exist" in text:
+        st.warning("The database does not have the tables that this version expects.")
+        st.write("Bring it up to date, then reload this page:")
+        st.code("hero-ray db upgrade", language="bash")
+    else:
+        st.error("The database cannot be read.")
+    st.caption(message)
+
+
+def empty(title: str) -> None:
+    """Say that there is nothing to show yet and how to get something."""
+    st.info(title)
+    st.write("Run the embedded demo (offline, about two minutes on two CPU cores), then reload this page:")
+    st.code("python -m hero_ray.sweep", language="bash")
+    st.write("Results elsewhere? Point the dashboard at them:")
+    st.code("hero-ray dashboard --db sqlite:///results.db", language="bash")
