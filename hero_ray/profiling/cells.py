@@ -51,6 +51,7 @@ def profile_cells(
         new_tokens=settings.new_tokens,
         warmup=settings.warmup,
         n=settings.repeats * len(probes),
+        cuda_graphs=requests.decode_step(adapter) != adapter.runner.decode,
     )
     records = []
     for item, row, surveyed, timed in zip(items, arranged, surveys, times[: len(items)], strict=True):

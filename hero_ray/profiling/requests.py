@@ -134,6 +134,12 @@ def prefill(adapter: Any, arrangement: Arrangement, visuals: Sequence[Tensor], n
     return adapter.runner.prefill(batch, pruner=pruner, positions=item.positions, room=new_tokens)
 
 
+def decode_step(adapter: Any) -> Callable[[DecodeState, Tensor], Tensor]:
+    """The adapter's captured decode step where it has one, else the runner's plain one."""
+    captured = getattr(getattr(adapter, "decoder", None), "step", None)
+    return captured or adapter.runner.decode
+
+
 @torch.no_grad()
 def run_request(
     adapter: Any,
@@ -157,9 +163,9 @@ def run_request(
     state = prefill(adapter, arrangement, [visual for _, visual in chosen], new_tokens)
     token = state.logits.argmax(-1)
     stamp("prefill")
-    tokens = [token]
+    tokens, step = [token], decode_step(adapter)
     for _ in range(new_tokens - 1):
-        token = adapter.runner.decode(state, token).argmax(-1)
+        token = step(state, token).argmax(-1)
         tokens.append(token)
     stamp("decode")
     return Outcome(state, chosen[0][0], torch.stack(tokens, 1))

@@ -63,9 +63,9 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     (state,) = states
     visual_per_layer, kv = state.visual_per_layer()[0], state.kv_bytes()[0]
     memory.phase("prefill")
-    token = state.logits.argmax(-1)
+    token, step = state.logits.argmax(-1), requests.decode_step(adapter)
     for _ in range(new_tokens - 1):
-        token = adapter.runner.decode(state, token).argmax(-1)
+        token = step(state, token).argmax(-1)
     memory.phase("decode")
     n_text = arrangement.prompt.num_text
     counted, views = prefill.total / batch_size, arrangement.prepared.layout.num_views
