@@ -1,27 +1,153 @@
-"""What a sweep will cost before it runs."""
+"""What a sweep will cost before it runs: encodes, FLOPs, time, memory, and what its size can tell apart.
+
+Everything is an upper estimate from configurations: prompts are taken at the model's largest picture. Time comes from
+the results database where it holds finished runs of the same model, and is not guessed otherwise.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from hero_ray.errors import StoreError
+from hero_ray.models.shapes import shape
+from hero_ray.models.sources import find_folder
 from hero_ray.pipeline.facts import Plan
+from hero_ray.plan import ModelFact
+from hero_ray.profiling.costs import ELEMENT_BYTES
+from hero_ray.profiling.ledger import ledger
+from hero_ray.profiling.roofline import weight_bytes
+from hero_ray.stats import detectable
+from hero_ray.store import open_store
+from hero_ray.types import Cell
+
+TEXT_TOKENS = 60
+DISCORDANT = 0.2
+"""Share of samples on which two methods disagree, assumed for the detectable difference; typical for 20 % budgets."""
+
+
+@dataclass(frozen=True)
+class CellForecast:
+    """Upper estimates for one model: petaFLOPs of all its cells and bytes of its hungriest batch."""
+
+    petaflops: float
+    weights_bytes: int
+    cache_bytes: int
 
 
 def describe_plan(plan: Plan, url: str) -> str:
-    """Cells, pictures, questions and encodes saved, as text; nothing is written anywhere."""
+    """Cells, pictures, questions, encodes saved and the forecast, as text; nothing is written anywhere."""
     answers = sum(plan.expected.values())
     questions = Counter(sample.benchmark for sample in plan.samples)
     pictures = len({sample.image_key for sample in plan.samples})
+    encodes = len(plan.models) * pictures
     lines = [f"sweep {plan.config.name} ({plan.hash}), results in {url}"]
     for model in plan.models:
         cells = plan.cells_of(model.name)
-        methods = dict.fromkeys(f"{cell.method}" for cell in cells)
-        lines.append(f"{model.name} ({model.family}, {model.dtype}): {len(cells)} cells; methods {', '.join(methods)}")
+        methods = ", ".join(dict.fromkeys(cell.method for cell in cells))
+        lines.append(f"{model.name} ({model.family}, {model.dtype}): {len(cells)} cells; methods {methods}")
     for name, count in questions.items():
-        lines.append(f"{name}: {count} questions")
-    encodes = len(plan.models) * pictures
+        clusters = len({sample.image_key for sample in plan.samples if sample.benchmark == name})
+        lines.append(
+            f"{name}: {count} questions on {clusters} pictures; a paired difference of "
+            f"{smallest_difference(count):.1f} points is detectable (80% power, 5% level, "
+            f"{DISCORDANT:.0%} of answers changed)"
+        )
     lines.append(
         f"{len(plan.cells)} cells, {pictures} pictures, {len(plan.samples)} questions, {answers} answers; "
         f"{encodes} encodes instead of {answers} ({answers - encodes} saved)"
     )
+    rates = answer_rates(plan.models, url)
+    for model in plan.models:
+        lines.append(_model_line(plan, model, rates.get(model.name)))
     return "\n".join(lines)
+
+
+def smallest_difference(questions: int) -> float:
+    """Points of accuracy that a paired comparison on so many questions detects, were they independent."""
+    return 100 * detectable(math.sqrt(DISCORDANT / max(1, questions)))
+
+
+def forecast(plan: Plan, model: ModelFact) -> CellForecast:
+    """FLOPs of a model's cells and memory of its hungriest batch."""
+    name = model.name if not model.name.count("/") else str(find_folder(model.name))
+    sizes = shape(name)
+    cells = plan.cells_of(model.name)
+    rows = ledger(name, [_visual_tokens(cell, model) for cell in cells], TEXT_TOKENS, views=1, dtype=model.dtype)
+    per_view = rows[0]["tflops_encoder"] or 0.0
+    views = max(1, model.max_tokens * _patches_per_token(model) // (sizes.vision.tokens - 1))
+    pictures = len({sample.image_key for sample in plan.samples})
+    answers = sum(plan.expected[cell.id] * row["tflops_model"] for cell, row in zip(cells, rows, strict=True))
+    largest = max(row["kv_bytes"] for row in rows)
+    return CellForecast(
+        petaflops=(answers + pictures * views * per_view) / 1000,
+        weights_bytes=weight_bytes(sizes.language, ELEMENT_BYTES[model.dtype]),
+        cache_bytes=largest * plan.config.batch_size,
+    )
+
+
+def _visual_tokens(cell: Cell, model: ModelFact) -> int:
+    return max(1, round(cell.tokens or cell.retention_ratio * model.max_tokens))
+
+
+def _patches_per_token(model: ModelFact) -> int:
+    return 4 if model.family == "internvl2" else 1
+
+
+def answer_rates(models: Sequence[ModelFact], url: str) -> dict[str, float]:
+    """Answers per second of each model in the latest finished runs of this database; empty without a database."""
+    try:
+        store = open_store(url, read_only=True)
+    except StoreError:
+        return {}
+    wanted = {model.name for model in models}
+    rates: dict[str, float] = {}
+    for run in store.runs(limit=20):
+        if run.status != "complete" or run.started_at is None or run.finished_at is None:
+            continue
+        present = {cell.model for cell in store.cells(run.id)}
+        seconds = (run.finished_at - run.started_at).total_seconds()
+        answered, _ = store.totals(run.id)
+        if len(present) == 1 and present <= wanted and seconds > 0:
+            rates.setdefault(present.pop(), answered / seconds)
+    return rates
+
+
+def _model_line(plan: Plan, model: ModelFact, rate: float | None) -> str:
+    found = forecast(plan, model)
+    answers = sum(plan.expected[cell.id] for cell in plan.cells_of(model.name))
+    memory = found.weights_bytes + found.cache_bytes
+    line = (
+        f"{model.name}: about {_flops(found.petaflops)}; weights {_size(found.weights_bytes)} and cache "
+        f"{_size(found.cache_bytes)} for a batch of {plan.config.batch_size}"
+    )
+    device = _device_bytes()
+    if device is not None and memory > device:
+        line += f" (WARNING: over the {_size(device)} of this device; lower --batch-size)"
+    if rate:
+        line += f"; {answers / rate:.0f} s at the {rate:.0f} answers/s of earlier runs here"
+    else:
+        line += "; no finished run of this model here to forecast the time from"
+    return line
+
+
+def _flops(peta: float) -> str:
+    return f"{peta:.3g} PFLOP" if peta >= 1 else f"{1000 * peta:.3g} TFLOP"
+
+
+def _size(value: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} GiB"
+
+
+def _device_bytes() -> int | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.get_device_properties(0).total_memory)

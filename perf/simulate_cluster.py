@@ -1,0 +1,145 @@
+"""Replay the planner's and scheduler's rules on 1 to 512 simulated replicas.
+
+    python -m perf.simulate_cluster [--units 20000] [--unit-s 4.0] [--deaths-per-hour 0.05] [--rows-per-unit 400]
+
+The rules are the real ones: units longest first, blocks of `pipeline.execute.block_size`, a fixed pool, a dead
+replica's block given again with its committed units skipped, one SQL transaction per unit. What is simulated is time:
+unit seconds are drawn around the mean with the spread measured on real units, replicas take `--startup-s` to load,
+die at a constant rate and come back, and the database commits one transaction at a time at `--sql-rows-per-s`
+(2,900 rows/s: PostgreSQL with four writers on two cores; a real server does more).
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hero_ray.pipeline.execute import block_size
+from perf.report import report
+
+REPLICAS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SPREAD = 0.35
+"""Standard deviation of log unit time; one picture's questions vary this much in the embedded benchmarks."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Assumptions of one simulation."""
+
+    replicas: int
+    startup_s: float
+    deaths_per_hour: float
+    rows_per_unit: int
+    sql_rows_per_s: float
+
+
+@dataclass
+class Trace:
+    """What one simulation found. Efficiency is useful unit time over replica time, start-up counted."""
+
+    makespan_s: float = 0.0
+    useful_s: float = 0.0
+    lost_s: float = 0.0
+    deaths: int = 0
+    sql_busy_s: float = 0.0
+    waits_s: float = 0.0
+    recomputed: int = 0
+    finish: list[float] = field(default_factory=list)
+
+
+def unit_times(count: int, mean_s: float, seed: int) -> np.ndarray:
+    """Log-normal unit times with the given mean, longest first as the planner orders them."""
+    rng = np.random.default_rng(seed)
+    times = rng.lognormal(math.log(mean_s) - SPREAD**2 / 2, SPREAD, count)
+    return np.sort(times)[::-1]
+
+
+def simulate(times: np.ndarray, cluster: Cluster, seed: int = 0) -> Trace:
+    """One sweep on one cluster."""
+    rng = np.random.default_rng(seed)
+    size = block_size(len(times), cluster.replicas)
+    blocks = deque(deque(times[start : start + size].tolist()) for start in range(0, len(times), size))
+    trace = Trace(useful_s=float(times.sum()))
+    commit_s = cluster.rows_per_unit / cluster.sql_rows_per_s
+    database_free = 0.0
+    death_rate = cluster.deaths_per_hour / 3600
+    next_death = [rng.exponential(1 / death_rate) if death_rate else math.inf for _ in range(cluster.replicas)]
+    ready = [(cluster.startup_s * rng.uniform(0.9, 1.3), replica) for replica in range(cluster.replicas)]
+    heapq.heapify(ready)
+    holding: dict[int, deque[float]] = {}
+    while ready:
+        now, replica = heapq.heappop(ready)
+        block = holding.get(replica)
+        if not block:
+            if not blocks:
+                trace.finish.append(now)
+                continue
+            block = holding[replica] = blocks.popleft()
+        done = now + block[0]
+        if next_death[replica] < done:
+            trace.deaths += 1
+            trace.recomputed += 1
+            trace.lost_s += max(0.0, next_death[replica] - now)
+            blocks.append(holding.pop(replica))
+            back = next_death[replica] + cluster.startup_s
+            next_death[replica] = back + rng.exponential(1 / death_rate)
+            heapq.heappush(ready, (back, replica))
+            continue
+        block.popleft()
+        begin = max(done, database_free)
+        trace.waits_s += begin - done
+        database_free = begin + commit_s
+        trace.sql_busy_s += commit_s
+        heapq.heappush(ready, (database_free, replica))
+    trace.makespan_s = max(trace.finish)
+    return trace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--units", type=int, default=20_000, help="pictures with all their questions and cells")
+    parser.add_argument("--unit-s", type=float, default=4.0, help="mean seconds of a unit on one replica")
+    parser.add_argument("--startup-s", type=float, default=60.0, help="seconds until a replica has loaded its model")
+    parser.add_argument("--deaths-per-hour", type=float, default=0.05, help="of one replica")
+    parser.add_argument("--rows-per-unit", type=int, default=400, help="predictions a unit commits")
+    parser.add_argument("--sql-rows-per-s", type=float, default=2900.0)
+    arguments = parser.parse_args()
+    times = unit_times(arguments.units, arguments.unit_s, seed=0)
+    print(
+        f"{'replicas':>8} {'hours':>8} {'efficiency':>10} {'lost':>7} {'deaths':>6} {'rows/s':>8} {'database busy':>13}"
+    )
+    rows = []
+    for replicas in REPLICAS:
+        cluster = Cluster(
+            replicas,
+            arguments.startup_s,
+            arguments.deaths_per_hour,
+            arguments.rows_per_unit,
+            arguments.sql_rows_per_s,
+        )
+        trace = simulate(times, cluster)
+        row = {
+            "replicas": replicas,
+            "makespan_h": trace.makespan_s / 3600,
+            "efficiency": trace.useful_s / (replicas * trace.makespan_s),
+            "lost_share": trace.lost_s / trace.useful_s,
+            "deaths": trace.deaths,
+            "recomputed_units": trace.recomputed,
+            "rows_per_s": arguments.units * arguments.rows_per_unit / trace.makespan_s,
+            "database_busy": trace.sql_busy_s / trace.makespan_s,
+        }
+        rows.append(row)
+        print(
+            f"{replicas:>8} {row['makespan_h']:>8.3f} {row['efficiency']:>10.1%} {row['lost_share']:>7.3%} "
+            f"{trace.deaths:>6} {row['rows_per_s']:>8.0f} {row['database_busy']:>13.1%}"
+        )
+    report("simulate_cluster", {"units": arguments.units, "unit_s": arguments.unit_s, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
