@@ -176,7 +176,7 @@ class Evaluator:
 
     def _generate(self, batch: list[Job]) -> list[Generation]:
         method, budget = batch[0].pruning.method, batch[0].budget
-        pruner = None if budget.is_full else method.pruner(budget)
+        pruner = None if budget.is_full else method.pruner_for(budget, [job.selection for job in batch])
         return self.adapter.generate([job.request for job in batch], pruner=pruner, positions=method.positions)
 
     def _predict(self, job: Job, generation: Generation) -> Prediction:

@@ -76,6 +76,11 @@ class PTP(Method):
             keep, order=layout.sequence, deferred=alive, scores=scores, view_budgets=tuple(counts), note=note
         )
 
+    def pruner(self, budget: Budget) -> LayerPruner | None:
+        if self.mode == "continue" and not budget.is_full:
+            raise SelectionError("ptp (continue) drops what its selections say; call pruner_for(budget, selections)")
+        return None
+
     def pruner_for(self, budget: Budget, selections: Sequence[Selection]) -> LayerPruner | None:
         if self.mode == "restart" or budget.is_full:
             return None

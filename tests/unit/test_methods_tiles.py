@@ -91,6 +91,13 @@ def test_ptp_continue_defers_the_same_choice() -> None:
     assert torch.equal(later.sequence(image.layout)[later.deferred], now.sequence(image.layout))
 
 
+def test_ptp_continue_is_never_silently_unpruned() -> None:
+    layout = two_tiles()
+    with pytest.raises(SelectionError, match="call pruner_for"):
+        create("ptp", mode="continue").pruner(half(layout))
+    assert create("ptp").pruner(half(layout)) is None
+
+
 def test_ptp_without_a_question_says_so() -> None:
     image = replace(ptp_input("ptp.reserve_thumb"), question=None)
     with pytest.raises(SelectionError, match="ptp reads LLM attention of block 2"):
