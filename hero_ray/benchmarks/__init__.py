@@ -94,7 +94,7 @@ def get_class(name: str) -> type[Benchmark]:
     if primary.startswith("lmms:"):
         from hero_ray.benchmarks.lmms import LmmsBenchmark
 
-        return LmmsBenchmark
+        return LmmsBenchmark  # type: ignore[return-value]
     return _catalogue()[primary]
 
 

@@ -54,7 +54,7 @@ class MmStar(DatasetBenchmark):
             hit = match_option_vlmevalkit(prediction, dict.fromkeys("ABCD", "\0" * len(prediction))) == gold
         else:
             hit = extract_letter(prediction.strip(), "ABCD") == gold
-        return {"average": float(hit)}
+        return {"average": float(hit), "accuracy": float(hit)}
 
     def aggregate(self, scored: Sequence[Scored]) -> list[Metric]:
         """`average` over axes, `accuracy` over questions, and each ability as its mean over axes."""

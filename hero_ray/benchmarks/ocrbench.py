@@ -60,7 +60,7 @@ class OcrBench(DatasetBenchmark):
         if self._is_formula(references):
             guess = prediction if self.flavour in ("head", "vlmevalkit") else prediction.lower()
             hit = any(_without_spaces(answer) in _without_spaces(guess) for answer in answers)
-        return {"ocrbench_accuracy": float(hit)}
+        return {"ocrbench_accuracy": float(hit), "ocrbench_hit_rate": float(hit)}
 
     def _is_formula(self, references: Mapping[str, Any]) -> bool:
         if self.flavour == "vlmevalkit":
@@ -78,7 +78,7 @@ class OcrBench(DatasetBenchmark):
             return []
         total = sum(float(item.scores["ocrbench_accuracy"]) for item in scored)
         points = Metric("ocrbench_accuracy", total if self.scale == TOTAL else total / TOTAL, len(scored))
-        return [points, *means(scored, "ocrbench_hit_rate", lambda item: float(item.scores["ocrbench_accuracy"]))]
+        return [points, *means(scored, "ocrbench_hit_rate")]
 
     def paper_figures(self, metrics: Sequence[Metric]) -> dict[str, float]:
         """Hits / 10 of the full set."""

@@ -109,7 +109,7 @@ def read_vlmevalkit(path: Path) -> ImportedTask:
     model, _, task = path.stem.partition("_")
     for dataset in sorted(_dataset_names(), key=len, reverse=True):
         if path.stem.lower().endswith("_" + dataset.lower()):
-            model, task = path.stem[: -len(dataset) - 1], dataset
+            model, task = path.stem[: -len(dataset) - 1], path.stem[-len(dataset) :]
             break
     return ImportedTask(task, model, [_kit_answer(row) for row in rows], source=str(path))
 
