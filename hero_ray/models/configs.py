@@ -15,6 +15,8 @@ from hero_ray.models.shapes import ModelShape
 
 LLAVA_NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 _CLIP_IMAGE = 336
+# The original layout names its tower by hub id; all released ones are CLIP-ViT-L/14 at 336 px.
+ORIGINAL_TOWER = VisionShape(24, 23, 1024, 4096, 16, 577, 14, ())
 
 
 def family_of(config: dict[str, Any], where: str) -> str:
@@ -80,7 +82,7 @@ def original_llava(folder: Path) -> Any:
     )
     text = LlamaConfig(**{key: raw[key] for key in keys.split() if raw.get(key) is not None}, tie_word_embeddings=False)
     return LlavaConfig(
-        vision_config=_clip_vision(VisionShape(24, 23, 1024, 4096, 16, 577, 14, ())),
+        vision_config=_clip_vision(ORIGINAL_TOWER),
         text_config=text,
         # The picture has no id of its own there; one past the vocabulary can never come out of the tokenizer.
         image_token_index=raw["vocab_size"],
