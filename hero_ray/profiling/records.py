@@ -50,6 +50,7 @@ def record(
     memory = max((entry.memory for entry in surveys), key=lambda memory: memory.peak_bytes or 0)
     return {
         **_subject(adapter, item, settings),
+        **({} if item.tokens is None else {"retention_ratio": _mean([entry.ratio for entry in surveys])}),
         "tokens": _mean([entry.visual_per_layer[0] for entry in surveys]),
         **_costs([entry.cost for entry in surveys]),
         "kv_bytes": _mean([entry.kv_bytes for entry in surveys]),

@@ -22,6 +22,7 @@ class Survey:
     """Figures of one request that need no clock: taken from an instrumented run of its own.
 
     Attributes:
+        ratio: share kept that the budget means on this picture.
         visual_per_layer: visual tokens alive in each block.
         kv_bytes: of the live cache, one request.
         counted: FLOPs of the prefill by operator count, one request.
@@ -29,6 +30,7 @@ class Survey:
         counted_before: FLOPs counted before the LLM (encode and select), one request.
     """
 
+    ratio: float
     n_text: int
     n_selected: int
     visual_per_layer: tuple[int, ...]
@@ -74,6 +76,7 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     inside = max(0.0, counted - dense) if arrangement.prunes_inside else 0.0
     scoring = _scoring(adapter, arrangement) + inside
     return Survey(
+        ratio=arrangement.budget.ratio,
         n_text=n_text,
         n_selected=chosen[0][0].n_selected,
         visual_per_layer=tuple(visual_per_layer),
