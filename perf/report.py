@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
 
 def report(name: str, figures: Mapping[str, Any]) -> None:
     """Print figures as a two-column table, then `{"name", ..., "machine"}` as the last line."""
-    width = max(map(len, figures))
+    width = max(map(len, figures), default=0)
     for key, value in figures.items():
         if not isinstance(value, dict | list):
             print(f"{key:<{width}}  {value:.4g}" if isinstance(value, float) else f"{key:<{width}}  {value}")
