@@ -108,6 +108,8 @@ class Method:
     """Raised when an answer may change, so that stored cells are not reused."""
     positions: ClassVar[Literal["compact", "keep"]] = "compact"
     """Position ids of survivors inside the LLM (in-llm stage): renumbered, or the original ones."""
+    reads: ClassVar[str] = ""
+    """What it looks at beyond its `needs`, in words: projected tokens, or anything inside the LLM."""
     fixed_budget: ClassVar[bool] = True
     """False where the number kept follows from the image, not from the ratio."""
 

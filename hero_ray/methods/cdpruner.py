@@ -27,6 +27,7 @@ class CDPruner(Method):
     """Conditional diversity."""
 
     name = "cdpruner"
+    reads = "projected tokens"
     paper = "CDPruner, arXiv 2506.10967"
     text_aware = True
 

@@ -34,6 +34,7 @@ class DART(Method):
 
     name = "dart"
     stage = "in-llm"
+    reads = "keys of block 2, hidden states entering block 3"
     paper = "DART, arXiv 2502.11494"
     text_aware = True
     variants = ("exact", "released")

@@ -25,6 +25,7 @@ class DivPrune(Method):
     """Max-min diversity."""
 
     name = "divprune"
+    reads = "projected tokens"
     paper = "DivPrune, arXiv 2503.02175"
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:

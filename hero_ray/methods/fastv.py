@@ -34,6 +34,8 @@ class FastV(Method):
 
     name = "fastv"
     stage = "in-llm"
+    text_aware = True
+    reads = "the last prompt token's attention row in block 2"
     paper = "FastV, arXiv 2403.06764"
     variants = ("exact", "released")
     positions = "keep"

@@ -30,6 +30,8 @@ class GSearch(Method):
 
     name = "gsearch"
     stage = "in-llm"
+    text_aware = True
+    reads = "the last prompt token's attention row in every block"
     paper = "G-Search, arXiv 2412.00556"
     positions = "keep"
     fixed_budget = False

@@ -32,6 +32,7 @@ class HoloV(Method):
     variety: float = 0.09
 
     name = "holov"
+    reads = "projected tokens"
     paper = "HoloV, arXiv 2510.02912"
     variants = ("exact", "released")
 

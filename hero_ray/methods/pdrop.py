@@ -32,6 +32,8 @@ class PDrop(Method):
 
     name = "pdrop"
     stage = "in-llm"
+    text_aware = True
+    reads = "the last prompt token's attention row in the block after each cut"
     paper = "PyramidDrop, arXiv 2410.17247"
     variants = ("exact", "paper")
 

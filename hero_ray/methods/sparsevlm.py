@@ -41,6 +41,7 @@ class SparseVLM(Method):
 
     name = "sparsevlm"
     stage = "in-llm"
+    reads = "input embeddings, the raters' attention rows in blocks 3, 7 and 16"
     paper = "SparseVLM, arXiv 2410.04417"
     text_aware = True
 

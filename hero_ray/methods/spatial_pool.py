@@ -27,6 +27,7 @@ class SpatialPool(Method):
     newline_policy: NewlinePolicy = "unpadded_rows"
 
     name = "spatial-pool"
+    reads = "projected tokens"
     paper = "baseline"
     baseline = True
 
