@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,8 +50,9 @@ def _waits(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         return len(args) + len(kwargs) == 1
     if name == "__getitem__":
         return _has_mask(args[1])
-    if name == "to":
-        return any(str(value).startswith("cpu") for value in (*args[1:], *kwargs.values()) if _names_device(value))
+    if name == "to":  # without a GPU, "to the CPU" says nothing: there it is the model's own device
+        to_host = any(str(value).startswith("cpu") for value in (*args[1:], *kwargs.values()) if _names_device(value))
+        return to_host and torch.cuda.is_available()
     return name == "repeat_interleave" and "output_size" not in kwargs and any(map(torch.is_tensor, args[1:]))
 
 
@@ -74,7 +76,7 @@ def _on_device(args: tuple[Any, ...]) -> bool:
 def _caller() -> str:
     for frame in reversed(traceback.extract_stack()[:-2]):
         if "/torch/" not in frame.filename and frame.filename != __file__:
-            return f"{frame.filename}:{frame.lineno}"
+            return f"{'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno}"
     return "unknown"
 
 

@@ -248,7 +248,7 @@ def test_planted_host_sync_is_found(adapter: SmallAdapter, probe: Probe) -> None
         (lambda x: x[x > 0], ["__getitem__"]),
         (lambda x: torch.nonzero(x), ["nonzero"]),
         (lambda x: torch.where(x > 0), ["where"]),
-        (lambda x: x.to("cpu"), ["to"]),
+        (lambda x: x.cpu(), ["cpu"]),
         (lambda x: torch.where(x > 0, x, -x).topk(2).indices, []),
         (lambda x: x[:2].to(torch.float64).softmax(-1), []),
     ],
