@@ -52,6 +52,12 @@ class KeyValueCache:
         assert stored is not None, f"block {index} has not run"
         return stored[:, :, : self._lengths[index]]
 
+    def values(self, index: int) -> Tensor:
+        """Values of a block, `[rows, kv_heads, length, head_dim]`."""
+        stored = self._values[index]
+        assert stored is not None, f"block {index} has not run"
+        return stored[:, :, : self._lengths[index]]
+
     def length(self, index: int) -> int:
         """Positions written in a block, padding included."""
         return self._lengths[index]

@@ -31,6 +31,7 @@ from hero_ray.models.base import Generation, ModelInfo, Prepared, Prompt, Reques
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.clip_text import ClipSide
 from hero_ray.models.generation import Decoder, GenerationOptions
+from hero_ray.models.graphs import GraphedDecode
 from hero_ray.models.prompts import PromptStyle, build_prompt
 from hero_ray.models.runner import Runner
 from hero_ray.models.taps import ClsTaps, TapPoint, pool_patches, rows_of
@@ -46,6 +47,7 @@ class Parts:
         end: token ids that end an answer.
         image_token: what the tokenizer knows as one picture token.
         system: replaces the style's system sentence.
+        graphs: decode steps are replayed as CUDA graphs.
         settings: image-processor settings and family options read from the checkpoint.
     """
 
@@ -57,6 +59,7 @@ class Parts:
     image_token: str
     settings: dict[str, Any]
     system: str | None = None
+    graphs: bool = False
 
 
 class FamilyAdapter:
@@ -79,7 +82,8 @@ class FamilyAdapter:
         self._style, self._system, self._image_token = parts.style, parts.system, parts.image_token
         self._core = parts.model.model
         self.runner = Runner(self._core.language_model, parts.model.lm_head, parts.info.attention)
-        self.decoder = Decoder(self.runner, parts.end, parts.info.context)
+        step = GraphedDecode(self.runner) if parts.graphs else None
+        self.decoder = Decoder(self.runner, parts.end, parts.info.context, step)
         self._device = self.runner.embed(torch.zeros(1, dtype=torch.long)).device
         self._prompts: dict[tuple[str, str | None], Prompt] = {}
 

@@ -118,6 +118,10 @@ class Decoder:
             group_of[group] = number
         return self.runner.extend(shared, group_of, own_parts(requests, self.runner.embed), room)
 
+    def decode(self, state: DecodeState, token_ids: Tensor) -> Tensor:
+        """One step over a prefilled batch, by the captured graph where there is one: logits [B, vocab]."""
+        return self.runner.decode(state, token_ids) if self.step is None else self.step(state, token_ids)
+
     def _answer_chunk(
         self,
         requests: Sequence[Request],
@@ -152,7 +156,6 @@ class Decoder:
     def _decode(
         self, state: DecodeState, chunk: list[int], requests: Sequence[Request], options: GenerationOptions
     ) -> list[tuple[list[int], Literal["stop", "length"]]]:
-        step = self.step or self.runner.decode
         limit = max(request.max_new_tokens for request in requests)
         device = state.logits.device
         end = torch.tensor(sorted(self.end), device=device)
@@ -170,7 +173,7 @@ class Decoder:
                 if bool(done.all()):
                     break
             if count + 1 < limit:
-                logits = step(state, tokens)
+                logits = self.decode(state, tokens)
         table = torch.stack(steps, 1).tolist() if steps else [[] for _ in requests]
         return [self._cut(row, request, options) for row, request in zip(table, requests, strict=True)]
 

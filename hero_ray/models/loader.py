@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -46,6 +47,7 @@ def load(
     clip_text: TextPolicy = "truncate",
     clip: str | None = None,
     seed: int = 0,
+    graphs: bool = False,
     **options: Any,
 ) -> FamilyAdapter:
     """An adapter, ready to encode and generate.
@@ -61,6 +63,7 @@ def load(
         clip_text: what happens to questions beyond CLIP's 77 positions.
         clip: folder or hub id of the CLIP to take the text tower from; default: what the name's registry line says.
         seed: of random weights.
+        graphs: replay decode steps as CUDA graphs (SDPA only); greedy answers stay the same.
         options: settings of one family, for example `max_tiles` of internvl2.
 
     Raises:
@@ -80,7 +83,9 @@ def load(
     folder = None if published and (is_random or target.device == META) else find_folder(plain)
     chosen = SPECS.get(plain) or foreign(plain, configs.family_of(read_config(folder or Path(plain)), plain))
     job = LoadJob(name, chosen, folder, target, seed if is_random else None, options)
-    adapter = _ADAPTERS[chosen.family](_PARTS[chosen.family](job))
+    if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
+        raise ParameterError(f"graphs need a CUDA device and sdpa; this is {target.device} with {target.attention}")
+    adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs))
     source = find_clip(chosen, folder, clip)
     if clip_vision != "none" and source is not None:
         adapter.attach_clip(partial(load_clip, source, target, clip_vision, clip_text, job.seed))

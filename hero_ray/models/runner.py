@@ -123,15 +123,15 @@ class Runner:
                 if survivors is not None:
                     tokens, fresh = self._survive(tokens, survivors, positions), True
             if fresh:
-                mask, rope = self._mask(tokens.valid, tokens.padded), self._rope(tokens.hidden, tokens.positions)
+                mask, rope = self._mask(tokens.valid, tokens.padded), self.rope(tokens.hidden, tokens.positions)
                 spans.append(_span(tokens, room))
                 fresh = False
             span_of.append(len(spans) - 1)
-            hidden = self._block(index, tokens.hidden, mask, tokens.positions, rope, cache)
+            hidden = self.block(index, tokens.hidden, mask, tokens.positions, rope, cache)
             if pruner is not None:
                 pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index)))
             tokens = replace(tokens, hidden=hidden)
-        return DecodeState(self._logits(tokens.hidden), cache, spans, span_of)
+        return DecodeState(self.logits(tokens.hidden), cache, spans, span_of)
 
     @torch.no_grad()
     def extend(self, shared: DecodeState, rows: Tensor, batch: PromptBatch, room: int = 0) -> DecodeState:
@@ -150,9 +150,9 @@ class Runner:
         # Always an explicit mask: SDPA's causal flag aligns to the top left, which is wrong behind a cached prefix.
         mask = self._mask(valid, padded, queries=new)
         hidden = batch.embeds
-        rope = self._rope(hidden, positions)
+        rope = self.rope(hidden, positions)
         for index in range(self.num_layers):
-            hidden = self._block(index, hidden, mask, positions, rope, cache)
+            hidden = self.block(index, hidden, mask, positions, rope, cache)
         length = base.length + new
         span = Span(
             valid=_with_room(valid, room),
@@ -162,7 +162,7 @@ class Runner:
             num_valid=base.num_valid[rows] + batch.valid.sum(1),
             num_visual=base.num_visual[rows],
         )
-        return DecodeState(self._logits(hidden), cache, [span], [0] * self.num_layers)
+        return DecodeState(self.logits(hidden), cache, [span], [0] * self.num_layers)
 
     @torch.no_grad()
     def decode(self, state: DecodeState, token_ids: Tensor) -> Tensor:
@@ -171,11 +171,11 @@ class Runner:
         tables = [self._step_tables(span, hidden) for span in state.spans]
         for index, number in enumerate(state.span_of):
             mask, rope, positions = tables[number]
-            hidden = self._block(index, hidden, mask, positions, rope, state.cache)
+            hidden = self.block(index, hidden, mask, positions, rope, state.cache)
         for span in state.spans:
             span.length += 1
             span.next_position = span.next_position + 1
-        state.logits = self._logits(hidden)
+        state.logits = self.logits(hidden)
         return state.logits
 
     @torch.no_grad()
@@ -185,7 +185,7 @@ class Runner:
         Blocks below the deepest one run in full, the deepest one only as far as its queries and keys.
         """
         tokens = live_tokens(batch)
-        mask, rope = self._mask(tokens.valid, tokens.padded), self._rope(tokens.hidden, tokens.positions)
+        mask, rope = self._mask(tokens.valid, tokens.padded), self.rope(tokens.hidden, tokens.positions)
         cache = KeyValueCache(self.num_layers)
         found: dict[int, Tensor] = {}
         for index in range(max(layers)):
@@ -193,7 +193,7 @@ class Runner:
                 keys = self.block_keys(index, tokens)
                 found[index + 1] = self.attention_rows(index, tokens, queries, keys)
             if index + 1 < max(layers):
-                hidden = self._block(index, tokens.hidden, mask, tokens.positions, rope, cache)
+                hidden = self.block(index, tokens.hidden, mask, tokens.positions, rope, cache)
                 tokens = replace(tokens, hidden=hidden)
         return found
 
@@ -202,7 +202,7 @@ class Runner:
         attention = self._blocks[index].self_attn
         normed = self._blocks[index].input_layernorm(tokens.hidden)
         keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        return rotate(keys, self._rope(tokens.hidden, tokens.positions))
+        return rotate(keys, self.rope(tokens.hidden, tokens.positions))
 
     def attention_rows(self, index: int, tokens: LiveTokens, queries: Tensor, keys: Tensor) -> Tensor:
         """Post-softmax attention of the chosen queries [B, R] over the live keys: [B, H, R, S], fp32.
@@ -214,7 +214,7 @@ class Runner:
         chosen = tokens.hidden.gather(1, queries[..., None].expand(-1, -1, tokens.hidden.shape[-1]))
         normed = self._blocks[index].input_layernorm(chosen)
         heads = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        heads = rotate(heads, self._rope(tokens.hidden, tokens.positions.gather(1, queries)))
+        heads = rotate(heads, self.rope(tokens.hidden, tokens.positions.gather(1, queries)))
         rows, num_heads, count, _ = heads.shape
         folded = heads.reshape(rows, keys.shape[1], -1, heads.shape[-1])
         logits = (folded.float() @ keys.float().transpose(-1, -2)).view(rows, num_heads, count, -1) * attention.scaling
@@ -222,9 +222,10 @@ class Runner:
         visible = (key_index <= queries[..., None]) & tokens.valid[:, None]
         return logits.masked_fill(~visible[:, None], float("-inf")).softmax(-1)
 
-    def _block(
-        self, index: int, hidden: Tensor, mask: Tensor | None, positions: Tensor, rope: Rope, cache: KeyValueCache
+    def block(
+        self, index: int, hidden: Tensor, mask: Tensor | None, positions: Tensor, rope: Rope, cache: Any
     ) -> Tensor:
+        """Run block `index` (from 0) on `hidden` [B, T, D], appending to `cache`."""
         return self._blocks[index](
             hidden,
             attention_mask=mask,
@@ -234,10 +235,12 @@ class Runner:
             position_embeddings=rope,
         )
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [B, vocab] of the last position of `hidden` [B, T, D]."""
         return self._head(self._model.norm(hidden[:, -1:]))[:, -1]
 
-    def _rope(self, hidden: Tensor, positions: Tensor) -> Rope:
+    def rope(self, hidden: Tensor, positions: Tensor) -> Rope:
+        """Rotary tables (cos, sin) for position ids [B, T]."""
         return self._model.rotary_emb(hidden, position_ids=positions)
 
     def _mask(self, valid: Tensor, padded: bool, queries: int | None = None) -> Tensor | None:
@@ -257,7 +260,7 @@ class Runner:
         mask = span.valid[:, : span.length + 1] if span.padded else None
         if mask is not None and not self._flat_masks:
             mask = mask[:, None, None]
-        return mask, self._rope(hidden, span.next_position), span.next_position
+        return mask, self.rope(hidden, span.next_position), span.next_position
 
     @staticmethod
     def _survive(tokens: LiveTokens, survivors: Any, positions: Positions) -> LiveTokens:

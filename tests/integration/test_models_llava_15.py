@@ -1,7 +1,6 @@
 """LLaVA-1.5: stock equality, the hub's two layouts and the original one (ShareGPT4V), and what is refused."""
 
 import json
-import re
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,0 +1,202 @@
+"""Decoding on a toy language model: options, streaming, splitting, fixed-shape steps."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from hero_ray.errors import DeviceMemoryError, ParameterError, PromptError
+from hero_ray.models import miniature
+from hero_ray.models.base import Prompt, Request
+from hero_ray.models.batch import share_groups, whole_prompts
+from hero_ray.models.build import META, build, randomise
+from hero_ray.models.generation import Decoder, GenerationOptions, plan_chunks
+from hero_ray.models.graphs import GraphedDecode
+from hero_ray.models.runner import Runner
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    torch.set_num_threads(1)
+    language = build(LlamaForCausalLM, miniature.text_config(), torch.device("cpu"), torch.float32, "sdpa")
+    randomise(language, seed=4)
+    for weight in language.model.parameters():
+        weight.mul_(1.7)
+    return Decoder(Runner(language.model, language.lm_head), frozenset({2}), context=512)
+
+
+@pytest.fixture(scope="module")
+def requests():
+    generator = torch.Generator().manual_seed(0)
+    pictures = [torch.randn(count, 64, generator=generator) for count in (40, 12, 25)]
+    prompts = [Prompt((1, 5, 6), tuple(range(10, 10 + length)), (0, length)) for length in (4, 9, 6)]
+    return [Request(prompt, picture, 7) for picture in pictures for prompt in prompts]
+
+
+def ids(answers):
+    return [answer.token_ids for answer in answers]
+
+
+def test_a_request_stops_at_its_own_limit(decoder, requests):
+    mixed = [Request(r.prompt, r.visual, 1 + index % 4) for index, r in enumerate(requests)]
+    long = ids(decoder.answer(requests, options=GenerationOptions(ignore_eos=True)))
+    short = decoder.answer(mixed, options=GenerationOptions(ignore_eos=True))
+    for request, answer, whole in zip(mixed, short, long, strict=True):
+        assert answer.token_ids == whole[: request.max_new_tokens]
+        assert answer.finish == "length"
+
+
+def test_the_end_token_ends_an_answer_and_is_not_part_of_it(decoder, requests):
+    free = decoder.answer(requests, options=GenerationOptions(ignore_eos=True))
+    ending = frozenset({free[0].token_ids[3]})
+    stopping = Decoder(decoder.runner, ending, decoder.context)
+    for whole, answer in zip(free, stopping.answer(requests), strict=True):
+        cut = next((place for place, token in enumerate(whole.token_ids) if token in ending), None)
+        assert answer.token_ids == whole.token_ids[:cut]
+        assert answer.finish == ("length" if cut is None else "stop")
+    assert any(answer.finish == "stop" for answer in stopping.answer(requests))
+
+
+def test_streamed_tokens_are_the_answers(decoder, requests):
+    seen = {index: [] for index in range(len(requests))}
+    options = GenerationOptions(batch_size=4, on_token=lambda index, token: seen[index].append(token))
+    answers = decoder.answer(requests, options=options)
+    assert [tuple(seen[index]) for index in range(len(requests))] == ids(answers)
+
+
+def test_draws_depend_on_seed_and_request_not_on_neighbours(decoder, requests):
+    hot = {"temperature": 2.0, "top_p": 0.95, "ignore_eos": True}
+    together = ids(decoder.answer(requests, options=GenerationOptions(**hot, seed=1)))
+    apart = ids(decoder.answer(requests, options=GenerationOptions(**hot, seed=1, batch_size=1)))
+    other = ids(decoder.answer(requests, options=GenerationOptions(**hot, seed=2)))
+    greedy = ids(decoder.answer(requests, options=GenerationOptions(ignore_eos=True)))
+    assert together == apart
+    assert together != other
+    assert together != greedy
+
+
+def test_a_tiny_top_p_is_greedy(decoder, requests):
+    options = GenerationOptions(temperature=1.0, top_p=1e-6)
+    assert ids(decoder.answer(requests, options=options)) == ids(decoder.answer(requests))
+
+
+@pytest.mark.parametrize("values", [{"batch_size": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_options_out_of_range_are_refused(values):
+    with pytest.raises(ParameterError):
+        GenerationOptions(**values)
+
+
+def test_no_new_tokens_is_refused(decoder, requests):
+    with pytest.raises(PromptError, match="at least 1"):
+        decoder.answer([Request(requests[0].prompt, requests[0].visual, 0)])
+
+
+def test_requests_of_one_picture_are_grouped_by_identity(requests):
+    twin = Request(requests[0].prompt, requests[0].visual.clone(), 7)
+    assert share_groups([*requests, twin]) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+
+
+def test_batches_hold_every_request_once_and_never_too_many(requests):
+    for size in (1, 2, 4, 64):
+        chunks = plan_chunks(requests, GenerationOptions(batch_size=size))
+        assert sorted(index for chunk in chunks for index in chunk) == list(range(len(requests)))
+        assert max(map(len, chunks)) <= size
+
+
+class SmallDevice(Runner):
+    """A runner whose device holds a few rows only."""
+
+    def __init__(self, runner, rows):
+        vars(self).update(vars(runner))
+        self.rows, self.refused = rows, 0
+
+    def _room_for(self, batch):
+        if batch.embeds.shape[0] > self.rows:
+            self.refused += 1
+            raise torch.OutOfMemoryError("no room")
+
+    def prefill(self, batch, pruner=None, positions="compact", room=0):
+        self._room_for(batch)
+        return super().prefill(batch, pruner, positions, room)
+
+    def extend(self, shared, rows, batch, room=0):
+        self._room_for(batch)
+        return super().extend(shared, rows, batch, room)
+
+
+def test_running_out_of_memory_splits_the_batch_and_says_so(decoder, requests, caplog):
+    small = SmallDevice(decoder.runner, rows=2)
+    answers = Decoder(small, decoder.end, decoder.context).answer(requests)
+    assert answers == decoder.answer(requests)
+    assert small.refused > 0
+    assert "out of memory with 9 requests together; going on with 4" in caplog.text
+
+
+def test_one_request_too_many_is_a_named_error(decoder, requests):
+    small = Decoder(SmallDevice(decoder.runner, rows=0), decoder.end, decoder.context)
+    with pytest.raises(DeviceMemoryError, match="1 request"):
+        small.answer(requests[:1])
+
+
+class Halving:
+    """Drops half of the visual tokens on entering block 3."""
+
+    def before(self, state):
+        if state.layer != 3:
+            return None
+        odd = (state.visual.long().cumsum(1) % 2).bool()
+        return SimpleNamespace(keep=state.valid & (~state.visual | odd), recycled=None, recycled_valid=None)
+
+    def after(self, state):
+        pass
+
+
+def test_a_batch_with_a_pruner_is_not_split(decoder, requests):
+    small = Decoder(SmallDevice(decoder.runner, rows=2), decoder.end, decoder.context)
+    with pytest.raises(DeviceMemoryError, match="smaller batch"):
+        small.answer(requests, pruner=Halving())
+
+
+@pytest.mark.parametrize("pruner", [None, Halving()])
+def test_fixed_shape_steps_give_the_same_tokens(decoder, requests, pruner):
+    fixed = Decoder(decoder.runner, decoder.end, decoder.context, GraphedDecode(decoder.runner))
+    options = GenerationOptions(ignore_eos=True)
+    expected = decoder.answer(requests, pruner, options=options)
+    assert fixed.answer(requests, pruner, options=options) == expected
+    assert fixed.answer(requests[:1], pruner, options=options)[0].token_ids == expected[0].token_ids
+    assert fixed.answer(requests[::-1], pruner, options=options) == expected[::-1]  # buffers are used again
+
+
+def test_fixed_shape_logits_follow_the_growing_cache(decoder, requests):
+    batch = whole_prompts(requests, decoder.runner.embed)
+    growing, fixed = (decoder.runner.prefill(batch, room=6) for _ in range(2))
+    step = GraphedDecode(decoder.runner)
+    for _ in range(6):
+        tokens = growing.logits.argmax(-1)
+        assert torch.allclose(step(fixed, tokens), decoder.runner.decode(growing, tokens), atol=1e-4)
+
+
+def test_the_cache_refuses_what_it_has_no_room_for(decoder, requests):
+    state = decoder.runner.prefill(whole_prompts(requests, decoder.runner.embed), room=1)
+    decoder.runner.decode(state, state.logits.argmax(-1))
+    with pytest.raises(PromptError, match="room"):
+        decoder.runner.decode(state, state.logits.argmax(-1))
+
+
+def test_random_weights_follow_the_seed():
+    def weights(seed):
+        model = build(LlamaForCausalLM, miniature.text_config(), torch.device("cpu"), torch.bfloat16, "sdpa")
+        randomise(model, seed)
+        assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+        return torch.cat([weight.flatten().float() for weight in model.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+    assert weights(1).isfinite().all()
+
+
+def test_a_meta_model_has_no_storage():
+    model = build(LlamaForCausalLM, miniature.text_config(), META, torch.bfloat16, "sdpa")
+    randomise(model, 0)
+    assert all(weight.device == META for weight in model.parameters())
