@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hero_ray.benchmarks.base import Benchmark
@@ -25,11 +25,12 @@ class _Index:
     Harnesses number their rows differently, so a match by key or position also needs the questions to agree.
     """
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
+    def __init__(self, benchmark: Benchmark) -> None:
+        self.benchmark = benchmark
         self.by_key: dict[str, Sample] = {}
         self.by_document: dict[int, Sample] = {}
         self.by_question: dict[str, Sample | None] = {}
-        for number, sample in enumerate(samples):
+        for number, sample in enumerate(benchmark.samples()):
             self.by_key[sample.key] = sample
             self.by_document[int(sample.extra.get("doc_id", number))] = sample
             plain = _plain(sample.question)
@@ -37,23 +38,24 @@ class _Index:
 
     def find(self, answer: Answer) -> Sample | None:
         """The sample an answer belongs to."""
-        for sample in (
-            self.by_key.get(answer.key),
-            self.by_document.get(-1 if answer.document is None else answer.document),
-        ):
-            if sample is not None and _agree(answer.question, sample.question):
+        place = -1 if answer.document is None else answer.document
+        for sample in (self.by_key.get(answer.key), self.by_document.get(place)):
+            if sample is not None and self._agree(answer.question, sample):
                 return sample
         return self.by_question.get(_plain(answer.question)) if answer.question else None
+
+    def _agree(self, theirs: str, sample: Sample) -> bool:
+        """Whether a text holds the question or prompt or is held by it; an unknown text agrees with any.
+
+        The prompt counts too because some harnesses cut words out of the question (MME's plea for yes or no).
+        """
+        text = _plain(theirs)
+        ours = (_plain(sample.question), _plain(self.benchmark.prompt(sample, "llava-next")))
+        return not text or any(text in known or known in text for known in ours)
 
 
 def _plain(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
-
-
-def _agree(theirs: str, ours: str) -> bool:
-    """Whether one text holds the other, letters and digits alone; an unknown question agrees with any."""
-    left, right = _plain(theirs), _plain(ours)
-    return not left or left in right or right in left
 
 
 def rescore(imported: ImportedTask, benchmark: Benchmark) -> Rescored:
@@ -62,7 +64,7 @@ def rescore(imported: ImportedTask, benchmark: Benchmark) -> Rescored:
     Raises:
         DatasetError: not one answer belongs to the benchmark.
     """
-    index = _Index(benchmark.samples())
+    index = _Index(benchmark)
     scored: list[Scored] = []
     unmatched: list[Answer] = []
     for answer in imported.answers:
