@@ -13,10 +13,18 @@ from hero_ray.stats.paired import (
     non_inferiority,
     one_sided,
     paired,
+    paired_composite,
     predicted_power,
     shared,
 )
-from hero_ray.stats.retention import Part, Split, difficulty_split, retention_average
+from hero_ray.stats.retention import (
+    Part,
+    Split,
+    difficulty_split,
+    pooled_difference,
+    retention_average,
+    retention_difference,
+)
 
 __all__ = [
     "Interval",
@@ -35,8 +43,11 @@ __all__ = [
     "non_inferiority",
     "one_sided",
     "paired",
+    "paired_composite",
+    "pooled_difference",
     "predicted_power",
     "retention_average",
+    "retention_difference",
     "shared",
     "standard_error",
 ]

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from hero_ray.stats.intervals import Clusters, Floats, cluster_codes, cluster_sums, standard_error, t_quantile, t_tail
+from hero_ray.stats.intervals import (
+    Clusters,
+    Floats,
+    Item,
+    cluster_codes,
+    cluster_sums,
+    composite_interval,
+    standard_error,
+    t_quantile,
+    t_tail,
+)
 
 
 @dataclass(frozen=True)
@@ -169,11 +180,16 @@ def one_sided(values: ArrayLike, clusters: Clusters = None, level: float = 0.90)
     se, count = standard_error(array, clusters)
     if count < 2:
         return OneSided(mean, None, None, 1.0, 1.0, array.size, count)
+    return decide(mean, se, count, array.size, level)
+
+
+def decide(value: float, se: float, count: int, n: int, level: float = 0.90) -> OneSided:
+    """Both one-sided t tests of `value >= 0` for a standard error over `count` clusters."""
     if se <= 1e-12:
-        return OneSided(mean, mean, mean, 0.0 if mean >= 0 else 1.0, 0.0 if mean < 0 else 1.0, array.size, count)
-    t, half = mean / se, t_quantile((1 + level) / 2, count - 1) * se
-    against = t_tail(-t, count - 1)
-    return OneSided(mean, mean - half, mean + half, t_tail(t, count - 1), against, array.size, count)
+        claim = value >= -1e-12
+        return OneSided(value, value, value, 0.0 if claim else 1.0, 1.0 if claim else 0.0, n, count)
+    t, half = value / se, t_quantile((1 + level) / 2, count - 1) * se
+    return OneSided(value, value - half, value + half, t_tail(t, count - 1), t_tail(-t, count - 1), n, count)
 
 
 def non_inferiority(
@@ -181,6 +197,45 @@ def non_inferiority(
 ) -> OneSided:
     """Is A worse than B by less than `margin` (same unit as the scores)? `p_claim` is the answer's p value."""
     return one_sided(np.asarray(a, dtype=float) - np.asarray(b, dtype=float) + margin, clusters, level)
+
+
+def paired_composite(
+    fn: Callable[[Sequence[Item]], float],
+    a: Sequence[Item],
+    b: Sequence[Item],
+    clusters: Clusters = None,
+    level: float = 0.95,
+    resamples: int = 999,
+    seed: int = 0,
+) -> Paired:
+    """Compare A and B by a figure that is no mean: cluster bootstrap for the interval, cluster swaps for p.
+
+    `wins`, `losses` and `ties` are 0: a composite has no per-sample outcome of its own.
+    """
+    if len(a) != len(b) or not a:
+        raise ValueError(f"expected two equally long sets of answers, got {len(a)} and {len(b)}")
+    codes, count = cluster_codes(clusters, len(a))
+    first, second = float(fn(a)), float(fn(b))
+    difference = first - second
+
+    def gap(pairs: Sequence[tuple[Item, Item]]) -> float:
+        return fn([pair[0] for pair in pairs]) - fn([pair[1] for pair in pairs])
+
+    pairs = list(zip(a, b, strict=True))
+    rng = np.random.default_rng(seed)
+    swapped = np.empty(resamples)
+    for i in range(resamples):
+        flip = rng.integers(0, 2, count)[codes]
+        swapped[i] = gap([(y, x) if turned else (x, y) for (x, y), turned in zip(pairs, flip, strict=True)])
+    rounding = 1e-9 * max(1.0, abs(first), abs(second))
+    above = int((np.abs(swapped) > abs(difference) + rounding).sum())
+    ties = int((np.abs(np.abs(swapped) - abs(difference)) <= rounding).sum())
+    interval = composite_interval(gap, pairs, clusters, level, resamples, seed)
+    p_value = (above + 0.5 * (ties + 1)) / (resamples + 1) if difference or above else 1.0
+    return Paired(
+        len(a), count, first, second, difference, interval.low, interval.high, interval.se, p_value,
+        "cluster-swap", 0, 0, 0,
+    )  # fmt: skip
 
 
 def shared(ids_a: NDArray[np.object_], ids_b: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

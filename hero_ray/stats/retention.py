@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hero_ray.stats.intervals import Clusters, Interval, cluster_codes, cluster_sums, mean_interval, t_quantile
+from hero_ray.stats.paired import OneSided, decide
 
 
 @dataclass(frozen=True)
@@ -30,40 +31,83 @@ def retention_average(parts: Mapping[str, Part], level: float = 0.95) -> Interva
     Raises:
         ValueError: no benchmark, or one on which the unpruned model scores nothing.
     """
-    if not parts:
-        raise ValueError("a retention average needs at least one benchmark")
-    influence: dict[Hashable, float] = {}
-    ratios, n = [], 0
-    for name, part in parts.items():
-        ratio, moved = _linearised(name, part)
-        ratios.append(ratio)
-        n += len(part.scores)
-        for cluster, term in moved.items():
-            influence[cluster] = influence.get(cluster, 0.0) + term / len(parts)
-    value, count = float(np.mean(ratios)), len(influence)
+    value, terms = _average(parts, _linearised)
+    n, count = sum(len(part.scores) for part in parts.values()), len(terms)
     if count < 2:
         return Interval(value, None, None, "none", n, count, math.nan)
-    terms = np.fromiter(influence.values(), dtype=float)
-    se = math.sqrt(count / (count - 1) * float(terms @ terms))
+    se = _spread(terms)
     half = t_quantile((1 + level) / 2, count - 1) * se
     return Interval(value, value - half, value + half, "cluster-t", n, count, se)
 
 
-def _linearised(name: str, part: Part) -> tuple[float, dict[Hashable, float]]:
+def retention_difference(a: Mapping[str, Part], b: Mapping[str, Part], level: float = 0.90) -> OneSided:
+    """Is A's retention average above B's? Both on the same samples; `p_claim` small means yes."""
+    (first, terms), (second, others) = _average(a, _linearised), _average(b, _linearised)
+    for cluster, term in others.items():
+        terms[cluster] = terms.get(cluster, 0.0) - term
+    return _decided(first - second, terms, sum(len(part.scores) for part in a.values()), level)
+
+
+def pooled_difference(parts: Mapping[str, Part], level: float = 0.90) -> OneSided:
+    """Mean over benchmarks of `scores` - `full` (here any rival), tested against 0."""
+    value, terms = _average(parts, _differences)
+    return _decided(value, terms, sum(len(part.scores) for part in parts.values()), level)
+
+
+Terms = dict[Hashable, float]
+
+
+def _average(parts: Mapping[str, Part], figure: Callable[[str, Part], tuple[float, Terms]]) -> tuple[float, Terms]:
+    """Mean of a figure over benchmarks, and by how much each picture moves it."""
+    if not parts:
+        raise ValueError("an average over benchmarks needs at least one")
+    influence: Terms = {}
+    values = []
+    for name, part in parts.items():
+        value, moved = figure(name, part)
+        values.append(value)
+        for cluster, term in moved.items():
+            influence[cluster] = influence.get(cluster, 0.0) + term / len(parts)
+    return float(np.mean(values)), influence
+
+
+def _spread(terms: Terms) -> float:
+    moved = np.fromiter(terms.values(), dtype=float)
+    return math.sqrt(len(terms) / (len(terms) - 1) * float(moved @ moved))
+
+
+def _decided(value: float, terms: Terms, n: int, level: float) -> OneSided:
+    count = len(terms)
+    if count < 2:
+        return OneSided(value, None, None, 1.0, 1.0, n, count)
+    return decide(value, _spread(terms), count, n, level)
+
+
+def _linearised(name: str, part: Part) -> tuple[float, Terms]:
     """score / full, and by how much each cluster moves it."""
     scores, full = np.asarray(part.scores, dtype=float), np.asarray(part.full, dtype=float)
     if scores.size == 0 or full.sum() <= 0:
         raise ValueError(f"the unpruned model scores nothing on {name}; a share of nothing is undefined")
     ratio = float(scores.sum() / full.sum())
-    codes, count = cluster_codes(part.clusters, scores.size)
-    terms = cluster_sums(scores - ratio * full, codes, count) / full.sum()
+    return ratio, _by_cluster(name, part, (scores - ratio * full) / full.sum())
+
+
+def _differences(name: str, part: Part) -> tuple[float, Terms]:
+    """Mean of scores - full, and by how much each cluster moves it."""
+    difference = np.asarray(part.scores, dtype=float) - np.asarray(part.full, dtype=float)
+    mean = float(difference.mean())
+    return mean, _by_cluster(name, part, (difference - mean) / difference.size)
+
+
+def _by_cluster(name: str, part: Part, moved: NDArray[np.float64]) -> Terms:
+    codes, count = cluster_codes(part.clusters, moved.size)
+    terms = cluster_sums(moved, codes, count)
     if part.clusters is None:
-        keys: list[Hashable] = [(name, i) for i in range(count)]
-    else:
-        keys = [None] * count
-        for code, cluster in zip(codes, part.clusters, strict=True):
-            keys[code] = cluster
-    return ratio, dict(zip(keys, terms.tolist(), strict=True))
+        return {(name, i): term for i, term in enumerate(terms.tolist())}
+    keys: list[Hashable] = [None] * count
+    for code, cluster in zip(codes, part.clusters, strict=True):
+        keys[code] = cluster
+    return dict(zip(keys, terms.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

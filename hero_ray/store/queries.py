@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, select
 
 from hero_ray.errors import StoreError
 from hero_ray.store.records import CellCount, CellRow, MetricRow, PointRow, RunRow, ScoreRow
@@ -134,6 +134,30 @@ def done_cells(
     return found
 
 
+def stopped(connection: Connection, run_id: str) -> dict[str, str]:
+    """Cell id -> why racing stopped it early."""
+    rc = table(RunCell).c
+    rows = connection.execute(
+        select(rc.cell_id, rc.stop_reason).where(rc.run_id == run_id, rc.stop_reason.is_not(None))
+    )
+    return {cell: reason for cell, reason in rows}
+
+
+def picture_means(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Cell id -> picture -> mean main score of its questions, failures left out."""
+    p, s = table(PredictionTable).c, table(SampleTable).c
+    statement = (
+        select(p.cell_id, s.image_hash, func.avg(p.score))
+        .join_from(table(PredictionTable), table(SampleTable), s.id == p.sample_id)
+        .where(p.run_id == run_id, p.cell_id.in_(cell_ids), p.score.is_not(None), p.error_type.is_(None))
+        .group_by(p.cell_id, s.image_hash)
+    )
+    found: dict[str, dict[str, float]] = {}
+    for cell, picture, value in connection.execute(statement):
+        found.setdefault(cell, {})[picture] = float(value)
+    return found
+
+
 def counts(connection: Connection, run_id: str) -> dict[str, CellCount]:
     """Live progress of every cell of a run, straight from the predictions."""
     p, rc = table(PredictionTable).c, table(RunCell).c
@@ -245,7 +269,7 @@ def points(
         .add_columns(m.metric, m.category, m.value, m.ci_low, m.ci_high, m.n, m.n_clusters, m.scale)
         .join(MetricTable, and_(m.run_id == rc.run_id, m.cell_id == rc.cell_id))
         .where(rc.run_id.in_(run_ids))
-        .where(m.is_main if metric is None else m.metric == metric)
+        .where(_chosen_metric(metric, categories))
         .where(m.category != "" if categories else m.category == "")
         .order_by(rc.run_id, rc.position, m.category, m.metric)
     )
@@ -255,6 +279,18 @@ def points(
     live = _live_means(connection, run_ids) if any(row["summarised_at"] is None for row in rows) else {}
     profiles = profiles_of(connection, run_ids, batch_size)
     return [_point(row, live.get((row["run_id"], row["id"]), {}), profiles) for row in rows]
+
+
+def _chosen_metric(metric: str | None, categories: bool) -> ColumnElement[bool]:
+    """Rows of one metric; without a name the main one, whose parts by category are not marked as main themselves."""
+    m = table(MetricTable).c
+    if metric is not None:
+        return m.metric == metric
+    if not categories:
+        return m.is_main
+    main = table(MetricTable).alias("main_metric")
+    same_cell = and_(main.c.run_id == m.run_id, main.c.cell_id == m.cell_id, main.c.is_main)
+    return exists().where(same_cell, main.c.metric == m.metric)
 
 
 def _point(row: dict[str, Any], live: dict[str, Any], profiles: dict[tuple[str, str], dict[str, Any]]) -> PointRow:

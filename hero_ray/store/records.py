@@ -82,6 +82,7 @@ class CellRow:
     n_expected: int
     n_done: int
     n_failed: int
+    stop_reason: str | None
     summarised_at: datetime | None
     mean_n_text: float | None
     mean_budget_nominal: float | None
@@ -182,6 +183,7 @@ class PointRow:
     n_clusters: int | None
     n_failed: int
     scale: float
+    stop_reason: str | None
     n_selected: float | None
     n_visual_llm: float | None
     equivalent_tokens: float | None

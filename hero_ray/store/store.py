@@ -28,7 +28,7 @@ from hero_ray.store.engine import (
     shown,
 )
 from hero_ray.store.records import CellCount, CellRow, ImageRecord, MetricRow, PointRow, RunRow, ScoreRow
-from hero_ray.store.tables import Alert, Lease, Profile, Run
+from hero_ray.store.tables import Alert, Lease, Profile, Run, RunCell
 from hero_ray.types import Cell, Prediction, Sample
 
 T = TypeVar("T")
@@ -233,6 +233,19 @@ class Store:
     def done_cells(self, run_id: str, sample_ids: Sequence[str], max_attempts: int = 3) -> dict[str, set[str]]:
         """Sample id -> cells in which it need not be run again."""
         return self._read(queries.done_cells, run_id, list(sample_ids), max_attempts)
+
+    def stop_cell(self, run_id: str, cell_id: str, reason: str) -> None:
+        """Mark a cell as decided early: it gets no more answers and says so in every table."""
+        mine = (RunCell.run_id == run_id) & (RunCell.cell_id == cell_id)
+        self.transaction(lambda c: c.execute(update(RunCell).where(mine).values(stop_reason=reason, status="stopped")))
+
+    def stopped(self, run_id: str) -> dict[str, str]:
+        """Cell id -> why it was stopped early."""
+        return self._read(queries.stopped, run_id)
+
+    def picture_means(self, run_id: str, cell_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Cell id -> picture -> mean main score of its questions."""
+        return self._read(queries.picture_means, run_id, list(cell_ids))
 
     def counts(self, run_id: str) -> dict[str, CellCount]:
         """Live progress of every cell of a run."""

@@ -114,6 +114,7 @@ class RunCell(Base):
     n_expected: Mapped[int]
     n_done: Mapped[int] = mapped_column(default=0, server_default="0")
     n_failed: Mapped[int] = mapped_column(default=0, server_default="0")
+    stop_reason: Mapped[str | None]
     summarised_at: Mapped[datetime | None]
     mean_n_text: Mapped[float | None]
     mean_budget_nominal: Mapped[float | None]

@@ -282,7 +282,8 @@ def summarise(connection: Connection, run_id: str, cell_id: str) -> None:
     values = {f"mean_{name}": getattr(found, f"mean_{name}") for name in MEANS}
     values = {name: None if value is None else float(value) for name, value in values.items()}
     failed = found.n - found.n_done
-    status = case((cells.c.n_expected > found.n, "running"), else_="complete")
+    unfinished = (cells.c.n_expected > found.n) & cells.c.stop_reason.is_(None)
+    status = case((unfinished, "running"), (cells.c.n_expected > found.n, "stopped"), else_="complete")
     connection.execute(
         update(cells)
         .where((cells.c.run_id == run_id) & (cells.c.cell_id == cell_id))

@@ -1,0 +1,158 @@
+"""Verbs that ask a finished (or running) sweep questions: `frontier`, `compare`, `check`, `advise`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hero_ray.cli import app
+
+if TYPE_CHECKING:
+    from hero_ray.comparison import Results
+    from hero_ray.store import Store
+
+EXIT_CLAIM_FAILS = 1
+EXIT_CLAIM_UNDECIDED = 3
+
+Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
+Run = Annotated[str, typer.Option("--run", help="Run id, a unique beginning of one, or latest.")]
+Model = Annotated[str | None, typer.Option("--model", help="Model, where the run holds several.")]
+Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks; default all of the run.")]
+AxisName = Annotated[
+    str,
+    typer.Option("--axis", help="Cost: tokens equivalent_tokens flops kv retention ttft tpot prefill decode memory."),
+]
+
+
+def reading(db: str | None) -> Store:
+    """The store, opened so that nothing can be written."""
+    from hero_ray.store import open_store
+
+    return open_store(db, read_only=True)
+
+
+def listed(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def opened(db: str | None, run: str, model: str | None) -> Results:
+    from hero_ray.comparison import Results
+
+    return Results(reading(db), run, model)
+
+
+def finish(**record: Any) -> None:
+    """The JSON line that ends a verb's output, for scripts."""
+    typer.echo(json.dumps(record, default=str))
+
+
+@app.command()
+def frontier(
+    run: Run = "latest",
+    axis: AxisName = "tokens",
+    tasks: Tasks = None,
+    model: Model = None,
+    categories: Annotated[bool, typer.Option("--categories", help="One frontier per category.")] = False,
+    average: Annotated[bool, typer.Option("--average", help="Frontier of the share of the unpruned score.")] = False,
+    metric: Annotated[str | None, typer.Option("--metric", help="Metric key; default each benchmark's main.")] = None,
+    db: Db = None,
+) -> None:
+    """Which cells are worth their cost: on the frontier, dominated, or within noise of what dominates them."""
+    from hero_ray.comparison.frontiers import average_frontier, frontiers
+    from hero_ray.report import tables
+
+    results = opened(db, run, model)
+    chosen = listed(tasks)
+    found = (
+        [average_frontier(results, axis, chosen)]
+        if average
+        else frontiers(results, axis, chosen, categories=categories, metric=metric)
+    )
+    for chart in found:
+        typer.echo(f"\n{chart.title}\n\n{tables.frontier(chart)}")
+    if not found or not any(chart.placed for chart in found):
+        typer.echo(f"no cell of this run has a figure with a known {axis} cost")
+    on_line = {chart.title: [p.point.id for p in chart.placed if p.state == "frontier"] for chart in found}
+    finish(run_id=results.run.id, model=results.model, axis=axis, frontier=on_line)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="METHOD@BUDGET, for example hero@20%.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="What A is compared with.")],
+    run: Run = "latest",
+    against_run: Annotated[str | None, typer.Option("--against-run", help="Run that B is taken from.")] = None,
+    tasks: Tasks = None,
+    model: Model = None,
+    db: Db = None,
+) -> None:
+    """Is A better than B? Paired on the samples both answered, corrected over benchmarks."""
+    from hero_ray import comparison
+    from hero_ray.report import tables
+
+    results = opened(db, run, model)
+    others = comparison.Results(results.store, against_run, model) if against_run else results
+    pairs = (results, comparison.parse_contender(first)), (others, comparison.parse_contender(second))
+    found = comparison.compare(*pairs, listed(tasks))
+    typer.echo(tables.comparisons(first, second, found))
+    finish(
+        run_id=results.run.id,
+        against=others.run.id,
+        a=first,
+        b=second,
+        verdicts={item.benchmark: item.verdict for item in found},
+        p_holm={item.benchmark: item.p_holm for item in found},
+    )
+
+
+@app.command()
+def check(
+    claim: Annotated[str, typer.Argument(help='For example "hero@20% >= 98% of full on pope".')],
+    run: Run = "latest",
+    model: Model = None,
+    db: Db = None,
+) -> None:
+    """Test a claim about a run. Exit code 0: it holds; 1: it fails; 3: the samples do not decide it."""
+    from hero_ray import claims
+    from hero_ray.report import tables
+
+    parsed = claims.parse_claim(claim)
+    results = opened(db, run, model)
+    findings = claims.check(results, parsed)
+    verdict = claims.overall(findings)
+    typer.echo(tables.findings(findings))
+    typer.echo(f"\n{verdict}: {parsed.text}")
+    finish(run_id=results.run.id, claim=parsed.text, verdict=verdict, n=sum(f.result.n for f in findings))
+    if verdict != "holds":
+        raise typer.Exit(EXIT_CLAIM_FAILS if verdict == "fails" else EXIT_CLAIM_UNDECIDED)
+
+
+@app.command()
+def advise(
+    max_loss: Annotated[
+        str, typer.Option("--max-loss", help="Points of 100 (1.0), or share of the score (2%).")
+    ] = "1.0",
+    tasks: Tasks = None,
+    axis: AxisName = "tokens",
+    run: Run = "latest",
+    model: Model = None,
+    db: Db = None,
+) -> None:
+    """The cheapest method and budget whose loss is shown to stay within --max-loss on every benchmark asked for."""
+    from hero_ray import advice
+    from hero_ray import frontier as frontiers
+    from hero_ray.report import tables
+
+    allowance, chosen = advice.parse_allowance(max_loss), frontiers.axis(axis)
+    results = opened(db, run, model)
+    candidates = advice.advise(results, allowance, chosen, listed(tasks))
+    best = advice.cheapest(candidates)
+    typer.echo(tables.advice(candidates, chosen.label))
+    unsafe = sorted({loss.benchmark for c in candidates for loss in c.losses if loss.verdict == "unsafe"})
+    if best is not None:
+        typer.echo(f"\nadvice: {best.label} (loss within {allowance} on every benchmark asked for)")
+    else:
+        typer.echo(f"\nno method is shown to stay within {allowance}; allow more, or measure more samples")
+    finish(run_id=results.run.id, advice=best.label if best else None, max_loss=max_loss, unsafe_benchmarks=unsafe)

@@ -1,0 +1,1 @@
+"""Results for reading: tables, plots and one self-contained file with their provenance."""

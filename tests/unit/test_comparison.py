@@ -1,0 +1,273 @@
+"""Comparisons, claims, advice and frontiers over a finished run with planted qualities."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hero_ray import advice, claims
+from hero_ray.cli import main
+from hero_ray.comparison import Results, compare, parse_contender, retained, straw_men
+from hero_ray.comparison.frontiers import average_frontier, frontiers
+from hero_ray.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
+from hero_ray.frontier import axis
+from hero_ray.store import Store, open_store
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fake = load("fake_results")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    found = str(tmp_path_factory.mktemp("db") / "results.db")
+    with open_store(found) as store:
+        fake.fill(store)
+        fake.fill(store, "run2", shift=0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def store(path: str) -> Iterator[Store]:
+    with open_store(path, read_only=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def results(store: Store) -> Results:
+    return Results(store, "run1")
+
+
+# --- naming cells ---
+
+
+def test_labels_name_cells_as_users_do(results: Results) -> None:
+    assert set(results.groups) == {"full"} | {
+        f"{m}@{b}" for m in ("hero", "hired", "downsample", "random") for b in ("20%", "40%")
+    }
+    assert len(results.groups["random@20%"]["synth-color"]) == 2  # two seeds, one contender
+
+
+@pytest.mark.parametrize("text", ["hero@20%", "hero@0.2", "hero@drop=0.8", " hero@20% "])
+def test_a_budget_may_be_written_in_any_form(results: Results, text: str) -> None:
+    assert [c.retention_ratio for c in results.find(parse_contender(text), "synth-color")] == [0.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("@20%", ClaimError, "is no contender"),
+        ("hero@", ClaimError, "is no contender"),
+        ("hero@0", BudgetError, "outside"),
+        ("hero@25%", UnknownNameError, "Did you mean 'hero@20%'"),
+        ("heron@20%", UnknownNameError, "Did you mean 'hero@20%'"),
+        ("hero", ClaimError, "fits hero@20%, hero@40%; name one"),
+    ],
+)
+def test_a_contender_that_is_none_is_explained(
+    results: Results, text: str, error: type[HeroRayError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        results.find(parse_contender(text), "synth-color")
+
+
+def test_parameters_tell_cells_apart(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "x.db")) as store:
+        cells = [fake.cell("hero", 0.2, "b", alpha=a) for a in (0.5, 0.7)]
+        store.create_run("r", "s", {}, "h")
+        store.add_cells("r", cells, {c.id: 1 for c in cells})
+        found = Results(store, "r")
+        assert set(found.groups) == {"hero:alpha=0.5@20%", "hero:alpha=0.7@20%"}
+        assert len(found.find(parse_contender("hero:alpha=0.7@20%"), "b")) == 1
+
+
+# --- comparisons ---
+
+
+def test_a_planted_difference_is_found_and_corrected(results: Results) -> None:
+    pair = [(results, parse_contender(text)) for text in ("hero@20%", "random@20%")]
+    found = compare(pair[0], pair[1])
+    assert [(c.benchmark, c.verdict, c.paired.n, c.paired.n_clusters) for c in found] == [
+        ("synth-color", "better", 150, 50),
+        ("synth-digits", "better", 150, 50),
+    ]
+    assert all(c.p_holm >= c.paired.p_value for c in found)
+    assert found[0].value_a == pytest.approx(found[0].paired.mean_a)
+
+
+def test_a_cell_does_not_differ_from_itself(results: Results) -> None:
+    one = (results, parse_contender("hero@20%"))
+    assert {c.verdict for c in compare(one, one)} == {"undecided"}
+
+
+def test_two_runs_are_compared_on_shared_samples(store: Store, results: Results) -> None:
+    hero = parse_contender("hero@20%")
+    found = compare((Results(store, "run2"), hero), (results, hero))
+    assert [c.verdict for c in found] == ["worse", "worse"]
+
+
+def test_cells_over_different_data_are_not_compared(results: Results) -> None:
+    a = results.scores(results.find(parse_contender("hero@20%"), "synth-color"))
+    b = results.scores(results.find(parse_contender("hero@20%"), "synth-digits"))
+    from hero_ray.comparison.contenders import aligned
+
+    with pytest.raises(NotComparableError, match="share no answered sample"):
+        aligned(a, b)
+
+
+def test_good_methods_pass_the_straw_men_and_a_straw_man_in_disguise_does_not(store: Store, tmp_path: Path) -> None:
+    assert {item.label for item in straw_men(Results(store, "run1")) if item.flagged} == set()
+    with open_store(str(tmp_path / "x.db")) as poor:
+        fake.fill(poor, shift=0.4)
+        assert {item.label for item in straw_men(Results(poor, "run1")) if item.flagged} == {"hero@20%", "hero@40%"}
+
+
+def test_retention_is_relative_to_full(results: Results) -> None:
+    found = {item.label: item.interval for item in retained(results)}
+    assert found["full"].value == 1.0
+    assert found["hero@40%"].value > found["random@40%"].value
+    assert found["hero@20%"].n == 300
+
+
+def test_a_run_with_several_models_asks_which(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    with open_store(str(tmp_path / "x.db")) as store:
+        one = fake.cell("hero", 0.2, "b")
+        two = replace(one, id="other", model="another")
+        store.create_run("r", "s", {}, "h")
+        store.add_cells("r", [one, two], {one.id: 1, two.id: 1})
+        with pytest.raises(InputError, match="name one with --model"):
+            Results(store, "r")
+        assert Results(store, "r", "another").cells[0].id == "other"
+        with pytest.raises(UnknownNameError, match="Did you mean 'another'"):
+            Results(store, "r", "anothr")
+
+
+# --- frontiers ---
+
+
+def test_frontiers_by_benchmark_category_and_average(results: Results) -> None:
+    charts = frontiers(results)
+    assert [chart.title for chart in charts] == ["synth-color", "synth-digits"]
+    states = {p.point.id: p.state for p in charts[0].placed}
+    assert states["full"] == "frontier"
+    assert states["random@20%"] == "dominated"
+    assert {states["hero@20%"], states["hired@20%"]} <= {"frontier", "unclear"}
+    assert len(frontiers(results, categories=True)) == 6
+    average = average_frontier(results, "flops")
+    assert {p.point.id for p in average.placed} == set(results.groups)
+
+
+# --- claims ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hero@20% >= 60% of full on synth-color", "holds"),
+        ("hero@20% >= 99% of full on synth-color", "fails"),
+        ("hero@20% > random@20% on all", "holds"),
+        ("random@20% > hero@20% on synth-color,synth-digits", "fails"),
+        ("random@20% < hero@20% on synth-digits", "holds"),
+        ("hero@20% >= full - 60 on synth-color", "holds"),
+        ("hero@20% >= 50 on synth-color", "holds"),
+        ("hero@20% >= 99.5 on synth-color", "fails"),
+        ("hero@20% >= 60% of full on average", "holds"),
+        ("hero@20% >= 99% of full on average", "fails"),
+        ("hero@20% > hero@20% on synth-color", "undecided"),
+        ("hero@20% >= hero@20% on synth-color", "holds"),
+    ],
+)
+def test_claims_are_decided(results: Results, text: str, expected: str) -> None:
+    assert claims.overall(claims.check(results, claims.parse_claim(text))) == expected
+
+
+def test_a_close_call_is_not_decided(results: Results) -> None:
+    left = claims.check(results, claims.parse_claim("hero@20% >= 1% of full on synth-color"))[0].left
+    text = f"hero@20% >= {100 * left:.1f} on synth-color"
+    assert claims.overall(claims.check(results, claims.parse_claim(text))) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hero@20% >= full", "does not say where"),
+        ("hero@20% is best on pope", "has no >=, >, <= or <"),
+        (">= full on pope", "expected one contender before >="),
+        ("hero at 20% >= full on pope", "expected one contender before >="),
+        ("hero@20% >= 98% full on pope", "cannot read '98% full'"),
+        ("hero@20% >= on pope", "does not say where|cannot read"),
+        ("hero@20% >= full on pope and gqa", "separate names with commas"),
+        ("hero@ >= full on pope", "is no contender"),
+    ],
+)
+def test_a_claim_that_cannot_be_read_says_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(ClaimError, match=message):
+        claims.parse_claim(text)
+
+
+# --- advice ---
+
+
+def test_advice_is_the_cheapest_safe_cell(results: Results) -> None:
+    found = advice.advise(results, advice.parse_allowance("30"), axis("tokens"))
+    best = advice.cheapest(found)
+    assert best is not None
+    assert best.label in {"hero@20%", "hired@20%"}
+    assert {c.label for c in found if c.verdict == "unsafe"} >= {"downsample@20%"}
+    assert all(loss.verdict == "safe" for loss in best.losses)
+
+
+def test_no_advice_is_better_than_a_lucky_one(results: Results) -> None:
+    found = advice.advise(results, advice.parse_allowance("0.1"), axis("tokens"))
+    assert advice.cheapest(found) is None
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "150"])
+def test_an_allowance_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="allowed loss"):
+        advice.parse_allowance(text)
+
+
+# --- verbs ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["frontier", "--axis", "flops"], 0, "| hero@20% |"),
+        (["frontier", "--average"], 0, "average share of the unpruned score"),
+        (["frontier", "--axis", "ttft"], 0, "no cell of this run has a figure with a known ttft cost"),
+        (["frontier", "--axis", "speed"], 2, "unknown cost axis 'speed'"),
+        (["compare", "hero@20%", "random@20%"], 0, "| better |"),
+        (["check", "hero@20% >= 60% of full on synth-color"], 0, "holds: hero@20%"),
+        (["check", "hero@20% >= 99% of full on synth-color"], 1, "fails: hero@20%"),
+        (["check", "nonsense"], 2, "does not say where"),
+        (["advise", "--max-loss", "30"], 0, "advice: "),
+        (["frontier", "--tasks", "gqa"], 2, "unknown benchmark of this run 'gqa'"),
+        (["frontier", "--run", "nope"], 2, "run 'nope' is not in the database"),
+    ],
+)
+def test_verbs_answer_and_exit_as_promised(
+    path: str, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    run = [] if "--run" in arguments else ["--run", "run1"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, *run, "--db", path])
+    shown = capsys.readouterr()
+    assert stopped.value.code == code
+    assert said in shown.out + shown.err
