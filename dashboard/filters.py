@@ -79,3 +79,10 @@ def nothing_measured(runs: Sequence[RunRow]) -> None:
     names = ", ".join(run.id[:8] for run in runs)
     st.info(f"No cell of {names} has a figure yet. Figures appear when a cell is complete; see the Runs page.")
     st.stop()
+
+
+def plain(text: str) -> str:
+    """Text as it stands, with nothing that Markdown would act on."""
+    for mark in "\\`*_{}[]()#+-.!|<>$~:":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("\n", "  \n")

@@ -78,6 +78,7 @@ _LOADERS: dict[str, Callable[..., Any]] = {
     "sizes": lambda: read(pages.run_sizes),
     "marks": _load_marks,
     "category_marks": _load_category_marks,
+    "points": lambda runs: store().points(runs),
     "metric_names": lambda runs: read(pages.metric_names, runs),
     "categories": lambda benchmark: read(pages.categories, benchmark),
     "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),

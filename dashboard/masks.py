@@ -11,8 +11,10 @@ from PIL import Image, ImageDraw
 
 EDGE = 560
 """Longer edge of a drawn panel in pixels."""
-STRETCHED = ("internvl", "internvl2", "internvl_chat")
+STRETCHED = ("internvl2",)
 """Families that stretch the picture to the tile grid; the others fit it in and pad."""
+SQUARED = ("llava-1.5",)
+"""Families that pad their single view to a square; the others squash the picture into it."""
 
 Geometry = tuple[int, int, int, int]
 
@@ -100,17 +102,17 @@ def panels(
     Args:
         picture: any copy of the picture.
         size: its original (width, height); 0 where unknown, then the copy's own shape counts.
-        family: of the model, which says how the picture came onto the tile grid.
+        family: `llava-next`, `llava-1.5` or `internvl2`: how the picture came onto the tokens.
     """
     keep = unpack(keep_mask, geometry)
     width, height = size if size[0] > 0 and size[1] > 0 else picture.size
     factor = EDGE / max(width, height)
     shown = (max(1, round(width * factor)), max(1, round(height * factor)))
     canvas = picture.convert("RGB").resize(shown, Image.Resampling.BICUBIC)
-    views = [_view("Thumbnail view", canvas, keep[0], False, colour)]
+    views = [_view("Thumbnail view", canvas, keep[0], family in SQUARED, colour)]
     rows, columns, tall, wide = geometry
     if rows * columns:
-        fitted = family.lower() not in STRETCHED
+        fitted = family not in STRETCHED
         tiles = _view(f"Tiles ({rows} x {columns})", canvas, mosaic(keep, geometry), fitted, colour)
         borders = edges((rows * tall, columns * wide), canvas.size, fitted)
         _tile_lines(tiles.image, borders[0][::tall], borders[1][::wide])

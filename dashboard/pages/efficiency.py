@@ -1,0 +1,138 @@
+"""Efficiency: what pruning costs and saves in time and memory, always under one certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import figures, filters, loaders, palette, points, profiles, speed_figures
+from dashboard.points import FULL
+from dashboard.profiles import Conditions
+from hero_ray import published
+
+
+def main() -> None:
+    """Conditions, table, stages, break-even, batches, roofline, certificate, printed figures."""
+    st.title("Efficiency")
+    runs = filters.pick_runs()
+    groups = profiles.conditions(loaders.load("profiles", filters.ids(runs)))
+    if groups:
+        _measured(groups)
+    else:
+        st.info("These runs hold no speed figures. A sweep's profile pass, or `hero-ray profile`, takes them.")
+    _printed()
+
+
+def _measured(groups: list[Conditions]) -> None:
+    chosen = _conditions(groups)
+    left, right = st.columns([1, 2])
+    with left:
+        batch = int(filters.choose("Requests at once", chosen.batch_sizes, "batch"))
+    rows = chosen.at(batch)
+    with right:
+        budgets = list(dict.fromkeys(row["budget"] for row in rows if row["method"] != FULL))
+        budget = filters.choose("Budget in the charts", ["all", *budgets], "budget") if budgets else "all"
+    st.dataframe(profiles.table_rows(rows), hide_index=True)
+    shown = [row for row in rows if budget == "all" or row["budget"] == budget or row["method"] == FULL]
+    one, two = st.columns(2)
+    with one:
+        _card(chosen)
+        _stages(shown)
+    with two:
+        _break_even(shown)
+        _batches([row for row in chosen.rows if budget == "all" or row["budget"] == budget or row["method"] == FULL])
+        _roofline(shown)
+
+
+def _conditions(groups: list[Conditions]) -> Conditions:
+    names = list(dict.fromkeys(_unique(group, groups) for group in groups))
+    name = names[0]
+    if len(groups) > 1:
+        name = filters.choose("Measured under", names, "conditions")
+        differing = points.differing_conditions([_conditions_of(group) for group in groups])
+        reason = f" They differ in {'; '.join(differing)}." if differing else ""
+        models = len({group.model for group in groups})
+        if differing:
+            st.caption(f"Figures of unlike conditions are never drawn together.{reason}")
+        elif models > 1:
+            st.caption("Each model has its own figures.")
+    return groups[names.index(name)]
+
+
+def _conditions_of(group: Conditions) -> dict[str, Any]:
+    return {key: value for key, value in group.certificate.items() if key != "batch_size"}
+
+
+def _unique(group: Conditions, groups: list[Conditions]) -> str:
+    same = [other for other in groups if other.name == group.name]
+    return group.name if len(same) == 1 else f"{group.name} ({same.index(group) + 1})"
+
+
+def _card(chosen: Conditions) -> None:
+    with st.container(border=True):
+        st.markdown(f"**Certificate** · {chosen.model}")
+        st.caption(" · ".join(f"{title}: {value}" for title, value in chosen.card()) or "nothing recorded")
+
+
+def _stages(rows: list[profiles.Row]) -> None:
+    st.subheader("Where the time goes")
+    figure = speed_figures.stage_bars(rows[:40])
+    st.plotly_chart(figure, config=figures.CONFIG, key="stages", alt="Milliseconds per stage, method and budget")
+
+
+def _break_even(rows: list[profiles.Row]) -> None:
+    st.subheader("When does it pay?")
+    full = next((row for row in rows if row["method"] == FULL), None)
+    others = [row for row in rows if row["method"] != FULL]
+    if full is None or not others:
+        st.info("The break-even chart needs the unpruned model and one other method under the same conditions.")
+        return
+    others = sorted(others, key=lambda row: (palette.look(row["method"]).muted, palette.rank(row["method"])))[:16]
+    figure = speed_figures.break_even(full, others)
+    st.plotly_chart(figure, config=figures.CONFIG, key="breakeven", alt="Time won over the unpruned model")
+    st.caption("Above zero a method is faster than the unpruned model, its own capturing and scoring included.")
+
+
+def _batches(rows: list[profiles.Row]) -> None:
+    if len({row["batch_size"] for row in rows}) < 2:
+        return
+    st.subheader("More requests at once")
+    figure = speed_figures.batch_sweep(rows)
+    st.plotly_chart(figure, config=figures.CONFIG, key="batches", alt="Tokens per second over the batch size")
+
+
+def _roofline(rows: list[profiles.Row]) -> None:
+    measured = [row for row in rows if speed_figures.has_roofline(row)]
+    if not measured:
+        return
+    st.subheader("Roofline")
+    figure = speed_figures.roofline(measured[:16])
+    st.plotly_chart(figure, config=figures.CONFIG, key="roofline", alt="FLOP/s over arithmetic intensity")
+    st.caption("Filled: prefill. Hollow: decode. Traffic is the least a phase can do with (weights and cache once).")
+
+
+def _printed() -> None:
+    with st.expander("What the papers print (other machines, never on our axes)"):
+        names = {
+            "paper": "Paper",
+            "table": "Table",
+            "model": "Model",
+            "method": "Method",
+            "budget": "Kept",
+            "tokens": "Tokens",
+            "tflops": "TFLOPs",
+            "tflops_recomputed": "TFLOPs, recomputed",
+            "kv_cache_mb": "KV cache, MiB",
+            "kv_mib_model": "KV cache of the real heads, MiB",
+            "gpu_memory_gb": "GPU memory, GB",
+            "decode_tokens_per_s": "Decode, tokens/s",
+            "hardware": "Hardware",
+            "note": "Note",
+        }
+        rows = published.efficiency()
+        st.dataframe([{title: row[key] for key, title in names.items()} for row in rows], hide_index=True)
+
+
+with loaders.guard():
+    main()

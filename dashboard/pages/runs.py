@@ -1,0 +1,158 @@
+"""Runs: live progress of running sweeps, history, configuration, provenance, failures, alerts, cancelling."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import streamlit as st
+
+from dashboard import filters, loaders
+from hero_ray.store import RunRow, default_url, open_store, queries
+from hero_ray.store import page_queries as pages
+from hero_ray.store.page_queries import RunProgress
+from hero_ray.store.records import TERMINAL
+
+CANCEL = "HERO_RAY_DASHBOARD_CANCEL"
+"""Set to 1 (`hero-ray dashboard --allow-cancel`) to let people stop sweeps from this page."""
+
+
+def main() -> None:
+    """Running sweeps on top, then the history, then one run in full."""
+    st.title("Runs")
+    found = loaders.runs()
+    if not found:
+        loaders.empty("The database holds no runs yet.")
+        st.stop()
+    if any(run.status == "running" for run in found):
+        _running()
+    _history(found)
+    by_id = {run.id: run for run in found}
+    run_id = filters.choose("Run in full", list(by_id), "one", format_func=lambda key: filters.run_name(by_id[key]))
+    _one(by_id[run_id])
+
+
+@st.fragment(run_every="2s")
+def _running() -> None:
+    """Refreshes by itself and nothing else on the page."""
+    with loaders.guard():
+        running = [run for run in loaders.store().runs(50) if run.status == "running"]
+        if not running:
+            st.info("The last running sweep has ended. Reload the page to see it in the history.")
+        for run in running:
+            _live(run, loaders.read(pages.progress, run.id, True))
+
+
+def _live(run: RunRow, progress: RunProgress) -> None:
+    with st.container(border=True):
+        alive = pages.is_alive(progress)
+        state = "running" if alive else "not moving: whoever worked on it is gone; the same command resumes it"
+        if run.cancel_requested:
+            state = "stopping after its current unit"
+        st.markdown(f"**{run.sweep_name}** · {run.id[:12]} · {state}")
+        finished = progress.done + progress.failed
+        text = f"{finished:,} of {progress.expected:,} answers, {progress.failed:,} failed, {_eta(run, progress)}"
+        st.progress(progress.share, text=text)
+        if os.environ.get(CANCEL) == "1" and alive and not run.cancel_requested:
+            st.button("Stop after the current unit", key=f"cancel-{run.id}", on_click=_cancel, args=(run.id,))
+
+
+def _eta(run: RunRow, progress: RunProgress) -> str:
+    finished = progress.done + progress.failed
+    seconds = (datetime.now(UTC) - run.started_at).total_seconds() if run.started_at else 0.0
+    if finished == 0 or seconds <= 0 or finished >= progress.expected:
+        return "closing" if finished and finished >= progress.expected else "starting"
+    left = timedelta(seconds=round(seconds * (progress.expected - finished) / finished))
+    return f"{finished / seconds:.1f} answers/s, about {left} left"
+
+
+def _cancel(run_id: str) -> None:
+    with open_store(default_url(), upgrade=False) as writable:
+        writable.request_cancel(run_id)
+
+
+def _history(found: list[RunRow]) -> None:
+    st.subheader("History")
+    sizes = loaders.load("sizes")
+    rows = []
+    for run in found:
+        cells, expected, figures = sizes.get(run.id, (0, 0, 0))
+        rows.append(
+            {
+                "sweep": run.sweep_name,
+                "run": run.id[:12],
+                "status": run.status,
+                "begun": run.created_at.strftime("%Y-%m-%d %H:%M"),
+                "took": _took(run),
+                "cells": cells,
+                "with figures": figures,
+                "answers": expected,
+                "trigger": run.trigger,
+                "commit": (run.git_commit or "")[:10],
+            }
+        )
+    st.dataframe(rows, hide_index=True, height=min(36 * len(rows) + 40, 320))
+
+
+def _took(run: RunRow) -> str:
+    if not run.started_at or not run.finished_at:
+        return ""
+    return str(timedelta(seconds=round((run.finished_at - run.started_at).total_seconds())))
+
+
+def _one(run: RunRow) -> None:
+    progress = loaders.read(pages.progress, run.id, run.status not in TERMINAL)
+    status, cells, done, failed = st.columns(4)
+    status.metric("Status", run.status)
+    cells.metric("Cells complete", f"{progress.cells_complete:,} / {progress.cells:,}")
+    done.metric("Answered", f"{progress.done:,}")
+    failed.metric("Failed", f"{progress.failed:,}")
+    _alerts(run)
+    _failures(run, progress)
+    with st.expander("Cells"):
+        st.dataframe([_cell(cell) for cell in loaders.load("cells", run.id)], hide_index=True)
+    with st.expander("Configuration"):
+        st.json(dict(run.config))
+    with st.expander("Provenance"):
+        facts = {"commit": run.git_commit, "configuration hash": run.config_hash, "trigger": run.trigger}
+        st.json(facts | dict(run.environment))
+
+
+def _cell(cell: Any) -> dict[str, Any]:
+    return {
+        "model": cell.model,
+        "method": cell.method,
+        "variant": cell.variant,
+        "budget": f"{cell.tokens}tok" if cell.tokens else f"{100 * cell.retention_ratio:g}%",
+        "benchmark": cell.benchmark,
+        "seed": cell.seed,
+        "status": cell.status,
+        "done": cell.n_done,
+        "failed": cell.n_failed,
+        "expected": cell.n_expected,
+        "cell": cell.id,
+    }
+
+
+def _alerts(run: RunRow) -> None:
+    for alert in loaders.load("alerts", run.id)[:10]:
+        show = st.error if alert["severity"] == "error" else st.warning
+        show(f"{alert['kind']}: {alert['message']}")
+
+
+def _failures(run: RunRow, progress: RunProgress) -> None:
+    if not progress.failed:
+        return
+    counts, rows = (
+        loaders.load("failures", run.id)
+        if run.status in TERMINAL
+        else (loaders.read(queries.failure_counts, run.id), loaders.read(queries.failures, run.id))
+    )
+    st.subheader("Failures")
+    st.markdown(" · ".join(f"**{name}** {count:,}" for name, count in counts.items()))
+    st.dataframe(rows, hide_index=True)
+
+
+with loaders.guard():
+    main()

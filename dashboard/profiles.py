@@ -1,0 +1,131 @@
+"""Profile rows grouped by the conditions they were measured under. No Streamlit."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from dashboard import palette
+from dashboard.points import CONDITIONS_APART, budget_label, series_labels, settings_of
+
+Row = dict[str, Any]
+
+_VARIED = CONDITIONS_APART | {"batch_size"}
+"""A batch sweep varies the batch size and nothing else."""
+
+_CARD = (
+    ("device_name", "Device"),
+    ("driver", "Driver"),
+    ("cuda", "CUDA"),
+    ("threads", "Threads"),
+    ("power_limit_w", "Power limit, W"),
+    ("dtype", "Number format"),
+    ("attention", "Attention"),
+    ("engine", "Engine"),
+    ("cache", "KV cache"),
+    ("cuda_graphs", "CUDA graphs"),
+    ("compiled", "Compiled"),
+    ("new_tokens", "Answer length, tokens"),
+    ("warmup", "Warm-up runs"),
+    ("random_weights", "Random weights"),
+    ("torch", "torch"),
+    ("transformers", "transformers"),
+    ("python", "Python"),
+    ("commit", "Commit"),
+)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Rows that may be compared with one another, batch sizes apart.
+
+    Attributes:
+        certificate: of the first row.
+        rows: with `label` (method and budget) and `series` added; equal measurements shared by several cells once.
+    """
+
+    model: str
+    certificate: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        words = [self.model, str(self.certificate.get("device_name") or "unknown device")]
+        words += [str(self.certificate[key]) for key in ("dtype", "engine") if self.certificate.get(key)]
+        return ", ".join(words)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        return sorted({row["batch_size"] for row in self.rows})
+
+    def at(self, batch_size: int) -> list[Row]:
+        """Rows of one batch size: full tokens first, then by budget and method."""
+        chosen = [row for row in self.rows if row["batch_size"] == batch_size]
+        return sorted(chosen, key=lambda r: (r["method"] != "full", -r["retention_ratio"], palette.rank(r["method"])))
+
+    def card(self) -> list[tuple[str, str]]:
+        """The certificate as a person reads it."""
+        known = ((title, self.certificate.get(key)) for key, title in _CARD)
+        return [(title, str(value)) for title, value in known if value not in (None, "", 0, 0.0, False)]
+
+
+def conditions(rows: Sequence[Row]) -> list[Conditions]:
+    """Groups of comparable rows, the largest first."""
+    cells = [_cell(row) for row in rows]
+    labels = series_labels(cells)
+    groups: dict[tuple[str, str], dict[tuple[Any, ...], Row]] = defaultdict(dict)
+    for row, cell in zip(rows, cells, strict=True):
+        series, budget = labels[settings_of(cell)], budget_label(cell)
+        certificate = row["certificate"] or {}
+        shared = {key: value for key, value in certificate.items() if key not in _VARIED}
+        apart = json.dumps(shared, sort_keys=True) if shared else str(row["certificate_hash"])
+        key = (series, budget, row["batch_size"], row["new_tokens"])
+        named = row | {"series": series, "budget": budget, "label": f"{series} {budget}"}
+        groups[row["model"], apart].setdefault(key, named)
+    found = [
+        Conditions(model, next(iter(members.values()))["certificate"] or {}, tuple(members.values()))
+        for (model, _), members in groups.items()
+    ]
+    return sorted(found, key=lambda group: -len(group.rows))
+
+
+def _cell(row: Mapping[str, Any]) -> SimpleNamespace:
+    names = ("model", "method", "variant", "params", "retention_ratio")
+    return SimpleNamespace(tokens=row["cell_tokens"], **{name: row[name] for name in names})
+
+
+def table_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The columns of HERO's Table VIII and the stages behind them; columns nobody measured are left out."""
+    lines = [_line(row) for row in rows]
+    used = [name for name in (lines[0] if lines else {}) if any(line[name] is not None for line in lines)]
+    return [{name: line[name] for name in used} for line in lines]
+
+
+def _line(row: Row) -> dict[str, Any]:
+    flops = [row[f"tflops_{part}"] or 0.0 for part in ("model", "encoder", "scoring")]
+    return {
+        "Method": row["series"],
+        "Budget": row["budget"],
+        "Visual tokens": _round(row["tokens"], 1),
+        "LLM prefill, GFLOPs": _round(row["tflops_model"], 3, 1e3),
+        "Eq. 7, GFLOPs": _round(row["tflops_paper"], 3, 1e3),
+        "With encoder, GFLOPs": _round(sum(flops), 3, 1e3) if any(flops) else None,
+        "KV cache, MiB": _round(row["kv_bytes"], 3, 2**-20),
+        "Peak memory, MiB": _round(row["peak_memory_bytes"], 1, 2**-20),
+        "Encode, ms": _round(row["encode_ms"], 2),
+        "Select, ms": _round(row["select_ms"], 2),
+        "Prefill, ms": _round(row["prefill_ms"], 2),
+        "TTFT p50, ms": _round(row["ttft_ms_p50"], 2),
+        "TTFT p95, ms": _round(row["ttft_ms_p95"], 2),
+        "Per token, ms": _round(row["tpot_ms_p50"], 2),
+        "Decode, tokens/s": _round(row["decode_tokens_per_s"], 0),
+        "n": row["n"],
+    }
+
+
+def _round(value: float | None, digits: int, factor: float = 1.0) -> float | None:
+    return None if value is None else round(factor * value, digits)

@@ -1,0 +1,154 @@
+"""Curves over a parameter: measured in the chosen runs, and as the papers print them. No Streamlit.
+
+Studies that `hero_ray` runs leave JSON files; `read_study` says what they must hold to be drawn here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dashboard.figures import style
+from dashboard.palette import COLOURS, VARIANT_DASHES
+from hero_ray.store import PointRow
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "triangle-left", "triangle-right")
+
+
+def _look(index: int) -> dict[str, Any]:
+    colour = COLOURS[index % len(COLOURS)]
+    return {
+        "line": {"color": colour, "dash": VARIANT_DASHES[index // len(COLOURS) % len(VARIANT_DASHES)]},
+        "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8, "color": colour},
+    }
+
+
+def lines(series: Sequence[Mapping[str, Any]], x_title: str, y_title: str) -> go.Figure:
+    """Named curves; `low` and `high` beside `y` draw intervals."""
+    figure = go.Figure()
+    for index, curve in enumerate(series):
+        bars = None
+        if curve.get("low") and curve.get("high"):
+            bars = {
+                "type": "data",
+                "symmetric": False,
+                "array": [high - y for high, y in zip(curve["high"], curve["y"], strict=True)],
+                "arrayminus": [y - low for low, y in zip(curve["low"], curve["y"], strict=True)],
+                "thickness": 1,
+                "width": 3,
+            }
+        text = f"<b>{curve['name']}</b><br>%{{x}}: %{{y:.2f}}<extra></extra>"
+        look = _look(index)
+        figure.add_trace(
+            go.Scatter(
+                name=str(curve["name"]),
+                x=list(curve["x"]),
+                y=list(curve["y"]),
+                error_y=bars,
+                mode="lines+markers",
+                hovertemplate=text,
+                **look,
+            )
+        )
+    return style(figure, 420, xaxis_title=x_title, yaxis_title=y_title, showlegend=True)
+
+
+def heat(x: Sequence[Any], y: Sequence[Any], z: Sequence[Sequence[float | None]], title: str = "") -> go.Figure:
+    """A matrix, for example the similarity of every layer with every other."""
+    scale = go.Heatmap(z=z, x=list(x), y=list(y), colorscale="Cividis", colorbar={"title": title, "thickness": 10})
+    return style(go.Figure(scale), 460)
+
+
+def varied(points: Sequence[PointRow]) -> dict[tuple[str, str], list[Any]]:
+    """(method, parameter) -> its values, for every number that the runs measured at three or more values."""
+    found: dict[tuple[str, str], set[float]] = defaultdict(set)
+    for point in points:
+        for name, value in point.params.items():
+            if name != "seed" and isinstance(value, (int, float)) and not isinstance(value, bool):
+                found[point.method, name].add(float(value))
+    return {key: sorted(values) for key, values in found.items() if len(values) >= 3}
+
+
+def parameter_curve(points: Sequence[PointRow], method: str, parameter: str) -> list[dict[str, Any]]:
+    """Score over one parameter, a curve per benchmark and budget; other parameters at their most frequent setting."""
+    own = [point for point in points if point.method == method and parameter in point.params]
+    rest = [json.dumps({k: v for k, v in p.params.items() if k != parameter}, sort_keys=True) for p in own]
+    usual = max(sorted(set(rest)), key=rest.count) if rest else ""
+    groups: dict[str, dict[float, PointRow]] = defaultdict(dict)
+    for point, setting in zip(own, rest, strict=True):
+        if setting == usual:
+            name = f"{point.benchmark} at {100 * point.retention_ratio:g}%"
+            groups[name].setdefault(float(point.params[parameter]), point)
+    curves = []
+    for name, members in groups.items():
+        ordered = sorted(members.items())
+        scale = [100 / point.scale for _, point in ordered]
+        curve: dict[str, Any] = {"name": name, "x": [value for value, _ in ordered]}
+        curve["y"] = [f * point.value for f, (_, point) in zip(scale, ordered, strict=True)]
+        if all(point.ci_low is not None and point.ci_high is not None for _, point in ordered):
+            curve["low"] = [f * point.ci_low for f, (_, point) in zip(scale, ordered, strict=True)]  # type: ignore[operator]
+            curve["high"] = [f * point.ci_high for f, (_, point) in zip(scale, ordered, strict=True)]  # type: ignore[operator]
+        curves.append(curve)
+    return curves
+
+
+PRINTED = {
+    "HERO Table I: which tile carries the answer": ("hero", "I", "rank of the single tile shown"),
+    "HERO Table VI: early layers L": ("hero", "VI", "layers L"),
+    "HERO Table VII: late layers H": ("hero", "VII", "layers H"),
+    "HERO Table V: parts removed": ("hero", "V", "part removed"),
+    "PTP Table II: layer of the vision tower": ("ptp", "II", "layer"),
+    "PTP Table III: alpha": ("ptp", "III", "alpha"),
+    "PTP Table IV: parts removed": ("ptp", "IV", "part removed"),
+}
+
+
+def printed_curves(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[dict[str, Any]], str, str]:
+    """(curves, x title, y title) of one printed ablation, relative to each curve's first value.
+
+    Benchmarks have unlike scales (MME counts to 2000), so curves show percent of their first printed value.
+    """
+    paper, table, x_title = PRINTED[name]
+    own = [r for r in rows if r["paper"] == paper and r["table"] == table and r["plot"] and r["value"] is not None]
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    variants = {row["variant"] for row in own}
+    for row in own:
+        words = [row["benchmark"], row["category"]] + ([row["variant"]] if len(variants) > 1 else [])
+        groups[", ".join(word for word in words if word)].append(row)
+    curves = []
+    for label, members in groups.items():
+        base = members[0]["value"] or 1.0
+        x = [_number(row["parameter_value"]) for row in members]
+        curves.append({"name": label, "x": x, "y": [100 * row["value"] / base for row in members]})
+    return curves, x_title, "percent of the first value"
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def read_study(path: Path) -> dict[str, Any] | None:
+    """A study's file: `title`, `note`, and `charts`, each of them `lines` (`series`) or `heat` (`x y z`).
+
+    Returns None for a file of another kind, so that a stray JSON file breaks no page.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        charts = [(str(chart.get("title", "")), _chart(chart)) for chart in document["charts"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return {"title": str(document.get("title", path.stem)), "note": str(document.get("note", "")), "charts": charts}
+
+
+def _chart(chart: Mapping[str, Any]) -> go.Figure:
+    if chart["kind"] == "lines":
+        return lines(chart["series"], str(chart.get("x_title", "")), str(chart.get("y_title", "")))
+    return heat(chart["x"], chart["y"], chart["z"], str(chart.get("unit", "")))

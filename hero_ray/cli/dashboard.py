@@ -1,0 +1,83 @@
+"""Verb `dashboard`: start the Streamlit app over one results database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hero_ray.cli import app
+
+
+def folder() -> Path:
+    """Where the app lies: beside the package in a checkout, inside it in an installed wheel.
+
+    Raises:
+        MissingExtraError: this installation came without the app.
+    """
+    from hero_ray.errors import MissingExtraError
+
+    checkout = Path(__file__).resolve().parents[2] / "dashboard"
+    packaged = Path(__file__).resolve().parents[1] / "_app" / "dashboard"
+    for place in (checkout, packaged):
+        if (place / "app.py").is_file():
+            return place
+    raise MissingExtraError("dashboard", "dashboard")
+
+
+def command(address: str, port: int) -> list[str]:
+    """Streamlit with this app's settings: no telemetry, no browser opened, no stack traces shown to visitors."""
+    settings = {
+        "server.address": address,
+        "server.port": port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": 20,
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+    }
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "streamlit", "run", str(folder() / "app.py"), *flags]
+
+
+def environment(db: str | None, allow_cancel: bool) -> dict[str, str]:
+    """Variables the app reads, and the path it is imported from."""
+    found = dict(os.environ)
+    path = [str(folder().parent), found.get("PYTHONPATH", "")]
+    found["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
+    if db:
+        found["HERO_RAY_DB"] = db
+    if allow_cancel:
+        found["HERO_RAY_DASHBOARD_CANCEL"] = "1"
+    return found
+
+
+@app.command()
+def dashboard(
+    db: Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8501,
+    allow_cancel: Annotated[bool, typer.Option("--allow-cancel", help="Let visitors stop running sweeps.")] = False,
+) -> None:
+    """Open the results in a browser: frontier, tables, flips, speed, runs. Reads the database, never writes it."""
+    from importlib.util import find_spec
+
+    from hero_ray.errors import MissingExtraError
+    from hero_ray.store import default_url
+    from hero_ray.store.engine import parse_url, shown
+
+    for package in ("streamlit", "plotly"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "dashboard")
+    url = parse_url(db or default_url())
+    sys.stderr.write(f"hero_ray dashboard of {shown(url)} on http://{host}:{port}\n")
+    try:
+        done = subprocess.run(command(host, port), env=environment(db, allow_cancel), check=False)
+    except KeyboardInterrupt:
+        return
+    raise typer.Exit(done.returncode)
