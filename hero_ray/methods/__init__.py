@@ -33,12 +33,14 @@ def _catalogue() -> dict[str, str]:
         for info in pkgutil.iter_modules(__path__)
         if info.name not in _NOT_METHODS
     }
-    foreign = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    clash = own.keys() & foreign.keys()
-    if clash:
-        raise ParameterError(
-            f"entry point(s) {sorted(clash)} of group {ENTRY_POINT_GROUP!r} repeat a built-in method name; rename them"
-        )
+    foreign: dict[str, str] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        # One package seen twice on the path says the same twice; two packages with one name do not.
+        if point.name in own or foreign.setdefault(point.name, point.value) != point.value:
+            raise ParameterError(
+                f"entry point {point.name!r} ({point.value}) of group {ENTRY_POINT_GROUP!r} repeats the name of "
+                "another method; rename it"
+            )
     return own | foreign
 
 
@@ -58,14 +60,12 @@ def get(name: str) -> type[Method]:
         raise UnknownNameError("method", name, catalogue)
     module, _, attribute = catalogue[name].partition(":")
     loaded = importlib.import_module(module)
-    if attribute:
-        return getattr(loaded, attribute)  # type: ignore[no-any-return]
     from hero_ray.methods.base import Method
 
-    for value in vars(loaded).values():
+    for value in [getattr(loaded, attribute)] if attribute else list(vars(loaded).values()):
         if isinstance(value, type) and issubclass(value, Method) and value.name == name:
             return value
-    raise UnknownNameError("method", name, catalogue)
+    raise ParameterError(f"{catalogue[name]} holds no Method whose name is {name!r}; its file or entry point says so")
 
 
 def create(name: str, **parameters: Any) -> Method:

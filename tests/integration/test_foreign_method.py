@@ -1,0 +1,126 @@
+"""A method in somebody's own package, installed with an entry point, is a method like any other."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hero_ray.models import miniature
+
+ROOT = Path(__file__).resolve().parents[2]
+
+METHOD = '''
+"""Loudest: tokens with the largest L2 norm (an example, no paper).
+
+Every view keeps its equal share of the budget by the norm of its projected tokens.
+
+Differs: none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hero_ray.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.methods.allocation import equal
+from hero_ray.methods.base import Method
+from hero_ray.methods.scores import caps, finite, keep_top
+
+
+@dataclass(frozen=True)
+class Loudest(Method):
+    """Top norms, equal share per view."""
+
+    power: float = 2.0
+
+    name = "loudest"
+    paper = "an example"
+    reads = "projected tokens"
+
+    def check(self) -> None:
+        self.require(self.power > 0.0, "power", "a positive exponent")
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        if budget.is_full:
+            return keep_all(encoded.layout)
+        scores = finite(encoded.features, self.name, "projected tokens").norm(p=self.power, dim=-1)
+        counts = equal(budget.total, caps(encoded.layout.valid))
+        return Selection(keep_top(scores, counts, encoded.layout.valid), scores=scores, view_budgets=tuple(counts))
+'''
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> dict[str, str]:
+    """Environment of an interpreter in which the package is installed."""
+    (tmp_path / "loudest_pruning.py").write_text(METHOD)
+    info = tmp_path / "loudest_pruning-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loudest-pruning\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[hero_ray.methods]\nloudest = loudest_pruning:Loudest\n")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+
+
+def python(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+
+
+def verb(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = f"from hero_ray.cli import main; main({list(arguments)!r})"
+    return python(environment, "-c", script)
+
+
+def test_it_is_listed_beside_our_own(installed: dict[str, str]) -> None:
+    done = verb(installed, "list", "methods", "--json")
+    assert done.returncode == 0, done.stderr
+    [entry] = [entry for entry in json.loads(done.stdout) if entry["name"] == "loudest"]
+    assert entry["defaults"] == "power=2"
+    assert entry["paper"] == "an example"
+
+
+def test_it_joins_the_contract_suite_by_existing(installed: dict[str, str]) -> None:
+    done = python(installed, "-m", "pytest", "-q", "-k", "loudest", "tests/contract/test_methods.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = re.search(r"(\d+) passed", done.stdout)
+    assert ran is not None
+    assert int(ran.group(1)) > 10, "one case per layout and promise"
+
+
+def test_sweeps_plan_it_and_models_run_it(installed: dict[str, str], tmp_path: Path) -> None:
+    folder = miniature.write_llava(miniature.llava_next(), tmp_path / "model", miniature.clip())
+    database = f"sqlite:///{tmp_path / 'results.db'}"
+    options = ["--models", str(folder), "--methods", "loudest", "--budgets", "0.2", "--tasks", "synth-exist"]
+    done = python(installed, "-m", "hero_ray.sweep", *options, "--dry-run", "--db", database)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "loudest" in done.stdout
+    script = f"""
+import hero_ray
+from PIL import Image
+vlm = hero_ray.load_model({str(folder)!r}, device="cpu")
+out = vlm.generate(Image.new("RGB", (112, 56)), "what?", method="loudest", retention_ratio=0.5, power=1)
+print(out.selection.n_selected, out.tokens.budget_nominal)
+"""
+    done = python(installed, "-c", script)
+    assert done.returncode == 0, done.stderr
+    kept, budget = done.stdout.split()
+    assert kept == budget
+
+
+def test_a_name_of_ours_is_refused(installed: dict[str, str]) -> None:
+    package = Path(installed["PYTHONPATH"].split(os.pathsep)[0])
+    entry_points = package / "loudest_pruning-0.1.dist-info" / "entry_points.txt"
+    entry_points.write_text("[hero_ray.methods]\nhero = loudest_pruning:Loudest\n")
+    done = verb(installed, "list")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: entry point 'hero' (loudest_pruning:Loudest)")
+    assert "Traceback" not in done.stderr
+    entry_points.write_text("[hero_ray.methods]\nother = loudest_pruning:Loudest\n")
+    done = verb(installed, "list")
+    assert done.returncode == 2
+    assert "holds no Method whose name is 'other'" in done.stderr
