@@ -165,6 +165,7 @@ def upgrade() -> None:
         sa.Column("n_expected", sa.Integer(), nullable=False),
         sa.Column("n_done", sa.Integer(), server_default="0", nullable=False),
         sa.Column("n_failed", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("stop_reason", sa.Text(), nullable=True),
         sa.Column("summarised_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("mean_n_text", sa.Double(), nullable=True),
         sa.Column("mean_budget_nominal", sa.Double(), nullable=True),

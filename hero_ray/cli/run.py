@@ -75,6 +75,9 @@ def sweep(
     no_profile: NoProfile = False,
     no_straw_men: NoStrawMen = False,
     max_failed: MaxFailed = None,
+    race: Annotated[
+        str | None, typer.Option("--race", help="margin=1.0: stop cells that are surely decided, in points.")
+    ] = None,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")] = None,
     assign: Assign = None,
 ) -> None:
@@ -101,6 +104,7 @@ def sweep(
         log_samples=log_samples or None,
         max_failed=max_failed,
         straw_men=False if no_straw_men else None,
+        race_margin=None if race is None else race.removeprefix("margin="),
     )
     if no_profile:
         built = built.model_copy(update={"profile": built.profile.model_copy(update={"enabled": False})})

@@ -22,6 +22,7 @@ from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.profile_pass import profile_model
 from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit
+from hero_ray.pipeline.race import Race, shuffled
 from hero_ray.pipeline.worker import WorkerJob
 from hero_ray.plan import Unit
 from hero_ray.store import Store
@@ -126,6 +127,7 @@ def _execute_all(
         pool = cluster.choose_pool(plan.config.replicas, plan.config.gpus_per_replica)
         for model in plan.models:
             pending = pending_units(plan, store, run_id, model.name)
+            race = _race(plan, store, run_id, model.name)
             progress.stage(f"answering with {model.name}")
             if pending:
                 say(f"{model.name}: {len(pending)} pictures on {min(pool.replicas, len(pending))} replica(s)")
@@ -134,6 +136,8 @@ def _execute_all(
                     outcome.answered += unit.answered + unit.failed
                     for name, value in unit.counters.items():
                         outcome.counters[name] = outcome.counters.get(name, 0) + value
+                    if race:
+                        race.arrived(unit.picture)
                     if store.cancel_requested(run_id):
                         return
             if plan.config.profile.enabled:
@@ -145,7 +149,8 @@ def _execute_all(
 
 def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Unit]:
     """Units with at least one answer missing or failed."""
-    cells = plan.cells_of(model)
+    decided = store.stopped(run_id)
+    cells = [cell for cell in plan.cells_of(model) if cell.id not in decided]
     per_benchmark: dict[str, int] = {}
     for cell in cells:
         per_benchmark[cell.benchmark] = per_benchmark.get(cell.benchmark, 0) + 1
@@ -154,7 +159,14 @@ def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Uni
     def is_open(unit: Unit) -> bool:
         return any(done.get(sample_id(s), 0) < per_benchmark.get(s.benchmark, 0) for s in unit.samples)
 
-    return [unit for unit in plan.units if is_open(unit)]
+    units = shuffled(plan.units) if plan.config.race_margin else plan.units
+    return [unit for unit in units if is_open(unit)]
+
+
+def _race(plan: Plan, store: Store, run_id: str, model: str) -> Race | None:
+    if plan.config.race_margin is None:
+        return None
+    return Race(store, run_id, plan.cells_of(model), plan.config.race_margin / 100, plan.config.baseline)
 
 
 def model_args(plan: Plan, model: str) -> dict[str, Any]:
@@ -176,6 +188,7 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
         settings=settings,
         unit_timeout_s=config.unit_timeout_s,
         max_attempts=config.max_attempts,
+        racing=config.race_margin is not None,
         threads=pool.threads if not pool.num_gpus else None,
         loader=loader,
     )

@@ -51,7 +51,8 @@ def _score(group: Sequence[PointRow]) -> str:
     value = scale * mean(p.value for p in group)
     halves = [(p.ci_high - p.ci_low) / 2 for p in group if p.ci_low is not None and p.ci_high is not None]
     spread = f" ± {scale * mean(halves):.1f}" if halves else ""
-    return f"{value:.1f}{spread}"
+    mark = "†" if any(p.stop_reason for p in group) else ""
+    return f"{value:.1f}{spread}{mark}"
 
 
 def _costs(group: Sequence[PointRow]) -> list[str]:
@@ -82,6 +83,11 @@ def notes(points: Sequence[PointRow], failures: Mapping[str, int]) -> list[str]:
         lines.append(f"± is half a 95% interval clustered by picture; n >= {least} questions per figure.")
     if any(point.model.startswith("hero-tiny") for point in points):
         lines.append(EMBEDDED_NOTE)
+    stopped = [point for point in points if point.stop_reason]
+    if stopped:
+        most = max(point.n for point in points)
+        saved = sum(most - point.n for point in stopped)
+        lines.append(f"† {len(stopped)} cells were decided early by racing; about {saved} answers were saved.")
     beaten = straw_man_flags(points)
     if beaten:
         lines.append("Not above the best straw man on average: " + ", ".join(beaten) + ".")

@@ -49,6 +49,7 @@ class WorkerJob:
     settings: Settings
     unit_timeout_s: float = 1800.0
     max_attempts: int = 3
+    racing: bool = False
     threads: int | None = None
     loader: str = "hero_ray.models:load"
 
@@ -74,6 +75,7 @@ class UnitOutcome:
     """What the driver learns of a unit."""
 
     unit: str
+    picture: str = ""
     answered: int = 0
     failed: int = 0
     started_at: float = 0.0
@@ -114,7 +116,7 @@ class UnitWorker:
         started = time.time()
         wanted = self._missing(unit)
         if not wanted:
-            return UnitOutcome(unit.id)
+            return UnitOutcome(unit.id, unit.image_key)
         before = dict(vars(self._evaluator.counters))
         attempt = self._store.begin_unit(self._job.run_id, unit.id)
         if attempt > self._job.max_attempts:
@@ -127,6 +129,7 @@ class UnitWorker:
         after = vars(self._evaluator.counters)
         return UnitOutcome(
             unit=unit.id,
+            picture=unit.image_key,
             answered=sum(p.error_type is None for p in predictions),
             failed=sum(p.error_type is not None for p in predictions),
             started_at=started,
@@ -142,10 +145,11 @@ class UnitWorker:
         """(cell id, sample key) of every answer the unit still owes."""
         ids = [sample_id(sample) for sample in unit.samples]
         done = self._store.done_cells(self._job.run_id, ids)
+        decided = set(self._store.stopped(self._job.run_id)) if self._job.racing else set()
         return {
             (cell, sample.key)
             for sample, identity in zip(unit.samples, ids, strict=True)
-            for cell in self._cells_by_benchmark[sample.benchmark] - done.get(identity, set())
+            for cell in self._cells_by_benchmark[sample.benchmark] - done.get(identity, set()) - decided
         }
 
     def _give_up(self, unit: Unit, wanted: set[tuple[str, str]], attempts: int) -> list[Prediction]:
