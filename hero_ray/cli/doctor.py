@@ -1,0 +1,84 @@
+"""The verb `doctor`: what this installation can do, and whether a model answers the same however it is batched."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from hero_ray import __version__
+from hero_ray.cli import app
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "ray", "sqlalchemy", "flash-attn")
+
+Model = Annotated[str | None, typer.Option("--model", help="Also certify a model: name, hub id, folder, NAME:random.")]
+Dtypes = Annotated[str, typer.Option("--dtype", help="Comma-separated dtypes to certify; default: the device's.")]
+Samples = Annotated[int, typer.Option("--samples", min=2, help="Answers compared in every setting.")]
+NewTokens = Annotated[int, typer.Option("--new-tokens", min=1, help="Longest answer compared.")]
+Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
+Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
+
+
+@app.command()
+def doctor(
+    model: Model = None,
+    dtype: Dtypes = "",
+    samples: Samples = 8,
+    new_tokens: NewTokens = 16,
+    device: Device = None,
+    attention: Attention = None,
+) -> None:
+    """Check the installation; with --model, how often answers change with what they are batched with."""
+    started = time.perf_counter()
+    facts = environment()
+    for key, value in facts.items():
+        typer.echo(f"{key:14} {value}")
+    certificates = []
+    if model is not None:
+        asked: list[str | None] = [part.strip() for part in dtype.split(",") if part.strip()]
+        for name in asked or [None]:
+            certificates.append(_certify(model, name, samples, new_tokens, device, attention))
+    record = {"environment": facts, "certificates": certificates, "seconds": round(time.perf_counter() - started, 2)}
+    typer.echo(json.dumps(record))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices of this installation."""
+    import torch
+
+    facts: dict[str, Any] = {"hero-ray": __version__, "python": platform.python_version(), "platform": sys.platform}
+    for package in PACKAGES:
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    facts["cuda"] = torch.cuda.is_available()
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["gpu_memory"] = f"{torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
+        facts["bf16"] = torch.cuda.is_bf16_supported()
+    facts["threads"] = torch.get_num_threads()
+    return facts
+
+
+def _certify(
+    model: str, dtype: str | None, samples: int, new_tokens: int, device: str | None, attention: str | None
+) -> dict[str, Any]:
+    from hero_ray import models
+    from hero_ray.models.invariance import certify
+
+    adapter = models.load(model, device=device, dtype=dtype, attention=attention)
+    found = certify(adapter, samples, new_tokens)
+    verdict = "answers do not depend on the batch" if found.is_invariant else "answers depend on the batch"
+    typer.echo(
+        f"{found.model} in {found.dtype} on {found.device}: {verdict}. Of {found.samples} answers change: "
+        f"{found.batched:.1%} batched, {found.neighbours:.1%} with other neighbours, {found.shared:.1%} with prefix "
+        f"reuse; first-token logits move by {found.logit_diff:.1e} (std {found.logit_std:.2f})."
+    )
+    return asdict(found)
