@@ -41,7 +41,7 @@ def extract_letter(text: str, letters: Sequence[str]) -> str:
     for edge in EDGES:
         bare = bare.strip(edge)
     padded = f" {bare} "
-    found = [*_formed(padded, letters), *_announced(padded, letters), *_outer(bare, letters)]
+    found = [*_formed(padded, letters), *_announced(padded, letters), *_outer(bare.strip(), letters)]
     if not found:
         found = [(0, padded.rfind(letter), letter) for letter in letters if letter in padded]
     return max(found, key=lambda item: item[:2])[2] if found else ""
@@ -127,6 +127,6 @@ def match_option_vlmevalkit(text: str, options: Mapping[str, Any]) -> str | None
     announced = {letter.upper() for letter in _KIT_ANSWER_IS.findall(text)} & options.keys()
     if len(announced) == 1:
         return announced.pop()
-    if len(text) > 2 * sum(map(len, options.values())):
+    if len(text.lower()) > 2 * sum(map(len, options.values())):
         return None
     return _by_text(text, options)

@@ -58,7 +58,7 @@ class RealWorldQa(DatasetBenchmark):
             named = {chr(65 + i): option for i, option in enumerate(options)} or dict.fromkeys("ABCD", "")
             return {"exact_match": float(match_option_vlmevalkit(prediction, named) == gold)}
         if self.flavour in ("head", "vlmevalkit"):
-            if gold in tuple("ABCD"):
-                return {"exact_match": float(extract_letter(text, "ABCD") == gold)}
-            return {"exact_match": float(text.lower().rstrip(".") == gold.lower().rstrip("."))}
+            if gold.upper() in tuple("ABCD"):
+                return {"exact_match": float(extract_letter(text, "ABCD") == gold.upper())}
+            return {"exact_match": float(text.lower().rstrip(".") == gold.lower())}
         return {"exact_match": float(released_answer(text, options).lower().rstrip(".") == gold.lower())}
