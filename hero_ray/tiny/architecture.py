@@ -1,5 +1,7 @@
 """The shapes of hero-tiny: a CLIP tower of many narrow layers and a small Llama behind LLaVA-NeXT's AnyRes."""
 
+from typing import Any
+
 from transformers import CLIPConfig, CLIPModel, LlavaNextConfig, LlavaNextForConditionalGeneration
 
 from hero_ray.tiny.tokenizer import BOS, CLIP_BOS, CLIP_EOS, EOS, IMAGE, PAD, vocabulary
@@ -32,9 +34,9 @@ def word_id(word: str) -> int:
     return vocabulary().index(word)
 
 
-def clip_config() -> CLIPConfig:
-    """Vision tower and a three-layer text tower with a shared 64-dimensional space."""
-    text = {
+def clip_text_settings() -> dict[str, Any]:
+    """A text tower of three layers over the same vocabulary as the language model."""
+    return {
         "hidden_size": 64,
         "intermediate_size": 192,
         "num_hidden_layers": 3,
@@ -47,7 +49,11 @@ def clip_config() -> CLIPConfig:
         "eos_token_id": word_id(CLIP_EOS),
         "pad_token_id": word_id(PAD),
     }
-    return CLIPConfig(text_config=text, vision_config=VISION_CONFIG, projection_dim=64)
+
+
+def clip_config() -> CLIPConfig:
+    """Vision and text tower with a shared 64-dimensional space."""
+    return CLIPConfig(text_config=clip_text_settings(), vision_config=VISION_CONFIG, projection_dim=64)
 
 
 def llava_next_config() -> LlavaNextConfig:

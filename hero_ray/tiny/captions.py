@@ -4,6 +4,7 @@ import numpy as np
 
 from hero_ray.benchmarks.synthetic.backgrounds import SHADES, TEXTURES
 from hero_ray.benchmarks.synthetic.glyphs import COLOUR_NAMES, PLURALS, SHAPES, TONES, WORDS
+from hero_ray.benchmarks.synthetic.questions import named_things
 from hero_ray.benchmarks.synthetic.scenes import FIRST_SIGN, Scene, Sign, Thing
 from hero_ray.tiny.views import View
 
@@ -26,6 +27,23 @@ def describe(scene: Scene, view: View, rng: np.random.Generator) -> str:
     if rng.random() < 0.5 or not parts:
         parts.append(f"on a {SHADES[scene.shade]} {TEXTURES[scene.texture]} background")
     return " and ".join(parts)
+
+
+def attribute_lists(scene: Scene) -> list[tuple[str, str]]:
+    """For every unambiguous name of a thing: the name, and the rest of what is true of it.
+
+    "star" goes with "red 5 top left". A language model that continues the name has to find the thing and read it, in
+    one hop and without a question around it. That is how attention by name is learnt before it can be asked for.
+    """
+    lists = []
+    for _, thing, name in named_things(scene):
+        by_colour = name.endswith("object")
+        first = name.split()[0] if by_colour else name
+        rest = [SHAPES[thing.shape] if by_colour else COLOUR_NAMES[thing.colour]]
+        if thing.digit is not None:
+            rest.append(str(thing.digit))
+        lists.append((first, " ".join([*rest, scene.quadrant(thing.box)])))
+    return lists
 
 
 def _describe_thing(thing: Thing, fine: bool, rng: np.random.Generator) -> str:

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPModel, LlavaNextForConditionalGeneration
 
 from hero_ray.benchmarks.synthetic.scenes import TILE, Scene
-from hero_ray.tiny.architecture import FEATURE_LAYER, MIDDLE_LAYER, TEXT_WIDTH, VISION_WIDTH, word_id
+from hero_ray.tiny.architecture import FEATURE_LAYER, MIDDLE_LAYER, VISION_WIDTH, word_id
 from hero_ray.tiny.batches import Segment
+from hero_ray.tiny.initialise import align_projector, initialise_llama, initialise_projector, word_targets
 from hero_ray.tiny.stage_language import Answerer, cached_ids
 from hero_ray.tiny.stage_tower import TowerPair
-from hero_ray.tiny.tokenizer import BOS, EOS, language_tokenizer
-from hero_ray.tiny.views import anyres_views, pixel_values, tile_views
+from hero_ray.tiny.tokenizer import BOS, EOS, SHOWN_WORDS, language_tokenizer, vocabulary
+from hero_ray.tiny.views import View, anyres_views, pixel_values, tile_views
 
 
 class ClipTowers(TowerPair):
@@ -22,6 +24,12 @@ class ClipTowers(TowerPair):
     def __init__(self, clip: CLIPModel) -> None:
         self.module, self.width, self.logit_scale = clip, VISION_WIDTH, clip.logit_scale
         self._clip = clip
+
+    def cut(self, scene: Scene) -> list[View]:
+        return anyres_views(scene)
+
+    def pixel_values(self, views: Sequence[View]) -> Tensor:
+        return pixel_values(views)
 
     def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         pooled = self._clip.text_model(input_ids=ids, attention_mask=mask).pooler_output
@@ -41,7 +49,7 @@ class LlavaNextAnswerer(Answerer):
     """LLaVA-NeXT with a frozen tower; packing, unpadding and newlines are transformers' own."""
 
     def __init__(self, model: LlavaNextForConditionalGeneration) -> None:
-        self.module, self.width = model, TEXT_WIDTH
+        self.module = model
         self._model, self._inner = model, model.model
         self._inner.vision_tower.requires_grad_(False).eval()
         self.prefix_ids = (word_id(BOS), word_id("user:"))
@@ -74,12 +82,31 @@ class LlavaNextAnswerer(Answerer):
         ).last_hidden_state
         return self._model.lm_head(states[:, -wanted.shape[1] :][wanted])
 
+    def adopt_tower(self, state: dict[str, Tensor]) -> None:
+        vision = {
+            name.removeprefix("vision_model."): t for name, t in state.items() if name.startswith("vision_model.")
+        }
+        self._inner.vision_tower.load_state_dict(vision)
+
+    def initialise(self, scenes: Sequence[Scene], features: Tensor) -> None:
+        projector, language_model = self._inner.multi_modal_projector, self._inner.language_model
+        initialise_projector(projector.linear_1, projector.linear_2, features)
+        initialise_llama(language_model, self._model.lm_head)
+        nn.init.normal_(self._inner.image_newline)
+        labels = np.stack([view.labels for scene in scenes for view in anyres_views(scene)])
+        words = [[word_id(word) for word in group] for group in SHOWN_WORDS]
+        targets = word_targets(torch.from_numpy(labels)[:, :, None], words, len(vocabulary()))
+        align_projector(projector, language_model.embed_tokens, features, targets)
+
     def trainable(self) -> list[nn.Parameter]:
         return [p for p in self._model.parameters() if p.requires_grad]
 
     def segment(self, question: str, answer: str) -> Segment:
         asked = cached_ids(self._encode, f"{question} ASSISTANT:")
         return Segment(asked, (*cached_ids(self._encode, answer), self._end))
+
+    def fragment(self, start: str, rest: str) -> Segment:
+        return Segment(cached_ids(self._encode, start), (*cached_ids(self._encode, rest), self._end))
 
 
 def _encoder(tokenizer: object) -> Callable[[str], Sequence[int]]:
@@ -91,50 +118,3 @@ def _encoder(tokenizer: object) -> Callable[[str], Sequence[int]]:
 
 def _is_one_tile(scene: Scene) -> bool:
     return scene.width <= TILE and scene.height <= TILE
-
-
-def adopt_tower(model: LlavaNextForConditionalGeneration, clip: CLIPModel) -> None:
-    """Copy the trained vision tower of `clip` into `model`."""
-    model.model.vision_tower.load_state_dict(clip.vision_model.state_dict())
-
-
-def initialise_language(answerer: LlavaNextAnswerer, features: Tensor, seed: int) -> None:
-    """Start projector and language model where gradients flow from the first step.
-
-    CLIP features have means of 10 and eigenvalues over three decades: the first projector layer whitens them. Matrices
-    get unit gain; the library's 0.02 leaves a model this narrow at chance for hundreds of steps.
-
-    Args:
-        features: A sample of tower features `[..., width]`.
-    """
-    torch.manual_seed(seed)
-    model = answerer.module
-    assert isinstance(model, LlavaNextForConditionalGeneration)
-    inner = model.model
-    flat = features.flatten(0, -2).double()
-    mean = flat.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov((flat - mean).t()))
-    whiten = vectors @ torch.diag((values + 1e-3 * values.max()).rsqrt()) @ vectors.t()
-    width = answerer.width
-    with torch.no_grad():
-        first, second = inner.multi_modal_projector.linear_1, inner.multi_modal_projector.linear_2
-        spread = torch.randn(width, flat.shape[1], dtype=torch.double) / flat.shape[1] ** 0.5
-        first.weight.copy_(spread @ whiten)
-        first.bias.copy_(-(spread @ whiten @ mean))
-        second.weight.normal_(0, width**-0.5)
-        second.bias.zero_()
-        inner.image_newline.normal_(0, 1)
-        initialise_llama(inner.language_model, model.lm_head, width)
-
-
-def initialise_llama(language_model: nn.Module, head: nn.Linear, width: int) -> None:
-    """Fan-in scaled matrices, small embeddings, quiet MLP outputs."""
-    language_model.embed_tokens.weight.normal_(0, 0.05)  # type: ignore[union-attr, operator]
-    head.weight.normal_(0, 0.3 * width**-0.5)
-    for layer in language_model.layers:  # type: ignore[union-attr]
-        attention, mlp = layer.self_attn, layer.mlp
-        for part in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj):
-            part.weight.normal_(0, part.in_features**-0.5)
-        for part in (mlp.gate_proj, mlp.up_proj):
-            part.weight.normal_(0, width**-0.5)
-        mlp.down_proj.weight.normal_(0, 0.2 * mlp.down_proj.in_features**-0.5)

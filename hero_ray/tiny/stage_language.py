@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from hero_ray.benchmarks.synthetic.documents import CANVASES
 from hero_ray.benchmarks.synthetic.questions import FAMILIES, Question, all_questions
-from hero_ray.benchmarks.synthetic.scenes import Scene, compose
+from hero_ray.benchmarks.synthetic.scenes import TILE, Scene, compose
 from hero_ray.tiny.batches import IGNORED, Packed, Segment, pack
+from hero_ray.tiny.captions import attribute_lists
 from hero_ray.tiny.optimise import Optimiser, Progress
 from hero_ray.tiny.tokenizer import SUFFIX
 
@@ -34,14 +35,23 @@ ANYRES_QUESTIONS = {
     "colour": 3, "shape": 3, "digit": 8, "word": 2, "exist": 5, "count": 6, "position": 6, "texture": 1, "shade": 1,
 }  # fmt: skip
 SUFFIX_SHARE = 0.04
+CROWD, CROWDED_SHARE = 3, 0.8
+LISTS = {"tiles": 4, "anyres": 3}
 
 
 class Answerer:
     """What stages B and C need from a vision-language model."""
 
     module: nn.Module
-    width: int
     prefix_ids: tuple[int, ...]
+
+    def adopt_tower(self, state: dict[str, Tensor]) -> None:
+        """Take over the vision tower from the weights stage A left."""
+        raise NotImplementedError
+
+    def initialise(self, scenes: Sequence[Scene], features: Tensor) -> None:
+        """Fresh projector and language model, fitted to the tower features of a sample of scenes."""
+        raise NotImplementedError
 
     def features(self, scenes: Sequence[Scene]) -> Tensor:
         """Frozen tower features of all views of equally large scenes, `[scenes * views, tokens, width]`."""
@@ -62,6 +72,11 @@ class Answerer:
         raise NotImplementedError
 
     def segment(self, question: str, answer: str) -> Segment:
+        """A question with everything up to the answer, and the answer with its end."""
+        raise NotImplementedError
+
+    def fragment(self, start: str, rest: str) -> Segment:
+        """Bare words right behind the picture, to be continued."""
         raise NotImplementedError
 
 
@@ -84,13 +99,18 @@ def draw_scenes(
     canvases: Sequence[tuple[tuple[int, int], float]],
     number: Callable[[int, int], int],
 ) -> list[Scene]:
-    """Scenes of one random size; scenes without any object are drawn again."""
+    """Scenes of one random size, none of them without an object and single tiles mostly crowded.
+
+    With one or two objects a list of what is there nearly answers every question, and attention stays uniform: on
+    tiles as they come, digits were stuck at the share of lucky guesses (0.63) for 900 steps.
+    """
     sizes, shares = zip(*canvases, strict=True)
     width, height = sizes[int(rng.choice(len(sizes), p=shares))]
     scenes: list[Scene] = []
     while len(scenes) < number(width, height):
         scene = compose(rng, width, height)
-        if scene.things:
+        crowded = len(scene.things) >= CROWD or rng.random() > CROWDED_SHARE or width * height > TILE**2
+        if scene.things and crowded:
             scenes.append(scene)
     return scenes
 
@@ -100,11 +120,22 @@ def forward(
     scenes: Sequence[Scene],
     features: Tensor,
     rows: Sequence[Sequence[tuple[str, str]]],
+    fragments: Sequence[Sequence[tuple[str, str]]] | None = None,
 ) -> tuple[Packed, Tensor, Tensor]:
-    """Run packed (question, answer) rows; returns them packed, the wanted positions and the logits there."""
+    """Run rows of (question, answer) in one sequence each.
+
+    Args:
+        fragments: More rows of (start, rest), packed behind the questions.
+
+    Returns:
+        The packed rows, the wanted positions and the logits there.
+    """
     visual = model.visual_tokens(scenes, features)
     start = model.embed(torch.tensor([model.prefix_ids])).expand(len(scenes), -1, -1)
-    segments = [[model.segment(question, answer) for question, answer in row] for row in rows]
+    segments = [
+        [model.segment(*pair) for pair in row] + [model.fragment(*pair) for pair in more]
+        for row, more in zip(rows, fragments or [()] * len(rows), strict=True)
+    ]
     packed = pack(segments, start.shape[1] + visual.shape[1])
     embeddings = torch.cat([start, visual, model.embed(packed.ids)], 1)
     wanted = packed.labels != IGNORED
@@ -131,6 +162,7 @@ def train_language(
     canvases: Sequence[tuple[tuple[int, int], float]],
     limits: dict[str, int],
     number: Callable[[int, int], int],
+    num_lists: int,
     report: Callable[[str], None],
     checkpoint: Callable[[int], None] = lambda step: None,
 ) -> Progress:
@@ -138,6 +170,7 @@ def train_language(
 
     Args:
         number: Scenes per step for a canvas of this width and height.
+        num_lists: Attribute lists per scene.
         checkpoint: Called after every step, to save half-way states.
     """
     stage_number = 2 if stage == "tiles" else 3
@@ -150,7 +183,9 @@ def train_language(
         with torch.no_grad():
             features = model.features(scenes)
         asked = [[(_word(q.text, rng), q.answer) for q in row] for row in rows]
-        packed, wanted, logits = forward(model, scenes, features, asked)
+        lists = [attribute_lists(scene) for scene in scenes]
+        fragments = [[row[i] for i in rng.permutation(len(row))[:num_lists]] for row in lists]
+        packed, wanted, logits = forward(model, scenes, features, asked, fragments)
         loss = functional.cross_entropy(logits, packed.labels[wanted])
         optimiser.step(loss, step)
         with torch.no_grad():
@@ -168,9 +203,10 @@ def _word(question: str, rng: np.random.Generator) -> str:
 def _accuracy(rows: Sequence[Sequence[Question]], marks: Sequence[Sequence[bool]]) -> dict[str, float]:
     by_category: dict[str, list[bool]] = {}
     for row, row_marks in zip(rows, marks, strict=True):
-        for question, mark in zip(row, row_marks, strict=True):
+        for question, mark in zip(row, row_marks, strict=False):
             by_category.setdefault(question.category, []).append(mark)
-    return {category: sum(values) / len(values) for category, values in by_category.items()}
+        by_category.setdefault("list", []).extend(row_marks[len(row) :])
+    return {category: sum(values) / len(values) for category, values in by_category.items() if values}
 
 
 def tiles_per_step(width: int, height: int) -> int:

@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from hero_ray.benchmarks.synthetic.documents import CANVASES
 from hero_ray.benchmarks.synthetic.labels import HEADS, IGNORED
-from hero_ray.benchmarks.synthetic.scenes import compose
+from hero_ray.benchmarks.synthetic.scenes import Scene, compose
 from hero_ray.tiny.captions import describe
 from hero_ray.tiny.optimise import Optimiser, Progress
 from hero_ray.tiny.tokenizer import clip_tokenizer
-from hero_ray.tiny.views import View, pixel_values
+from hero_ray.tiny.views import View
 
 VIEWS_PER_STEP = 50
 PEAK = 2e-3
@@ -54,8 +54,9 @@ class DenseHeads(nn.Module):
             per_class[0] = none_weight
             total = total + weight * functional.cross_entropy(logits, target, per_class, ignore_index=IGNORED)
             with torch.no_grad():
-                meant = target > 0
-                figures[name] = (logits.argmax(1)[meant] == target[meant]).float().mean().item()
+                meant = target > 0 if none_weight < 1 else target != IGNORED
+                if meant.any():
+                    figures[name] = (logits.argmax(1)[meant] == target[meant]).float().mean().item()
         return total, figures
 
 
@@ -78,7 +79,7 @@ def contrastive(visual: Tensor, textual: Tensor, scale: Tensor, targets: Tensor)
 
 def draw_views(
     rng: np.random.Generator,
-    cut: Callable[..., list[View]],
+    cut: Callable[[Scene], list[View]],
     canvases: Sequence[tuple[tuple[int, int], float]],
 ) -> tuple[list[View], list[str]]:
     """Views of fresh scenes with their captions, at least `VIEWS_PER_STEP` of them."""
@@ -95,7 +96,6 @@ def draw_views(
 
 def train_tower(
     tower: "TowerPair",
-    cut: Callable[..., list[View]],
     steps: int,
     seed: int,
     report: Callable[[str], None],
@@ -107,11 +107,11 @@ def train_tower(
     tokenizer = clip_tokenizer()
     progress = Progress("tower", steps)
     for step in range(1, steps + 1):
-        views, captions = draw_views(np.random.default_rng([0, seed, 1, step]), cut, canvases)
+        views, captions = draw_views(np.random.default_rng([0, seed, 1, step]), tower.cut, canvases)
         labels = torch.from_numpy(np.stack([view.labels for view in views]))
         texts = tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
         textual = tower.embed_text(texts["input_ids"], texts["attention_mask"])
-        last, middle, patches = tower.embed_views(pixel_values(views))
+        last, middle, patches = tower.embed_views(tower.pixel_values(views))
         targets = soft_targets(captions)
         loss_last, hits = contrastive(last, textual, tower.logit_scale, targets)
         loss_middle, hits_middle = contrastive(middle, textual, tower.logit_scale, targets)
@@ -133,6 +133,14 @@ class TowerPair:
     module: nn.Module
     width: int
     logit_scale: nn.Parameter
+
+    def cut(self, scene: Scene) -> list[View]:
+        """The views a scene goes through the tower as."""
+        raise NotImplementedError
+
+    def pixel_values(self, views: Sequence[View]) -> Tensor:
+        """Normalised pixels `[views, 3, 64, 64]`."""
+        raise NotImplementedError
 
     def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Unit vectors `[texts, 64]`."""

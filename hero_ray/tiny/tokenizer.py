@@ -19,6 +19,15 @@ _QUESTION_WORDS = (
 _SPARE_WORDS = "answer question using single phrase letter given choices directly option from please of this picture"
 
 
+# What a patch label stands for, in the order of the first dense heads.
+SHOWN_WORDS = (SHAPES, COLOUR_NAMES, tuple(str(digit) for digit in range(10)), WORDS)
+
+
+def spare_words() -> str:
+    """Words that no question here uses but that common prompts do."""
+    return _SPARE_WORDS
+
+
 def vocabulary() -> list[str]:
     """All words in id order. `<|endoftext|>` is last: CLIP's legacy pooling looks for the highest id."""
     words: set[str] = set(_QUESTION_WORDS.split()) | set(_SPARE_WORDS.split())

@@ -1,4 +1,4 @@
-"""Train the embedded model from nothing: `python -m hero_ray.tiny.train`.
+"""Train an embedded model from nothing: `python -m hero_ray.tiny.train`.
 
 Three stages, each resumable: a stage whose checkpoint exists in the output folder is skipped. Scenes are drawn on the
 fly and never repeat. Nothing is downloaded.
@@ -6,6 +6,7 @@ fly and never repeat. Nothing is downloaded.
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,69 +15,96 @@ import torch
 import typer
 
 from hero_ray.tiny.architecture import build_clip, build_llava_next
-from hero_ray.tiny.llava_next import ClipTowers, LlavaNextAnswerer, adopt_tower, initialise_language
+from hero_ray.tiny.internvl import InternVLAnswerer, InternVLTowers, build_internvl
+from hero_ray.tiny.llava_next import ClipTowers, LlavaNextAnswerer
 from hero_ray.tiny.optimise import Progress
 from hero_ray.tiny.stage_language import (
     ANYRES_QUESTIONS,
     CANVASES,
+    LISTS,
     TILE_CANVASES,
     TILE_QUESTIONS,
+    Answerer,
     draw_scenes,
     scenes_per_step,
     tiles_per_step,
     train_language,
 )
-from hero_ray.tiny.stage_tower import train_tower
-from hero_ray.tiny.views import anyres_views
+from hero_ray.tiny.stage_tower import TowerPair, train_tower
 
-STEPS = {"tower": 1700, "tiles": 1300, "anyres": 2200}
+STAGES = ("tower", "tiles", "anyres")
 PEAKS = {"tiles": 2e-3, "anyres": 1.6e-3}
 HALF_WAY = 200
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How one embedded model is built and how long each stage runs."""
+
+    towers: Callable[[], TowerPair]
+    answerer: Callable[[], Answerer]
+    steps: dict[str, int]
+
+
+RECIPES = {
+    "hero-tiny": Recipe(
+        lambda: ClipTowers(build_clip()),
+        lambda: LlavaNextAnswerer(build_llava_next()),
+        {"tower": 1700, "tiles": 1300, "anyres": 2200},
+    ),
+    "hero-tiny-internvl": Recipe(
+        InternVLTowers,
+        lambda: InternVLAnswerer(build_internvl()),
+        {"tower": 2500, "tiles": 1500, "anyres": 3000},
+    ),
+}
+
+
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("runs/hero-tiny"),
+    model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
+    out: Annotated[Path | None, typer.Option(help="Folder for checkpoints; runs/MODEL by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 1,
-    stage: Annotated[str, typer.Option(help="Stop after this stage: tower, tiles or anyres.")] = "anyres",
+    stage: Annotated[str, typer.Option(help="Stop after this stage: tower, tiles or anyres.")] = STAGES[-1],
     steps: Annotated[int | None, typer.Option(help="Steps per stage instead of the recipe's.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; more than one rarely helps.")] = 1,
 ) -> None:
-    """Train hero-tiny and leave one checkpoint per stage in OUT."""
-    if stage not in STEPS:
-        raise typer.BadParameter(f"unknown stage {stage!r}; known: {', '.join(STEPS)}")
+    """Train MODEL and leave one checkpoint per stage in OUT."""
+    if model not in RECIPES:
+        raise typer.BadParameter(f"unknown model {model!r}; known: {', '.join(RECIPES)}")
+    if stage not in STAGES:
+        raise typer.BadParameter(f"unknown stage {stage!r}; known: {', '.join(STAGES)}")
     torch.set_num_threads(threads)
+    out = out or Path("runs") / model
     out.mkdir(parents=True, exist_ok=True)
-    for name in STEPS:
+    recipe = RECIPES[model]
+    for name in STAGES[: STAGES.index(stage) + 1]:
         target = out / f"{name}.pt"
         if target.exists():
             typer.echo(f"{name}: {target} exists, skipped")
-        else:
-            progress = _STAGES[name](out, seed, steps or STEPS[name])
-            facts = progress.summary() | {"seed": seed, "torch": torch.__version__}
-            target.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
-            typer.echo(f"{name}: done in {facts['wall_s']} s, saved {target}")
-        if name == stage:
-            break
+            continue
+        progress = _RUN[name](recipe, out, seed, steps or recipe.steps[name])
+        facts = progress.summary() | {"seed": seed, "torch": torch.__version__}
+        target.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
+        typer.echo(f"{name}: done in {facts['wall_s']} s, saved {target}")
 
 
-def _train_tower(out: Path, seed: int, steps: int) -> Progress:
+def _train_tower(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     torch.manual_seed(seed)
-    clip = build_clip()
-    progress = train_tower(ClipTowers(clip), anyres_views, steps, seed, typer.echo)
-    torch.save(clip.state_dict(), out / "tower.pt")
+    towers = recipe.towers()
+    progress = train_tower(towers, steps, seed, typer.echo)
+    torch.save(towers.module.state_dict(), out / "tower.pt")
     return progress
 
 
-def _train_tiles(out: Path, seed: int, steps: int) -> Progress:
+def _train_tiles(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     torch.manual_seed(seed)
-    clip, model = build_clip(), build_llava_next()
-    clip.load_state_dict(torch.load(out / "tower.pt", weights_only=True))
-    adopt_tower(model, clip)
-    answerer = LlavaNextAnswerer(model)
-    scenes = draw_scenes(np.random.default_rng([0, seed, 4]), (((128, 128), 1.0),), lambda width, height: 40)
+    answerer = recipe.answerer()
+    answerer.adopt_tower(torch.load(out / "tower.pt", weights_only=True))
+    scenes = draw_scenes(np.random.default_rng([0, seed, 4]), (((128, 128), 1.0),), lambda width, height: 100)
     with torch.no_grad():
         features = answerer.features(scenes)
-    initialise_language(answerer, features, seed)
+    torch.manual_seed(seed)
+    answerer.initialise(scenes, features)
     progress = train_language(
         answerer,
         "tiles",
@@ -86,20 +114,20 @@ def _train_tiles(out: Path, seed: int, steps: int) -> Progress:
         TILE_CANVASES,
         TILE_QUESTIONS,
         tiles_per_step,
+        LISTS["tiles"],
         typer.echo,
     )
-    torch.save(model.state_dict(), out / "tiles.pt")
+    torch.save(answerer.module.state_dict(), out / "tiles.pt")
     return progress
 
 
-def _train_anyres(out: Path, seed: int, steps: int) -> Progress:
-    model = build_llava_next()
-    model.load_state_dict(torch.load(out / "tiles.pt", weights_only=True))
-    answerer = LlavaNextAnswerer(model)
+def _train_anyres(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
+    answerer = recipe.answerer()
+    answerer.module.load_state_dict(torch.load(out / "tiles.pt", weights_only=True))
 
     def keep(step: int) -> None:
         if step % HALF_WAY == 0:
-            torch.save(model.state_dict(), out / "anyres-unfinished.pt")
+            torch.save(answerer.module.state_dict(), out / "anyres-unfinished.pt")
 
     progress = train_language(
         answerer,
@@ -110,14 +138,15 @@ def _train_anyres(out: Path, seed: int, steps: int) -> Progress:
         CANVASES,
         ANYRES_QUESTIONS,
         scenes_per_step,
+        LISTS["anyres"],
         typer.echo,
         keep,
     )
-    torch.save(model.state_dict(), out / "anyres.pt")
+    torch.save(answerer.module.state_dict(), out / "anyres.pt")
     return progress
 
 
-_STAGES: dict[str, Callable[[Path, int, int], Progress]] = {
+_RUN: dict[str, Callable[[Recipe, Path, int, int], Progress]] = {
     "tower": _train_tower,
     "tiles": _train_tiles,
     "anyres": _train_anyres,

@@ -4,6 +4,7 @@ The pixels equal those of transformers' PIL image processor for LLaVA-NeXT, for 
 rescaling. Training goes through this shorter path; a test compares the two.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,14 @@ def tile_views(scene: Scene) -> list[View]:
     owner = np.full(pixels.shape[:2], PADDING, np.int16)
     plates = np.zeros(pixels.shape[:2], bool)
     pixels[inner], owner[inner], plates[inner] = scene.image, scene.owner, scene.plates
+    return cut_tiles(scene, pixels, owner, plates)
+
+
+def cut_tiles(
+    scene: Scene, pixels: NDArray[np.uint8], owner: NDArray[np.int16], plates: NDArray[np.bool_]
+) -> list[View]:
+    """Tiles of a canvas of whole tiles, with its owner map and digit plates, in raster order."""
+    rows, columns = pixels.shape[0] // TILE, pixels.shape[1] // TILE
     views = []
     for row in range(rows):
         for column in range(columns):
@@ -70,7 +79,7 @@ def _view(pixels: NDArray[np.uint8], labels: Labels, owner: NDArray[np.int16], f
     return View(pixels, labels.reshape(len(labels), -1), visible, fine)
 
 
-def pixel_values(views: list[View]) -> torch.Tensor:
+def pixel_values(views: Sequence[View]) -> torch.Tensor:
     """Normalised pixels `[views, 3, 64, 64]`."""
     stacked = torch.from_numpy(np.stack([view.pixels for view in views]))
     return (stacked.permute(0, 3, 1, 2).float() / 255 - IMAGE_MEAN) / IMAGE_STD

@@ -31,7 +31,7 @@ def _alone(scene: Scene, key: Callable[[Thing], int]) -> list[tuple[int, Thing]]
     return [(i, thing) for i, thing in enumerate(scene.things) if values.count(key(thing)) == 1]
 
 
-def _named(scene: Scene) -> Iterator[tuple[int, Thing, str]]:
+def named_things(scene: Scene) -> Iterator[tuple[int, Thing, str]]:
     """Every unambiguous way to name a thing: by its shape, by its colour."""
     for i, thing in _alone(scene, lambda thing: thing.shape):
         yield i, thing, SHAPES[thing.shape]
@@ -56,7 +56,7 @@ def _shape(scene: Scene, rng: np.random.Generator) -> list[Question]:
 def _digit(scene: Scene, rng: np.random.Generator) -> list[Question]:
     return [
         Question("digit", f"What number is on the {name}?", str(thing.digit), (i,))
-        for i, thing, name in _named(scene)
+        for i, thing, name in named_things(scene)
         if thing.digit is not None
     ]
 
@@ -105,7 +105,7 @@ def _count(scene: Scene, rng: np.random.Generator) -> list[Question]:
 def _position(scene: Scene, rng: np.random.Generator) -> list[Question]:
     return [
         Question("position", f"Where is the {name}?", scene.quadrant(thing.box), (i,))
-        for i, thing, name in _named(scene)
+        for i, thing, name in named_things(scene)
     ]
 
 
