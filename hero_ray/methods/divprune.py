@@ -43,14 +43,12 @@ class DivPrune(Method):
 def max_min(features: Tensor, count: int) -> Tensor:
     """Greedy picks in order, ties to the lower index: int64 [count]; features [n, D]."""
     unit = torch.nn.functional.normalize(features, dim=-1)
-    distance = 1.0 - unit @ unit.T
-    if len(features) == 1:
-        return torch.zeros(count, dtype=torch.long, device=features.device)
+    likeness = (unit @ unit.T).fill_diagonal_(-torch.inf)  # cosine distance is 1 minus this
     picks = torch.empty(count, dtype=torch.long, device=features.device)
-    picks[0] = distance.topk(2, dim=1, largest=False).values[:, 1].argmax()
-    nearest = distance[picks[0]].clone()
+    picks[0] = likeness.amax(1).argmin()
+    nearest = likeness[picks[0]].clone()
     for step in range(1, count):
-        nearest[picks[step - 1]] = -torch.inf
-        picks[step] = nearest.argmax()
-        torch.minimum(nearest, distance[picks[step]], out=nearest)
+        nearest[picks[step - 1]] = torch.inf
+        picks[step] = nearest.argmin()
+        torch.maximum(nearest, likeness[picks[step]], out=nearest)
     return picks

@@ -60,15 +60,16 @@ class HoloV(Method):
 
     def places(self, attention: Tensor, features: Tensor, total: int) -> Tensor:
         """Kept positions run by run, attention-descending inside a run: int64 [n]."""
-        pieces = [piece for piece in torch.arange(len(attention)).tensor_split(self.runs) if len(piece)]
-        weights = [run_score(attention[piece], features[piece], self.variety) for piece in pieces]
-        sizes = [len(piece) for piece in pieces]
+        runs = list(zip(attention.tensor_split(self.runs), features.tensor_split(self.runs), strict=True))
+        sizes = [len(part) for part, _ in runs]
+        weights = [run_score(part, tokens, self.variety) if len(part) else 0.0 for part, tokens in runs]
         counts = allocate(total, weights, sizes) if self.variant == "exact" else released_counts(total, weights)
-        kept = []
-        for piece, count in zip(pieces, counts, strict=True):
-            best = attention[piece].argsort(descending=True, stable=True)[:count].to(piece.device)
-            kept.append(piece if count >= len(piece) else piece[best])
-        return torch.cat(kept).to(attention.device)
+        kept, start = [], 0
+        for (part, _), size, count in zip(runs, sizes, counts, strict=True):
+            best = part.argsort(descending=True, stable=True)[:count]
+            kept.append(start + (best if count < size else torch.arange(size, device=part.device)))
+            start += size
+        return torch.cat(kept)
 
 
 def run_score(attention: Tensor, features: Tensor, variety: float) -> float:

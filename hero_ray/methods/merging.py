@@ -50,8 +50,9 @@ def merge(view: View, order: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
         [n, W] and [W].
     """
     features, scores = view.features.float(), view.scores.float()
-    unit = torch.nn.functional.normalize(view.keys.float(), dim=-1)
-    likeness = unit[order] @ unit.T
+    keys = view.keys.float()
+    # The norm of a kept token's own key does not change who is nearest to it.
+    likeness = (keys[order] @ keys.T) / keys.norm(dim=1).clamp(min=1e-12)
     likeness.scatter_(1, order[:, None], -torch.inf)
     near = likeness.topk(min(neighbours, len(scores) - 1), dim=1).indices
     weights = torch.zeros_like(likeness).scatter_(1, near, scores[near])
@@ -75,7 +76,7 @@ def merged_selection(
         raise SelectionError(f"{name} merges tokens before the projector, but the encoder did not capture its input")
     source = finite(encoded.projector_input, name, "the projector's input")
     keep = torch.zeros(layout.valid.shape, dtype=torch.bool, device=device)
-    edited = source.clone()
+    edited = torch.zeros_like(encoded.projector_input)
     extra: list[Tensor] = []
     order: dict[int, Tensor] = {}
     for index in range(layout.num_views):
@@ -94,7 +95,7 @@ def merged_selection(
     return Selection(
         keep,
         order=torch.cat([order[index] for index in turn]),
-        edited=edited.to(encoded.projector_input.dtype),
+        edited=edited,
         extra=torch.stack(extra).to(encoded.projector_input.dtype),
         space="projector_input",
         scores=attention,

@@ -58,11 +58,16 @@ def pooled_side(tokens: int, ratio: float) -> int:
 
 def pool(features: Tensor, valid: Tensor, side: tuple[int, int], edge: int) -> Tensor:
     """Mean of the real tokens in every adaptive bin: [V, N, D] -> [V, edge * edge, D]; empty bins give zeros."""
-    rows, cols = _bins(side[0], edge), _bins(side[1], edge)
-    weights = torch.einsum("gh,kw->gkhw", rows, cols).reshape(edge * edge, -1).to(features.device)
-    masked = weights[None] * valid[:, None].float()
-    masked = masked / masked.sum(-1, keepdim=True).clamp(min=1.0)
-    return (masked @ features.float()).to(features.dtype)
+    rows, cols = _bins(side[0], edge).to(features.device), _bins(side[1], edge).to(features.device)
+    weight = valid.view(-1, *side).float()
+    counts = torch.einsum("gh,vhw,kw->vgk", rows, weight, cols).flatten(1)
+    image = features.float().view(-1, *side, features.shape[-1])
+    if not bool(valid.all()):
+        image = image * weight[..., None]
+    # Rows first, then columns: the bins are products of intervals.
+    high = torch.matmul(rows, image.flatten(2)).unflatten(2, (side[1], -1))
+    sums = torch.matmul(cols, high).flatten(1, 2)
+    return (sums / counts.clamp(min=1.0)[..., None]).to(features.dtype)
 
 
 def _bins(size: int, edge: int) -> Tensor:

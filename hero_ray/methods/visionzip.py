@@ -54,20 +54,21 @@ class VisionZip(Method):
         passes_cls = encoded.vision.patches_per_token == 1
         shares = [self.split(count, passes_cls) for count in counts]
         leading = keep_top(scores, [dominant for _, dominant, _ in shares], layout.valid)
-        edited, targets = source.clone(), torch.zeros_like(leading)
+        edited, targets = torch.zeros_like(encoded.projector_input), torch.zeros_like(leading)
+        edited[leading] = encoded.projector_input[leading]
         for view, (_, _, contextual) in enumerate(shares):
             rest = (layout.valid[view].to(leading.device) & ~leading[view]).nonzero()[:, 0]
             chosen, merged = contextual_tokens(source[view, rest], metric[view, rest], contextual)
             targets[view, rest[chosen]] = True
-            edited[view, rest[chosen]] = merged
+            edited[view, rest[chosen]] = merged.to(edited.dtype)
         cls = None
         if passes_cls:
             cls = captured(encoded.cls_embedding, "feature_layer", self.name, "CLS embedding").to(edited.dtype)
         return Selection(
             leading | targets,
             order=_order(layout, leading, targets, [own for own, _, _ in shares]),
-            edited=edited.to(encoded.projector_input.dtype),
-            extra=None if cls is None else cls.to(encoded.projector_input.dtype),
+            edited=edited,
+            extra=cls,
             space="projector_input",
             scores=scores,
             view_budgets=tuple(counts),

@@ -76,6 +76,8 @@ def thinned(features: Tensor, residual: Tensor, count: int, per_round: int) -> T
         even, odd = alive[::2], alive[1::2]
         removed = min(per_round, len(alive) - count, len(even))
         if len(odd):
-            even = even[likeness[even][:, odd].amax(1).argsort(descending=True, stable=True)]
+            even = even[
+                likeness.index_select(0, even).index_select(1, odd).amax(1).argsort(descending=True, stable=True)
+            ]
         alive = torch.cat([even[removed:], odd])
     return residual[alive]
