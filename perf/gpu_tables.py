@@ -1,6 +1,6 @@
 """The papers' efficiency tables on this GPU: HERO Table VIII, PTP Table V and HiRED's batch question.
 
-    python -m perf.gpu_tables [--out perf/results] [--only hero,ptp,hired] [--repeats 20] [--memory-gb 24]
+    python -m perf.gpu_tables [--out perf/results] [--only hero,ptp,hired] [--repeats 10] [--memory-gb 24]
 
 True architectures with random weights, bf16, batch 1, stock `generate()` beside ours; ratios to the unpruned model
 stand beside the printed ones. Needs neither network, Ray nor database. Records go to gpu-DEVICE.jsonl and the tables to
@@ -10,6 +10,7 @@ gpu-DEVICE.md. Without CUDA the same code runs on miniature models, to show that
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -206,12 +207,20 @@ def _text_of(table: PaperTable, records: list[dict[str, Any]], memory_gb: float 
     return "\n\n".join(part for part in parts if part)
 
 
+def _write(folder: Path, on_gpu: bool, records: list[dict[str, Any]], texts: list[str]) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", records[0]["certificate"]["device_name"].lower()).strip("-")
+    target = folder / f"{'gpu' if on_gpu else 'dry'}-{slug}.jsonl"
+    write_records(target, records)
+    target.with_suffix(".md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("perf/results"))
     parser.add_argument("--only", default=",".join(TABLES))
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--memory-gb", type=float, default=24.0, help="memory the batch sweep may use; 0: all of it")
     arguments = parser.parse_args()
     on_gpu = torch.cuda.is_available()
@@ -221,7 +230,8 @@ def main() -> None:
     peaks: Peaks | None = measure_peaks("cuda", "bfloat16") if on_gpu else None
     memory_gb = arguments.memory_gb or None
     records: list[dict[str, Any]] = []
-    texts = []
+    texts: list[str] = []
+    target = arguments.out
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.only.split(","):
             table = (
@@ -231,10 +241,10 @@ def main() -> None:
             texts.append(_text_of(table, found, memory_gb))
             print(texts[-1] + "\n")
             records += found
-    slug = re.sub(r"[^a-z0-9]+", "-", records[0]["certificate"]["device_name"].lower()).strip("-")
-    target = arguments.out / f"{'gpu' if on_gpu else 'dry'}-{slug}.jsonl"
-    write_records(target, records)
-    target.with_suffix(".md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+            target = _write(arguments.out, on_gpu, records, texts)  # after each table: a time limit costs one table
+            gc.collect()  # the model before the next one is loaded
+            if on_gpu:
+                torch.cuda.empty_cache()
     hashes = sorted({record["certificate_hash"] for record in records})
     report("gpu_tables", {"records": len(records), "on_gpu": on_gpu, "file": str(target), "certificates": hashes})
 

@@ -73,8 +73,13 @@ def sweep_batches(
     for size in sorted(set(sizes)):
         alive = [item for item in items if item.key not in failed and fits(item.key, size)]
         progress(f"batch size {size}: {len(alive)} of {len(items)} fit")
-        if alive:
+        if not alive:
+            break
+        try:
             records += measure(adapter, alive, [probe], replace(settings, batch_size=size))
+        except torch.OutOfMemoryError:
+            progress(f"batch size {size}: fits, but with no room to spare for timing; left out")
+        _release()
     for key in failed:
         while failed[key] - ran[key] > 1:
             fits(key, (ran[key] + failed[key]) // 2)

@@ -160,7 +160,9 @@ def run_request(
     stamp("encode")
     chosen = [select(adapter, arrangement, one) for one in encoded]
     stamp("select")
-    state = prefill(adapter, arrangement, [visual for _, visual in chosen], new_tokens)
+    selection, visuals = chosen[0][0], [visual for _, visual in chosen]
+    del encoded, chosen  # nobody who serves requests keeps dropped tokens through the prefill
+    state = prefill(adapter, arrangement, visuals, new_tokens)
     token = state.logits.argmax(-1)
     stamp("prefill")
     tokens, step = [token], decode_step(adapter)
@@ -168,4 +170,4 @@ def run_request(
         token = step(state, token).argmax(-1)
         tokens.append(token)
     stamp("decode")
-    return Outcome(state, chosen[0][0], torch.stack(tokens, 1))
+    return Outcome(state, selection, torch.stack(tokens, 1))

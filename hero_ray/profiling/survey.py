@@ -60,7 +60,8 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     chosen += [requests.select(adapter, arrangement, one) for one in encoded[1:]]
     memory.phase("select")
     states: list[Any] = []
-    visuals = [visual for _, visual in chosen]
+    n_selected, visuals = chosen[0][0].n_selected, [visual for _, visual in chosen]
+    del encoded[:], chosen[:]
     prefill = count_flops(lambda: states.append(requests.prefill(adapter, arrangement, visuals, new_tokens)))
     (state,) = states
     visual_per_layer, kv = state.visual_per_layer()[0], state.kv_bytes()[0]
@@ -78,7 +79,7 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     return Survey(
         ratio=arrangement.budget.ratio,
         n_text=n_text,
-        n_selected=chosen[0][0].n_selected,
+        n_selected=n_selected,
         visual_per_layer=tuple(visual_per_layer),
         kv_bytes=kv,
         cost=answer_cost(adapter.info, visual_per_layer, n_text, new_tokens, views, scoring),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hero_ray.profiling.marks import Marks, percentile
@@ -54,10 +56,24 @@ def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int
                 marks.intervals()
     times = [StageTimes() for _ in calls]
     for round_index in range(repeats):
-        for place in range(len(calls)):
-            contender = (place + round_index) % len(calls)
-            for call in calls[contender]:
-                marks = Marks(device)
-                call(marks)
-                times[contender].add(marks.intervals())
+        with _garbage_collected_first():
+            for place in range(len(calls)):
+                contender = (place + round_index) % len(calls)
+                for call in calls[contender]:
+                    marks = Marks(device)
+                    call(marks)
+                    times[contender].add(marks.intervals())
     return times
+
+
+@contextmanager
+def _garbage_collected_first() -> Iterator[None]:
+    """Collect between rounds instead of inside whichever request happens to trigger it."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -18,8 +18,9 @@ from hero_ray.models.base import LanguageShape, ModelInfo, Prepared, Prompt, Vis
 from hero_ray.models.runner import Runner
 from hero_ray.profiling.batches import sweep_batches
 from hero_ray.profiling.cells import ProfileSettings, profile_cells
-from hero_ray.profiling.requests import Probe, ProfileItem, arrange, prefill, run_request
+from hero_ray.profiling.requests import STAGES, Probe, ProfileItem, arrange, prefill, run_request
 from hero_ray.profiling.syncs import host_syncs
+from hero_ray.profiling.timing import take_turns
 
 WIDTH, VIEWS, SIDE = 32, 2, 6
 LANGUAGE = LanguageShape(num_layers=3, hidden=WIDTH, intermediate=64, num_heads=4, num_kv_heads=2, head_dim=8, vocab=40)
@@ -125,13 +126,18 @@ def by_key(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_planted_sleep_shows_in_select_and_nowhere_else(adapter: SmallAdapter, probe: Probe) -> None:
-    slow = replace(HALF, key="slow", select=slow_keep_first)
-    records = by_key(profile_cells(adapter, [HALF, slow], [probe], replace(QUICK, repeats=7)))
-    quick, planted = records["half"], records["slow"]
-    assert planted["select_ms"] - quick["select_ms"] == pytest.approx(20, abs=4)
-    assert planted["ttft_ms_p50"] - quick["ttft_ms_p50"] == pytest.approx(20, abs=5)
-    for stage in ("encode_ms", "prefill_ms", "tpot_ms_p50"):
-        assert abs(planted[stage] - quick[stage]) < 5, stage
+    arranged = [arrange(adapter, item, probe) for item in (HALF, replace(HALF, key="slow", select=slow_keep_first))]
+    calls = [[lambda marks, one=one: run_request(adapter, one, 1, 3, marks.stamp)] for one in arranged]
+    quick, slow = take_turns(calls, "cpu", warmup=1, repeats=15)
+    # The fastest of 15 runs: a busy machine slows some of them, a planted sleep all.
+    added = {stage: slow.at(0.0, stage) - quick.at(0.0, stage) for stage in STAGES}
+    assert 19.5 < added.pop("select") < 25
+    assert all(abs(extra) < 2.5 for extra in added.values()), added
+
+
+def test_planted_sleep_reaches_the_record(adapter: SmallAdapter, probe: Probe) -> None:
+    (record,) = profile_cells(adapter, [replace(HALF, select=slow_keep_first)], [probe], QUICK)
+    assert record["ttft_ms_p50"] > record["select_ms"] > 20
 
 
 def test_tokens_and_bytes_are_those_of_the_live_cache(adapter: SmallAdapter, probe: Probe) -> None:
