@@ -56,7 +56,7 @@ def at_work(connection: Connection) -> dict[str, str]:
     leases = table(Lease).c
     statement = select(leases.run_id, leases.holder).join(Run, Run.id == leases.run_id)
     statement = statement.where(Run.trigger == NIGHTLY, leases.expires_at > now())
-    return {run_id: holder for run_id, holder in connection.execute(statement)}
+    return {row.run_id: row.holder for row in connection.execute(statement)}
 
 
 def write_verdict(

@@ -1,0 +1,175 @@
+"""The verb `nightly`: run the panel and judge it; `nightly explain` and `nightly accept` look at what was found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hero_ray.cli import EXIT_INTERRUPTED, app
+
+EXIT_REGRESSION = 3
+EXIT_FAILED = 1
+PANEL = Path(__file__).resolve().parents[2] / "configs" / "nightly.yaml"
+nightly_app = typer.Typer(
+    invoke_without_command=True, help="Run the nightly panel and compare it with the good nights."
+)
+app.add_typer(nightly_app, name="nightly")
+
+Config = Annotated[str | None, typer.Option("--config", help="Panel; configs/nightly.yaml if not given.")]
+NightDate = Annotated[
+    str | None, typer.Option("--night", help="Date of the night (UTC), 2026-01-31; today if not given.")
+]
+Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
+Models = Annotated[
+    str | None, typer.Option("--models", "--model", help="Comma-separated models instead of the panel's.")
+]
+Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the panel's.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
+Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
+Address = Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")]
+Summary = Annotated[str | None, typer.Option("--summary", help="Also write the Markdown summary to this file.")]
+Which = Annotated[str, typer.Argument(help="A date, a run id, or latest.")]
+
+
+@nightly_app.callback()
+def nightly(
+    context: typer.Context,
+    config: Config = None,
+    night: NightDate = None,
+    models: Models = None,
+    tasks: Tasks = None,
+    limit: Limit = None,
+    db: Db = None,
+    address: Address = None,
+    summary: Summary = None,
+    assign: Assign = None,
+) -> None:
+    """Run the fixed panel, compare it cell by cell with the last good nights, repeat what looks worse.
+
+    Exit codes: 0 nothing got worse, 1 the run failed, 2 bad input or no database, 3 regression.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from hero_ray import config as configuration
+
+    document = configuration.read(config or PANEL)
+    given = {"models": models, "tasks": tasks, "limit": limit, "db": db}
+    document |= {key: value for key, value in given.items() if value is not None}
+    for assignment in assign or ():
+        configuration.override(document, assignment)
+    raise typer.Exit(_run(configuration.build(document), night_of(night), address, summary))
+
+
+def night_of(text: str | None) -> str:
+    """A date as `2026-01-31`; today's in UTC if none is given.
+
+    Raises:
+        ConfigError: not a date.
+    """
+    from hero_ray.errors import ConfigError
+
+    try:
+        return (date.fromisoformat(text) if text else datetime.now(UTC).date()).isoformat()
+    except ValueError:
+        raise ConfigError(f"--night {text!r} is not a date; write it as 2026-01-31") from None
+
+
+def _run(config: Any, night: str, address: str | None, summary: str | None) -> int:
+    from hero_ray.errors import HeroRayError, InputError, StoreError
+    from hero_ray.nightly import notify, report
+    from hero_ray.nightly.run import run_night
+    from hero_ray.pipeline.facts import make_plan
+    from hero_ray.pipeline.run import absolute_url
+    from hero_ray.store import default_url, open_store
+
+    try:
+        plan = make_plan(config)
+        store = open_store(absolute_url(config.db or default_url()))
+        verdict, new = run_night(plan, store, night, address=address, say=_say)
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on where it stopped")
+        return EXIT_INTERRUPTED
+    except (InputError, StoreError) as error:
+        notify.trouble(f"night {night} could not be run: {error}")
+        raise
+    except (HeroRayError, Exception) as error:
+        notify.trouble(f"night {night} failed: {type(error).__name__}: {error}")
+        raise
+    text = report.markdown(verdict, _commits(verdict))
+    typer.echo(text)
+    if summary:
+        Path(summary).write_text(text, encoding="utf-8")
+    if new and verdict.state in ("regression", "failed"):
+        notify.send(report.slack(verdict))
+    typer.echo(_last_line(verdict, store.shown_url))
+    return {"regression": EXIT_REGRESSION, "failed": EXIT_FAILED}.get(verdict.state, 0)
+
+
+def _last_line(verdict: Any, db: str) -> str:
+    return json.dumps(
+        {
+            "run_id": verdict.run_id,
+            "night": verdict.night,
+            "status": verdict.state,
+            "cells": verdict.n_cells,
+            "alarms": [f"{finding.kind}: {finding.label}" for finding in verdict.alarms],
+            "silenced": len(verdict.silenced),
+            "compared_with": len(verdict.compared_with),
+            "db": db,
+        }
+    )
+
+
+def _commits(verdict: Any) -> list[str]:
+    """Subjects of the commits between the last good night and tonight, where this is a checkout that has both."""
+    pair = next(((old, new) for what, old, new in verdict.changed if what == "commit"), None)
+    if pair is None:
+        return []
+    span = "..".join(commit.removesuffix("+dirty") for commit in pair)
+    folder = str(Path(__file__).resolve().parents[2])
+    try:
+        done = subprocess.run(
+            ["git", "-C", folder, "log", "--oneline", "--max-count=20", span],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return done.stdout.splitlines()
+
+
+@nightly_app.command()
+def explain(which: Which = "latest", db: Db = None) -> None:
+    """Print the verdict on a night: what got worse, by how much, and what changed."""
+    from hero_ray.nightly import report
+    from hero_ray.nightly.run import find_verdict
+    from hero_ray.store import open_store
+
+    with open_store(db, read_only=True) as store:
+        verdict = find_verdict(store, which)
+    typer.echo(report.markdown(verdict, _commits(verdict)))
+
+
+@nightly_app.command()
+def accept(
+    which: Which, reason: Annotated[str, typer.Option("--reason", help="Kept with the verdict.")], db: Db = None
+) -> None:
+    """Declare a night's regression the new normal, so that later nights are compared with it."""
+    from hero_ray.nightly.run import accept as accept_night
+    from hero_ray.store import open_store
+
+    with open_store(db) as store:
+        verdict = accept_night(store, which, reason)
+    typer.echo(f"night {verdict.night} ({verdict.run_id}) is good from now on: {reason}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,124 @@
+"""A verdict as Markdown, as Slack's JSON, and as plain data for the database and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from hero_ray.nightly.records import Finding, Verdict
+
+HEADLINES = {
+    "ok": "no regression",
+    "first": "first night, nothing to compare with",
+    "regression": "REGRESSION",
+    "failed": "THE RUN FAILED",
+    "accepted": "accepted as the new normal",
+}
+UNITS = {"quality": "points", "speed": "%", "failures": "samples", "missing": "samples"}
+MAX_LINES = 20
+
+
+def to_dict(verdict: Verdict) -> dict[str, Any]:
+    """JSON-able form."""
+    return asdict(verdict)
+
+
+def from_dict(data: Mapping[str, Any]) -> Verdict:
+    """The verdict that `to_dict` was given."""
+
+    def finding(entry: Mapping[str, Any]) -> Finding:
+        known = {field.name for field in fields(Finding)}
+        values = {key: value for key, value in entry.items() if key in known}
+        return Finding(**values | {"cell_ids": tuple(entry.get("cell_ids") or ())})
+
+    return Verdict(
+        run_id=data["run_id"],
+        night=data["night"],
+        state=data["state"],
+        alarms=tuple(finding(entry) for entry in data.get("alarms", ())),
+        silenced=tuple(finding(entry) for entry in data.get("silenced", ())),
+        notes=tuple(data.get("notes", ())),
+        changed=tuple((what, before, after) for what, before, after in data.get("changed", ())),
+        compared_with=list(data.get("compared_with", ())),
+        n_cells=data.get("n_cells", 0),
+    )
+
+
+def line(finding: Finding) -> str:
+    """One finding in words: what, how much with its interval, from what to what."""
+    unit = UNITS[finding.kind]
+    interval = ""
+    if finding.low is not None and finding.high is not None:
+        interval = f" [{finding.low:+.1f}, {finding.high:+.1f}]"
+    size = f"{finding.change:+.1f}" if finding.kind in ("quality", "speed") else f"{finding.change:+g}"
+    text = f"{finding.kind}: {finding.label}: {finding.figure} {size} {unit}{interval}"
+    text += f" ({finding.before:.4g} -> {finding.after:.4g})"
+    return f"{text}; {finding.note}" if finding.note else text
+
+
+def markdown(verdict: Verdict, commits: Sequence[str] = ()) -> str:
+    """The summary of a night for people.
+
+    Args:
+        commits: subjects of the commits since the last good night, where a checkout could tell.
+    """
+    parts = [f"# Nightly {verdict.night}: {HEADLINES.get(verdict.state, verdict.state)}", ""]
+    parts += [
+        f"Run `{verdict.run_id}`, {verdict.n_cells} cells, compared with {len(verdict.compared_with)} good nights."
+    ]
+    for title, findings in (("Worse", verdict.alarms), ("Silenced by a repetition", verdict.silenced)):
+        if findings:
+            parts += ["", f"## {title}", "", *_table(findings)]
+    if verdict.changed:
+        parts += [
+            "",
+            "## What changed since the last good night",
+            "",
+            "| what | before | tonight |",
+            "| :-- | :-- | :-- |",
+        ]
+        parts += [f"| {what} | {_short(before)} | {_short(after)} |" for what, before, after in verdict.changed]
+    elif verdict.alarms:
+        parts += ["", "Nothing that is recorded changed since the last good night: suspect the machine or the data."]
+    if commits:
+        parts += ["", "## Commits since then", "", *(f"- {commit}" for commit in commits)]
+    if verdict.notes:
+        parts += ["", "## Notes", "", *(f"- {note}" for note in verdict.notes)]
+    return "\n".join(parts) + "\n"
+
+
+def _table(findings: Sequence[Finding]) -> list[str]:
+    rows = ["| kind | cell | figure | change | 95 % interval | before | tonight | note |"]
+    rows.append("| :-- | :-- | :-- | --: | :-- | --: | --: | :-- |")
+    for found in findings:
+        interval = "" if found.low is None else f"[{found.low:+.1f}, {found.high:+.1f}]"
+        change = f"{found.change:+.2f} {UNITS[found.kind]}"
+        rows.append(
+            f"| {found.kind} | {found.label} | {found.figure} | {change} | {interval} | {found.before:.4g} "
+            f"| {found.after:.4g} | {found.note} |"
+        )
+    return rows
+
+
+def _short(text: str, limit: int = 60) -> str:
+    text = text.replace("|", "/")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def slack(verdict: Verdict) -> dict[str, Any]:
+    """The body that Slack-shaped webhooks take: a fallback text and blocks."""
+    headline = f"hero_ray nightly {verdict.night}: {HEADLINES.get(verdict.state, verdict.state)}"
+    worse = [line(finding) for finding in verdict.alarms]
+    changed = [f"{what}: {_short(before, 40)} -> {_short(after, 40)}" for what, before, after in verdict.changed]
+    blocks = [{"type": "header", "text": {"type": "plain_text", "text": headline[:150]}}]
+    for title, lines in (("Worse", worse), ("What changed", changed), ("Notes", list(verdict.notes))):
+        if lines:
+            shown = lines[:MAX_LINES] + ([f"... and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else [])
+            text = "*" + title + "*\n" + "\n".join(f"• {_escape(entry)}" for entry in shown)
+            blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}})
+    return {"text": "; ".join([headline, *worse[:3]]), "blocks": blocks}
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

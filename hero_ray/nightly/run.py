@@ -1,0 +1,199 @@
+"""One night: run the panel, judge it, repeat what looks worse, keep the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hero_ray.errors import HeroRayError, RunLockedError, StoreError
+from hero_ray.nightly import history, report
+from hero_ray.nightly.guard import judge
+from hero_ray.nightly.records import Finding, Night, Settings, Verdict
+from hero_ray.store import Store, nights
+
+if TYPE_CHECKING:
+    from hero_ray.pipeline.facts import Plan
+    from hero_ray.pipeline.run import Outcome
+
+Execute = Callable[..., "Outcome"]
+LEASE_PATIENCE_S = 150.0
+"""A driver that died leaves a claim on its run; it runs out after a minute, and the next driver waits for that."""
+
+
+def run_id(night: str, plan_hash: str) -> str:
+    """The same night and the same plan are the same run, whoever starts it and however often."""
+    return f"nightly-{night}-{plan_hash[:6]}"
+
+
+def run_night(
+    plan: Plan,
+    store: Store,
+    night: str,
+    *,
+    settings: Settings | None = None,
+    address: str | None = None,
+    execute: Execute | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[Verdict, bool]:
+    """Run the panel for one night, or what is missing of it, and judge it.
+
+    Args:
+        plan: the resolved panel.
+        night: its date, `2026-01-31`.
+        execute: runs a plan; `hero_ray.pipeline.run.run` if None.
+        say: told a line per stage.
+
+    Returns:
+        The verdict, and whether it is new: a night that was judged before keeps its verdict.
+
+    Raises:
+        StoreError: the database cannot be used.
+        RunLockedError: another driver works on this night and does not stop. Whatever else ends the run early is a
+            verdict (`failed`), which the next call for the same night tries to improve on.
+    """
+    start = execute or _pipeline()
+    identity = run_id(night, plan.hash)
+    with store.reading() as connection:
+        known = nights.verdicts(connection, identity).get(identity)
+    if known is not None and known["state"] != "failed":
+        return report.from_dict(known), False
+    say(f"night {night}: run {identity}")
+    try:
+        outcome = _patiently(
+            lambda: start(plan, store, run_id=identity, trigger=nights.NIGHTLY, address=address, say=say), say
+        )
+        ended = "" if outcome.status == "complete" else f"the run ended as {outcome.status}"
+    except (StoreError, RunLockedError):
+        raise
+    except Exception as error:
+        ended = f"{type(error).__name__}: {error}"
+    if ended:
+        verdict = Verdict(identity, night, "failed", notes=(ended,))
+    else:
+        verdict = _judge(plan, store, night, identity, settings or Settings(), address, start, say)
+    keep(store, verdict)
+    return verdict, True
+
+
+def _pipeline() -> Execute:
+    from hero_ray.pipeline.run import run
+
+    return run
+
+
+def _patiently(start: Callable[[], Outcome], say: Callable[[str], None]) -> Outcome:
+    deadline = time.monotonic() + LEASE_PATIENCE_S
+    while True:
+        try:
+            return start()
+        except RunLockedError as locked:
+            if time.monotonic() >= deadline:
+                raise
+            say(f"{locked}; waiting")
+            time.sleep(10)
+
+
+def _judge(
+    plan: Plan,
+    store: Store,
+    night: str,
+    identity: str,
+    settings: Settings,
+    address: str | None,
+    execute: Execute,
+    say: Callable[[str], None],
+) -> Verdict:
+    tonight = history.load(store, store.run(identity))
+    past = history.good_nights(store, plan.config.name, identity, settings.window)
+    say(f"comparing {len(tonight.cells)} cells with {len(past)} good nights")
+
+    def rerun(suspects: Sequence[Finding]) -> Night | None:
+        return repeat(plan, store, identity, suspects, address, execute, say)
+
+    return judge(night, tonight, past, settings, rerun)
+
+
+def repeat(
+    plan: Plan,
+    store: Store,
+    identity: str,
+    suspects: Sequence[Finding],
+    address: str | None,
+    execute: Execute,
+    say: Callable[[str], None],
+) -> Night | None:
+    """Run the cells of some findings once more, as a run of their own; None if there is nothing that can be repeated
+    or the repetition itself failed (then the first result has to speak alone)."""
+    wanted = {cell for suspect in suspects for cell in _cells_of(suspect)}
+    cells = tuple(cell for cell in plan.cells if cell.id in wanted)
+    if not cells:
+        return None
+    timed = any(suspect.kind == "speed" for suspect in suspects)
+    profile = plan.config.profile.model_copy(update={"enabled": timed and plan.config.profile.enabled})
+    smaller: Any = replace(plan, cells=cells, config=plan.config.model_copy(update={"profile": profile}))
+    say(f"{len(suspects)} suspicious finding(s): repeating {len(cells)} cell(s)")
+    again = f"{identity}-again"
+    try:
+        outcome = execute(smaller, store, run_id=again, trigger="nightly-again", address=address, say=say)
+    except HeroRayError as error:
+        say(f"the repetition failed: {error}")
+        return None
+    return history.load(store, store.run(again)) if outcome.status == "complete" else None
+
+
+def _cells_of(suspect: Finding) -> tuple[str, ...]:
+    """Cells to repeat: one is enough where several share a timing."""
+    return suspect.cell_ids[:1] if suspect.kind == "speed" else suspect.cell_ids
+
+
+def keep(store: Store, verdict: Verdict) -> None:
+    """Write the verdict and one open alert per alarm, all or nothing."""
+    alarms = [
+        {
+            "kind": f"nightly-{finding.kind}",
+            "severity": "error",
+            "cell_id": finding.cell_ids[0] if finding.cell_ids else None,
+            "message": report.line(finding),
+            "details": {"night": verdict.night, "finding": report.to_dict(verdict)["alarms"][number]},
+        }
+        for number, finding in enumerate(verdict.alarms)
+    ]
+    if verdict.state == "failed":
+        message = "; ".join(verdict.notes) or "the nightly run failed"
+        alarms.append({"kind": "nightly-failed", "severity": "error", "message": message})
+    store.transaction(nights.write_verdict, verdict.run_id, report.to_dict(verdict), alarms)
+
+
+def accept(store: Store, identity: str, reason: str) -> Verdict:
+    """Declare a night with alarms the new normal: later nights are compared with it too.
+
+    Raises:
+        StoreError: nobody judged that run.
+    """
+    verdict = find_verdict(store, identity)
+    accepted = replace(verdict, state="accepted", notes=(*verdict.notes, f"accepted: {reason}"))
+
+    def change(connection: Any) -> None:
+        nights.acknowledge(connection, verdict.run_id)
+        nights.write_verdict(connection, verdict.run_id, report.to_dict(accepted), [])
+
+    store.transaction(change)
+    return accepted
+
+
+def find_verdict(store: Store, which: str) -> Verdict:
+    """The verdict on a night by its date, by its run id, or on the latest one.
+
+    Raises:
+        StoreError: there is none.
+    """
+    with store.reading() as connection:
+        judged = nights.verdicts(connection)
+        order = [run.id for run in nights.night_runs(connection) if run.id in judged]
+    fitting = [name for name in order if which == "latest" or name.startswith((which, f"nightly-{which}"))]
+    if not fitting:
+        dates = ", ".join(judged[name]["night"] for name in order[:5]) or "none yet"
+        raise StoreError(f"no nightly verdict for {which!r}; judged nights: {dates}")
+    return report.from_dict(judged[fitting[0]])
