@@ -12,6 +12,7 @@ from torch import Tensor
 from hero_ray.encoded import ImagePlan, Layout, VisionInfo
 from hero_ray.errors import ImageError
 from hero_ray.models.base import Prepared
+from hero_ray.models.cls_block import cls_output
 from hero_ray.models.family import FamilyAdapter, Parts
 from hero_ray.models.geometry import Grid, anyres_layout, best_canvas, smaller_sides
 from hero_ray.models.taps import TapPoint, run_blocks
@@ -47,7 +48,13 @@ class ClipTowerAdapter(FamilyAdapter):
         tower = self._core.vision_tower
         resized = pixels.shape[-1] != self._side * self._patch
         hidden = tower.pre_layrnorm(tower.embeddings(pixels, interpolate_pos_encoding=resized))
-        return run_blocks(hidden, list(tower.encoder.layers), taken, None)
+        blocks, last = list(tower.encoder.layers), max(taken)
+        if last <= self.vision.feature_layer:
+            return run_blocks(hidden, blocks, taken, None)
+        # Nothing but the CLS row is read behind the feature block.
+        outputs = run_blocks(hidden, blocks, (taken - {last}) | {last - 1}, None)
+        outputs[last] = cls_output(blocks[last - 1], outputs[last - 1])
+        return outputs
 
     def _projector_input(self, features: Tensor) -> Tensor:
         return features[:, 1:]

@@ -1,0 +1,28 @@
+"""The last tower block for CLS alone, against the whole block."""
+
+from __future__ import annotations
+
+import torch
+from transformers import CLIPVisionModel
+
+from hero_ray.encoded import Needs
+from hero_ray.models import miniature
+from hero_ray.models.cls_block import cls_output
+from hero_ray.models.taps import ClsTaps, TapPoint
+
+
+def test_cls_row_and_taps_equal_the_whole_block() -> None:
+    tower = CLIPVisionModel(miniature.vision_config()).eval()
+    block = tower.encoder.layers[-1]
+    hidden = torch.randn(3, 17, 32, generator=torch.Generator().manual_seed(0))
+    point = TapPoint(block.self_attn.q_proj, block.self_attn.k_proj, 4)
+    needs = Needs(cls_attention=frozenset({1}), cls_logits=frozenset({1}), keys=frozenset({1}))
+    with torch.no_grad():
+        with ClsTaps({1: point}, needs) as whole:
+            expected = block(hidden, None)
+        with ClsTaps({1: point}, needs) as short:
+            row = cls_output(block, hidden)
+    assert row.shape == (3, 1, 32)
+    assert torch.allclose(row[:, 0], expected[:, 0], atol=1e-6)
+    for name in ("attention", "logits", "query", "keys"):
+        assert torch.allclose(getattr(short, name)[1], getattr(whole, name)[1], atol=1e-6)
