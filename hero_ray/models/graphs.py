@@ -99,13 +99,12 @@ class FixedSteps:
             (
                 (span.valid & (slots <= span.slot))[:, None, None],
                 runner.rope(hidden, span.position),
-                span.position,
             )
             for span in self._spans
         ]
         for index, number in enumerate(self._span_of):
-            mask, rope, positions = tables[number]
-            hidden = runner.block(index, hidden, mask, positions, rope, self._cache)
+            mask, rope = tables[number]
+            hidden = runner.block(index, hidden, mask, rope, self._cache)
         for span in self._spans:
             span.slot += 1
             span.position += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,12 @@ class Target:
         attention = attention or "sdpa"
         if attention not in ("sdpa", "flash_attention_2", "eager"):
             raise ParameterError(f"attention {attention!r} is unknown; use sdpa, flash_attention_2 or eager")
+        if attention == "flash_attention_2" and (dtype == "float32" or not name.startswith("cuda")):
+            raise ParameterError(
+                f"flash_attention_2 runs on CUDA in half precision, not on {name} in {dtype}; use sdpa"
+            )
+        if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+            raise ParameterError("flash_attention_2 needs the package flash-attn, which is not installed; use sdpa")
         return cls(torch.device(name), torch_dtype(dtype), attention)
 
 

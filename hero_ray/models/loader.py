@@ -20,7 +20,7 @@ from hero_ray.models.job import LoadJob, Target
 from hero_ray.models.llava_15 import Llava15Adapter
 from hero_ray.models.llava_next import LlavaNextAdapter
 from hero_ray.models.parts import internvl2_parts, llava_parts
-from hero_ray.models.registry import SPECS, ModelSpec, foreign
+from hero_ray.models.registry import CLIP_LARGE, SPECS, ModelSpec, foreign
 from hero_ray.models.sources import find_folder
 
 RANDOM = ":random"
@@ -86,7 +86,7 @@ def load(
     if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
         raise ParameterError(f"graphs need a CUDA device and sdpa; this is {target.device} with {target.attention}")
     adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs))
-    source = find_clip(chosen, folder, clip)
+    source = find_clip(chosen, folder, clip) or (CLIP_LARGE if clip_vision == "openai" else None)
     if clip_vision != "none" and source is not None:
         adapter.attach_clip(partial(load_clip, source, target, clip_vision, clip_text, job.seed))
     return adapter

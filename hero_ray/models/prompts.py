@@ -83,9 +83,9 @@ def build_prompt(
         raise PromptError(f"the user text says {IMAGE} {text.count(IMAGE)} times; one picture a question is supported")
     user = text if IMAGE in text else f"{IMAGE}\n{text}"
     user = user.replace(IMAGE, style.around[0] + image_token + style.around[1])
-    whole = style.template.replace("{system}", style.system if system is None else system)
-    start = whole.index("{user}")
-    whole = whole.replace("{user}", user, 1)
+    before, behind = style.template.split("{user}")
+    before = before.replace("{system}", style.system if system is None else system)
+    start, whole = len(before), before + user + behind
     ids, spans = tokenizer.encode(whole)
     picture = tokenizer.special(image_token)
     if picture is None or ids.count(picture) != 1:

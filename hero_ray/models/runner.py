@@ -75,14 +75,14 @@ class Runner:
     Args:
         language_model: transformers' `LlamaModel` (or one with the same block interface).
         head: the output projection.
-        attention: `sdpa`, `flash_attention_2` or `eager`, as set on the model.
+        attention: the kernel set on the model: `sdpa`, `flash_attention_2` or `eager`.
     """
 
     def __init__(self, language_model: Any, head: nn.Module, attention: str = "sdpa") -> None:
         self._model = language_model
         self._blocks = list(language_model.layers)
         self._head = head
-        self._flat_masks = attention.startswith("flash_attention")
+        self._attention = attention
 
     @property
     def num_layers(self) -> int:
@@ -127,7 +127,7 @@ class Runner:
                 spans.append(_span(tokens, room))
                 fresh = False
             span_of.append(len(spans) - 1)
-            hidden = self.block(index, tokens.hidden, mask, tokens.positions, rope, cache)
+            hidden = self.block(index, tokens.hidden, mask, rope, cache)
             if pruner is not None:
                 pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index)))
             tokens = replace(tokens, hidden=hidden)
@@ -152,7 +152,7 @@ class Runner:
         hidden = batch.embeds
         rope = self.rope(hidden, positions)
         for index in range(self.num_layers):
-            hidden = self.block(index, hidden, mask, positions, rope, cache)
+            hidden = self.block(index, hidden, mask, rope, cache)
         length = base.length + new
         span = Span(
             valid=_with_room(valid, room),
@@ -170,8 +170,8 @@ class Runner:
         hidden = self.embed(token_ids[:, None])
         tables = [self._step_tables(span, hidden) for span in state.spans]
         for index, number in enumerate(state.span_of):
-            mask, rope, positions = tables[number]
-            hidden = self.block(index, hidden, mask, positions, rope, state.cache)
+            mask, rope = tables[number]
+            hidden = self.block(index, hidden, mask, rope, state.cache)
         for span in state.spans:
             span.length += 1
             span.next_position = span.next_position + 1
@@ -193,7 +193,7 @@ class Runner:
                 keys = self.block_keys(index, tokens)
                 found[index + 1] = self.attention_rows(index, tokens, queries, keys)
             if index + 1 < max(layers):
-                hidden = self.block(index, tokens.hidden, mask, tokens.positions, rope, cache)
+                hidden = self.block(index, tokens.hidden, mask, rope, cache)
                 tokens = replace(tokens, hidden=hidden)
         return found
 
@@ -222,14 +222,14 @@ class Runner:
         visible = (key_index <= queries[..., None]) & tokens.valid[:, None]
         return logits.masked_fill(~visible[:, None], float("-inf")).softmax(-1)
 
-    def block(
-        self, index: int, hidden: Tensor, mask: Tensor | None, positions: Tensor, rope: Rope, cache: Any
-    ) -> Tensor:
-        """Run block `index` (from 0) on `hidden` [B, T, D], appending to `cache`."""
+    def block(self, index: int, hidden: Tensor, mask: Tensor | None, rope: Rope, cache: Any) -> Tensor:
+        """Run block `index` (from 0) on `hidden` [B, T, D], appending to `cache`.
+
+        Position ids travel in `rope` alone: given separately, gaps in them look like packed sequences to flash.
+        """
         return self._blocks[index](
             hidden,
             attention_mask=mask,
-            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             position_embeddings=rope,
@@ -244,23 +244,33 @@ class Runner:
         return self._model.rotary_emb(hidden, position_ids=positions)
 
     def _mask(self, valid: Tensor, padded: bool, queries: int | None = None) -> Tensor | None:
-        """None where the kernel's causal flag is right, else a bool [B, 1, T, S] mask (flash: the flat one)."""
+        """The mask of `queries` last positions (default: all) over keys `valid` [B, S], in the kernel's own form.
+
+        SDPA: None where its causal flag is right, else bool [B, 1, T, S]. Flash: bool [B, S], None without padding; it
+        aligns to the bottom right by itself. Eager: always an additive [B, 1, T, S].
+        """
         length = valid.shape[1]
         queries = length if queries is None else queries
-        if not padded and (queries == length or queries == 1 or self._flat_masks):
+        if self._attention == "flash_attention_2":
+            return valid if padded else None
+        if not padded and (queries == length or queries == 1) and self._attention == "sdpa":
             return None
-        if self._flat_masks:
-            return valid
         index = torch.arange(length, device=valid.device)
         own = index[length - queries :, None]
         # A padded query sees itself: a row without any key would turn to NaN.
-        return (((index <= own) & valid[:, None]) | (index == own))[:, None]
+        return self._additive((((index <= own) & valid[:, None]) | (index == own))[:, None])
 
-    def _step_tables(self, span: Span, hidden: Tensor) -> tuple[Tensor | None, Rope, Tensor]:
+    def _additive(self, mask: Tensor) -> Tensor:
+        if self._attention != "eager":
+            return mask
+        dtype = self._model.embed_tokens.weight.dtype
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+    def _step_tables(self, span: Span, hidden: Tensor) -> tuple[Tensor | None, Rope]:
         mask = span.valid[:, : span.length + 1] if span.padded else None
-        if mask is not None and not self._flat_masks:
-            mask = mask[:, None, None]
-        return mask, self.rope(hidden, span.next_position), span.next_position
+        if mask is not None and self._attention != "flash_attention_2":
+            mask = self._additive(mask[:, None, None])
+        return mask, self.rope(hidden, span.next_position)
 
     @staticmethod
     def _survive(tokens: LiveTokens, survivors: Any, positions: Positions) -> LiveTokens:

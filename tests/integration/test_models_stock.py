@@ -163,3 +163,22 @@ def test_llm_rows_equal_eager_attention(next_pair):
         ours_flat = encoded.question.llm_attention[layer].flatten(-2)
         assert torch.allclose(ours_flat[..., sequence[sequence >= 0]], columns, atol=1e-6)
         assert not ours_flat[..., ~encoded.layout.valid.flatten()].any()
+
+
+def test_eager_attention_gives_the_same_answers(next_pair):
+    eager = models.load(str(next_pair.folder), device="cpu", attention="eager")
+    ours, theirs = requests_of(next_pair.ours), requests_of(eager)
+    answers = [adapter.generate(asked) for adapter, asked in ((next_pair.ours, ours), (eager, theirs))]
+    assert [one.token_ids for one in answers[0]] == [one.token_ids for one in answers[1]]
+
+
+def test_clips_own_tower_answers_where_it_is_asked_for(tmp_path, next_pair):
+    clip_folder = miniature.write_clip(next_pair.clip, tmp_path / "whole-clip")
+    ours = models.load(str(next_pair.folder), device="cpu", clip_vision="openai", clip=str(clip_folder))
+    needs = Needs(clip_score=True)
+    prepared = ours.prepare(picture(300, 200))
+    encoded = ours.ask(ours.encode(prepared, needs), "what", needs, ours.prompt("what"))
+    ids = torch.tensor([ours.clip.encode("what")])
+    with torch.no_grad():
+        scores = next_pair.clip(input_ids=ids, pixel_values=prepared.pixels).logits_per_image[:, 0]
+    assert torch.allclose(encoded.question.clip_score, scores / next_pair.clip.logit_scale.exp(), atol=1e-6)

@@ -59,7 +59,10 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} holds pickled weights only ({', '.join(pickles[:3])}); loading a pickle can run code. "
             "Convert them to safetensors once and load that folder"
         )
-    raise CheckpointError(f"{folder} holds no .safetensors file")
+    raise CheckpointError(
+        f"{folder} holds no .safetensors file; where a model is published as pickles only, convert a trusted copy to "
+        "safetensors once and load that folder"
+    )
 
 
 def entries(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:

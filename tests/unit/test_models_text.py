@@ -1,0 +1,133 @@
+"""Prompts, tokenizers and CLIP's long-text policies."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hero_ray.errors import CheckpointError, ParameterError, PromptError
+from hero_ray.models import miniature
+from hero_ray.models.clip_text import ClipSide
+from hero_ray.models.prompts import build_prompt, style
+from hero_ray.models.tokenizer import FastTokenizer, StandInTokenizer, read_tokenizer
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokens") / "tokenizer.json"
+    miniature.tokenizer(end=None).save(str(path))
+    return FastTokenizer(path)
+
+
+def whole(prompt, tokenizer):
+    """The prompt's text, `|` where the picture stands."""
+    letters = {tokenizer.special(letter): letter for letter in map(chr, range(10, 123)) if tokenizer.special(letter)}
+    return "".join(letters.get(token, "|") for token in [*prompt.prefix[1:], -1, *prompt.suffix])
+
+
+def test_vicuna_prompt_is_the_published_one(fast):
+    prompt = build_prompt(fast, style("vicuna"), "what is it", None, None, "<image>")
+    system = (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    )
+    assert whole(prompt, fast) == f"{system} USER: |\nwhat is it ASSISTANT:"
+
+
+def test_plain_prompt_has_no_system_sentence(fast):
+    prompt = build_prompt(fast, style("plain"), "what is it", None, None, "<image>")
+    assert whole(prompt, fast) == "USER: |\nwhat is it ASSISTANT:"
+
+
+def test_a_picture_stays_where_the_text_puts_it(fast):
+    prompt = build_prompt(fast, style("plain"), "look: <image> what is it", None, None, "<image>")
+    assert whole(prompt, fast) == "USER: look: | what is it ASSISTANT:"
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "span"),
+    [
+        ("hint. what is it? one word", "what is it?", "what is it?"),
+        ("what is it?", None, "what is it?"),
+        ("what is it?", "something else", "what is it?"),
+    ],
+)
+def test_the_instruction_is_the_question_or_else_all_of_the_text(fast, text, question, span):
+    prompt = build_prompt(fast, style("plain"), text, question, None, "<image>")
+    part = SimpleNamespace(prefix=(1,), suffix=prompt.suffix[slice(*prompt.instruction)])
+    assert whole(part, fast) == "|" + span
+
+
+def test_braces_in_a_question_are_taken_literally(fast):
+    prompt = build_prompt(fast, style("plain"), "is it {user} or {system}", None, None, "<image>")
+    assert prompt.num_text == len("USER: ") + 1 + len("\nis it {user} or {system} ASSISTANT:")
+
+
+def test_an_unknown_picture_token_is_refused(fast):
+    with pytest.raises(PromptError, match="exactly one token"):
+        build_prompt(fast, style("plain"), "what", None, None, "<picture>")
+
+
+def test_stand_in_prompts_have_about_their_true_length():
+    tokens = StandInTokenizer(32064, {"<image>": 32000})
+    prompt = build_prompt(tokens, style("vicuna"), "What colour is the star?", None, None, "<image>")
+    assert 35 <= prompt.num_text <= 60
+    assert max(prompt.prefix + prompt.suffix) < 32000
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        read_tokenizer(tmp_path)
+
+
+class Counting:
+    """A text tower that answers with the mean of one-hot ids, and counts its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+    def __call__(self, input_ids):
+        self.calls.append(input_ids[0].tolist())
+        return SimpleNamespace(text_embeds=torch.nn.functional.one_hot(input_ids, 32).float().mean(1))
+
+
+def side(policy):
+    return ClipSide(Counting(), torch.eye(32), lambda text: [1, *(ord(c) - 90 for c in text), 2], 6, policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "calls"),
+    [
+        ("truncate", [[1, 7, 8, 9, 10, 2]]),
+        ("tail", [[1, 9, 10, 11, 12, 2]]),
+        ("chunk_mean", [[1, 7, 8, 9, 10, 2], [1, 11, 12, 2]]),
+        ("chunk_max", [[1, 7, 8, 9, 10, 2], [1, 11, 12, 2]]),
+    ],
+)
+def test_long_texts_follow_the_policy(policy, calls):
+    clip = side(policy)
+    embedding = clip.text("abcdef")
+    assert clip.text_model.calls == calls
+    assert embedding.shape[0] == (2 if policy == "chunk_max" else 1)
+    assert torch.allclose(embedding.norm(dim=-1), torch.ones(len(embedding)))
+
+
+def test_chunk_max_scores_by_the_best_piece():
+    clip = side("chunk_max")
+    like_the_second = clip.text("abcdef")[1:]
+    assert clip.score(like_the_second, "abcdef").item() == pytest.approx(1.0)
+
+
+def test_a_text_is_embedded_once():
+    clip = side("truncate")
+    clip.score(torch.ones(2, 32), "abc")
+    clip.score(torch.ones(3, 32), "abc")
+    assert len(clip.text_model.calls) == 1
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ParameterError, match="chunk_mean"):
+        side("middle")
