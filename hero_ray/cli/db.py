@@ -1,0 +1,88 @@
+"""Verbs for the database itself: `db upgrade`, `db check`, `db prune`, `db backup`, `db restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hero_ray.cli import app
+from hero_ray.cli.results import Db, finish
+
+database = typer.Typer(name="db", help="Look after the results database.", no_args_is_help=True)
+app.add_typer(database)
+
+
+@database.command()
+def upgrade(db: Db = None) -> None:
+    """Create or migrate the tables and load the papers' numbers."""
+    from hero_ray import published
+    from hero_ray.store import open_store
+    from hero_ray.store.schema import HEAD
+
+    store = open_store(db)
+    finish(db=store.shown_url, schema=HEAD, **published.load(store))
+
+
+@database.command("check")
+def check_database(db: Db = None) -> None:
+    """Whether the schema is current and every row is sound. Exit code 1 if not."""
+    from hero_ray.store import maintenance, open_store, schema
+
+    store = open_store(db, read_only=True)
+    faults = maintenance.broken(store) + schema.drift(store.engine)
+    for fault in faults:
+        typer.echo(fault)
+    finish(db=store.shown_url, schema=schema.HEAD, sound=not faults, rows=maintenance.sizes(store))
+    if faults:
+        raise typer.Exit(1)
+
+
+@database.command()
+def prune(
+    keep: Annotated[int | None, typer.Option("--keep", min=0, help="Keep the newest N runs.")] = None,
+    older_than: Annotated[int | None, typer.Option("--older-than", min=0, help="Only runs older than N days.")] = None,
+    answers_only: Annotated[bool, typer.Option("--answers-only", help="Keep figures; drop answers.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go and stop.")] = False,
+    db: Db = None,
+) -> None:
+    """Remove finished runs. Runs that are unfinished stay, whatever their age."""
+    from datetime import timedelta
+
+    from hero_ray.errors import InputError
+    from hero_ray.store import maintenance, open_store
+
+    if keep is None and older_than is None:
+        raise InputError("say what to keep: --keep N (newest runs) or --older-than DAYS, or both")
+    store = open_store(db, upgrade=False)
+    age = timedelta(days=older_than) if older_than is not None else None
+    runs = maintenance.old_runs(store, keep, age)
+    for run in runs:
+        typer.echo(f"{run.id}  {run.created_at:%Y-%m-%d %H:%M}  {run.status}  {run.sweep_name}")
+    if dry_run or not runs:
+        finish(runs=[run.id for run in runs], pruned=False)
+        return
+    done = maintenance.prune(store, [run.id for run in runs], answers_only)
+    finish(runs=done.runs, pruned=True, predictions=done.predictions, samples=done.samples, images=done.images)
+
+
+@database.command()
+def backup(
+    path: Annotated[Path, typer.Argument(help="New SQLite file that receives the copy.")], db: Db = None
+) -> None:
+    """Copy the database, also while a sweep writes to it and also from PostgreSQL, to one SQLite file."""
+    from hero_ray.store import maintenance, open_store
+
+    counts = maintenance.backup(open_store(db, read_only=True), path)
+    finish(path=path, rows=sum(counts.values()), runs=counts["runs"])
+
+
+@database.command()
+def restore(path: Annotated[Path, typer.Argument(help="File written by `db backup`.")], db: Db = None) -> None:
+    """Bring a backup into an empty database; also the way from SQLite to PostgreSQL."""
+    from hero_ray.store import maintenance, open_store
+
+    store = open_store(db)
+    counts = maintenance.restore(path, store)
+    finish(db=store.shown_url, rows=sum(counts.values()), runs=counts["runs"])

@@ -1,0 +1,115 @@
+"""Verbs that carry results out and in: `export`, `import`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hero_ray.cli import app
+from hero_ray.cli.results import Db, Model, Run, finish, reading
+
+Format = Annotated[
+    Literal["csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb"],
+    typer.Option("--format", "-f", help="csv parquet json latex lmms-eval; mlflow and wandb log a finished run."),
+]
+
+
+@app.command("export")
+def export(
+    output: Annotated[Path | None, typer.Argument(help="File, or folder for lmms-eval; default stdout.")] = None,
+    format: Format = "csv",
+    run: Run = "latest",
+    model: Model = None,
+    samples: Annotated[bool, typer.Option("--samples", help="One row per answer instead of per figure.")] = False,
+    project: Annotated[str, typer.Option(help="Project or experiment for wandb and mlflow.")] = "hero-ray",
+    db: Db = None,
+) -> None:
+    """Write a run's figures (or, with --samples, its answers) in a form other tools read."""
+    from hero_ray.errors import InputError
+    from hero_ray.exchange import files, from_runs
+
+    store = reading(db)
+    found = store.run(run)
+    if format == "lmms-eval":
+        if output is None:
+            raise InputError("--format lmms-eval writes a folder; name it: hero-ray export FOLDER -f lmms-eval")
+        for path in from_runs.write_run(store, found.id, output, samples):
+            typer.echo(f"wrote {path}")
+        return
+    rows = from_runs.predictions(store, found.id) if samples else from_runs.figures(store, found.id)
+    rows = [row for row in rows if model in (None, row["model"])]
+    if format in ("mlflow", "wandb"):
+        figures = [row for row in rows if not row.get("category")]
+        count = {"mlflow": files.to_mlflow, "wandb": files.to_wandb}[format](figures, asdict(found), project)
+        finish(run_id=found.id, logged=count, project=project)
+    elif format == "parquet":
+        if output is None:
+            raise InputError("--format parquet writes a file; name it: hero-ray export FILE.parquet -f parquet")
+        files.to_parquet(rows, output)
+        finish(run_id=found.id, rows=len(rows), path=output)
+    else:
+        _write_text(_text(format, rows, asdict(found), db, model), output, found.id, len(rows))
+
+
+def _text(format: str, rows: list[dict[str, object]], run: dict[str, object], db: str | None, model: str | None) -> str:
+    from hero_ray.comparison import Results
+    from hero_ray.exchange import files
+
+    if format == "csv":
+        return files.to_csv(rows)
+    if format == "json":
+        return files.to_json(rows, run)
+    labels = Results(reading(db), str(run["id"]), model).labels
+    return files.to_latex([row for row in rows if not row["category"]], labels)
+
+
+def _write_text(text: str, output: Path | None, run_id: str, rows: int) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    from hero_ray.errors import InputError
+
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise InputError(f"cannot write {output}: {problem.strerror}") from None
+    finish(run_id=run_id, rows=rows, path=output)
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="lmms-eval TIME_samples_TASK.jsonl, or a VLMEvalKit table.")],
+    as_is: Annotated[bool, typer.Option("--as-is", help="Keep the file's scores; needs no dataset.")] = False,
+    task: Annotated[str | None, typer.Option(help="Benchmark, where the file's name does not say.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, where the file does not say.")] = None,
+    method: Annotated[str | None, typer.Option(help="Pruning method behind the answers; default full.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Budget behind the answers: 0.2, 20%, 576tok.")] = None,
+    db: Db = None,
+) -> None:
+    """Bring another tool's answers in as a run of one cell, scored again by our rules (or --as-is)."""
+    from dataclasses import replace
+
+    from hero_ray.config import parse_budget
+    from hero_ray.exchange import readers
+    from hero_ray.exchange.into_store import import_task
+    from hero_ray.store import open_store
+
+    imported = readers.read(path)
+    if task is not None:
+        imported = replace(imported, task=task)
+    entry = parse_budget(budget) if budget is not None else None
+    run_id, kept, unmatched = import_task(
+        open_store(db),
+        imported,
+        as_is,
+        model=model,
+        method=method,
+        retention_ratio=entry.ratio if entry else None,
+        tokens=entry.tokens if entry else None,
+    )
+    if unmatched:
+        typer.echo(f"{unmatched} answers belong to no sample of {imported.task} and were left out")
+    finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched)

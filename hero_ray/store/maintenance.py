@@ -1,0 +1,181 @@
+"""Keeping a database in shape: remove old runs, copy it away while in use, bring a copy back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from hero_ray.errors import StoreError
+from hero_ray.store.engine import explain, parse_url
+from hero_ray.store.records import TERMINAL, RunRow
+from hero_ray.store.store import Store, open_store
+from hero_ray.store.tables import (
+    Alert,
+    Base,
+    CellTable,
+    ImageTable,
+    PredictionTable,
+    Run,
+    RunCell,
+    SampleTable,
+)
+from hero_ray.store.writes import now, table
+
+CHUNK = 5000
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning removed (or would remove)."""
+
+    runs: tuple[str, ...]
+    predictions: int
+    samples: int
+    images: int
+
+
+def old_runs(store: Store, keep: int | None, older_than: timedelta | None) -> list[RunRow]:
+    """Finished runs beyond the newest `keep` and older than `older_than`; a condition that is None holds for all."""
+    limit: datetime | None = now() - older_than if older_than is not None else None
+    beyond = store.runs()[keep or 0 :]
+    return [run for run in beyond if run.status in TERMINAL and (limit is None or run.created_at < limit)]
+
+
+def prune(store: Store, run_ids: Sequence[str], answers_only: bool = False) -> Pruned:
+    """Remove runs with everything that belongs to no other run, in one transaction.
+
+    Args:
+        answers_only: keep the runs with their metrics and profiles; only answers, questions and thumbnails go. Such
+            runs can still be charted, but no longer compared.
+    """
+    ids = list(run_ids)
+
+    def change(connection: Connection) -> Pruned:
+        predictions = table(PredictionTable)
+        gone = connection.execute(delete(predictions).where(predictions.c.run_id.in_(ids))).rowcount
+        if not answers_only:
+            connection.execute(delete(table(Alert)).where(table(Alert).c.run_id.in_(ids)))
+            connection.execute(delete(table(Run)).where(table(Run).c.id.in_(ids)))
+            used_cells = select(table(RunCell).c.cell_id)
+            connection.execute(delete(table(CellTable)).where(table(CellTable).c.id.not_in(used_cells)))
+        samples, images = table(SampleTable), table(ImageTable)
+        waiting = _benchmarks_under_way(connection)
+        orphans = samples.c.id.not_in(select(predictions.c.sample_id)) & samples.c.benchmark.not_in(waiting)
+        lost = connection.execute(delete(samples).where(orphans)).rowcount
+        unseen = images.c.hash.not_in(select(samples.c.image_hash))
+        pictures = connection.execute(delete(images).where(unseen)).rowcount
+        return Pruned(tuple(ids), gone, lost, pictures)
+
+    found = store.transaction(change)
+    _outside_transaction(store, "VACUUM")  # give freed pages back
+    return found
+
+
+def _benchmarks_under_way(connection: Connection) -> list[str]:
+    """Benchmarks of unfinished runs, whose samples may have been stored ahead of their first answer."""
+    statement = (
+        select(table(CellTable).c.benchmark)
+        .join(RunCell, table(RunCell).c.cell_id == table(CellTable).c.id)
+        .join(Run, table(Run).c.id == table(RunCell).c.run_id)
+        .where(table(Run).c.status.not_in(TERMINAL))
+        .distinct()
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def _outside_transaction(store: Store, statement: str) -> None:
+    """Run what neither database allows inside a transaction."""
+    if store.engine.dialect.name == "sqlite":
+        raw = store.engine.raw_connection()  # its driver begins nothing by itself
+        try:
+            raw.cursor().execute(statement).close()
+        finally:
+            raw.close()
+        return
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+
+
+def copy(source: Store, target: Store) -> dict[str, int]:
+    """Copy every row into an empty database of either kind, all or nothing; returns rows per table.
+
+    Raises:
+        StoreError: the target already holds runs.
+    """
+    counts: dict[str, int] = {}
+    published = {name for name in Base.metadata.tables if name.startswith("published")}
+
+    def change(into: Connection) -> None:
+        if into.execute(select(func.count()).select_from(table(Run))).scalar_one():
+            raise StoreError(f"database {target.shown_url} already holds runs; restore into an empty one")
+        with source.engine.connect() as out:
+            if out.dialect.name == "postgresql":
+                out = out.execution_options(isolation_level="REPEATABLE READ")  # one moment for all tables
+            for each in Base.metadata.sorted_tables:
+                if each.name in published:
+                    into.execute(delete(each))
+                counts[each.name] = 0
+                for chunk in out.execution_options(yield_per=CHUNK).execute(select(each)).mappings().partitions():
+                    into.execute(insert(each), [dict(row) for row in chunk])
+                    counts[each.name] += len(chunk)
+        if into.dialect.name == "postgresql":
+            largest = select(func.coalesce(func.max(table(Alert).c.id), 0) + 1).scalar_subquery()
+            into.execute(select(func.setval(func.pg_get_serial_sequence("alerts", "id"), largest, False)))
+
+    target.transaction(change)
+    return counts
+
+
+def backup(store: Store, path: Path) -> dict[str, int]:
+    """Copy a database (also one in use, also PostgreSQL) to a new SQLite file.
+
+    Raises:
+        StoreError: the file exists already, or cannot be written.
+    """
+    if path.exists():
+        raise StoreError(f"backup file {path} exists already; name a new one")
+    try:
+        with open_store(f"sqlite:///{path}") as target:
+            counts = copy(store, target)
+            _outside_transaction(target, "PRAGMA journal_mode=DELETE")  # one file, nothing beside it
+        return counts
+    except (SQLAlchemyError, StoreError) as problem:
+        for part in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+            part.unlink(missing_ok=True)
+        raise problem if isinstance(problem, StoreError) else explain(problem, parse_url(str(path))) from problem
+
+
+def restore(path: Path, store: Store) -> dict[str, int]:
+    """Bring a backup back into an empty database of either kind.
+
+    Raises:
+        StoreError: no such backup, or the database is not empty.
+    """
+    if not path.exists():
+        raise StoreError(f"backup file {path} does not exist")
+    with open_store(f"sqlite:///{path}", read_only=True) as source:
+        return copy(source, store)
+
+
+def sizes(store: Store) -> dict[str, int]:
+    """Rows per table, for `db check`."""
+    with store.reading() as connection:
+        return {
+            each.name: int(connection.execute(select(func.count()).select_from(each)).scalar_one())
+            for each in Base.metadata.sorted_tables
+        }
+
+
+def broken(store: Store) -> list[str]:
+    """Damage that the database itself reports, and rows that point nowhere; empty when sound."""
+    with store.reading() as connection:
+        if connection.dialect.name != "sqlite":
+            return []  # PostgreSQL enforces its foreign keys and checksums its own pages
+        faults = [str(row[0]) for row in connection.execute(text("PRAGMA integrity_check")) if row[0] != "ok"]
+        strays = connection.execute(text("PRAGMA foreign_key_check")).all()
+        return faults + [f"{row[0]} row {row[1]} points to no {row[2]}" for row in strays]

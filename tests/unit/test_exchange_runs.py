@@ -1,0 +1,121 @@
+"""Runs of the database to files and back."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hero_ray.cli import main
+from hero_ray.errors import MissingExtraError
+from hero_ray.exchange import files, from_runs, readers, write_run
+from hero_ray.exchange.into_store import import_task
+from hero_ray.store import Store, open_store
+
+_spec = importlib.util.spec_from_file_location("fake_results_2", Path(__file__).with_name("fake_results.py"))
+assert _spec is not None
+assert _spec.loader is not None
+fake = importlib.util.module_from_spec(_spec)
+sys.modules["fake_results_2"] = fake
+_spec.loader.exec_module(fake)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    found = str(tmp_path_factory.mktemp("db") / "results.db")
+    with open_store(found) as store:
+        fake.fill(store, n=60)
+    return found
+
+
+@pytest.fixture(scope="module")
+def store(path: str) -> Iterator[Store]:
+    with open_store(path, read_only=True) as opened:
+        yield opened
+
+
+def test_figures_are_flat_and_complete(store: Store) -> None:
+    rows = from_runs.figures(store, "run1")
+    read = list(csv.DictReader(files.to_csv(rows).splitlines()))
+    assert len(read) == 18 * 4  # 18 cells, the whole benchmark and three categories
+    hero = next(row for row in read if (row["method"], row["retention_ratio"], row["category"]) == ("hero", "0.2", ""))
+    (point,) = (p for p in store.points(["run1"]) if p.cell_id == hero["cell_id"])
+    assert (float(hero["value"]), float(hero["ci_low"]), int(hero["n"])) == (point.value, point.ci_low, 60)
+    assert float(hero["n_visual_llm"]) == 24.0
+
+
+def test_answers_survive_parquet(store: Store, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    rows = from_runs.predictions(store, "run1")
+    files.to_parquet(rows, tmp_path / "answers.parquet")
+    assert parquet.read_table(tmp_path / "answers.parquet").to_pylist() == rows
+    assert len(rows) == 18 * 60
+
+
+def test_json_carries_the_provenance(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "-f", "json", "--run", "run1", "--db", path])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"]["git_commit"], found["run"]["environment"]) == ("abc123", {"python": "3.11"})
+    assert len(found["rows"]) == 72
+
+
+def test_latex_has_a_line_per_method_and_budget(path: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", str(tmp_path / "t.tex"), "-f", "latex", "--run", "run1", "--db", path])
+    lines = (tmp_path / "t.tex").read_text().splitlines()
+    assert lines[2] == r"Cell & synth-color & synth-digits \\"
+    assert any(line.startswith(r"hero@20\% & ") for line in lines)
+    assert len([line for line in lines if line.endswith(r"\\")]) == 10
+
+
+def test_latex_escapes_what_it_must() -> None:
+    assert files.escape(r"a_b & 5% {x} \y") == r"a\_b \& 5\% \{x\} \textbackslash{}y"
+
+
+def test_lmms_eval_files_come_back_with_the_same_score(store: Store, tmp_path: Path) -> None:
+    written = write_run(store, "run1", tmp_path, samples=True)
+    assert len(written) == 10 * 3  # ten settings: one results file and two sample files each
+    (source,) = (p for p in written if "method-hero" in str(p) and "0.2" in str(p) and p.name.endswith("color.jsonl"))
+    with open_store(str(tmp_path / "new.db")) as fresh:
+        run_id, kept, unmatched = import_task(fresh, readers.read(source), as_is=True)
+        (point,) = fresh.points([run_id])
+        (cell,) = fresh.cells(run_id)
+    expected = next(
+        p for p in store.points(["run1"])
+        if (p.method, p.retention_ratio, p.benchmark) == ("hero", 0.2, "synth-color")
+    )  # fmt: skip
+    assert (kept, unmatched, point.metric, point.value) == (60, 0, "accuracy", pytest.approx(expected.value))
+    assert (cell.model, cell.method, cell.retention_ratio) == ("hero-tiny", "hero", 0.2)
+
+
+def test_a_tracker_that_is_not_installed_is_named(store: Store) -> None:
+    for send, package in ((files.to_mlflow, "mlflow"), (files.to_wandb, "wandb")):
+        if importlib.util.find_spec(package) is None:
+            with pytest.raises(MissingExtraError, match=package):
+                send(from_runs.figures(store, "run1"), {}, "p")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "-f", "parquet"], "name it"),
+        (["export", "-f", "lmms-eval"], "name it"),
+        (["export", "/nowhere/at/all.csv"], "cannot write"),
+        (["import", "/nowhere/samples_x.jsonl"], "does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    path: str, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    run = ["--run", "run1"] if arguments[0] == "export" else []
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, *run, "--db", path])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
