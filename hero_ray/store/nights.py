@@ -14,6 +14,7 @@ from hero_ray.store.writes import now, table
 
 NIGHTLY = "nightly"
 VERDICT = "nightly-verdict"
+MISSED = "nightly-missed"
 GOOD = ("ok", "first", "accepted")
 
 
@@ -84,3 +85,14 @@ def acknowledge(connection: Connection, run_id: str) -> int:
     alerts = table(Alert)
     statement = update(alerts).where(alerts.c.run_id == run_id, alerts.c.acknowledged_at.is_(None))
     return connection.execute(statement.values(acknowledged_at=now())).rowcount
+
+
+def report_once(connection: Connection, night: str, message: str) -> bool:
+    """Leave an alert about a night that nothing ran in; False if there is one already."""
+    alerts = table(Alert)
+    same = select(alerts.c.id).where(alerts.c.kind == MISSED, alerts.c.message == message)
+    if connection.execute(same).first() is not None:
+        return False
+    row = {"kind": MISSED, "severity": "error", "message": message, "details": {"night": night}, "created_at": now()}
+    connection.execute(alerts.insert().values(row))
+    return True
