@@ -98,8 +98,16 @@ def scoring_flops(
         read = views if needs.clip_score else 0
         read += views * (vision.tokens - 1) if needs.clip_tokens else 0
         total += read * 2 * (vision.hidden * tower.projection + tower.projection)
-    total += encoder_flops(vision, views, _deepest_block(vision, needs)) - encoder_flops(vision, views)
+    deepest = _deepest_block(vision, needs)
+    if deepest > vision.layers_run:
+        total += encoder_flops(vision, views, deepest - 1) - encoder_flops(vision, views) + views * _cls_block(vision)
     return total + _llm_rows_flops(info.language, needs.llm_attention, prompt_tokens, query_tokens)
+
+
+def _cls_block(vision: VisionShape) -> float:
+    """The last block for its CLS row: keys and values of every token, the rest for one."""
+    n, d, m = vision.tokens, vision.hidden, vision.intermediate
+    return float(4 * n * d * d + 4 * d * d + 4 * n * d + 4 * d * m)
 
 
 def _deepest_block(vision: VisionShape, needs: Needs) -> int:
