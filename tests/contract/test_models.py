@@ -1,5 +1,7 @@
 """Every named model on the meta device, and every family's adapter on a miniature: what `Adapter` promises."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,10 @@ from PIL import Image
 
 from hero_ray import models
 from hero_ray.encoded import Budget, Needs, Selection, keep_all
-from hero_ray.errors import ParameterError, PromptError, SelectionError
+from hero_ray.errors import DeviceMemoryError, ParameterError, PromptError, SelectionError
 from hero_ray.methods import create
 from hero_ray.models import miniature
-from hero_ray.models.base import Request
+from hero_ray.models.base import LanguageShape, Request, VisionShape
 from hero_ray.models.registry import SPECS
 from hero_ray.models.shapes import shape
 
@@ -222,3 +224,49 @@ def test_half_precision_runs(adapter):
     [answer] = half.generate([Request(half.prompt("what"), visual, 3)])
     full_bytes = adapter.generate([Request(adapter.prompt("what"), visual.float(), 3)])[0].kv_bytes
     assert answer.kv_bytes * 2 == full_bytes
+
+
+def test_a_newline_needs_a_family_that_has_one(adapter):
+    encoded = adapter.encode(adapter.prepare(picture()), Needs())
+    selection = Selection(encoded.layout.valid, order=torch.tensor([0, -1]))
+    if adapter.family == "llava-next":
+        assert torch.equal(adapter.assemble(encoded, selection, "none")[1], adapter.model.model.image_newline)
+    else:
+        with pytest.raises(SelectionError, match="newline"):
+            adapter.assemble(encoded, selection, "none")
+
+
+def test_too_many_pictures_for_the_device_are_encoded_in_parts(adapter, monkeypatch):
+    prepared = [adapter.prepare(picture(200, 90, seed), str(seed)) for seed in range(5)]
+    expected = [adapter.encode(one, Needs()).features for one in prepared]
+    whole, most = adapter._capture, 2 * prepared[0].layout.num_views
+
+    def small(pixels, needs):
+        if pixels.shape[0] > most:
+            raise torch.OutOfMemoryError("no room")
+        return whole(pixels, needs)
+
+    monkeypatch.setattr(adapter, "_capture", small)
+    for one, features in zip(adapter.encode_many(prepared, Needs()), expected, strict=True):
+        assert torch.allclose(one.features, features, atol=2e-5)
+    most = 0
+    with pytest.raises(DeviceMemoryError, match="a picture of"):
+        adapter.encode(prepared[0], Needs())
+
+
+@pytest.mark.parametrize("name", ["llava-next-7b", "llava-1.5-7b", "internvl2-2b"])
+def test_random_weights_answer_but_say_what_they_are(name, monkeypatch):
+    known = shape(name)
+    language = LanguageShape(3, 64, 96, 4, known.language.num_kv_heads // 8 or 1, 16, known.language.vocab)
+    vision = VisionShape(3, known.vision.layers_run - 21, 32, 64, 4, known.vision.tokens, 14, (32, 64, 64))
+    small = replace(known, language=language, vision=vision)
+    monkeypatch.setattr("hero_ray.models.parts.shape", lambda asked: small)
+    one, same, other = (models.load(f"{name}:random", device="cpu", seed=seed) for seed in (1, 1, 2))
+    assert (one.info.name, one.info.revision, one.info.random_weights) == (f"{name}:random", "random:1", True)
+    answers = []
+    for adapter in (one, same, other):
+        encoded = adapter.encode(adapter.prepare(picture(300, 300)), Needs())
+        visual = adapter.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
+        [answer] = adapter.generate([Request(adapter.prompt("what is it"), visual, 3)], ignore_eos=True)
+        answers.append(answer.token_ids)
+    assert answers[0] == answers[1] != answers[2]
