@@ -15,6 +15,7 @@ HeroRayError
 +-- RunLockedError            another process holds this run
 +-- SelectionError            a method broke its own contract
 +-- NonFiniteScoreError       NaN or infinity where a score should be
++-- ReplicaError              a worker failed in a way that no retry mends
 +-- DeviceMemoryError         the device is out of memory even at batch size one
 +-- JudgeError                a judge-based score without a usable judge
 +-- NotComparableError        figures whose certificates or scales differ
@@ -102,6 +103,10 @@ class SelectionError(HeroRayError):
 
 class NonFiniteScoreError(HeroRayError):
     """NaN or infinity where a score should be; pruning on it would be silent nonsense."""
+
+
+class ReplicaError(HeroRayError):
+    """A worker of a sweep failed in a way that no retry mends."""
 
 
 class DeviceMemoryError(HeroRayError):

@@ -71,8 +71,8 @@ def quiet() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures come out as one named error
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
 def choose_pool(replicas: int | Literal["auto"], gpus_per_replica: float | None) -> Pool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from hero_ray.errors import HeroRayError, ReplicaError
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.worker import UnitOutcome, UnitWorker, WorkerJob, pack_unit
 from hero_ray.plan import Unit
@@ -29,6 +31,7 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
     from ray.data import ActorPoolStrategy, DataContext
 
     DataContext.get_current().execution_options.preserve_order = False
+    DataContext.get_current().raise_original_map_exception = True
     DataContext.get_current().execution_no_progress_timeout_s = int(max(1800, 2 * deadline_s))
     rows = [{"unit": pack_unit(unit)} for unit in units]
     size = block_size(len(rows), pool.replicas)
@@ -40,6 +43,28 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
     )
-    for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
-        for text in batch["outcome"]:
-            yield UnitOutcome(**json.loads(text))
+    with named_failures():
+        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
+            for text in batch["outcome"]:
+                yield UnitOutcome(**json.loads(text))
+
+
+@contextmanager
+def named_failures() -> Iterator[None]:
+    """Turn what Ray wraps around a replica's failure back into the failure.
+
+    Raises:
+        HeroRayError: the one the replica raised, or ReplicaError with Ray's last words.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        while cause is not None and not isinstance(cause, HeroRayError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ReplicaError(f"a replica failed: {lines[-1] if lines else type(error).__name__}") from error

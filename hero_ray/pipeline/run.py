@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,8 @@ def _execute_all(
     say("starting Ray")
     # The signal handler goes in behind Ray's own, which would end the process without a word.
     with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(nowhere),  # where Ray prints about workers it restarts; what matters comes as an error
         cluster.connected(address),
         _terminate_as_interrupt(),
         Progress(store, run_id, total, already) as progress,

