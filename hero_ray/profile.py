@@ -164,6 +164,16 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def is_profile_file(path: Path) -> bool:
+    """Whether a file begins with a profile record (and not with another tool's samples)."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            first = json.loads(lines.readline())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return False
+    return isinstance(first, dict) and first.get("kind") == KIND
+
+
 def cell_of(record: Mapping[str, Any]) -> Cell:
     """The cell a record belongs to; equal content gives an equal id in every database."""
     certificate, budget = record["certificate"], dict(record["budget"])

@@ -31,6 +31,7 @@ Newlines = Annotated[str, typer.Option("--newline-policy", help="Newline tokens 
 Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
+ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE,... of one family: max_tiles=6.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write JSONL here and, unless --db is given, nowhere else.")]
 Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
 
@@ -55,6 +56,7 @@ def profile(
     device: Device = None,
     dtype: Dtype = None,
     attention: Attention = None,
+    model_args: ModelArgs = None,
     out: Out = None,
     db: Db = None,
 ) -> None:
@@ -67,14 +69,14 @@ def profile(
     from hero_ray.profiling.records import ProfileSettings
 
     started = time.perf_counter()
-    model_args = {"device": device, "dtype": dtype, "attention": attention}
+    loading = _pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention}
     built = config.build(
         {
             "models": [model],
             "methods": methods,
             "budgets": budgets,
             "tasks": [room.BENCHMARK],
-            "model_args": {key: value for key, value in model_args.items() if value is not None},
+            "model_args": {key: value for key, value in loading.items() if value is not None},
             "budget_base": budget_base,
             "newline_policy": newline_policy,
         }
@@ -127,6 +129,15 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     if not sizes:
         raise ConfigError("--image-sizes is empty; give at least one picture, as in 640x480")
     return tuple(sizes)
+
+
+def _pairs(text: str | None) -> dict[str, Any]:
+    from hero_ray.errors import ConfigError
+
+    parts = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if not all(equals for _, equals, _ in parts):
+        raise ConfigError(f"--model-args {text!r} is not KEY=VALUE,... as in max_tiles=6")
+    return {key.strip(): value.strip() for key, _, value in parts}
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -171,6 +171,7 @@ def _counts(surveys: Sequence[Survey]) -> dict[str, Any]:
         "tflops_counted_before_llm": _mean([entry.counted_before for entry in surveys]) / TERA,
         "tflops_dense": _mean([entry.dense for entry in surveys]) / TERA,
         "counted_difference": max((relative_difference(entry.counted, entry.dense) for entry in surveys), key=abs),
+        "attention_kernels": list(first.kernels),
         "host_syncs": [asdict(sync) for sync in first.syncs],
     }
 

@@ -28,6 +28,7 @@ class Survey:
         counted: FLOPs of the prefill by operator count, one request.
         dense: the same by formula, with the full attention square that counters assume.
         counted_before: FLOPs counted before the LLM (encode and select), one request.
+        kernels: attention operators that really ran in the prefill.
     """
 
     ratio: float
@@ -39,6 +40,7 @@ class Survey:
     counted: float
     dense: float
     counted_before: float
+    kernels: tuple[str, ...]
     syncs: tuple[HostSync, ...]
     memory: PhaseMemory
 
@@ -86,6 +88,7 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
         counted=counted,
         dense=dense,
         counted_before=before,
+        kernels=tuple(sorted(name for name in prefill.by_operator if "attention" in name)),
         syncs=tuple(syncs),
         memory=memory,
     )

@@ -169,6 +169,7 @@ def test_what_a_method_reads_costs_what_is_counted(folder: Path, name: str) -> N
     [
         (["--image-sizes", "640"], "WIDTHxHEIGHT"),
         (["--batches", "0"], "positive"),
+        (["--model-args", "max_tiles"], "KEY=VALUE"),
         (["--budgets", "1.5"], "outside"),
         (["--methods", "heroo"], "heroo"),
     ],

@@ -195,6 +195,7 @@ def test_records_hold_the_columns_and_their_arithmetic(adapter: SmallAdapter, pr
     assert record["certificate"]["batch_size"] == 2
     assert record["certificate"]["hash"] == record["certificate_hash"]
     assert record["peak_memory_bytes"] is None
+    assert record["details"]["attention_kernels"] == ["aten._scaled_dot_product_flash_attention_for_cpu"]
     assert record["details"]["memory"]["base_bytes"] is None
     assert record["details"]["end_to_end_ms_p50"] > record["ttft_ms_p50"]
 

@@ -1,0 +1,77 @@
+"""Profile records as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hero_ray.models.base import ModelInfo
+from hero_ray.models.shapes import shape
+from hero_ray.profiling.certificate import certify
+from hero_ray.profiling.tables import break_even_table, efficiency_table, roofline_table, with_break_even
+
+KNOWN = shape("llava-next-7b")
+INFO = ModelInfo("m", "llava-next", "-", True, KNOWN.language, KNOWN.vision, "float32", "cpu", "sdpa", 1)
+
+
+def record(method: str, ratio: float, prefill: float, tpot: float, batch: int = 1) -> dict[str, Any]:
+    certificate = certify(INFO, batch_size=batch, new_tokens=8, warmup=1, n=5)
+    return {
+        "key": f"{method}@{100 * ratio:g}%",
+        "method": method,
+        "retention_ratio": ratio,
+        "batch_size": batch,
+        "tokens": 2612 * ratio,
+        "tflops_paper": 38.37 * ratio,
+        "tflops_model": 0.000123,
+        "peak_memory_bytes": None,
+        "kv_bytes": 2**20 * 1336.5,
+        "decode_tokens_per_s": 1e3 / tpot,
+        "encode_ms": 50.0,
+        "select_ms": 0.0 if method == "full" else 10.0,
+        "prefill_ms": prefill,
+        "ttft_ms_p50": prefill + 50,
+        "ttft_ms_p95": prefill + 60,
+        "tpot_ms_p50": tpot,
+        "certificate": certificate.as_dict(),
+        "certificate_hash": certificate.hash,
+        "details": {"n_text": 61},
+    }
+
+
+def cells(table: str) -> list[dict[str, str]]:
+    lines = [line.strip("|").split("|") for line in table.splitlines()]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def test_efficiency_table_counts_tokens_as_hero_does() -> None:
+    (row,) = cells(efficiency_table([record("full", 1.0, 200, 30)]))
+    assert (row["Method"], row["Kept"], row["Tokens"], row["Visual"]) == ("full", "100%", "2673", "2612")
+    assert (row["TFLOPs (Eq. 7)"], row["TFLOPs (model)"]) == ("38.37", "0.000123")
+    assert (row["KV MiB"], row["Memory GB"], row["Decode tok/s"]) == ("1336.50", "n/a", "33.3")
+
+
+def test_break_even_is_only_formed_under_one_certificate() -> None:
+    records = [record("full", 1.0, 200, 30), record("hero", 0.2, 80, 25), record("hero", 0.2, 80, 25, batch=4)]
+    same, other = with_break_even(records)[1:]
+    assert same["details"]["break_even"]["pays_from"] == 1
+    assert "break_even" not in other["details"]
+    assert "break_even" not in records[1]["details"]  # records are not changed in place
+
+
+def test_break_even_table_says_which_answers_gain() -> None:
+    records = [
+        record("full", 1.0, 200, 30),
+        record("a", 0.4, 195, 29),  # 5 ms lost first, 1 won per step
+        record("b", 0.2, 80, 32),  # 110 won first, 2 lost per step
+        record("c", 0.1, 200, 31),
+        record("d", 0.1, 80, 25),
+    ]
+    rows = {row["Method"]: row for row in cells(break_even_table(with_break_even(records)))}
+    pays = {method: row["Pays for answers of"] for method, row in rows.items()}
+    assert pays == {"a": ">= 7 tokens", "b": "1..55 tokens", "c": "none", "d": "any length"}
+    assert rows["d"]["won at 16 tok, ms"] == "+185.0"
+
+
+def test_empty_views_print_nothing() -> None:
+    assert break_even_table([record("full", 1.0, 200, 30)]) == ""
+    assert roofline_table([record("full", 1.0, 200, 30)]) == ""
