@@ -1,7 +1,4 @@
-"""Entry of the dashboard: names the pages and runs the chosen one.
-
-streamlit run dashboard/app.py      # or, with its settings: hero-ray dashboard
-"""
+"""The dashboard's pages and their navigation; `hero-ray dashboard` runs it through `entry/app.py`."""
 
 from __future__ import annotations
 
@@ -26,14 +23,21 @@ def main() -> None:
     """Build the navigation; pages are files so that each runs, and is tested, by itself."""
     tree = {
         group: [
-            st.Page(HERE / "pages" / f"{name}.py", title=title, url_path=name, default=name == "frontier")
+            st.Page(
+                HERE / "pages" / f"{name}.py",
+                title=title,
+                url_path="" if name == "frontier" else name,
+                default=name == "frontier",
+            )
             for name, title in pages.items()
         ]
         for group, pages in PAGES.items()
     }
     page = st.navigation(tree)
     st.set_page_config(page_title=f"{page.title} · hero_ray", page_icon=str(HERE / "icon.png"), layout="wide")
+    st.html("<style>.stMainBlockContainer{padding-top:3rem;padding-bottom:3rem}</style>")
     page.run()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,15 @@ def style(figure: go.Figure, height: int = 460, **layout: Any) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hoverlabel={"align": "left"},
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "title": None},
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+            "title": None,
+        },
         **layout,
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
@@ -124,14 +132,14 @@ def _pareto_line(figure: go.Figure, best: Sequence[Mark], axis: Axis, factor: fl
     low = [mark.value if mark.low is None else mark.low for mark in best]
     hidden = {"width": 0, "shape": "hv"}
     plain: dict[str, Any] = {"mode": "lines", "hoverinfo": "skip"}
-    band = {"fill": "tonexty", "fillcolor": "rgba(128,132,140,0.16)", "legendgroup": "pareto", "showlegend": False}
+    band = {"fill": "tonexty", "fillcolor": "rgba(128,132,140,0.16)", "showlegend": False}
     figure.add_trace(go.Scatter(x=x, y=high, line=hidden, name="band, upper edge", showlegend=False, **plain))
     figure.add_trace(go.Scatter(x=x, y=low, line=hidden, name="band, lower edge", **band, **plain))
     figure.add_trace(
         go.Scatter(
             x=x,
             y=[mark.value for mark in best],
-            name="Pareto line, 95 % band",
+            name="Pareto line",
             line={"color": NEUTRAL, "width": 2, "shape": "hv"},
             **plain,
         )
@@ -142,11 +150,12 @@ def _published_points(figure: go.Figure, published: Sequence[Mapping[str, Any]],
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for point in published:
         groups[point["method"], point["label"]].append(point)
-    for (method, label), members in groups.items():
+    for i, ((method, label), members) in enumerate(groups.items()):
         look = palette.look(method)
         figure.add_trace(
             go.Scatter(
-                name=label,
+                name="published (hollow)",
+                showlegend=i == 0,  # each paper, table and model would bury our own; the hover names them
                 x=[point["x"] / factor for point in members],
                 y=[point["y"] for point in members],
                 mode="markers",

@@ -40,7 +40,7 @@ def switch(label: str, key: str, default: bool = False, **more: Any) -> bool:
 
 def run_name(run: RunRow) -> str:
     """A run in one line: sweep, date, beginning of its id."""
-    return f"{run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {run.id[:8]}"
+    return f"{run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {run.id[:12]}"
 
 
 def pick_runs() -> tuple[RunRow, ...]:

@@ -161,6 +161,8 @@ def _merged(group: Sequence[PointRow], series: str) -> Mark:
     seeds = len({point.seed for point in group})
     newest = {point.seed: point for point in reversed(group)}.values()  # the same cell of an older run gives way
     certificates = {point.profile.get("certificate_hash") for point in newest} - {None}
+    notes = [f"mean of {seeds} seeds"] if seeds > 1 else []
+    notes += sorted({f"stopped early: {point.stop_reason}" for point in newest if point.stop_reason})
     return Mark(
         model=first.model,
         method=first.method,
@@ -177,7 +179,7 @@ def _merged(group: Sequence[PointRow], series: str) -> Mark:
         costs={key: _mean([axis.read(point) for point in newest]) for key, axis in AXES.items()},
         certificate=certificates.pop() if len(certificates) == 1 else None,
         n_failed=sum(point.n_failed for point in newest),
-        note=f"mean of {seeds} seeds" if seeds > 1 else "",
+        note="; ".join(notes),
     )
 
 

@@ -18,12 +18,7 @@ from dashboard.figures import NEUTRAL, style
 Row = Mapping[str, Any]
 
 STAGES = ("encode", "select", "prefill", "decode")
-_STAGE_LOOKS = {
-    "encode": ("#5B6B8C", ""),
-    "select": (palette.ORANGE, "/"),
-    "prefill": (palette.SKY, ""),
-    "decode": (palette.TAN, "."),
-}
+_STAGE_COLOURS = {"encode": "#4A5670", "select": palette.ORANGE, "prefill": palette.SKY, "decode": palette.TAN}
 
 
 def stage_ms(row: Row) -> dict[str, float]:
@@ -42,14 +37,13 @@ def stage_bars(rows: Sequence[Row]) -> go.Figure:
     figure = go.Figure()
     labels = [row["label"] for row in rows]
     for stage in STAGES:
-        colour, pattern = _STAGE_LOOKS[stage]
         figure.add_trace(
             go.Bar(
                 name=stage,
                 y=labels,
                 x=[stage_ms(row)[stage] for row in rows],
                 orientation="h",
-                marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "rgba(255,255,255,.55)"}},
+                marker={"color": _STAGE_COLOURS[stage]},
                 hovertemplate=f"%{{y}}<br>{stage}: %{{x:.2f}} ms<extra></extra>",
             )
         )
@@ -149,7 +143,12 @@ def roofline(rows: Sequence[Row]) -> go.Figure:
                 x=[intensity],
                 y=[line["flops_per_s"] / 1e9],
                 mode="markers",
-                marker={"color": look.colour, "symbol": look.symbol + open_, "size": 11, "line": {"width": 1.5}},
+                marker={
+                    "color": look.colour,
+                    "symbol": look.symbol + open_,
+                    "size": 11,
+                    "line": {"width": 1.5, "color": look.colour},
+                },
                 hovertemplate=f"{text}, {line['bound']}-bound<extra></extra>",
             )
         )

@@ -55,7 +55,8 @@ def lines(series: Sequence[Mapping[str, Any]], x_title: str, y_title: str) -> go
                 **look,
             )
         )
-    return style(figure, 420, xaxis_title=x_title, yaxis_title=y_title, showlegend=True)
+    height = 360 + 14 * len(series)  # the legend grows below the plot, not into it
+    return style(figure, height, xaxis_title=x_title, yaxis_title=y_title, showlegend=True)
 
 
 def heat(x: Sequence[Any], y: Sequence[Any], z: Sequence[Sequence[float | None]], title: str = "") -> go.Figure:
@@ -109,23 +110,25 @@ PRINTED = {
 
 
 def printed_curves(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[dict[str, Any]], str, str]:
-    """(curves, x title, y title) of one printed ablation, relative to each curve's first value.
+    """(curves, x title, y title) of one printed ablation, relative to the first value of its benchmark.
 
-    Benchmarks have unlike scales (MME counts to 2000), so curves show percent of their first printed value.
+    Benchmarks have unlike scales (MME counts to 2000), so curves show percent of the first value printed for theirs.
     """
     paper, table, x_title = PRINTED[name]
     own = [r for r in rows if r["paper"] == paper and r["table"] == table and r["plot"] and r["value"] is not None]
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     variants = {row["variant"] for row in own}
+    first: dict[tuple[str, str], float] = {}
     for row in own:
+        first.setdefault((row["benchmark"], row["category"]), row["value"])
         words = [row["benchmark"], row["category"]] + ([row["variant"]] if len(variants) > 1 else [])
         groups[", ".join(word for word in words if word)].append(row)
     curves = []
     for label, members in groups.items():
-        base = members[0]["value"] or 1.0
+        base = first[members[0]["benchmark"], members[0]["category"]] or 1.0
         x = [_number(row["parameter_value"]) for row in members]
         curves.append({"name": label, "x": x, "y": [100 * row["value"] / base for row in members]})
-    return curves, x_title, "percent of the first value"
+    return curves, x_title, "percent of the first value printed"
 
 
 def _number(text: str) -> float | str:

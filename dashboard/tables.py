@@ -162,7 +162,7 @@ CSS = """
 .hr-scroll{overflow-x:auto;max-width:100%}
 .hr-table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;white-space:nowrap;width:100%}
 .hr-table th,.hr-table td{padding:.28rem .6rem;text-align:right;border:0}
-.hr-table th:first-child,.hr-table td:first-child{text-align:left;font-weight:500}
+.hr-table th:first-child{text-align:left;font-weight:500;position:sticky;left:0;backdrop-filter:blur(10px)}
 .hr-table thead th{border-bottom:1.5px solid rgba(128,132,140,.7);font-weight:600}
 .hr-table tbody tr:hover{background:rgba(128,132,140,.12)}
 .hr-table tr.hr-rule th,.hr-table tr.hr-rule td{border-top:1px solid rgba(128,132,140,.35)}

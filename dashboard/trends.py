@@ -88,8 +88,12 @@ def trends(rows: Sequence[TrendRow]) -> list[Trend]:
         keyed.setdefault(f"{names[id(row)]} | {row.benchmark}", []).append(row)
     return [
         Trend(key, members[0].method, names[id(members[0])], members[0].benchmark, tuple(members))
-        for key, members in sorted(keyed.items(), key=lambda item: (palette.rank(item[1][0].method), item[0]))
+        for key, members in sorted(keyed.items(), key=lambda item: _order(item[1][0], item[0]))
     ]
+
+
+def _order(row: TrendRow, key: str) -> tuple[Any, ...]:
+    return (palette.rank(row.method), row.benchmark, -row.retention_ratio, key)
 
 
 def _names(rows: Sequence[TrendRow], labels: Mapping[str, str]) -> list[str]:

@@ -32,17 +32,25 @@ def _measured(groups: list[Conditions]) -> None:
     rows = chosen.at(batch)
     with right:
         budgets = list(dict.fromkeys(row["budget"] for row in rows if row["method"] != FULL))
-        budget = filters.choose("Budget in the charts", ["all", *budgets], "budget") if budgets else "all"
+        near = min(budgets, key=lambda name: abs(_ratio(name, rows) - 0.2), default="all")
+        budget = filters.choose("Budget in the charts", ["all", *budgets], "budget", near)
     st.dataframe(profiles.table_rows(rows), hide_index=True)
     shown = [row for row in rows if budget == "all" or row["budget"] == budget or row["method"] == FULL]
+    _card(chosen)
     one, two = st.columns(2)
     with one:
-        _card(chosen)
         _stages(shown)
     with two:
         _break_even(shown)
+    one, two = st.columns(2)
+    with one:
         _batches([row for row in chosen.rows if budget == "all" or row["budget"] == budget or row["method"] == FULL])
+    with two:
         _roofline(shown)
+
+
+def _ratio(budget: str, rows: list[profiles.Row]) -> float:
+    return next(float(row["retention_ratio"]) for row in rows if row["budget"] == budget)
 
 
 def _conditions(groups: list[Conditions]) -> Conditions:

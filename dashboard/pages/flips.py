@@ -57,6 +57,7 @@ def _pair(cells: Sequence[CellRow]) -> tuple[CellRow, CellRow]:
     start = next((n for n in options if by_name[n].method == FULL), options[0])
     pruned = [n for n in options if n != start]
     wanted = next((n for n in pruned if n.startswith("hero") and "20%" in n), pruned[0] if pruned else start)
+    one, two = st.columns(2)
     with one:
         first = filters.choose("A", options, "a", start)
     with two:

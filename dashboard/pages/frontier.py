@@ -164,7 +164,7 @@ def _chart(
     if clicked is not None:
         _cell(clicked)
     else:
-        st.caption("Click a point to open its cell.")
+        st.caption("Bars and band: 95 % intervals. Click a point to open its cell.")
 
 
 def _alt(members: list[Mark], best: list[int]) -> str:

@@ -14,8 +14,8 @@ from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import RunProgress
 from hero_ray.store.records import TERMINAL
 
+# Set to 1 (`hero-ray dashboard --allow-cancel`) to let people stop sweeps from this page.
 CANCEL = "HERO_RAY_DASHBOARD_CANCEL"
-"""Set to 1 (`hero-ray dashboard --allow-cancel`) to let people stop sweeps from this page."""
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import streamlit as st
 from dashboard import figures, filters, loaders, study_figures
 from hero_ray import published
 
+# Environment variable that names the folder of study files; `./studies` without it.
 FOLDER = "HERO_RAY_STUDIES"
-"""Environment variable that names the folder of study files; `./studies` without it."""
 
 
 def main() -> None:
@@ -64,7 +64,9 @@ def _printed() -> None:
     curves, x_title, y_title = study_figures.printed_curves(published.ablations(), name)
     figure = study_figures.lines(curves, x_title, y_title)
     st.plotly_chart(figure, config=figures.CONFIG, key="printed", alt=name)
-    st.caption("Relative to the first value of each curve. Values that contradict another table are left out.")
+    st.caption(
+        "Relative to the first value printed for a benchmark. Values that contradict another table are left out."
+    )
 
 
 main()

@@ -40,9 +40,12 @@ def command(address: str, port: int) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
+        "runner.magicEnabled": "false",
+        "theme.light.primaryColor": "#405EB8",
+        "theme.dark.primaryColor": "#7D95E0",
     }
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "streamlit", "run", str(folder() / "app.py"), *flags]
+    return [sys.executable, "-m", "streamlit", "run", str(folder() / "entry" / "app.py"), *flags]
 
 
 def environment(db: str | None, allow_cancel: bool) -> dict[str, str]:

@@ -49,7 +49,7 @@ def picture(number: int, size: tuple[int, int] = (240, 160)) -> bytes:
 
 
 def cell(method: str, ratio: float, benchmark: str, model: str = "hero-tiny", seed: int = 0, **params: Any) -> Cell:
-    family = "internvl2" if "internvl" in model else "llava_next"
+    family = "internvl2" if "internvl" in model else "llava-next"
     name = f"{model}.{method}.{ratio}.{benchmark}.{seed}{''.join(map(str, params.values()))}"
     spec = {"model": {"name": model, "family": family}, "method": {"name": method, "params": params}}
     return Cell(name, model, method, "exact", params, ratio, benchmark, "head", None, seed, spec)
@@ -88,6 +88,9 @@ def samples(benchmark: str, count: int) -> list[Sample]:
 def answer(own: Cell, sample: Sample, rng: np.random.Generator, drop: float = 0.0) -> Prediction:
     rows, columns, tall, wide = GEOMETRY
     bits = rng.random((1 + rows * columns, tall * wide)) < own.retention_ratio
+    if "internvl" not in own.model:  # a 3:2 picture on a square canvas: the outer rows are padding
+        bits[1:3, : 2 * wide] = False
+        bits[3:5, -2 * wide :] = False
     kept = int(bits.sum())
     chance = STRENGTH.get(own.method, 0.8) - 0.35 * (1 - own.retention_ratio) ** 3 - drop
     right = bool(rng.random() < chance)
