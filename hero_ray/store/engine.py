@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///hero_ray.db"
 BUSY_TIMEOUT_MS = 30_000
+READ_BUSY_TIMEOUT_MS = 3_000
+"""A read-only visitor is told that the file is locked rather than kept waiting."""
 # A lost connection, a restarting server, a locked file, a deadlock or a serialisation failure: all pass by themselves.
 _TRANSIENT_SQLSTATES = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
 _TRANSIENT_SQLITE = ("locked", "busy")
@@ -140,13 +142,14 @@ def make_engine(url: URL, read_only: bool = False) -> Engine:
 
 def _sqlite(url: URL, read_only: bool) -> Engine:
     path = sqlite_path(url)
+    busy_ms = READ_BUSY_TIMEOUT_MS if read_only else BUSY_TIMEOUT_MS
     options: dict[str, Any] = {"json_serializer": dump_json}
     if path is None:
         options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
     else:
         target = _read_only_target(path) if read_only else str(path)
         options["creator"] = lambda: sqlite3.connect(
-            target, uri=read_only, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+            target, uri=read_only, timeout=busy_ms / 1000, check_same_thread=False
         )
     engine = create_engine(url, **options)
 
@@ -155,7 +158,7 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         # The driver's own transaction handling begins late and skips DDL; `begin` below takes over.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA busy_timeout={busy_ms}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA cache_size=-65536")
         if read_only:
