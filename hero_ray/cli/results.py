@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -156,3 +157,28 @@ def advise(
     else:
         typer.echo(f"\nno method is shown to stay within {allowance}; allow more, or measure more samples")
     finish(run_id=results.run.id, advice=best.label if best else None, max_loss=max_loss, unsafe_benchmarks=unsafe)
+
+
+@app.command()
+def report(
+    output: Annotated[Path, typer.Argument(help="File to write; .html or .md.")] = Path("report.html"),
+    axis: AxisName = "tokens",
+    tasks: Tasks = None,
+    run: Run = "latest",
+    model: Model = None,
+    db: Db = None,
+) -> None:
+    """One self-contained file about a run: tables, plots, comparisons, failures and provenance."""
+    from hero_ray.errors import InputError
+    from hero_ray.report import document
+
+    if output.suffix not in (".html", ".md"):
+        raise InputError(f"report file {output} ends in {output.suffix or 'nothing'!r}; expected .html or .md")
+    results = opened(db, run, model)
+    blocks = document.build(results, axis, listed(tasks))
+    text = document.to_html(blocks) if output.suffix == ".html" else document.to_markdown(blocks)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise InputError(f"cannot write {output}: {problem.strerror}") from None
+    finish(run_id=results.run.id, path=output, bytes=len(text.encode()))

@@ -5,7 +5,7 @@ every cell that fits; several seeds count as one contender whose score on a samp
 """
 
 from hero_ray.comparison.contenders import FULL, Contender, Results, parse_contender
-from hero_ray.comparison.pairs import Comparison, Retained, StrawMan, compare, retained, straw_men
+from hero_ray.comparison.pairs import Comparison, Retained, StrawMan, compare, compare_labels, retained, straw_men
 
 __all__ = [
     "FULL",
@@ -15,6 +15,7 @@ __all__ = [
     "Retained",
     "StrawMan",
     "compare",
+    "compare_labels",
     "parse_contender",
     "retained",
     "straw_men",

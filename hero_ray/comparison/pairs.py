@@ -48,23 +48,31 @@ def compare(
     """Paired comparison of two contenders, of one run or of two, benchmark by benchmark."""
     (results, a), (others, b) = first, second
     chosen = [name for name in results.only(benchmarks) if benchmarks or name in others.benchmarks]
-    found = []
-    for name in chosen:
-        cells_a, cells_b = results.find(a, name), others.find(b, name)
-        found.append((name, _paired(results, cells_a, others, cells_b), cells_a, cells_b))
-    holm, bh = (
-        stats.holm([p.p_value for _, p, *_ in found]),
-        stats.benjamini_hochberg([p.p_value for _, p, *_ in found]),
-    )
+    return _corrected(results, others, [(name, results.find(a, name), others.find(b, name)) for name in chosen])
+
+
+def compare_labels(results: Results, a: str, b: str, benchmarks: Iterable[str] | None = None) -> list[Comparison]:
+    """Paired comparison of two labels of one run, on the benchmarks that both have."""
+    mine, theirs = results.groups[a], results.groups[b]
+    chosen = [name for name in results.only(benchmarks) if name in mine and name in theirs]
+    return _corrected(results, results, [(name, mine[name], theirs[name]) for name in chosen])
+
+
+def _corrected(
+    results: Results, others: Results, pairs: Sequence[tuple[str, Sequence[CellRow], Sequence[CellRow]]]
+) -> list[Comparison]:
+    found = [(name, _paired(results, a, others, b), a, b) for name, a, b in pairs]
+    p_values = [result.p_value for _, result, *_ in found]
+    holm, bh = stats.holm(p_values), stats.benjamini_hochberg(p_values)
     made = []
-    for (name, result, cells_a, cells_b), p_holm, p_bh in zip(found, holm, bh, strict=True):
-        metric = results.metrics.get(cells_a[0].id)
+    for (name, result, a, b), p_holm, p_bh in zip(found, holm, bh, strict=True):
+        metric = results.metrics.get(a[0].id)
         made.append(
             Comparison(
                 benchmark=name,
                 paired=result,
-                value_a=_value(results, cells_a),
-                value_b=_value(others, cells_b),
+                value_a=_value(results, a),
+                value_b=_value(others, b),
                 scale=metric.scale if metric else 1.0,
                 p_holm=float(p_holm),
                 p_bh=float(p_bh),

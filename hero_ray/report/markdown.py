@@ -12,7 +12,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) 
 
 
 def _line(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    shown = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(shown) + " |"
 
 
 def number(value: float | None, form: str = ".1f") -> str:

@@ -42,7 +42,7 @@ def store(path: str) -> Iterator[Store]:
 def test_figures_are_flat_and_complete(store: Store) -> None:
     rows = from_runs.figures(store, "run1")
     read = list(csv.DictReader(files.to_csv(rows).splitlines()))
-    assert len(read) == 18 * 4  # 18 cells, the whole benchmark and three categories
+    assert len(read) == 22 * 4  # 22 cells, the whole benchmark and three categories
     hero = next(row for row in read if (row["method"], row["retention_ratio"], row["category"]) == ("hero", "0.2", ""))
     (point,) = (p for p in store.points(["run1"]) if p.cell_id == hero["cell_id"])
     assert (float(hero["value"]), float(hero["ci_low"]), int(hero["n"])) == (point.value, point.ci_low, 60)
@@ -55,7 +55,7 @@ def test_answers_survive_parquet(store: Store, tmp_path: Path) -> None:
     rows = from_runs.predictions(store, "run1")
     files.to_parquet(rows, tmp_path / "answers.parquet")
     assert parquet.read_table(tmp_path / "answers.parquet").to_pylist() == rows
-    assert len(rows) == 18 * 60
+    assert len(rows) == 22 * 60
 
 
 def test_json_carries_the_provenance(path: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,7 @@ def test_json_carries_the_provenance(path: str, capsys: pytest.CaptureFixture[st
         main(["export", "-f", "json", "--run", "run1", "--db", path])
     found = json.loads(capsys.readouterr().out)
     assert (found["run"]["git_commit"], found["run"]["environment"]) == ("abc123", {"python": "3.11"})
-    assert len(found["rows"]) == 72
+    assert len(found["rows"]) == 88
 
 
 def test_latex_has_a_line_per_method_and_budget(path: str, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_latex_escapes_what_it_must() -> None:
 
 def test_lmms_eval_files_come_back_with_the_same_score(store: Store, tmp_path: Path) -> None:
     written = write_run(store, "run1", tmp_path, samples=True)
-    assert len(written) == 10 * 3  # ten settings: one results file and two sample files each
+    assert len(written) == 11 * 3  # eleven settings: one results file and two sample files each
     (source,) = (p for p in written if "method-hero" in str(p) and "0.2" in str(p) and p.name.endswith("color.jsonl"))
     with open_store(str(tmp_path / "new.db")) as fresh:
         run_id, kept, unmatched = import_task(fresh, readers.read(source), as_is=True)

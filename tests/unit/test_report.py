@@ -1,0 +1,118 @@
+"""The report: one file, nothing outside it, and everything a reader needs to judge it."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from hero_ray.cli import main
+from hero_ray.comparison import Results
+from hero_ray.comparison.frontiers import Frontier, frontiers
+from hero_ray.frontier import Point, frontier
+from hero_ray.report import document
+from hero_ray.report.markdown import table
+from hero_ray.report.svg import Overlaid, Scale, frontier_chart
+from hero_ray.store import open_store
+
+_spec = importlib.util.spec_from_file_location("fake_results_3", Path(__file__).with_name("fake_results.py"))
+assert _spec is not None
+assert _spec.loader is not None
+fake = importlib.util.module_from_spec(_spec)
+sys.modules["fake_results_3"] = fake
+_spec.loader.exec_module(fake)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    found = str(tmp_path_factory.mktemp("db") / "results.db")
+    with open_store(found) as store:
+        cells = fake.fill(store, n=60)
+        asked = fake.sample(cells[0].benchmark, 99, 3)
+        broken = fake.Prediction(cells[0].id, asked, error_type="ImageError", error_message="<broken> | bytes")
+        store.write_unit("run1", [broken])
+        profile = {"batch_size": 1, "new_tokens": 8, "ttft_ms_p50": 12.5, "n": 5, "certificate": {"device": "cpu"}}
+        for cell in cells:
+            store.write_profile("run1", cell.id, profile)
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(path: str) -> Iterator[Results]:
+    with open_store(path, read_only=True) as store:
+        yield Results(store, "run1")
+
+
+def test_the_page_needs_nothing_from_outside(results: Results) -> None:
+    html = document.to_html(document.build(results))
+    assert not re.search(r"<script|<link|src=|@import|url\(", html)
+    addresses = set(re.findall(r"https?://[^\"'\s<]+", html))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # the SVG name space, never fetched
+    parser = HTMLParser()
+    parser.feed(html)
+
+
+def test_the_page_says_what_a_reader_must_know(results: Results) -> None:
+    text = document.to_markdown(document.build(results))
+    sections = ("Share of the unpruned score", "Against straw men", "Speed and memory", "Failed samples", "Provenance")
+    facts = ('"device": "cpu"', "ImageError", '"git_commit": "abc123"', "clustered by picture")
+    for expected in (*(f"## {name}" for name in sections), *facts, "no evidence about methods on real models"):
+        assert expected in text, expected
+
+
+def test_what_samples_say_cannot_break_the_page(results: Results) -> None:
+    html = document.to_html(document.build(results))
+    assert "&lt;broken&gt; | bytes" in html
+    assert "<broken>" not in html
+
+
+def test_markdown_plots_are_inside_and_valid(results: Results) -> None:
+    text = document.to_markdown(document.build(results, "flops"))
+    plots = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", text)
+    assert len(plots) == 3
+    for plot in plots:
+        assert ElementTree.fromstring(base64.b64decode(plot)).tag.endswith("svg")
+
+
+def test_a_chart_shows_every_cell_once(results: Results) -> None:
+    chart = frontiers(results)[0]
+    root = ElementTree.fromstring(frontier_chart(chart, [Overlaid(50.0, 60.0, "paper & table")]))
+    titles = [element.text or "" for element in root.iter() if element.tag.endswith("title")]
+    assert len(titles) == len(chart.placed) + 1
+    assert titles[-1] == "paper & table"
+    assert any(title.startswith("hero@20%: ") for title in titles)
+
+
+def test_a_chart_of_a_single_point_is_drawn() -> None:
+    placed = tuple(frontier([Point("full", "full", 100.0, 1.0)]))
+    assert "<circle" in frontier_chart(Frontier("one", "b", "", "accuracy", 1.0, "tokens", placed))
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert Scale(0.3, 9.7, 0, 100).ticks() == [2, 4, 6, 8]
+    assert Scale(-1, 1, 0, 100)(0) == 50
+
+
+def test_overlays_keep_the_mme_scales_apart() -> None:
+    chart = Frontier("mme", "mme", "", "mme_perception_score", 2000.0, "tokens", ())
+    assert document.overlay(chart, "internvl2-2b") == []
+    assert len(document.overlay(chart, "llava-next-7b")) > 5
+
+
+def test_a_bar_in_a_cell_stays_in_its_cell() -> None:
+    assert table(["a"], [["x|y\nz"]]).splitlines()[-1] == "| x\\|y z |"
+
+
+@pytest.mark.parametrize(("name", "code"), [("r.html", 0), ("r.md", 0), ("r.pdf", 2)])
+def test_the_verb_writes_the_file(path: str, tmp_path: Path, name: str, code: int) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(tmp_path / name), "--run", "run1", "--db", path])
+    assert stopped.value.code == code
+    assert (tmp_path / name).exists() == (code == 0)
