@@ -148,6 +148,10 @@ class GraphedDecode:
         self._known: OrderedDict[tuple[int, int, tuple[int, ...]], FixedSteps] = OrderedDict()
         self._current: tuple[DecodeState, FixedSteps] | None = None
 
+    def reserve(self, sets: int) -> None:
+        """Keep at least `sets` sets: methods that are timed in turns must not capture anew at every turn."""
+        self._keep = max(self._keep, sets)
+
     def __call__(self, state: DecodeState, token_ids: Tensor) -> Tensor:
         """One step; `state.logits` is advanced, the cache inside `state` is not."""
         if self._current is None or self._current[0] is not state:

@@ -21,6 +21,7 @@ from hero_ray.models.llava_15 import Llava15Adapter
 from hero_ray.models.llava_next import LlavaNextAdapter
 from hero_ray.models.parts import internvl2_parts, llava_parts
 from hero_ray.models.registry import CLIP_LARGE, SPECS, ModelSpec, foreign
+from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
 
 RANDOM = ":random"
@@ -56,7 +57,7 @@ def load(
         name: a registered name, a hub id or a local folder; `:random` behind a registered name gives its
             architecture with seeded random weights, for speed and memory only.
         device: default: CUDA where there is one. `meta` gives shapes without weights.
-        dtype: `float32`, `bfloat16` or `float16`; default bf16 on CUDA, fp32 elsewhere.
+        dtype: `float32`, `bfloat16` or `float16`; default bf16 on CUDA, fp32 on CPU, as published on meta.
         attention: `sdpa` (default), `flash_attention_2` or `eager`.
         clip_vision: whose vision tower answers for CLIP scores: the model's own (`tower`) or CLIP's (`openai`, a
             second pass).
@@ -73,12 +74,14 @@ def load(
     """
     if clip_vision not in get_args(ClipVision):
         raise ParameterError(f"clip_vision={clip_vision!r} is unknown; use one of {', '.join(get_args(ClipVision))}")
-    target = Target.of(device, dtype, attention)
     plain = name.removesuffix(RANDOM)
     is_random = name.endswith(RANDOM)
     if is_random and plain not in SPECS:
         raise ParameterError(f"{RANDOM} goes behind a registered name ({', '.join(SPECS)}), not behind {plain!r}")
     published = plain in SPECS and SPECS[plain].embedded is None
+    if device == META.type and dtype is None and published:
+        dtype = shape(plain).dtype  # what its weights are published in: the cache bytes of the real thing
+    target = Target.of(device, dtype, attention)
     # A published model without weights needs no download: its sizes are known by name.
     folder = None if published and (is_random or target.device == META) else find_folder(plain)
     chosen = SPECS.get(plain) or foreign(plain, configs.family_of(read_config(folder or Path(plain)), plain))

@@ -40,7 +40,8 @@ KV_BYTES_PER_TOKEN = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_true_architecture_stands_on_the_meta_device(name):
-    adapter = models.load(name, device="meta", dtype="bfloat16")
+    adapter = models.load(name, device="meta")
+    assert adapter.info.dtype == shape(name).dtype
     weights = sum(weight.numel() for weight in adapter.model.parameters())
     assert weights / 1e9 == pytest.approx(WEIGHTS[name], abs=0.006)
     known = shape(name)
