@@ -162,9 +162,12 @@ class InternVLAnswerer(Answerer):
         self._behind = (special[TURN_END], special[TURN_START], *encode("assistant"))
         self._end = special[TURN_END]
 
+    def pixels(self, scenes: Sequence[Scene]) -> Tensor:
+        """Normalised views of all scenes, thumbnails last, `[views, 3, 64, 64]`."""
+        return pixel_values([view for scene in scenes for view in tiled_views(scene)])
+
     def features(self, scenes: Sequence[Scene]) -> Tensor:
-        pixels = pixel_values([view for scene in scenes for view in tiled_views(scene)])
-        patches = self._inner.vision_tower(pixels).last_hidden_state[:, 1:]
+        patches = self._inner.vision_tower(self.pixels(scenes)).last_hidden_state[:, 1:]
         side = TILE // PATCH
         shuffled = self._inner.pixel_shuffle(patches.view(len(patches), side, side, -1), scale_factor=0.5)
         return shuffled.flatten(1, 2)

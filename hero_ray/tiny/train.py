@@ -50,12 +50,12 @@ RECIPES = {
     "hero-tiny": Recipe(
         lambda: ClipTowers(build_clip()),
         lambda: LlavaNextAnswerer(build_llava_next()),
-        {"tower": 1700, "tiles": 1300, "anyres": 2200},
+        {"tower": 1700, "tiles": 800, "anyres": 1800},
     ),
     "hero-tiny-internvl": Recipe(
         InternVLTowers,
         lambda: InternVLAnswerer(build_internvl()),
-        {"tower": 2500, "tiles": 1500, "anyres": 3000},
+        {"tower": 2000, "tiles": 1000, "anyres": 2400},
     ),
 }
 

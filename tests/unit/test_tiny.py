@@ -8,15 +8,17 @@ import torch
 from transformers import AutoTokenizer, CLIPConfig, LlavaNextForConditionalGeneration
 
 from hero_ray.benchmarks.synthetic.documents import CANVASES
+from hero_ray.benchmarks.synthetic.glyphs import COLOUR_NAMES, SHAPES
 from hero_ray.benchmarks.synthetic.questions import FAMILIES, all_questions
 from hero_ray.benchmarks.synthetic.scenes import compose
 from hero_ray.tiny import train as training
 from hero_ray.tiny.architecture import build_clip, build_llava_next
 from hero_ray.tiny.batches import IGNORED, Segment, pack
-from hero_ray.tiny.captions import describe
+from hero_ray.tiny.captions import attribute_lists, describe
 from hero_ray.tiny.export import export_folder, image_processor, processor
+from hero_ray.tiny.initialise import whitening, word_targets
 from hero_ray.tiny.llava_next import LlavaNextAnswerer
-from hero_ray.tiny.stage_language import correct_by_question, forward, sample_questions
+from hero_ray.tiny.stage_language import CROWD, correct_by_question, draw_scenes, forward, sample_questions
 from hero_ray.tiny.stage_tower import contrastive, soft_targets
 from hero_ray.tiny.tokenizer import SUFFIX, UNK, clip_tokenizer, language_tokenizer
 from hero_ray.tiny.views import anyres_views, pixel_values
@@ -142,8 +144,57 @@ def test_finished_stages_are_skipped_and_the_rest_resumed(tmp_path: Path, capsys
     assert "tower.pt exists, skipped" in capsys.readouterr().out
     again = torch.load(tmp_path / "tower.pt", weights_only=True)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    tiles = torch.load(tmp_path / "tiles.pt", weights_only=True)
-    tower = {name: tensor for name, tensor in tiles.items() if name.startswith("model.vision_tower.")}
-    assert all(
-        torch.equal(tensor, first[name.replace("model.vision_tower", "vision_model")]) for name, tensor in tower.items()
-    )
+    resumed = build_llava_next()
+    resumed.load_state_dict(torch.load(tmp_path / "tiles.pt", weights_only=True))
+    fresh = LlavaNextAnswerer(build_llava_next())
+    fresh.adopt_tower(first)
+    tower, expected = resumed.model.vision_tower.state_dict(), fresh.module.model.vision_tower.state_dict()
+    assert all(torch.equal(tower[name], expected[name]) for name in expected)
+
+
+def test_attribute_lists_name_one_thing_and_tell_the_truth() -> None:
+    scene = compose(np.random.default_rng(3), 128, 128)
+    lists = attribute_lists(scene)
+    assert lists
+    for name, rest in lists:
+        shape, colour = (SHAPES.index(name), None) if name in SHAPES else (None, COLOUR_NAMES.index(name))
+        matching = [thing for thing in scene.things if thing.shape == shape or thing.colour == colour]
+        assert len(matching) == 1
+        thing = matching[0]
+        digit = [str(thing.digit)] if thing.digit is not None else []
+        other = COLOUR_NAMES[thing.colour] if colour is None else SHAPES[thing.shape]
+        assert rest == " ".join([other, *digit, scene.quadrant(thing.box)])
+
+
+def test_fragments_do_not_disturb_the_questions(model) -> None:
+    rng = np.random.default_rng(4)
+    scene = compose(rng, 128, 128)
+    asked = [(q.text, q.answer) for q in sample_questions(scene, dict.fromkeys(FAMILIES, 1), rng)]
+    answerer = LlavaNextAnswerer(model)
+    with torch.no_grad():
+        features = answerer.features([scene])
+        _, _, alone = forward(answerer, [scene], features, [asked])
+        _, _, together = forward(answerer, [scene], features, [asked], [attribute_lists(scene)])
+    torch.testing.assert_close(together[: len(alone)], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_word_targets_mark_every_word_a_token_shows() -> None:
+    labels = torch.tensor([[[[1, 0], [2, 0]], [[0, 3], [0, 0]]]])  # one view, two heads, two patches, two tokens
+    targets = word_targets(labels, [[4, 5], [6, 7, None]], vocabulary=8)
+    assert targets[0].nonzero().tolist() == [[0, 4], [0, 5]]
+    targets = word_targets(labels, [[4, 5], [6, 7, 1]], vocabulary=8)
+    assert targets[0].nonzero().tolist() == [[0, 4], [0, 5], [1, 1]]
+
+
+def test_whitening_makes_features_uncorrelated() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
+    sample = torch.randn(2000, 4, generator=generator) * torch.tensor([1.0, 2.0, 4.0, 8.0]) @ mix + 5
+    mean, matrix = whitening(sample)
+    covariance = torch.cov(((sample.double() - mean) @ matrix).t())
+    torch.testing.assert_close(covariance, torch.eye(4, dtype=torch.double), atol=0.1, rtol=0)
+
+
+def test_single_tiles_are_mostly_crowded() -> None:
+    scenes = draw_scenes(np.random.default_rng(6), (((64, 64), 1.0),), lambda width, height: 60)
+    assert np.mean([len(scene.things) >= CROWD for scene in scenes]) > 0.7
