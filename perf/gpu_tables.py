@@ -201,6 +201,7 @@ def _text_of(table: PaperTable, records: list[dict[str, Any]], memory_gb: float 
         tables.efficiency_table(records),
         against_published(table, records),
         tables.break_even_table(records),
+        tables.paying_budget_table(records),
         tables.roofline_table(records),
         batch_edges(records, memory_gb),
     )

@@ -81,7 +81,7 @@ def _write_text(text: str, output: Path | None, run_id: str, rows: int) -> None:
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="lmms-eval TIME_samples_TASK.jsonl, or a VLMEvalKit table.")],
+    path: Annotated[Path, typer.Argument(help="lmms-eval TIME_samples_TASK.jsonl, a VLMEvalKit table, or profiles.")],
     as_is: Annotated[bool, typer.Option("--as-is", help="Keep the file's scores; needs no dataset.")] = False,
     task: Annotated[str | None, typer.Option(help="Benchmark, where the file's name does not say.")] = None,
     model: Annotated[str | None, typer.Option(help="Model, where the file does not say.")] = None,
@@ -89,14 +89,22 @@ def import_(
     budget: Annotated[str | None, typer.Option(help="Budget behind the answers: 0.2, 20%, 576tok.")] = None,
     db: Db = None,
 ) -> None:
-    """Bring another tool's answers in as a run of one cell, scored again by our rules (or --as-is)."""
+    """Bring another tool's answers in as a run of one cell, scored again by our rules (or --as-is).
+
+    A file of `python -m hero_ray.profile --out` is known by its first line and becomes a run of profiles.
+    """
     from dataclasses import replace
 
+    from hero_ray import profile
     from hero_ray.config import parse_budget
     from hero_ray.exchange import readers
     from hero_ray.exchange.into_store import import_task
     from hero_ray.store import open_store
 
+    if profile.is_profile_file(path):
+        records = profile.read_records(path)
+        finish(run_id=profile.store_records(open_store(db), records, trigger="import"), profiles=len(records))
+        return
     imported = readers.read(path)
     if task is not None:
         imported = replace(imported, task=task)

@@ -25,6 +25,7 @@ Stock = Annotated[bool, typer.Option("--with-stock", help="Also time transformer
 Roofline = Annotated[
     bool, typer.Option("--roofline", help="Also measure the device's peaks and what share is reached.")
 ]
+Graphs = Annotated[bool, typer.Option("--graphs", help="Replay decode steps as CUDA graphs.")]
 Energy = Annotated[bool, typer.Option("--energy", help="Also measure joules per request (NVML).")]
 Base = Annotated[str, typer.Option("--budget-base", help="What budgets are a share of: real or grid.")]
 Newlines = Annotated[str, typer.Option("--newline-policy", help="Newline tokens kept: unpadded_rows, none, ...")]
@@ -51,6 +52,7 @@ def profile(
     with_stock: Stock = False,
     roofline: Roofline = False,
     energy: Energy = False,
+    graphs: Graphs = False,
     budget_base: Base = "real",
     newline_policy: Newlines = "unpadded_rows",
     device: Device = None,
@@ -69,7 +71,7 @@ def profile(
     from hero_ray.profiling.records import ProfileSettings
 
     started = time.perf_counter()
-    loading = _pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention}
+    loading = _pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
     built = config.build(
         {
             "models": [model],
@@ -93,7 +95,8 @@ def profile(
 def _print(records: list[dict[str, Any]]) -> None:
     from hero_ray.profiling import tables
 
-    for table in (tables.efficiency_table, tables.break_even_table, tables.roofline_table):
+    views = (tables.efficiency_table, tables.break_even_table, tables.paying_budget_table, tables.roofline_table)
+    for table in views:
         if text := table(records):
             typer.echo(text + "\n")
     certificate = records[0]["certificate"]

@@ -40,6 +40,9 @@ def profile_cells(
     for item, row in zip(items, arranged, strict=True):
         progress(f"survey {item.key}")
         surveys.append([survey(adapter, arrangement, settings.batch_size, settings.new_tokens) for arrangement in row])
+    captured = requests.captured_step(adapter)
+    if captured is not None:
+        captured.reserve(len(items) * len(probes))
     calls = [[_timed(adapter, arrangement, settings) for arrangement in row] for row in arranged]
     if settings.stock:
         calls.append([stock.stock_call(adapter, probe, settings.batch_size, settings.new_tokens) for probe in probes])
@@ -51,7 +54,8 @@ def profile_cells(
         new_tokens=settings.new_tokens,
         warmup=settings.warmup,
         n=settings.repeats * len(probes),
-        cuda_graphs=requests.decode_step(adapter) != adapter.runner.decode,
+        cache="preallocated" if captured is None else "fixed",
+        cuda_graphs=captured is not None and adapter.info.device.startswith("cuda"),
     )
     records = []
     for item, row, surveyed, timed in zip(items, arranged, surveys, times[: len(items)], strict=True):

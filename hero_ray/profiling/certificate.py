@@ -35,7 +35,7 @@ class Certificate:
         threads: host threads torch may use.
         dtype, attention: of the model; `attention` is the kernel family asked for.
         engine: `hero_ray`, or `transformers` for stock `generate()`.
-        cache: `preallocated` or `dynamic` (copied at every step).
+        cache: `preallocated`, `fixed` (attention masked to fixed buffers) or `dynamic` (copied at every step).
         cuda_graphs, compiled: whether decode steps were captured or compiled.
         batch_size, new_tokens, warmup: requests at once, fixed answer length, discarded runs per shape.
         random_weights: true architecture with random weights.

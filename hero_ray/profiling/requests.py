@@ -136,8 +136,13 @@ def prefill(adapter: Any, arrangement: Arrangement, visuals: Sequence[Tensor], n
 
 def decode_step(adapter: Any) -> Callable[[DecodeState, Tensor], Tensor]:
     """The adapter's captured decode step where it has one, else the runner's plain one."""
-    captured = getattr(getattr(adapter, "decoder", None), "step", None)
-    return captured or adapter.runner.decode
+    captured = captured_step(adapter)
+    return adapter.runner.decode if captured is None else captured
+
+
+def captured_step(adapter: Any) -> Any:
+    """What replays decode steps as CUDA graphs, or None (`hero_ray.models.graphs.GraphedDecode`)."""
+    return getattr(getattr(adapter, "decoder", None), "step", None)
 
 
 @torch.no_grad()

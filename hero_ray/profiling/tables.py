@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hero_ray.profiling.breakeven import BreakEven, break_even
+from hero_ray.profiling.breakeven import BreakEven, break_even, largest_paying_budget
 
 MIB, GB = 2**20, 1e9
 NOT_KNOWN = "n/a"
@@ -77,6 +77,22 @@ def break_even_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int
     won = "|".join(f"won at {length} tok, ms" for length in lengths)
     header = f"Method|Kept|Batch|Overhead ms|Prefill saved ms|Saved per step ms|Pays for answers of|{won}"
     return _markdown(header, rows) if rows else ""
+
+
+def paying_budget_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int] = (1, 16, 64, 256)) -> str:
+    """Largest budget at which a method still gains time, by answer length; "" where nothing can be compared."""
+    bases = {record["certificate_hash"]: record for record in records if record["method"] == "full"}
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        if "break_even" in record["details"]:
+            groups.setdefault((record["key"].split("@")[0], record["certificate_hash"]), []).append(record)
+    rows = []
+    for (method, certificate), group in groups.items():
+        budgets = [largest_paying_budget(bases[certificate], group, length) for length in lengths]
+        shown = ["none" if budget is None else f"{100 * budget:.4g}%" for budget in budgets]
+        rows.append([method, str(group[0]["batch_size"]), *shown])
+    answers = "|".join(f"pays at {length} tok up to" for length in lengths)
+    return _markdown(f"Method|Batch|{answers}", rows) if rows else ""
 
 
 def _pays(result: BreakEven) -> str:

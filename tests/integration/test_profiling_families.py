@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from hero_ray.methods import names as method_names
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import whole_prompts
+from hero_ray.models.graphs import GraphedDecode
 from hero_ray.profile import cell_of, make_probes, read_records, store_records
+from hero_ray.profiling.cells import ProfileSettings, profile_cells
 from hero_ray.profiling.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
 from hero_ray.profiling.counter import count_flops, relative_difference
+from hero_ray.profiling.requests import ProfileItem
 from hero_ray.store import open_store
 
 NAMED = ["llava-next-7b", "llava-1.5-13b", "sharegpt4v-7b", "internvl2-2b", "internvl2-8b"]
@@ -104,7 +108,9 @@ def test_verb_prints_the_table_and_stores_it(
     assert summary["records"] == 6 + 5  # one item each, then batch size 2 without stock
 
 
-def test_file_is_written_without_ray_or_a_database_and_read_back(options: list[str], tmp_path: Path) -> None:
+def test_file_is_written_without_ray_or_a_database_and_imported(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "deep" / "speeds.jsonl"
     arguments = ["profile", *options[1:], "--out", str(path)]
     script = (
@@ -119,16 +125,18 @@ def test_file_is_written_without_ray_or_a_database_and_read_back(options: list[s
     for record in records:
         assert record["kv_bytes"] == record["details"]["kv_bytes_analytic"]
         assert record["certificate"]["hash"] == record["certificate_hash"]
-    store = open_store(f"sqlite:///{tmp_path}/speeds.db")
-    run_id = store_records(store, records)
-    assert store_records(store, records) == run_id
+    url = f"sqlite:///{tmp_path}/speeds.db"
+    _, summary = run_verb(["import", str(path), "--db", url], capsys)
+    store, run_id = open_store(url), summary["run_id"]
+    assert summary["profiles"] == 5
+    assert store_records(store, records) == run_id  # the same records again are the same run
+    assert len(store.runs()) == 1
     assert {cell.id for cell in store.cells(run_id)} == {cell_of(record).id for record in records}
 
 
 def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -> None:
     from hero_ray.config import BudgetEntry, MethodEntry, build
     from hero_ray.profile import item_of
-    from hero_ray.profiling.cells import ProfileSettings, profile_cells
 
     adapter = models.load(str(folder))
     config = build({"tasks": ["profile"]})
@@ -162,6 +170,20 @@ def test_what_a_method_reads_costs_what_is_counted(folder: Path, name: str) -> N
     blocks = max(needs.llm_attention, default=1) - 1
     computed += blocks * 4 * adapter.info.language.hidden * (tokens * tokens - tokens) / 2
     assert asked - plain == computed
+
+
+def test_fixed_buffers_have_a_certificate_of_their_own(folder: Path) -> None:
+    item = ProfileItem("full", "full")
+    settings = ProfileSettings(new_tokens=3, warmup=0, repeats=1)
+    probes = make_probes([(640, 480), (480, 640), (672, 672)], "What is it?")
+    adapter = models.load(str(folder))
+    (plain,) = profile_cells(adapter, [item], probes, settings)
+    adapter.decoder = replace(adapter.decoder, step=GraphedDecode(adapter.runner))  # uncaptured on a CPU
+    (graphed,) = profile_cells(adapter, [item], probes, settings)
+    assert (plain["certificate"]["cache"], graphed["certificate"]["cache"]) == ("preallocated", "fixed")
+    assert plain["certificate_hash"] != graphed["certificate_hash"]
+    assert graphed["certificate"]["cuda_graphs"] is False
+    assert plain["kv_bytes"] == graphed["kv_bytes"]
 
 
 @pytest.mark.parametrize(

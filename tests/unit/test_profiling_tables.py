@@ -7,7 +7,13 @@ from typing import Any
 from hero_ray.models.base import ModelInfo
 from hero_ray.models.shapes import shape
 from hero_ray.profiling.certificate import certify
-from hero_ray.profiling.tables import break_even_table, efficiency_table, roofline_table, with_break_even
+from hero_ray.profiling.tables import (
+    break_even_table,
+    efficiency_table,
+    paying_budget_table,
+    roofline_table,
+    with_break_even,
+)
 
 KNOWN = shape("llava-next-7b")
 INFO = ModelInfo("m", "llava-next", "-", True, KNOWN.language, KNOWN.vision, "float32", "cpu", "sdpa", 1)
@@ -72,6 +78,19 @@ def test_break_even_table_says_which_answers_gain() -> None:
     assert rows["d"]["won at 16 tok, ms"] == "+185.0"
 
 
+def test_paying_budgets_grow_with_the_answer() -> None:
+    records = [
+        record("full", 1.0, 200, 30),
+        record("hero", 0.4, 195, 29),
+        record("hero", 0.2, 100, 27),
+        record("hired", 0.2, 200, 31),
+    ]
+    rows = {row["Method"]: row for row in cells(paying_budget_table(with_break_even(records)))}
+    assert [rows["hero"][f"pays at {length} tok up to"] for length in (1, 16, 64)] == ["20%", "40%", "40%"]
+    assert rows["hired"]["pays at 256 tok up to"] == "none"
+
+
 def test_empty_views_print_nothing() -> None:
     assert break_even_table([record("full", 1.0, 200, 30)]) == ""
+    assert paying_budget_table([record("full", 1.0, 200, 30)]) == ""
     assert roofline_table([record("full", 1.0, 200, 30)]) == ""
