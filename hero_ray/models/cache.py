@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hero_ray.errors import PromptError
@@ -86,5 +87,8 @@ def _with_room(source: Tensor, room: int, rows: Tensor | None = None) -> Tensor:
     count = source.shape[0] if rows is None else rows.shape[0]
     length = source.shape[2]
     buffer = source.new_empty(count, source.shape[1], length + room, source.shape[3])
-    buffer[:, :, :length] = source if rows is None else source[rows]
+    if rows is None:
+        buffer[:, :, :length] = source
+    else:
+        torch.index_select(source, 0, rows, out=buffer[:, :, :length])  # straight in, without a copy between
     return buffer

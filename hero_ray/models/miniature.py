@@ -146,8 +146,8 @@ def write_internvl2(model: Any, folder: Path) -> Path:
     return folder
 
 
-def train_sentencepiece(path: Path, dummy_prefix: bool = True, size: int = 120) -> Path:
-    """A small byte-pair model of everyday question words."""
+def train_sentencepiece(path: Path, dummy_prefix: bool = True, size: int = 120, byte_fallback: bool = False) -> Path:
+    """A small byte-pair model of everyday question words; with byte fallback give it a size above 330."""
     words = "what colour is the shape on how many objects are there in image left right top answer with one word brief"
     sentences = [" ".join([*words.split()[start:], f"{start}?", words[start:9].upper()]) for start in range(12)] * 4
     sentencepiece.SentencePieceTrainer.train(
@@ -157,6 +157,7 @@ def train_sentencepiece(path: Path, dummy_prefix: bool = True, size: int = 120) 
         model_type="bpe",
         character_coverage=1.0,
         add_dummy_prefix=dummy_prefix,
+        byte_fallback=byte_fallback,
         remove_extra_whitespaces=False,
         normalization_rule_name="identity",
         minloglevel=2,

@@ -172,6 +172,21 @@ def test_tokenizer_equals_sentencepiece_between_special_tokens(tmp_path, dummy_p
     assert tokens.decode(ids) == plain.decode(plain.encode("what colour") + plain.encode("is  the shape"))
 
 
+@pytest.mark.parametrize("dummy_prefix", [True, False])
+def test_text_beyond_the_vocabulary_falls_back_to_bytes(tmp_path, dummy_prefix):
+    import sentencepiece
+
+    path = miniature.train_sentencepiece(tmp_path / "tokenizer.model", dummy_prefix, size=360, byte_fallback=True)
+    plain = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    tokens = SentencePieceTokenizer(path, {"<|im_end|>": 400})
+    system, question = STYLES["internlm2-chat"].system, "what colour \U0001f600 is  it\n"
+    ids, spans = tokens.encode(f"{system}<|im_end|>{question}")
+    assert ids == [1, *plain.encode(system), 400, *plain.encode(question)]
+    assert spans[ids.index(400)] == (len(system), len(system) + len("<|im_end|>"))
+    assert spans[-1][1] <= len(system) + len("<|im_end|>") + len(question)
+    assert tokens.decode(plain.encode(question)) == question
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
