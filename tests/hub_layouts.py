@@ -7,6 +7,7 @@ made up; column names, types, configurations and file names are the hub's.
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -437,9 +438,22 @@ LAYOUTS = {
 }
 
 
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    """A column type as the `datasets` client records it."""
+    if kind == IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {kind.field(i).name: _feature(kind.field(i).type) for i in range(kind.num_fields)}
+    return {"dtype": str(kind).replace("double", "float64"), "_type": "Value"}
+
+
 def table(schema: dict[str, pa.DataType], rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows under a schema; every column must be given in every row."""
-    return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in schema.items()})
+    """Rows under a schema, with the client's own record of the types; every column must be given in every row."""
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in schema.items()}
+    features = {name: _feature(kind) for name, kind in schema.items()}
+    return pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def write(root: Path, *names: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from types import SimpleNamespace
@@ -20,12 +21,12 @@ from hero_ray.errors import DatasetError, ImageError, MissingExtraError, Unknown
 from hero_ray.types import Metric, Sample, Scored
 
 
-def _load_task(name: str) -> Any:
+def _load_task(name: str, include: str | None) -> Any:
     try:
         from lmms_eval.tasks import TaskManager, get_task_dict
     except ImportError as error:
         raise MissingExtraError("lmms-eval", "lmms") from error
-    manager = TaskManager()
+    manager = TaskManager(include_path=include)
     if name not in manager.all_tasks:
         raise UnknownNameError("lmms-eval task", name, manager.all_tasks)
     return get_task_dict([name], manager)[name]
@@ -37,6 +38,7 @@ class LmmsBenchmark:
     Args:
         target: the task's name (what follows `lmms:`).
         flavour: only `installed`, the version that is there.
+        include: folder with task files of one's own (lmms-eval's `--include_path`).
     """
 
     name = "lmms"
@@ -44,19 +46,19 @@ class LmmsBenchmark:
     flavours: ClassVar[tuple[str, ...]] = ("installed",)
     scale: float = 1.0
 
-    def __init__(self, target: str, flavour: str | None = None) -> None:
+    def __init__(self, target: str, flavour: str | None = None, include: str | None = None) -> None:
         self.flavour = flavour or self.flavours[0]
         if self.flavour not in self.flavours:
             raise UnknownNameError(f"flavour of lmms:{target}", self.flavour, self.flavours)
-        self.target, self.name = target, f"lmms:{target}"
+        self.target, self.include, self.name = target, include, f"lmms:{target}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"target": self.target, "flavour": self.flavour, "name": self.name}
+        return {name: getattr(self, name) for name in ("target", "flavour", "include", "name")}
 
     @cached_property
     def task(self) -> Any:
         """The lmms-eval task object; opens its dataset."""
-        return _load_task(self.target)
+        return _load_task(self.target, self.include)
 
     @cached_property
     def main_metric(self) -> str:
@@ -102,7 +104,9 @@ class LmmsBenchmark:
 
     def fingerprint(self) -> str:
         """Hash of the task's configuration and of every document's text."""
-        digest = hashlib.sha256(repr(sorted(self.task.dump_config().items(), key=str)).encode())
+        settings = json.dumps(self.task.dump_config(), sort_keys=True, default=str)
+        # The task prints its functions with addresses that differ in every process.
+        digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", settings).encode())
         for document in range(len(self._texts)):
             digest.update(str(self.task.doc_to_text(self._texts[document])).encode())
         return digest.hexdigest()[:16]
@@ -114,17 +118,22 @@ class LmmsBenchmark:
     def score(self, prediction: str, references: Any, sample: Sample | None = None) -> dict[str, Any]:
         """What the task's `process_results` returns, and a number under the main metric.
 
-        The task's raw values are kept under `raw` for its own aggregation; where the main one is no number, the figure
-        is what the task's aggregation makes of this document alone.
+        The task's raw values are kept under `raw` for its own aggregation.
         """
         if not isinstance(references, dict) or "document" not in references:
             raise DatasetError(f"{self.name} scores against its own documents; references must be {{'document': n}}")
         row = self._texts[int(references["document"])]
         raw = self.task.process_results(row, [self._filtered(prediction.strip(), row)])
-        main = raw.get(self.main_metric)
-        if not isinstance(main, (int, float)):
-            main = self._aggregated(self.main_metric, [main])
-        return {self.main_metric: float(main), "raw": json.loads(json.dumps(raw, default=str))}
+        return {
+            self.main_metric: self._alone(raw.get(self.main_metric)),
+            "raw": json.loads(json.dumps(raw, default=str)),
+        }
+
+    def _alone(self, value: Any) -> float:
+        """One document's own figure: a number, or the score inside a record. 0.0 where only the whole set has one."""
+        if isinstance(value, dict):
+            value = value.get(getattr(self.task.config, "score_key", None) or "score")
+        return float(value) if isinstance(value, (int, float)) else 0.0
 
     def _filtered(self, text: str, row: Any) -> Any:
         """The answer after the task's first filter pipeline."""
@@ -136,21 +145,20 @@ class LmmsBenchmark:
         found = next(iter(instance.filtered_resps.values()), text)
         return found[0] if isinstance(found, list) and found else found
 
-    def _aggregated(self, metric: str, values: Sequence[Any]) -> float:
-        function = self.task.aggregation()[metric]
-        try:
-            return float(function(values))
-        except TypeError as error:
-            raise DatasetError(f"{self.name}: metric {metric!r} does not aggregate to a number: {error}") from error
-
     def aggregate(self, scored: Sequence[Scored]) -> list[Metric]:
-        """Every metric of the task that its own aggregation turns into a number; submissions are skipped."""
-        metrics = []
-        for name in self.task.aggregation() if scored else ():
+        """Every metric that the task's own aggregation turns into a number; submissions are skipped.
+
+        Raises:
+            DatasetError: not one metric could be made of these answers.
+        """
+        metrics: list[Metric] = []
+        failures = []
+        for name, function in self.task.aggregation().items() if scored else ():
             values = [item.scores["raw"][name] for item in scored if name in item.scores["raw"]]
             try:
-                metrics.append(Metric(name, self._aggregated(name, values), len(values)))
-            except DatasetError:
-                if name == self.main_metric:
-                    raise
+                metrics.append(Metric(name, float(function(values)), len(values)))
+            except Exception as error:  # the task's own code: assertions, division by zero, None for a submission
+                failures.append(f"{name}: {error!r}")
+        if failures and not metrics:
+            raise DatasetError(f"{self.name}: no metric could be aggregated ({'; '.join(failures)})")
         return metrics

@@ -39,6 +39,7 @@ def _hash(text: str) -> str:
 def sample_line(answer: Answer) -> dict[str, Any]:
     """One line of a samples file."""
     document = {"key": answer.key, "question": answer.question, "category": answer.category}
+    numbers = [value for value in answer.scores.values() if isinstance(value, (int, float))]
     target = answer.target if isinstance(answer.target, str) else json.dumps(answer.target, ensure_ascii=False)
     return {
         "doc_id": answer.document,
@@ -49,6 +50,7 @@ def sample_line(answer: Answer) -> dict[str, Any]:
         "prompt_hash": _hash(answer.question),
         "target_hash": _hash(target),
         **answer.scores,
+        **({"score": numbers[0]} if numbers else {}),  # where lmms-eval's --baseline looks for a sample's figure
         "input": answer.question,
         "key": answer.key,
         "category": answer.category,
@@ -79,7 +81,7 @@ def results_document(run: ModelRun) -> dict[str, Any]:
         "date": run.started,
         "task_hashes": {task.task: _task_hash(task) for task in run.tasks},
         "model_source": "hero_ray",
-        "model_name": run.model,
+        "model_name": model_args(run).removeprefix("pretrained="),
         "model_name_sanitized": folder_name(run),
         "system_instruction": None,
         "chat_template": None,

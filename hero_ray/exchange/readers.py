@@ -15,7 +15,7 @@ from hero_ray.exchange.records import Answer, ImportedTask
 _SAMPLES = re.compile(r"^(?P<time>.*?)_?samples_(?P<task>.+)\.jsonl$")
 _BOOKKEEPING = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "doc_hash", "prompt_hash", "target_hash",
-    "input", "key", "category", "submission",
+    "input", "key", "category", "score", "submission",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hero_ray.benchmarks import get, lmms
-from hero_ray.errors import ImageError, MissingExtraError, UnknownNameError
+from hero_ray.errors import DatasetError, ImageError, MissingExtraError, UnknownNameError
 from hero_ray.types import Scored
 
 
@@ -36,7 +36,7 @@ class Task:
     )
 
     def dump_config(self) -> dict[str, Any]:
-        return {"task": "pets"}
+        return {"task": "pets", "process_results": str(object())}
 
     def doc_to_text(self, row: dict[str, Any]) -> str:
         return f"{row['q']}\nAnswer briefly."
@@ -61,7 +61,7 @@ class Task:
 
 @pytest.fixture(autouse=True)
 def pets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmms, "_load_task", lambda name: Task())
+    monkeypatch.setattr(lmms, "_load_task", lambda name, include: Task())
 
 
 def test_the_tasks_own_prompt_filter_scorer_and_aggregate() -> None:
@@ -79,6 +79,21 @@ def test_the_tasks_own_prompt_filter_scorer_and_aggregate() -> None:
     assert {m.name: (m.value, m.n) for m in benchmark.aggregate(scored)} == {"accuracy": (0.5, 2), "points": (2.0, 2)}
     assert list(benchmark.samples(1)) == samples[:1]
     assert pickle.loads(pickle.dumps(benchmark)).fingerprint() == benchmark.fingerprint()
+
+
+def test_records_with_a_score_and_sets_that_do_not_aggregate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pairs_only(values: list[Any]) -> float:
+        assert len(values) % 2 == 0, "pairs only"
+        return float(sum(value["score"] for value in values))
+
+    monkeypatch.setattr(Task, "aggregation", lambda self: {"points": pairs_only})
+    benchmark = get("lmms:pets")
+    samples = list(benchmark.samples())
+    scored = [Scored(s, "cat", benchmark.score("cat", s.references, s)) for s in samples]
+    assert [item.scores["points"] for item in scored] == [2.0, 0.0]
+    assert [metric.value for metric in benchmark.aggregate(scored)] == [2.0]
+    with pytest.raises(DatasetError, match="pairs only"):
+        benchmark.aggregate(scored[:1])
 
 
 def test_several_pictures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
