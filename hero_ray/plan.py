@@ -192,13 +192,13 @@ def split_unit(unit: Unit, max_samples: int) -> list[Unit]:
     ]
 
 
-def sweep_hash(config: SweepConfig, planned: Sequence[Cell], sample_counts: Mapping[str, int]) -> str:
+def sweep_hash(config: SweepConfig, planned: Sequence[Cell], sample_sets: Mapping[str, str]) -> str:
     """What makes two executions the same sweep: cells, samples and the profile settings; never where it runs."""
     profile = config.profile.model_dump() if config.profile.enabled else None
     return digest(
         {
             "cells": sorted(cell.id for cell in planned),
-            "samples": dict(sample_counts),
+            "samples": dict(sample_sets),
             "profile": profile,
             "race": config.race_margin,
         }

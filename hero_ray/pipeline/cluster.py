@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hero_ray.errors import ConfigError
 
@@ -40,7 +40,7 @@ def connected(address: str | None) -> Iterator[None]:
     already = ray.is_initialized()
     if not already:
         target = address or os.environ.get("RAY_ADDRESS")
-        local = {} if target else {"include_dashboard": False, "object_store_memory": 256 * 2**20}
+        local: dict[str, Any] = {} if target else {"include_dashboard": False, "object_store_memory": 256 * 2**20}
         with _silent_stderr():
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
     quiet()

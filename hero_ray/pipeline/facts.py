@@ -69,7 +69,7 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
     families = {fact.family for fact in model_facts}
     tasks = [task_fact(benchmark, families, samples) for benchmark in named.values()]
     planned = cells(config, model_facts, method_facts, tasks)
-    counts = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in named}
+    sample_sets = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in named}
     return Plan(
         config=config,
         models=tuple(model_facts),
@@ -78,7 +78,7 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
         cells=tuple(planned),
         units=tuple(part for unit in units(samples) for part in split_unit(unit, MAX_SAMPLES_PER_UNIT)),
         samples=tuple(samples),
-        hash=sweep_hash(config, planned, counts),
+        hash=sweep_hash(config, planned, sample_sets),
     )
 
 

@@ -54,9 +54,7 @@ def test_the_same_sweep_again_is_complete(local_ray: None, store: Store) -> None
     assert run(plan, store, fresh=True, loader=LOADER).run_id != first.run_id
 
 
-def test_a_worker_killed_once_changes_nothing(
-    local_ray: None, store: Store, tmp_path: Path, quiet: list[Any]
-) -> None:
+def test_a_worker_killed_once_changes_nothing(local_ray: None, store: Store, tmp_path: Path, quiet: list[Any]) -> None:
     victim = small_plan().units[2].image_key
     control = _control(tmp_path, die=victim, once="yes")
     outcome = run(small_plan(model_args={"control": str(control)}), store, loader=LOADER)
@@ -70,7 +68,9 @@ def test_a_poison_picture_is_given_up_and_the_rest_goes_on(
     local_ray: None, store: Store, tmp_path: Path, fault: str
 ) -> None:
     plan = small_plan(
-        model_args={"control": str(tmp_path / "control")}, unit_timeout_s=3.0 if fault == "hang" else 600.0, max_attempts=2
+        model_args={"control": str(tmp_path / "control")},
+        unit_timeout_s=3.0 if fault == "hang" else 600.0,
+        max_attempts=2,
     )
     victim = plan.units[1]
     _control(tmp_path, **{fault: victim.image_key})
