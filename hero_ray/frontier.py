@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from hero_ray.errors import NotComparableError, UnknownNameError
 
 Z95 = 1.959963984540054
+NUM_RIVALS = 3
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def frontier(
     Args:
         p_better: one-sided p that cell A scores above cell B, from a paired test; intervals are used where it gives
             None. Pairing tells apart what intervals cannot, since cells answer the same questions.
-        alpha: of one comparison; each point is compared with its strongest rival only.
+        alpha: of one comparison; each point is compared with the few rivals whose intervals lie highest.
     """
     if not candidates:
         return []
@@ -193,8 +194,10 @@ def frontier(
     chance = pareto(costs, values + noise).mean(axis=0)
 
     def p_value(a: Point, b: Point) -> float:
-        paired = p_better(a.id, b.id) if p_better is not None else None
-        return _independent(a, b) if paired is None else paired
+        apart = _independent(a, b)
+        # Pairing only sharpens what intervals show already; clear cases need no scores read.
+        paired = p_better(a.id, b.id) if p_better is not None and apart > alpha / 10 else None
+        return apart if paired is None else paired
 
     group_of: dict[str, int] = {}
     placed = []

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from hero_ray import published
+from hero_ray import published, stats
 from hero_ray.comparison import FULL, Results, compare_labels, retained, straw_men
 from hero_ray.comparison.frontiers import Frontier, average_frontier, frontiers
 from hero_ray.report import tables
 from hero_ray.report.markdown import number, points, span, table
 from hero_ray.report.svg import Overlaid, frontier_chart
+from hero_ray.store import CellRow, MetricRow
 
 EMBEDDED = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
 
@@ -69,11 +70,21 @@ def scores(results: Results, benchmarks: Sequence[str]) -> str:
             if not metrics:
                 line.append("-")
                 continue
-            mean = sum(metric.value for metric in metrics) / len(metrics)
-            bounds = span(metrics[0].ci_low, metrics[0].ci_high, metrics[0].scale) if len(metrics) == 1 else ""
-            line.append(f"{points(mean, metrics[0].scale)} {bounds}".strip())
+            line.append(_score(results, found[name], metrics))
         rows.append(line)
     return table(["Cell", *benchmarks], rows)
+
+
+def _score(results: Results, cells: Sequence[CellRow], metrics: Sequence[MetricRow]) -> str:
+    """A figure with its interval; several seeds are averaged sample by sample first."""
+    first = metrics[0]
+    if len(metrics) == 1:
+        return f"{points(first.value, first.scale)} {span(first.ci_low, first.ci_high, first.scale)}"
+    if first.interval == "cluster-bootstrap":
+        return points(sum(metric.value for metric in metrics) / len(metrics), first.scale)
+    scores = results.scores(cells)
+    interval = stats.mean_interval(scores.values, scores.images)
+    return f"{points(interval.value)} {span(interval.low, interval.high)}"
 
 
 def _reading(results: Results) -> str:

@@ -122,9 +122,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be stored as JSON")
 
 
+_encoder = json.JSONEncoder(default=_plain, allow_nan=False, separators=(",", ":"))
+
+
 def dump_json(value: Any) -> str:
     """JSON that both databases take."""
-    text = json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
+    text = _encoder.encode(value)
     if "\\u0000" in text or "\\ud" in text:
         text = json.dumps(_clean(json.loads(text)), separators=(",", ":"))
     return text
@@ -166,6 +169,8 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         elif path is not None:
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=NORMAL")
+            # A unit touches one index page per cell; a longer log writes each of them back once, not once per unit.
+            cursor.execute("PRAGMA wal_autocheckpoint=4000")
         cursor.close()
 
     @event.listens_for(engine, "begin")

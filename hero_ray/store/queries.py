@@ -140,7 +140,7 @@ def stopped(connection: Connection, run_id: str) -> dict[str, str]:
     rows = connection.execute(
         select(rc.cell_id, rc.stop_reason).where(rc.run_id == run_id, rc.stop_reason.is_not(None))
     )
-    return {cell: reason for cell, reason in rows}
+    return {row.cell_id: row.stop_reason for row in rows}
 
 
 def picture_means(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -27,7 +27,7 @@ from hero_ray.store.engine import (
     retrying,
     shown,
 )
-from hero_ray.store.records import CellCount, CellRow, ImageRecord, MetricRow, PointRow, RunRow, ScoreRow
+from hero_ray.store.records import CellCount, CellRow, ImageRecord, MetricRow, PointRow, RunRow, ScoreRow, sample_id
 from hero_ray.store.tables import Alert, Lease, Profile, Run, RunCell
 from hero_ray.types import Cell, Prediction, Sample
 
@@ -213,11 +213,15 @@ class Store:
             main_metrics: benchmark -> the metric kept in `predictions.score`; the first number scored if not given.
         """
         main = main_metrics or {}
-        rows = [writes.prediction_row(run_id, p, main.get(p.sample.benchmark)) for p in predictions]
+        samples = list({id(p.sample): p.sample for p in predictions}.values())
+        names = {id(sample): sample_id(sample) for sample in samples}  # cells share samples: hash each once
+        rows = [
+            writes.prediction_row(run_id, p, names[id(p.sample)], main.get(p.sample.benchmark)) for p in predictions
+        ]
         pictures = list(images)
 
         def change(connection: Connection) -> None:
-            writes.add_samples(connection, [p.sample for p in predictions], pictures)
+            writes.add_samples(connection, samples, pictures)
             writes.write_predictions(connection, rows)
 
         self.transaction(change)

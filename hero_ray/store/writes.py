@@ -152,8 +152,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def prediction_row(run_id: str, prediction: Prediction, metric: str | None) -> dict[str, Any]:
-    """A prediction as the table takes it. A score that is not finite turns the row into a named failure."""
+def prediction_row(run_id: str, prediction: Prediction, sample: str, metric: str | None) -> dict[str, Any]:
+    """A prediction as the table takes it; a score that is not finite makes it a named failure."""
     error_type, message = prediction.error_type, prediction.error_message
     score = None if error_type else main_score(prediction.scores, metric)
     if score is not None and not math.isfinite(score):
@@ -162,7 +162,7 @@ def prediction_row(run_id: str, prediction: Prediction, metric: str | None) -> d
     return {
         "run_id": run_id,
         "cell_id": prediction.cell_id,
-        "sample_id": sample_id(prediction.sample),
+        "sample_id": sample,
         "text": clean_text(prediction.text),
         "score": score,
         "scores": None if error_type else finite(dict(prediction.scores)),
