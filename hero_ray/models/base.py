@@ -123,7 +123,11 @@ class Generation:
 
 
 class Adapter(Protocol):
-    """One loaded model. Every family implements exactly this."""
+    """One loaded model. Every family implements this.
+
+    The adapters of this package also offer `encode_many`, and `runner` and `decoder`, whose `prefill` and `decode` are
+    the steps that timings are put around.
+    """
 
     info: ModelInfo
     vision: VisionInfo

@@ -92,6 +92,8 @@ class Decoder:
             DeviceMemoryError: one request alone, or a batch with a pruner, does not fit the device.
         """
         options = options or GenerationOptions()
+        if not requests:
+            return []
         for request in requests:
             self._check(request)
         answers: dict[int, Answer] = {}

@@ -87,6 +87,11 @@ def test_options_out_of_range_are_refused(values):
         GenerationOptions(**values)
 
 
+def test_no_requests_give_no_answers(decoder):
+    assert decoder.answer([]) == []
+    assert decoder.answer([], Halving()) == []
+
+
 def test_no_new_tokens_is_refused(decoder, requests):
     with pytest.raises(PromptError, match="at least 1"):
         decoder.answer([Request(requests[0].prompt, requests[0].visual, 0)])
