@@ -214,7 +214,7 @@ def _average(group: Sequence[Mark], full: Mapping[str, Mark]) -> Mark:
     halves = [_relative_half(mark, full[mark.benchmark]) for mark in group]
     if not own and all(each is not None for each in halves):
         half = math.sqrt(sum((each or 0.0) ** 2 for each in halves)) / len(halves)
-    certificates = {mark.certificate for mark in group}
+    certificates = {mark.certificate for mark in group} - {None}
     return replace(
         group[0],
         benchmark="",

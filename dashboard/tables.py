@@ -160,7 +160,7 @@ def to_html(table: Table) -> str:
 
 CSS = """
 .hr-scroll{overflow-x:auto;max-width:100%}
-.hr-table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;white-space:nowrap;width:100%}
+.hr-table{border-collapse:separate;border-spacing:0;font-size:.86rem;font-variant-numeric:tabular-nums;white-space:nowrap;width:100%}
 .hr-table th,.hr-table td{padding:.28rem .6rem;text-align:right;border:0}
 .hr-table th:first-child{text-align:left;font-weight:500;position:sticky;left:0;backdrop-filter:blur(10px)}
 .hr-table thead th{border-bottom:1.5px solid rgba(128,132,140,.7);font-weight:600}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hero_ray.cli import app
+
+if TYPE_CHECKING:
+    from hero_ray.store import Store
 
 
 def folder() -> Path:
@@ -27,6 +31,41 @@ def folder() -> Path:
         if (place / "app.py").is_file():
             return place
     raise MissingExtraError("dashboard", "dashboard")
+
+
+def require_packages() -> None:
+    """Check that the dashboard's extra is there.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    from importlib.util import find_spec
+
+    from hero_ray.errors import MissingExtraError
+
+    for package in ("streamlit", "plotly"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "dashboard")
+
+
+def write_bundle(store: Store, run_id: str, target: Path) -> dict[str, Any]:
+    """Write the share bundle of a run; returns what the verb prints for scripts.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    from hero_ray.errors import InputError
+
+    require_packages()
+    sys.path.insert(0, str(folder().parent))
+    bundle = importlib.import_module("dashboard.bundle")
+    run = store.run(run_id)
+    try:
+        written = bundle.write(store, [run], target)
+    except OSError as problem:
+        raise InputError(f"cannot write bundle {target}: {problem.strerror}") from None
+    record = {"path": written.index, "files": written.files, "bytes": written.bytes, "flips": written.flips}
+    return {"run_id": run.id, **record}
 
 
 def command(address: str, port: int) -> list[str]:
@@ -68,15 +107,10 @@ def dashboard(
     allow_cancel: Annotated[bool, typer.Option("--allow-cancel", help="Let visitors stop running sweeps.")] = False,
 ) -> None:
     """Open the results in a browser: frontier, tables, flips, speed, runs. Reads the database, never writes it."""
-    from importlib.util import find_spec
-
-    from hero_ray.errors import MissingExtraError
     from hero_ray.store import default_url
     from hero_ray.store.engine import parse_url, shown
 
-    for package in ("streamlit", "plotly"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "dashboard")
+    require_packages()
     url = parse_url(db or default_url())
     sys.stderr.write(f"hero_ray dashboard of {shown(url)} on http://{host}:{port}\n")
     try:

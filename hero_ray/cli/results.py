@@ -167,8 +167,17 @@ def report(
     run: Run = "latest",
     model: Model = None,
     db: Db = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Instead: a folder with the dashboard's charts, tables and flips.")
+    ] = None,
 ) -> None:
     """One self-contained file about a run: tables, plots, comparisons, failures and provenance."""
+    if bundle is not None:
+        from hero_ray.cli.dashboard import write_bundle
+
+        with reading(db) as store:
+            finish(**write_bundle(store, run, bundle))
+        return
     from hero_ray.errors import InputError
     from hero_ray.report import document
 

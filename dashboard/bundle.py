@@ -1,0 +1,204 @@
+"""A folder that shows results without a server: charts, tables and flips, opening offline from any disk.
+
+Holds `index.html`, `plotly.min.js`, the tables as CSV and LaTeX, and one small picture per flip and view.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import plotly.io
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from dashboard import figures, masks, palette, points, tables
+from dashboard.points import AXES, FULL, Mark
+from hero_ray.store import CellRow, RunRow, Store
+from hero_ray.store import page_queries as pages
+from hero_ray.store.page_queries import CellRef, FlipRow
+
+FLIPS_PER_BENCHMARK = 6
+NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
+_CSS = """
+:root{color-scheme:light dark}
+body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
+h1{margin:.2rem 0}h2{margin:2.5rem 0 .5rem}.quiet{opacity:.7;font-size:.9rem}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:1rem}
+figure{margin:0}img{width:100%;border-radius:4px}
+article{border-top:1px solid rgba(128,132,140,.4);padding:1rem 0}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.9rem}dt{opacity:.7}dd{margin:0}
+"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a bundle consists of."""
+
+    index: Path
+    files: int
+    bytes: int
+    flips: int
+
+
+def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
+    """Write the bundle of some runs into `folder`, which is made if missing; files of an older bundle are replaced.
+
+    Raises:
+        StoreError: the database cannot be read.
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    marks = points.marks(store.points([run.id for run in runs]))
+    files = {"plotly.min.js": get_plotlyjs().encode()}
+    body = [_head(runs), *_charts(marks)]
+    for model in dict.fromkeys(mark.model for mark in marks):
+        table = tables.method_table([mark for mark in marks if mark.model == model])
+        name = _file_name(model)
+        files |= {
+            f"table-{name}.csv": tables.to_csv(table).encode(),
+            f"table-{name}.tex": tables.to_latex(table).encode(),
+        }
+        body.append(_table(model, name, table))
+    shown = _flips(store, runs, files)
+    body += shown
+    files["index.html"] = _page(runs, body).encode()
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    flips = sum(block.startswith("<article") for block in shown)
+    return Written(folder / "index.html", len(files), sum(map(len, files.values())), flips)
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-._" else "_" for c in text)
+
+
+def _page(runs: Sequence[RunRow], body: Sequence[str]) -> str:
+    title = html.escape(f"hero_ray: {', '.join(dict.fromkeys(run.sweep_name for run in runs))}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
+        f'<style>{_CSS}{tables.CSS}</style><script src="plotly.min.js"></script></head>'
+        f"<body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _head(runs: Sequence[RunRow]) -> str:
+    parts = ["<h1>What pruning visual tokens costs and saves</h1>", f'<p class="quiet">{NOTE}</p>']
+    for run in runs:
+        packages = dict(run.environment.get("packages") or {})
+        facts = {
+            "run": f"{run.sweep_name}, {run.id}",
+            "status": run.status,
+            "begun": f"{run.created_at:%Y-%m-%d %H:%M} UTC",
+            "commit": run.git_commit or "unknown",
+            "processor": run.environment.get("processor") or "unknown",
+            "torch": packages.get("torch") or "unknown",
+        }
+        rows = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd>" for k, v in facts.items())
+        parts.append(f"<dl>{rows}</dl>")
+    return "".join(parts)
+
+
+def _charts(marks: Sequence[Mark]) -> list[str]:
+    average = points.retention_average(marks)
+    several = len({mark.benchmark for mark in marks}) > 1
+    shown = average if average and several else marks
+    title = "Share of the unpruned score, %" if shown is average else "Score"
+    blocks = ["<h2>Frontier</h2>"]
+    for model in dict.fromkeys(mark.model for mark in shown):
+        own = [mark for mark in shown if mark.model == model]
+        for key in ("tokens", "flops", "kv", "ttft"):
+            for certificate, members in points.by_certificate(own, AXES[key]):
+                if certificate != "mixed":
+                    blocks.append(_chart(model, members, key, title))
+    return blocks
+
+
+def _chart(model: str, members: Sequence[Mark], key: str, title: str) -> str:
+    best = points.best(points.place(members, AXES[key]))
+    figure = figures.frontier(members, AXES[key], title, best)
+    figure.update_layout(font={"color": "#808690"})  # reads on a light and on a dark page
+    drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=figures.CONFIG)
+    name = html.escape(f"{model}: {AXES[key].title}")
+    return f"<details{' open' if key == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
+
+
+def _table(model: str, name: str, table: tables.Table) -> str:
+    notes = html.escape(" ".join(table.notes))
+    links = f'<a href="table-{name}.csv">CSV</a> · <a href="table-{name}.tex">LaTeX</a>'
+    return f'<h2>{html.escape(model)}</h2>{tables.to_html(table)}<p class="quiet">{notes} {links}</p>'
+
+
+def _pairs(cells: Sequence[CellRow]) -> list[tuple[CellRow, CellRow]]:
+    """Per model and benchmark the unpruned cell and the pruned one people ask about first: hero near 20 %."""
+    found = []
+    for model, benchmark in dict.fromkeys((cell.model, cell.benchmark) for cell in cells):
+        own = [cell for cell in cells if (cell.model, cell.benchmark) == (model, benchmark) and cell.n_done]
+        full = next((cell for cell in own if cell.method == FULL), None)
+        pruned = [cell for cell in own if cell.method not in palette.STRAW_MEN]
+        if full is not None and pruned:
+            key = lambda cell: (cell.method != "hero", abs(cell.retention_ratio - 0.2), cell.id)  # noqa: E731
+            found.append((full, min(pruned, key=key)))
+    return found
+
+
+def _flips(store: Store, runs: Sequence[RunRow], files: dict[str, bytes]) -> list[str]:
+    cells = [cell for run in runs for cell in store.cells(run.id)]
+    blocks = []
+    for full, pruned in _pairs(cells):
+        a, b = CellRef(full.run_id, full.id), CellRef(pruned.run_id, pruned.id)
+        with store.reading() as connection:
+            counts = pages.flip_counts(connection, a, b)
+            rows = pages.flips(connection, a, b, "worse", limit=FLIPS_PER_BENCHMARK)
+        head = f"{pruned.model}, {pruned.benchmark}: full against {pruned.method} at {100 * pruned.retention_ratio:g} %"
+        blocks.append(
+            f"<h2>{html.escape(head)}</h2><p>Of {counts.both:,} questions both answered, {pruned.method} does better "
+            f"on {counts.better:,} and worse on {counts.worse:,}. Below: where it does worse.</p>"
+        )
+        blocks += [_flip(store, row, full, pruned, files) for row in rows]
+    return blocks
+
+
+def _flip(store: Store, row: FlipRow, full: CellRow, pruned: CellRow, files: dict[str, bytes]) -> str:
+    refs = [CellRef(cell.run_id, cell.id) for cell in (full, pruned)]
+    with store.reading() as connection:
+        sample = pages.sample(connection, row.sample_id)
+        answers = pages.answers(connection, row.sample_id, refs)
+    if sample is None:
+        return ""
+    reference = sample.reference if isinstance(sample.reference, str) else json.dumps(sample.reference)
+    parts = [f"<article><b>{html.escape(sample.question)}</b> <span class='quiet'>{html.escape(reference)}</span>"]
+    parts.append('<div class="pair">')
+    for cell, ref in zip((full, pruned), refs, strict=True):
+        answer = answers.get(ref)
+        if answer is not None:
+            said = html.escape(f"{cell.method}: “{answer.text}”")
+            parts.append(f"<figure><figcaption>{said}</figcaption>{_drawn(cell, sample, answer, files)}</figure>")
+    return "".join(parts) + "</div></article>"
+
+
+def _drawn(cell: CellRow, sample: Any, answer: Any, files: dict[str, bytes]) -> str:
+    if sample.thumbnail is None or answer.keep_mask is None or answer.geometry is None:
+        return ""
+    family = str((cell.spec.get("model") or {}).get("family") or "")
+    picture, size = Image.open(io.BytesIO(sample.thumbnail)), (sample.width, sample.height)
+    colour = palette.look(cell.method).colour
+    try:
+        views = masks.panels(picture, size, answer.keep_mask, answer.geometry, family, colour)
+    except ValueError:
+        return ""
+    shown = views[-1]
+    buffer = io.BytesIO()
+    shown.image.save(buffer, "WEBP", quality=80)
+    path = f"flips/{_file_name(sample.id)}-{_file_name(cell.id)}.webp"
+    files[path] = buffer.getvalue()
+    alt = html.escape(f"{shown.title}: {shown.kept} of {shown.total} tokens kept")
+    return f'<img src="{path}" alt="{alt}" loading="lazy"><div class="quiet">{alt}</div>'

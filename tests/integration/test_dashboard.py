@@ -1,0 +1,303 @@
+"""Every page of the dashboard, run by Streamlit's own test runner over real databases."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit")
+pytest.importorskip("plotly")
+
+from streamlit.testing.v1 import AppTest
+
+from hero_ray.store import open_store
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "dashboard" / "pages"
+NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
+NEEDS_RESULTS = [name for name in NAMES if name != "try_it"]
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def _data() -> Any:
+    spec = importlib.util.spec_from_file_location("dashboard_data", Path(__file__).parent / "dashboard_data.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+data = _data()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(data.make_results(f"sqlite:///{tmp_path_factory.mktemp('results') / 'results.db'}"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import streamlit as st
+
+    monkeypatch.chdir(ROOT)
+    yield
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def page(name: str, url: str, monkeypatch: pytest.MonkeyPatch, **query: str) -> AppTest:
+    monkeypatch.setenv("HERO_RAY_DB", url)
+    test = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        test.query_params[key] = value
+    return test.run()
+
+
+def charts(test: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(chart.proto.spec) for chart in test.get("plotly_chart")]
+
+
+def words(test: AppTest) -> str:
+    kinds = (test.info, test.warning, test.error, test.success, test.caption, test.markdown)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_shows_results(name: str, results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page(name, results, monkeypatch)
+    assert not test.exception
+    assert test.title[0].value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_copes_with_one_cell(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page(name, data.make_one_cell(f"sqlite:///{tmp_path / 'one.db'}"), monkeypatch)
+    assert not test.exception
+    assert not test.error
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_copes_with_thousands_of_cells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page(name, data.make_many_cells(f"sqlite:///{tmp_path / 'many.db'}"), monkeypatch)
+    assert not test.exception
+    assert not test.error
+
+
+@pytest.mark.parametrize("name", NEEDS_RESULTS)
+def test_missing_database_says_how_to_get_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "absent.db"
+    test = page(name, f"sqlite:///{path}", monkeypatch)
+    assert not test.exception
+    assert "no results database yet" in words(test)
+    assert any("python -m hero_ray.sweep" in code.value for code in test.code)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", NEEDS_RESULTS)
+def test_empty_database_says_how_to_fill_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    open_store(url).close()
+    test = page(name, url, monkeypatch)
+    assert not test.exception
+    assert not test.error
+    assert test.info
+
+
+def test_file_without_tables_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bare.db"
+    sqlite3.connect(path).execute("CREATE TABLE other (x)").connection.close()
+    test = page("frontier", f"sqlite:///{path}", monkeypatch)
+    assert not test.exception
+    assert "nothing has been stored in it yet" in words(test)
+
+
+@pytest.mark.parametrize("name", NEEDS_RESULTS)
+def test_missing_table_asks_for_an_upgrade(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "broken.db"
+    data.make_one_cell(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("DROP TABLE runs")
+    test = page(name, f"sqlite:///{path}", monkeypatch)
+    assert not test.exception
+    assert "does not have the tables" in words(test)
+    assert any("hero-ray db upgrade" in code.value for code in test.code)
+
+
+def test_locked_database_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.db"
+    data.make_one_cell(f"sqlite:///{path}")
+    monkeypatch.setattr("hero_ray.store.engine.READ_BUSY_TIMEOUT_MS", 50)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA journal_mode=DELETE")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        test = page("frontier", f"sqlite:///{path}", monkeypatch)
+        assert not test.exception
+        assert "locked by another program" in words(test)
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    test.run()
+    assert charts(test)
+
+
+def test_read_only_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.db"
+    data.make_one_cell(f"sqlite:///{path}")
+    before = path.read_bytes()
+    path.chmod(0o444)
+    test = page("frontier", f"sqlite:///{path}", monkeypatch)
+    assert charts(test)
+    assert path.read_bytes() == before
+
+
+def test_frontier_draws_both_models_and_the_pareto_line(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("frontier", results, monkeypatch)
+    drawn = charts(test)
+    assert len(drawn) == 2
+    names = {trace["name"] for trace in drawn[0]["data"]}
+    assert {"full", "hero", "hired", "fastervlm", "random", "spatial", "Pareto line"} <= names
+
+
+def test_frontier_filters_come_from_the_url(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("frontier", results, monkeypatch, benchmark="synth-words", cost="KV cache", published="true")
+    layout = charts(test)[0]["layout"]
+    assert layout["xaxis"]["title"]["text"].startswith("KV cache after prefill")
+    assert layout["yaxis"]["title"]["text"] == "synth-words: accuracy"
+    assert "No paper prints points for synth-words" in words(test)
+
+
+def test_frontier_by_category_has_fewer_questions(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = charts(page("frontier", results, monkeypatch, benchmark="synth-words"))[0]
+    part = charts(page("frontier", results, monkeypatch, benchmark="synth-words", category="colour"))[0]
+
+    def people(chart: dict[str, Any]) -> str:
+        return str(next(t for t in chart["data"] if t["name"] == "hero")["customdata"][0][2])
+
+    assert "n = 24 questions" in people(whole)
+    assert "n = 12 questions" in people(part)
+
+
+def test_unlike_certificates_get_charts_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'two.db'}"
+    cells = data.grid(("synth-words",))
+    with open_store(url) as store:
+        data.fill_run(store, "one", cells, 4)
+        data.profile(store, "one", cells[:4], "cert-b")
+    test = page("frontier", url, monkeypatch, cost="TTFT")
+    assert len(charts(test)) == 2
+    assert "compare machines, not methods" in words(test)
+    assert "device name (Other CPU, Test CPU)" in words(test)
+
+
+def test_a_filter_change_reruns_the_page(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("frontier", results, monkeypatch)
+    test.multiselect(key="method").set_value(["full", "hero"]).run()
+    names = {trace["name"] for trace in charts(test)[0]["data"]}
+    assert "hero" in names
+    assert "hired" not in names
+
+
+def test_compare_tests_pairs_against_the_baseline(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("compare", results, monkeypatch, baseline="full", budget="20%")
+    assert "over the 10 differences shown" in words(test)
+    (heat,) = charts(test)
+    assert heat["data"][0]["y"] == ["random", "spatial", "hero", "hired", "fastervlm"]
+    frame = test.dataframe[0].value
+    assert set(frame["pairs"]) == {24}
+
+
+def test_flips_page_through_disagreements(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("flips", results, monkeypatch, direction="either")
+    assert test.number_input(key="at").value == 1
+    question = test.markdown[1].value
+    test.button(key="next").click().run()
+    assert test.number_input(key="at").value == 2
+    assert test.markdown[1].value != question
+    assert len(test.get("image")) == 4  # tiles and thumbnail of both cells
+    test.button(key="previous").click().run()
+    assert test.markdown[1].value == question
+
+
+def test_flips_directions_partition_the_disagreements(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {}
+    for direction in ("B loses", "B wins", "either"):
+        test = page("flips", results, monkeypatch, direction=direction)
+        sizes[direction] = test.number_input(key="at").max
+    assert sizes["B loses"] + sizes["B wins"] == sizes["either"]
+
+
+def test_efficiency_shows_stages_and_certificate(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("efficiency", results, monkeypatch)
+    stages = charts(test)[0]
+    assert [trace["name"] for trace in stages["data"]] == ["encode", "select", "prefill", "decode"]
+    assert "Device: Test CPU" in words(test)
+
+
+def test_runs_shows_live_progress_and_failures(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("runs", results, monkeypatch)
+    assert "running" in words(test)
+    broken = next(option for option in test.selectbox(key="one").options if option.endswith("broken"))
+    test.selectbox(key="one").set_value("broken").run()
+    assert broken
+    assert "**ImageError** 2" in words(test)
+
+
+def test_cancelling_needs_leave(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [b for b in page("runs", results, monkeypatch).button if "Stop" in b.label]
+    monkeypatch.setenv("HERO_RAY_DASHBOARD_CANCEL", "1")
+    test = page("runs", results, monkeypatch)
+    (button,) = (b for b in test.button if "Stop" in b.label)
+    button.click().run()
+    with open_store(results, read_only=True) as store:
+        assert store.cancel_requested("live")
+    assert "stopping after its current unit" in words(test)
+
+
+def test_nightly_marks_the_regression(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("nightly", results, monkeypatch)
+    assert "The newest run is below its limits" in words(test)
+    assert "hero 40%" in words(test)
+    assert any(trace["name"] == "look here" for chart in charts(test) for trace in chart["data"])
+    assert set(test.dataframe[0].value["what"]) == {"commit", "config: seed"}
+
+
+def test_studies_draw_a_parameter_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'alpha.db'}"
+    with open_store(url) as store:
+        data.fill_run(store, "alpha", [data.cell("hero", 0.2, "synth-words", alpha=a) for a in (0.0, 0.5, 1.0)], 4)
+    first = charts(page("studies", url, monkeypatch))[0]
+    assert first["data"][0]["name"] == "synth-words at 20%"
+    assert first["layout"]["xaxis"]["title"]["text"] == "alpha"
+
+
+def test_app_opens_on_the_frontier(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERO_RAY_DB", results)
+    test = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60).run()
+    assert not test.exception
+    assert test.title[0].value == "Frontier"
+    test.switch_page("pages/compare.py").run()
+    assert test.title[0].value == "Compare"
+
+
+def test_dashboard_loads_no_torch_and_no_ray() -> None:
+    import subprocess
+    import sys
+
+    modules = sorted(path.stem for path in (ROOT / "dashboard").glob("*.py") if path.stem not in ("__init__", "app"))
+    script = "import sys\n" + "\n".join(f"import dashboard.{name}" for name in modules)
+    script += "\nprint(*sorted({'torch', 'ray', 'transformers'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
