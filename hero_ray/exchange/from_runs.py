@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hero_ray.benchmarks import get
+from hero_ray.errors import HeroRayError
 from hero_ray.exchange.lmms_export import write
 from hero_ray.exchange.records import Answer, ModelRun, TaskResult
 from hero_ray.frontier import Z95
 from hero_ray.store import CellRow, MetricRow, PointRow, RunRow, ScoreRow, Store
+from hero_ray.types import Metric
 
 _FLAT = (
     "run_id", "cell_id", "model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark",
@@ -99,19 +102,39 @@ def _task(store: Store, run_id: str, cell: CellRow, metrics: Sequence[MetricRow]
     whole = [row for row in metrics if not row.category]
     rows = sorted(store.cell_scores(run_id, cell.id), key=lambda row: _natural(row.sample_key)) if samples else []
     answers = [
-        Answer(place, row.sample_key, row.text, row.reference, row.question, _plain(row.scores), row.category)
+        Answer(
+            row.extra.get("doc_id", place),
+            row.sample_key,
+            row.text,
+            row.reference,
+            row.question,
+            _plain(row.scores),
+            row.category,
+        )
         for place, row in enumerate(rows)
     ]
     errors = {row.metric: _stderr(row) for row in whole}
     return TaskResult(
         task=cell.benchmark,
-        metrics={row.metric: row.value for row in whole},
+        metrics=_lmms_keys(cell, metrics),
         answers=answers,
         num_documents=cell.n_expected,
         stderr={name: value for name, value in errors.items() if value is not None},
         max_new_tokens=int(cell.spec.get("max_new_tokens") or 0),
         flavour=cell.flavour,
     )
+
+
+def _lmms_keys(cell: CellRow, rows: Sequence[MetricRow]) -> dict[str, float]:
+    """Figures under lmms-eval's keys; a benchmark of someone's own without such keys gives its whole-set figures."""
+    try:
+        benchmark = get(cell.benchmark, cell.flavour)
+    except HeroRayError:
+        benchmark = None
+    keys = getattr(benchmark, "lmms_keys", None)
+    if keys is None:
+        return {row.metric: row.value for row in rows if not row.category}
+    return dict(keys([Metric(row.metric, row.value, row.n, row.category) for row in rows]))
 
 
 def _stderr(row: MetricRow) -> float | None:
