@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 from hero_ray.errors import CheckpointError, MissingExtraError, UnknownNameError
 from hero_ray.models.registry import SPECS
 
+log = logging.getLogger(__name__)
+
+_BOT, _BOT_TITLE = "SFconvertbot", "Adding `safetensors` variant of this model"
 _WANTED = ["*.json", "*.safetensors", "tokenizer.model", "*.txt"]
 
 
@@ -24,7 +28,7 @@ def find_folder(name: str) -> Path:
             raise CheckpointError(f"the weights of {name} are not in this installation (looked in {known.embedded})")
         return known.embedded
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     source = known.source if known is not None else name
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
@@ -35,17 +39,31 @@ def find_folder(name: str) -> Path:
 def download(source: str) -> Path:
     """A hub snapshot; pickles and code are never fetched.
 
+    Where a repository's main branch holds pickles only, the hub's own conversion bot may have offered the same weights
+    as safetensors; that revision is taken then.
+
     Raises:
-        CheckpointError: the hub cannot be reached or does not know the id.
+        CheckpointError: the hub cannot be reached, does not know the id, or has no safetensors of it.
     """
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import HfApi, snapshot_download
     except ImportError as error:
         raise MissingExtraError("huggingface_hub", "hub") from error
     try:
-        return Path(snapshot_download(source, allow_patterns=_WANTED))
-    except (OSError, ValueError) as error:
+        folder = Path(snapshot_download(source, allow_patterns=_WANTED))
+        if any(folder.glob("*.safetensors")):
+            return folder
+        offered = HfApi().get_repo_discussions(source, author=_BOT, discussion_type="pull_request")
+        revision = next((offer.git_reference for offer in offered if offer.title == _BOT_TITLE), None)
+        if revision is not None:
+            log.info("%s holds no safetensors; taking the conversion bot's %s", source, revision)
+            return Path(snapshot_download(source, allow_patterns=_WANTED, revision=revision))
+    except Exception as error:  # the client's error types changed with its versions; all mean the same to the user
         raise CheckpointError(
             f"{source} could not be fetched from the hub ({type(error).__name__}: {str(error).splitlines()[0]}); "
             "check the id and the connection, or give a local folder"
         ) from error
+    raise CheckpointError(
+        f"{source} is published as pickles only; loading a pickle can run code. Convert a trusted copy to safetensors "
+        "once and load that folder"
+    )

@@ -66,7 +66,8 @@ class ClsTaps:
         seen: dict[str, Tensor] = {}
 
         def take(name: str, output: Tensor) -> None:
-            seen[name] = output[:, :1] if name == "query" else output
+            # A copy: a view would keep the queries of every patch alive as long as the row.
+            seen[name] = output[:, :1].clone() if name == "query" else output
             if len(seen) == 2:
                 self._record(layer, point, seen.pop("query"), seen.pop("key"))
 
