@@ -57,7 +57,7 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     before = count_flops(lambda: encoded.extend(requests.encode(adapter, arrangement, batch_size))).total / batch_size
     memory.phase("encode")
     chosen: list[Any] = []
-    syncs = host_syncs(lambda: chosen.append(requests.select(adapter, arrangement, encoded[0])))
+    syncs = host_syncs(lambda: chosen.append(requests.select(adapter, arrangement, encoded[0])), adapter.info.device)
     before += count_flops(lambda: requests.select(adapter, arrangement, encoded[0])).total
     chosen += [requests.select(adapter, arrangement, one) for one in encoded[1:]]
     memory.phase("select")

@@ -29,8 +29,9 @@ class HostSync:
 
 
 class _Watch(TorchFunctionMode):
-    def __init__(self) -> None:
+    def __init__(self, on_gpu: bool) -> None:
         super().__init__()
+        self.on_gpu = on_gpu
         self.found: list[HostSync] = []
 
     def __torch_function__(
@@ -38,12 +39,12 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", str(func))
-        if _waits(name, args, kwargs) and _on_device(args):
+        if _waits(name, args, kwargs, self.on_gpu) and _on_device(args, self.on_gpu):
             self.found.append(HostSync(name, _caller()))
         return func(*args, **kwargs)
 
 
-def _waits(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def _waits(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], on_gpu: bool) -> bool:
     if name in _READS or name in _DATA_SHAPED:
         return True
     if name == "where":
@@ -52,7 +53,7 @@ def _waits(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         return _has_mask(args[1])
     if name == "to":  # without a GPU, "to the CPU" says nothing: there it is the model's own device
         to_host = any(str(value).startswith("cpu") for value in (*args[1:], *kwargs.values()) if _names_device(value))
-        return to_host and torch.cuda.is_available()
+        return to_host and on_gpu
     return name == "repeat_interleave" and "output_size" not in kwargs and any(map(torch.is_tensor, args[1:]))
 
 
@@ -65,12 +66,10 @@ def _names_device(value: Any) -> bool:
     return isinstance(value, (str, torch.device))
 
 
-def _on_device(args: tuple[Any, ...]) -> bool:
-    """Where CUDA is in use only its tensors make the host wait; elsewhere any tensor stands for one."""
+def _on_device(args: tuple[Any, ...], on_gpu: bool) -> bool:
+    """For a model on a GPU only its own tensors make the host wait; elsewhere any tensor stands for one."""
     tensors = [value for value in args if torch.is_tensor(value)]
-    if torch.cuda.is_available():
-        return any(tensor.is_cuda for tensor in tensors)
-    return bool(tensors)
+    return any(tensor.is_cuda for tensor in tensors) if on_gpu else bool(tensors)
 
 
 def _caller() -> str:
@@ -80,8 +79,12 @@ def _caller() -> str:
     return "unknown"
 
 
-def host_syncs(call: Callable[[], Any]) -> list[HostSync]:
-    """Run `call` and list its host synchronisations, in order."""
-    with _Watch() as watch:
+def host_syncs(call: Callable[[], Any], device: str = "cpu") -> list[HostSync]:
+    """Run `call` and list its host synchronisations, in order.
+
+    Args:
+        device: where the model stands. On CUDA only waits for it count; elsewhere every tensor stands for one on a GPU.
+    """
+    with _Watch(device.startswith("cuda")) as watch:
         call()
     return watch.found

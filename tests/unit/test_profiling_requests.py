@@ -72,7 +72,7 @@ class SmallAdapter:
     def encode(self, prepared: Prepared, needs: Needs) -> Encoded:
         self.encodes += 1
         tokens = torch.arange(prepared.layout.valid.numel() * 8).reshape(*prepared.layout.valid.shape, 8) / 1000.0
-        return Encoded("x", prepared.layout, self.vision, tokens @ self.projector)
+        return Encoded("x", prepared.layout, self.vision, tokens.to(self.projector.device) @ self.projector)
 
     def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:
         return encoded
@@ -81,7 +81,8 @@ class SmallAdapter:
         return Prompt((1, 2), (3, 4, 5), (0, 2))
 
     def assemble(self, encoded: Encoded, selection: Selection, policy: Any) -> torch.Tensor:
-        return encoded.features.flatten(0, 1)[selection.sequence(encoded.layout, policy)]
+        order = selection.sequence(encoded.layout, policy)
+        return encoded.features.flatten(0, 1)[order.to(self.projector.device)]
 
 
 class DropHalf(LayerPruner):
@@ -232,18 +233,17 @@ def test_batch_sweep_runs_for_real_and_refuses_a_device_without_room(adapter: Sm
         sweep_batches(adapter, [FULL], probe, [4], QUICK, attempt=never)
 
 
-def test_planted_host_sync_is_found(adapter: SmallAdapter, probe: Probe) -> None:
-    def peeking(encoded: Encoded, budget: Any) -> Selection:
-        if encoded.features.sum().item() > 1e9:
-            return keep_all(encoded.layout)
-        return keep_first(encoded, budget)
+def peeking(encoded: Encoded, budget: Any) -> Selection:
+    if encoded.features.sum().item() > 1e9:
+        return keep_all(encoded.layout)
+    return keep_first(encoded, budget)
 
-    items = [HALF, replace(HALF, key="peeking", select=peeking)]
-    records = by_key(profile_cells(adapter, items, [probe], QUICK))
-    calls = [sync["call"] for sync in records["peeking"]["details"]["host_syncs"]]
-    assert "item" in calls
-    assert "item" not in [sync["call"] for sync in records["half"]["details"]["host_syncs"]]
-    (planted,) = [s for s in records["peeking"]["details"]["host_syncs"] if s["call"] == "item"]
+
+def test_planted_host_sync_is_found(adapter: SmallAdapter, probe: Probe) -> None:
+    records = by_key(profile_cells(adapter, [HALF, replace(HALF, key="peeking", select=peeking)], [probe], QUICK))
+    found = {key: [sync for sync in r["details"]["host_syncs"] if sync["call"] == "item"] for key, r in records.items()}
+    assert found["half"] == []
+    (planted,) = found["peeking"]
     assert "test_profiling_requests.py" in planted["where"]
 
 
@@ -281,3 +281,17 @@ def test_decode_steps_on_cuda_never_wait_for_the_host(probe: Probe) -> None:
             token.tolist()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_planted_host_sync_is_found_on_cuda_and_only_there(probe: Probe) -> None:
+    def reading_a_host_tensor(encoded: Encoded, budget: Any) -> Selection:
+        assert encoded.layout.sequence.max().item() > 0  # the layout stays on the host: no wait
+        return keep_first(encoded, budget)
+
+    items = [replace(HALF, select=reading_a_host_tensor), replace(HALF, key="peeking", select=peeking)]
+    records = by_key(profile_cells(SmallAdapter.make("cuda"), items, [probe], QUICK))
+    assert "item" not in [sync["call"] for sync in records["half"]["details"]["host_syncs"]]
+    assert "item" in [sync["call"] for sync in records["peeking"]["details"]["host_syncs"]]
+    assert records["half"]["peak_memory_bytes"] > records["half"]["details"]["memory"]["base_bytes"] > 0
