@@ -26,3 +26,14 @@ def test_cls_row_and_taps_equal_the_whole_block() -> None:
     assert torch.allclose(row[:, 0], expected[:, 0], atol=1e-6)
     for name in ("attention", "logits", "query", "keys"):
         assert torch.allclose(getattr(short, name)[1], getattr(whole, name)[1], atol=1e-6)
+
+
+def test_a_captured_row_keeps_no_other_row_alive() -> None:
+    tower = CLIPVisionModel(miniature.vision_config()).eval()
+    attention = tower.encoder.layers[0].self_attn
+    needs = Needs(cls_attention=frozenset({1}))
+    hidden = torch.randn(3, 17, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), ClsTaps({1: TapPoint(attention.q_proj, attention.k_proj, 4)}, needs) as taps:
+        tower.encoder.layers[0](hidden, None)
+    assert taps.query[1].untyped_storage().nbytes() == 3 * 32 * 4
+    assert taps.attention[1].untyped_storage().nbytes() == 3 * 4 * 17 * 4
