@@ -18,7 +18,7 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.comparison.contenders import FULL, Contender, Results, aligned, parse_contender
-from hero_ray.comparison.pairs import composite_pair
+from hero_ray.comparison.pairs import AnyPart, composite_pair, ratio_part
 from hero_ray.errors import ClaimError
 from hero_ray.stats.paired import OneSided, decide
 
@@ -161,18 +161,16 @@ def _average(results: Results, claim: Claim) -> Finding:
     """The claim on retention averages: each contender's mean share of the unpruned score."""
     full = parse_contender(FULL)
     target = claim.right or full
-    mine: dict[str, stats.Part] = {}
-    theirs: dict[str, stats.Part] = {}
+    mine: dict[str, AnyPart] = {}
+    theirs: dict[str, AnyPart] = {}
     for name in results.benchmarks:
-        base = results.scores(results.find(full, name))
-        if base.values.sum() <= 0:
-            continue
+        base = results.find(full, name)
         for side, contender in ((mine, claim.left), (theirs, target)):
-            scores, reference, images = aligned(results.scores(results.find(contender, name)), base)
-            side[name] = stats.Part(scores, reference, images)
+            part = ratio_part(results, results.find(contender, name), base)
+            if part is not None:
+                side[name] = part
     left, right = stats.retention_average(mine), stats.retention_average(theirs)
-    scaled = {name: stats.Part(claim.share * np.asarray(p.scores), p.full, p.clusters) for name, p in theirs.items()}
-    gap = stats.retention_difference(mine, scaled)
+    gap = stats.retention_difference(mine, theirs, claim.share)
     result = decide(claim.sign * (gap.value - claim.offset), _se(gap), gap.n_clusters, gap.n)
     return Finding("average", left.value, right.value if claim.right else None, result, verdict(result, claim.strict))
 

@@ -138,6 +138,22 @@ def parts(results: Results, label: str, rival: str, benchmarks: Sequence[str]) -
     return found
 
 
+AnyPart = stats.Part | stats.CompositePart
+
+
+def ratio_part(results: Results, cells: Sequence[CellRow], full: Sequence[CellRow]) -> AnyPart | None:
+    """A contender beside the unpruned model on one benchmark, by its own aggregate where that is no mean of scores.
+
+    None where the unpruned model scores nothing: a share of nothing is undefined.
+    """
+    composite = composite_pair(results, cells, results, full)
+    if composite is not None:
+        figure, mine, base, pictures = composite
+        return stats.CompositePart(figure, mine, base, pictures) if figure(base) > 0 else None
+    scores, reference, images = aligned(results.scores(cells), results.scores(full))
+    return stats.Part(scores, reference, images) if reference.sum() > 0 else None
+
+
 @dataclass(frozen=True)
 class StrawMan:
     """A method against the baselines anyone could write, at the same budget, over all benchmarks.
@@ -185,7 +201,7 @@ class Retained:
 
     label: str
     interval: stats.Interval
-    parts: Mapping[str, stats.Part]
+    parts: Mapping[str, AnyPart]
     cells: tuple[CellRow, ...]
 
 
@@ -198,16 +214,14 @@ def retained(results: Results, benchmarks: Iterable[str] | None = None, baseline
     chosen = results.only(benchmarks)
     if baseline not in results.groups:
         raise UnknownNameError("baseline of this run", baseline, results.groups)
-    usable = [name for name in chosen if _scores_something(results, baseline, name)]
+    base = results.groups[baseline]
+    full = {name: ratio_part(results, base[name], base[name]) for name in chosen if name in base}
+    usable = [name for name, part in full.items() if part is not None]
     found = []
     for label, by_benchmark in results.groups.items():
-        shared = parts(results, label, baseline, usable)
-        if usable and set(shared) == set(usable):
+        made = {name: ratio_part(results, by_benchmark[name], base[name]) for name in usable if name in by_benchmark}
+        parts = {name: part for name, part in made.items() if part is not None}
+        if usable and set(parts) == set(usable):
             cells = tuple(cell for name in usable for cell in by_benchmark[name])
-            found.append(Retained(label, stats.retention_average(shared), shared, cells))
+            found.append(Retained(label, stats.retention_average(parts), parts, cells))
     return found
-
-
-def _scores_something(results: Results, label: str, benchmark: str) -> bool:
-    cells = results.groups[label].get(benchmark, [])
-    return bool(cells) and float(results.scores(cells).values.sum()) > 0

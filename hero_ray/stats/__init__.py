@@ -18,6 +18,7 @@ from hero_ray.stats.paired import (
     shared,
 )
 from hero_ray.stats.retention import (
+    CompositePart,
     Part,
     Split,
     difficulty_split,
@@ -27,6 +28,7 @@ from hero_ray.stats.retention import (
 )
 
 __all__ = [
+    "CompositePart",
     "Interval",
     "OneSided",
     "Paired",

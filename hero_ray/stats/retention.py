@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,24 @@ class Part:
     clusters: Clusters = None
 
 
-def retention_average(parts: Mapping[str, Part], level: float = 0.95) -> Interval:
+@dataclass(frozen=True)
+class CompositePart:
+    """One benchmark whose figure is no mean of scores (MME sum, F1): `figure` of the method's and the full answers."""
+
+    figure: Callable[[Sequence[Any]], float]
+    scores: Sequence[Any]
+    full: Sequence[Any]
+    clusters: Sequence[Hashable]
+
+
+AnyPart = Part | CompositePart
+P = TypeVar("P", Part, Part | CompositePart)
+Terms = dict[Hashable, float]
+NUM_GROUPS = 50
+"""Groups of pictures left out in turn for the error of a composite's ratio."""
+
+
+def retention_average(parts: Mapping[str, AnyPart], level: float = 0.95) -> Interval:
     """Mean over benchmarks of score / unpruned score (PTP's "Avg. acc.", as a share).
 
     The interval is the cluster t interval of the linearised ratios; pictures that occur in several benchmarks are one
@@ -40,12 +58,14 @@ def retention_average(parts: Mapping[str, Part], level: float = 0.95) -> Interva
     return Interval(value, value - half, value + half, "cluster-t", n, count, se)
 
 
-def retention_difference(a: Mapping[str, Part], b: Mapping[str, Part], level: float = 0.90) -> OneSided:
-    """Is A's retention average above B's? Both on the same samples; `p_claim` small means yes."""
+def retention_difference(
+    a: Mapping[str, AnyPart], b: Mapping[str, AnyPart], share: float = 1.0, level: float = 0.90
+) -> OneSided:
+    """Is A's retention average above `share` times B's? Both on the same samples; `p_claim` small means yes."""
     (first, terms), (second, others) = _average(a, _linearised), _average(b, _linearised)
     for cluster, term in others.items():
-        terms[cluster] = terms.get(cluster, 0.0) - term
-    return _decided(first - second, terms, sum(len(part.scores) for part in a.values()), level)
+        terms[cluster] = terms.get(cluster, 0.0) - share * term
+    return _decided(first - share * second, terms, sum(len(part.scores) for part in a.values()), level)
 
 
 def pooled_difference(parts: Mapping[str, Part], level: float = 0.90) -> OneSided:
@@ -54,10 +74,7 @@ def pooled_difference(parts: Mapping[str, Part], level: float = 0.90) -> OneSide
     return _decided(value, terms, sum(len(part.scores) for part in parts.values()), level)
 
 
-Terms = dict[Hashable, float]
-
-
-def _average(parts: Mapping[str, Part], figure: Callable[[str, Part], tuple[float, Terms]]) -> tuple[float, Terms]:
+def _average(parts: Mapping[str, P], figure: Callable[[str, P], tuple[float, Terms]]) -> tuple[float, Terms]:
     """Mean of a figure over benchmarks, and by how much each picture moves it."""
     if not parts:
         raise ValueError("an average over benchmarks needs at least one")
@@ -83,13 +100,33 @@ def _decided(value: float, terms: Terms, n: int, level: float) -> OneSided:
     return decide(value, _spread(terms), count, n, level)
 
 
-def _linearised(name: str, part: Part) -> tuple[float, Terms]:
+def _linearised(name: str, part: AnyPart) -> tuple[float, Terms]:
     """score / full, and by how much each cluster moves it."""
+    if isinstance(part, CompositePart):
+        return _jackknifed(name, part)
     scores, full = np.asarray(part.scores, dtype=float), np.asarray(part.full, dtype=float)
     if scores.size == 0 or full.sum() <= 0:
         raise ValueError(f"the unpruned model scores nothing on {name}; a share of nothing is undefined")
     ratio = float(scores.sum() / full.sum())
     return ratio, _by_cluster(name, part, (scores - ratio * full) / full.sum())
+
+
+def _jackknifed(name: str, part: CompositePart) -> tuple[float, Terms]:
+    """The same for a composite, by leaving out groups of pictures in turn."""
+
+    def ratio(chosen: Sequence[int]) -> float:
+        below = part.figure([part.full[i] for i in chosen])
+        if not below > 0:
+            raise ValueError(f"the unpruned model scores nothing on {name}; a share of nothing is undefined")
+        return part.figure([part.scores[i] for i in chosen]) / below
+
+    codes, count = cluster_codes(part.clusters, len(part.scores))
+    groups = min(NUM_GROUPS, count)
+    value, terms = ratio(range(len(codes))), {}
+    for group in range(groups if groups > 1 else 0):
+        without = ratio(np.flatnonzero(codes % groups != group).tolist())
+        terms[name, group] = (value - without) * (groups - 1) / groups
+    return value, dict(terms)
 
 
 def _differences(name: str, part: Part) -> tuple[float, Terms]:

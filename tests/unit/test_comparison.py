@@ -271,3 +271,58 @@ def test_verbs_answer_and_exit_as_promised(
     shown = capsys.readouterr()
     assert stopped.value.code == code
     assert said in shown.out + shown.err
+
+
+# --- figures that are no mean of scores ---
+
+
+@pytest.fixture(scope="module")
+def mme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+    """MME's sum over two categories, for a model that answers well and one that guesses."""
+    import numpy as np
+
+    from hero_ray.benchmarks import get
+    from hero_ray.pipeline.close import close_cells
+    from hero_ray.types import Cell, Prediction, Sample
+
+    benchmark, rng = get("mme"), np.random.default_rng(8)
+    cells = [Cell(m, "hero-tiny", m, "exact", {}, r, "mme", "head") for m, r in (("full", 1.0), ("hero", 0.2))]
+    with open_store(str(tmp_path_factory.mktemp("db") / "mme.db")) as store:
+        store.create_run("r", "s", {}, "h")
+        store.add_cells("r", cells, {c.id: 120 for c in cells})
+        for cell, skill in zip(cells, (0.95, 0.6), strict=True):
+            answers = []
+            for i in range(120):
+                picture = f"p{i // 2}"
+                extra = {"question_id": picture}
+                gold = ("Yes", "No")[i % 2]
+                category = ("existence", "count")[i // 60]
+                sample = Sample("mme", f"{picture}/{i % 2}", f"Q{i}?", gold, picture, None, category, extra)
+                text = gold if rng.random() < skill else "Maybe"
+                answers.append(Prediction(cell.id, sample, text, benchmark.score(text, gold, sample)))
+            store.write_unit("r", answers, main_metrics={"mme": benchmark.main_metric})
+        close_cells(store, "r", cells, {"mme": benchmark})
+        yield Results(store, "r")
+
+
+def test_a_composite_is_compared_by_its_own_sum(mme: Results) -> None:
+    (found,) = compare((mme, parse_contender("hero@20%")), (mme, parse_contender("full")))
+    assert found.paired.test == "cluster-swap"
+    assert found.value_a == found.paired.mean_a
+    assert found.value_b == found.paired.mean_b
+    assert found.value_b is not None
+    assert 300 < found.value_b <= 400  # two categories of up to 200 points
+    assert found.verdict == "worse"
+
+
+def test_a_composite_is_claimed_and_retained_by_its_own_sum(mme: Results) -> None:
+    share = {item.label: item.interval for item in retained(mme)}["hero@20%"]
+    (found,) = compare((mme, parse_contender("hero@20%")), (mme, parse_contender("full")))
+    assert found.value_a is not None
+    assert found.value_b is not None
+    assert share.value == pytest.approx(found.value_a / found.value_b)
+    for where in ("mme", "average"):
+        text = f"hero@20% >= 99% of full on {where}"
+        assert claims.overall(claims.check(mme, claims.parse_claim(text))) == "fails"
+        text = f"hero@20% >= 5% of full on {where}"
+        assert claims.overall(claims.check(mme, claims.parse_claim(text))) == "holds"

@@ -233,6 +233,17 @@ def test_pictures_shared_between_benchmarks_are_one_cluster() -> None:
     assert together.se > 1.3 * apart.se
 
 
+def test_a_composite_that_is_a_mean_agrees_with_the_mean() -> None:
+    full = (RNG.random(300) < 0.8).astype(float)
+    kept = full * (RNG.random(300) < 0.9)
+    pictures = [str(i // 3) for i in range(300)]
+    plain = stats.retention_average({"x": stats.Part(kept, full, pictures)})
+    items = stats.CompositePart(lambda values: float(np.sum(values)), kept.tolist(), full.tolist(), pictures)
+    composite = stats.retention_average({"x": items})
+    assert composite.value == pytest.approx(plain.value)
+    assert composite.se == pytest.approx(plain.se, rel=0.25)
+
+
 def test_a_share_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="scores nothing on x"):
         stats.retention_average({"x": stats.Part([0, 0], [0, 0])})
