@@ -46,6 +46,7 @@ class ChartQa(DatasetBenchmark):
         columns=("type", "question", "answer"),
         rows=2_500,
     )
+    category_sizes: ClassVar[Mapping[str, int]] = {"human_test": 1_250, "augmented_test": 1_250}
     papers: ClassVar[Mapping[str, str]] = {
         "hero": "relaxed_overall",
         "hired": "relaxed_overall",

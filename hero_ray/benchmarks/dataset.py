@@ -18,6 +18,7 @@ from hero_ray.types import Metric, Sample, Scored
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
+MAX_COMPLAINTS = 10
 PROMPT_STYLES = ("lmms-eval", "vlmevalkit", "internvl")
 PromptStyle = Literal["lmms-eval", "vlmevalkit", "internvl"]
 
@@ -58,6 +59,10 @@ class DatasetBenchmark:
     key_column: ClassVar[str | None] = None
     image_column: ClassVar[str | None] = None
     """Column with the dataset's own picture id."""
+    num_pictures: ClassVar[int | None] = None
+    """Distinct pictures of the full split, where confirmed."""
+    category_sizes: ClassVar[Mapping[str, int]] = {}
+    """Documents per category of the full split, where confirmed."""
     papers: ClassVar[Mapping[str, str]] = {}
     """Paper -> the metric whose hundredfold it prints."""
     main_metric: str = "exact_match"
@@ -232,11 +237,35 @@ class DatasetBenchmark:
         """Figures under lmms-eval's metric keys, for export."""
         return {metric.name: metric.value for metric in metrics if not metric.category}
 
+    # ---- checks
+
+    def require(self) -> None:
+        """Refuse before anything is generated if a score could not be made later (a judge that is not set)."""
+
+    def complaint(self, sample: Sample) -> str:
+        """What is odd about one sample, "" for nothing."""
+        return ""
+
     def audit(self) -> list[str]:
         """What differs from the full dataset as its card describes it; streams every row once."""
-        count = sum(1 for _ in self.samples())
-        expected = self.where.rows
-        return [f"{count} documents; the full split has {expected}"] if expected and count != expected else []
+        documents, pictures = 0, set()
+        categories: dict[str, int] = {}
+        findings: list[str] = []
+        for sample in self.samples():
+            documents += 1
+            pictures.add(sample.image_key)
+            categories[sample.category] = categories.get(sample.category, 0) + 1
+            complaint = self.complaint(sample)
+            if complaint and len(findings) < MAX_COMPLAINTS:
+                findings.append(f"{sample.key}: {complaint}")
+        if self.where.rows and documents != self.where.rows:
+            findings.append(f"{documents} documents; the full split has {self.where.rows}")
+        if self.num_pictures and len(pictures) != self.num_pictures:
+            findings.append(f"{len(pictures)} distinct pictures; the full split has {self.num_pictures}")
+        for category, expected in self.category_sizes.items():
+            if categories.get(category, 0) != expected:
+                findings.append(f"{categories.get(category, 0)} of category {category!r}; expected {expected}")
+        return findings
 
 
 def by_category(scored: Sequence[Scored]) -> dict[str, list[Scored]]:

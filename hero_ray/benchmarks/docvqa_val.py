@@ -59,6 +59,7 @@ class DocVqa(DatasetBenchmark):
     )
     key_column = "questionId"
     image_column = "page"
+    num_pictures = 1_286
     papers: ClassVar[Mapping[str, str]] = {"hired": "anls"}
 
     def fields(self, row: Mapping[str, Any]) -> Fields:

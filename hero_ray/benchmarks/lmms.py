@@ -60,6 +60,15 @@ class LmmsBenchmark:
         """The lmms-eval task object; opens its dataset."""
         return _load_task(self.target, self.include)
 
+    def require(self) -> None:
+        """Refuse early: opens the task.
+
+        Raises:
+            MissingExtraError: lmms-eval is not installed.
+            UnknownNameError: it has no such task.
+        """
+        _ = self.task
+
     @cached_property
     def main_metric(self) -> str:
         """The first metric the task lists."""

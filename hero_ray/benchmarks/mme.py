@@ -57,6 +57,7 @@ class Mme(DatasetBenchmark):
     )
     key_column = "question_id"
     image_column = "question_id"
+    num_pictures = 1_187
 
     def fields(self, row: Mapping[str, Any]) -> Fields:
         return Fields(row["question"], row["answer"], row["category"], {"question_id": row["question_id"]})

@@ -13,6 +13,11 @@ from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, Prompt
 from hero_ray.benchmarks.sources import Source
 from hero_ray.types import Metric, Sample, Scored
 
+ABILITIES = (
+    "coarse perception", "fine-grained perception", "instance reasoning", "logical reasoning", "science & technology",
+    "math",
+)  # fmt: skip
+
 
 def starts_with_letter(text: str, gold: str) -> bool:
     """The rule of v0.2.3: the gold letter leads, bare or after `(`, `option ` or `the answer is `; `Dog` is D."""
@@ -35,6 +40,7 @@ class MmStar(DatasetBenchmark):
         rows=1_500,
     )
     key_column = "index"
+    category_sizes: ClassVar[Mapping[str, int]] = dict.fromkeys(ABILITIES, 250)
     papers: ClassVar[Mapping[str, str]] = {"hero": "accuracy", "ptp": "accuracy"}
 
     def fields(self, row: Mapping[str, Any]) -> Fields:

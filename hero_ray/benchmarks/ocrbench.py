@@ -7,7 +7,7 @@ without spaces and with case; older versions lower-cased only the prediction the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, means, spaced
 from hero_ray.benchmarks.sources import Source
@@ -16,6 +16,18 @@ from hero_ray.types import Metric, Sample, Scored
 TOTAL = 1000
 FORMULAS = "HME100k"
 FORMULA_TYPE = "Handwritten Mathematical Expression Recognition"
+TYPES = {
+    "Regular Text Recognition": 50,
+    "Irregular Text Recognition": 50,
+    "Artistic Text Recognition": 50,
+    "Handwriting Recognition": 50,
+    "Digit String Recognition": 50,
+    "Non-Semantic Text Recognition": 50,
+    "Scene Text-centric VQA": 200,
+    "Doc-oriented VQA": 200,
+    "Key Information Extraction": 200,
+    FORMULA_TYPE: 100,
+}
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
@@ -33,6 +45,7 @@ class OcrBench(DatasetBenchmark):
         columns=("dataset", "question", "question_type", "answer"),
         rows=TOTAL,
     )
+    category_sizes: ClassVar[Mapping[str, int]] = TYPES
 
     @property
     def scale(self) -> float:  # type: ignore[override]

@@ -7,7 +7,7 @@ LLaVA and InternVL report the mean of the three samplings' F1; VLMEvalKit (PTP) 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, by_category, mean
 from hero_ray.benchmarks.sources import Source
@@ -30,6 +30,7 @@ class Pope(DatasetBenchmark):
         rows=9_000,
     )
     image_column = "image_source"
+    category_sizes: ClassVar[Mapping[str, int]] = {"adversarial": 3_000, "popular": 3_000, "random": 3_000}
 
     def fields(self, row: Mapping[str, Any]) -> Fields:
         return Fields(row["question"], row["answer"], row["category"] or "", {"question_id": str(row["question_id"])})

@@ -60,6 +60,9 @@ class Synthetic:
         self.split, self.num_images, self.seed = split, num_images, seed
         self.questions_per_image = questions_per_image
 
+    def require(self) -> None:
+        """Nothing is needed."""
+
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """Samples picture by picture; pixels are drawn again by `load_image`."""
         rows = _documents(self.name, self.split, self.num_images, self.seed, self.questions_per_image)

@@ -25,6 +25,9 @@ class AnnotatedVqa(DatasetBenchmark):
         clean = self.normaliser()
         return clean(prediction), [clean(answer) for answer in answers]
 
+    def complaint(self, sample: Sample) -> str:
+        return "" if len(sample.references) == 10 else f"{len(sample.references)} answers instead of ten"
+
     def score(self, prediction: str, references: Any, sample: Sample | None = None) -> dict[str, Any]:
         """VQA accuracy against `references`, a list of answers."""
         answers = [references] if isinstance(references, str) else list(references or ())

@@ -31,6 +31,7 @@ class VqaV2(AnnotatedVqa):
     )
     key_column = "question_id"
     image_column = "image_id"
+    num_pictures = 40_504
     papers: ClassVar[Mapping[str, str]] = {"hired": "exact_match"}
 
     def fields(self, row: Mapping[str, Any]) -> Fields:

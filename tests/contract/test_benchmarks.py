@@ -6,6 +6,8 @@ import copy
 import json
 import pickle
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -218,14 +220,31 @@ def test_a_missing_column_is_named(name: str, tmp_path: Path, monkeypatch: pytes
         list(get(name).samples())
 
 
+# GQA's pictures are rows of their own; their id is the only key.
 @pytest.mark.parametrize("keys", ["bytes", "pixels"])
-@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("synth-")])
+@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("synth-") and name != "gqa"])
 def test_pictures_can_be_keyed_by_content(name: str, keys: str) -> None:
-    if name == "gqa":
-        pytest.skip("pictures are rows of their own there; the id is the only key")
     samples = list(opened(name, image_keys=keys).samples())
     assert {sample.image_key.partition(":")[0] for sample in samples} == {"sha256" if keys == "bytes" else "pixels"}
     assert len(units(samples)) == len(units(opened(name).samples()))
+
+
+@NAMED
+def test_requirements_are_met_with_a_judge(name: str) -> None:
+    opened(name).require()  # type: ignore[attr-defined]
+
+
+def test_opening_every_benchmark_loads_nothing_heavy() -> None:
+    script = """
+import sys
+from hero_ray.benchmarks import get, names
+for name in names():
+    get(name).score("x", "x" if name not in ("mmvet", "duts") else {"cells": [1]}) if name != "mmvet" else None
+print(*sorted({"torch", "transformers", "ray", "sqlalchemy", "datasets", "pandas"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
 
 
 def test_names_and_aliases_lead_to_one_place() -> None:

@@ -204,5 +204,15 @@ def test_a_moved_dataset_is_looked_for_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_audit_compares_with_the_card(tmp_path: Path) -> None:
-    hub_layouts.write(tmp_path, "chartqa")
-    assert get("chartqa", data=tmp_path / "chartqa").audit() == ["3 documents; the full split has 2500"]  # type: ignore[attr-defined]
+    hub_layouts.write(tmp_path, "chartqa", "textvqa_val", "mme")
+    assert get("chartqa", data=tmp_path / "chartqa").audit() == [  # type: ignore[attr-defined]
+        "3 documents; the full split has 2500",
+        "2 of category 'human_test'; expected 1250",
+        "1 of category 'augmented_test'; expected 1250",
+    ]
+    assert "2 distinct pictures; the full split has 1187" in get("mme", data=tmp_path / "mme").audit()  # type: ignore[attr-defined]
+    schema, rows = hub_layouts._textvqa()
+    rows[1]["answers"] = ["stop"]
+    pq.write_table(hub_layouts.table(schema, rows), tmp_path / "textvqa_val/data/validation-00000-of-00001.parquet")
+    findings = get("textvqa_val", data=tmp_path / "textvqa_val").audit()  # type: ignore[attr-defined]
+    assert findings == ["34603: 1 answers instead of ten", "3 documents; the full split has 5000"]
