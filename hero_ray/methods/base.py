@@ -118,8 +118,8 @@ class Method:
             value = getattr(self, field)
             if not _is_a(value, expected):
                 raise ParameterError(f"{self.name}: {field} = {value!r} is not {describe_type(expected)}")
-            if isinstance(value, int) and not isinstance(value, bool) and not _accepts_int(expected):
-                object.__setattr__(self, field, float(value))  # 1 and 1.0 must give the same cell
+            if not _accepts_int(expected):
+                object.__setattr__(self, field, _as_float(value))  # 1 and 1.0 must give the same cell
         if self.variant not in self.variants:
             raise ParameterError(f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}")
         self.check()
@@ -199,6 +199,12 @@ def _is_a(value: Any, expected: Any) -> bool:
     if expected in (int, float):
         return isinstance(value, (int, expected)) and not isinstance(value, bool) and value == value
     return isinstance(value, expected)
+
+
+def _as_float(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_as_float(item) for item in value)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _accepts_int(expected: Any) -> bool:

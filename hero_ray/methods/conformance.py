@@ -8,6 +8,7 @@ Shape letters: V views, N visual tokens per view, H heads, D width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -163,20 +164,41 @@ def check_rejects_non_finite(method: Method, encoded: Encoded, ratio: float, bad
     """
     budget, reads = Budget.of(encoded.layout, ratio), False
     clean = method.select(encoded, budget)
-    for field in ("cls_attention", "cls_logits", "keys", "cls_embedding"):
-        for key, value in getattr(encoded, field).items():
-            poisoned = value.clone()
-            poisoned.view(-1)[-1] = bad
-            changed: dict[str, Any] = {field: {**getattr(encoded, field), key: poisoned}}
-            broken = replace(encoded, **changed)
-            try:
-                selection = method.select(broken, budget)
-            except NonFiniteScoreError:
-                reads = True
-                continue
-            unread = torch.equal(selection.keep, clean.keep)
-            _must(method, unread, f"{bad} in {field}[{key!r}] raises NonFiniteScoreError instead of moving the mask")
+    for what, broken in _poisoned(encoded, bad):
+        try:
+            selection = method.select(broken, budget)
+        except NonFiniteScoreError:
+            reads = True
+            continue
+        unread = torch.equal(selection.keep, clean.keep)
+        _must(method, unread, f"{bad} in {what} raises NonFiniteScoreError instead of moving the mask")
     return reads
+
+
+def _poisoned(encoded: Encoded, bad: float) -> Iterator[tuple[str, Encoded]]:
+    """The same picture with one value spoilt, once for every tensor a method may read."""
+
+    def spoilt(value: Tensor) -> Tensor:
+        value = value.clone()
+        value.view(-1)[-1] = bad
+        return value
+
+    yield "features", replace(encoded, features=spoilt(encoded.features))
+    if encoded.projector_input is not None:
+        yield "projector_input", replace(encoded, projector_input=spoilt(encoded.projector_input))
+    for field in ("cls_attention", "cls_logits", "cls_query", "keys", "cls_embedding"):
+        for key, value in getattr(encoded, field).items():
+            changed: dict[str, Any] = {field: {**getattr(encoded, field), key: spoilt(value)}}
+            yield f"{field}[{key!r}]", replace(encoded, **changed)
+    question = encoded.question
+    if question is None:
+        return
+    for field in ("clip_score", "clip_tokens", "llm_embedding"):
+        if getattr(question, field) is not None:
+            answer: dict[str, Any] = {field: spoilt(getattr(question, field))}
+            yield f"question.{field}", encoded.asked(replace(question, **answer))
+    for layer, rows in question.llm_attention.items():
+        yield f"question.llm_attention[{layer}]", encoded.asked(replace(question, llm_attention={layer: spoilt(rows)}))
 
 
 def _must(method: Method, holds: bool, promise: str) -> None:

@@ -109,7 +109,7 @@ def _order(layout: Layout, leading: Tensor, targets: Tensor, with_cls: list[int]
     """The release's order: thumbnail block, the tiles' dominant tokens, their CLS tokens, their contextual tokens."""
     views, device = layout.num_views, leading.device
     tokens = torch.arange(leading.numel(), device=device).view(leading.shape)
-    cls = [torch.tensor([-2 - view] * own, device=device) for view, own in enumerate(with_cls)]
+    cls = [torch.tensor([-2 - view] * own, dtype=torch.long, device=device) for view, own in enumerate(with_cls)]
     tiles = leading.clone()
     tiles[0] = False
     thumbnail = [cls[0], tokens[0][leading[0]], tokens[0][targets[0]]]

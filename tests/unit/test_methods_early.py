@@ -256,6 +256,7 @@ def test_parameters_are_typed_and_ranged() -> None:
         create("fastervlm", variant="paper")
     with pytest.raises(ParameterError, match="tile_layers"):
         create("hero", tile_layers=[0])
+    assert create("gsearch", schedule=[1, 0.5]).parameters()["schedule"] == [1.0, 0.5]
     assert create("hero", alpha=1).parameters() == create("hero", alpha=1.0).parameters()
 
 
