@@ -32,8 +32,9 @@ def describe(scene: Scene, view: View, rng: np.random.Generator) -> str:
 def attribute_lists(scene: Scene) -> list[tuple[str, str]]:
     """For every unambiguous name of a thing: the name, and the rest of what is true of it.
 
-    "star" goes with "red 5 top left". A language model that continues the name has to find the thing and read it, in
-    one hop and without a question around it. That is how attention by name is learnt before it can be asked for.
+    "star" goes with "red 5 top left", "white" with the word on the white sign. A language model that continues the
+    name has to find the thing and read it, in one hop and without a question around it. That is how attention by name
+    is learnt before it can be asked for.
     """
     lists = []
     for _, thing, name in named_things(scene):
@@ -43,7 +44,7 @@ def attribute_lists(scene: Scene) -> list[tuple[str, str]]:
         if thing.digit is not None:
             rest.append(str(thing.digit))
         lists.append((first, " ".join([*rest, scene.quadrant(thing.box)])))
-    return lists
+    return lists + [(TONES[sign.tone], WORDS[sign.word]) for sign in scene.signs]
 
 
 def _describe_thing(thing: Thing, fine: bool, rng: np.random.Generator) -> str:

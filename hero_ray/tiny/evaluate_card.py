@@ -15,15 +15,16 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from transformers import LlavaNextForConditionalGeneration
 
-from hero_ray.benchmarks.synthetic.documents import documents
+from hero_ray.benchmarks.synthetic.documents import NUM_IMAGES, documents
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS
-from hero_ray.tiny.export import WEIGHTS, processor
+from hero_ray.tiny.answering import Answer, load_answerer
+from hero_ray.tiny.export import WEIGHTS
+from hero_ray.tiny.piece_tokenizer import SYSTEM
 from hero_ray.tiny.tokenizer import vocabulary
+from hero_ray.tiny.train import STAGES
 
 BATCH = 32
-PROMPT = "USER: <image>\n{question} ASSISTANT:"
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,13 @@ class Accuracy:
         return 100 * sqrt(share * (1 - share) / self.number)
 
 
-def answer(model: LlavaNextForConditionalGeneration, batch: Sequence[dict[str, Any]]) -> list[str]:
-    """Greedy answers of the stock model to a batch of documents."""
-    made = processor()
-    inputs = made(
-        images=[[document["image"]] for document in batch],
-        text=[PROMPT.format(question=document["question"]) for document in batch],
-        padding=True,
-        return_tensors="pt",
-    )
-    with torch.inference_mode():
-        produced = model.generate(**inputs, max_new_tokens=4, do_sample=False)  # type: ignore[misc]
-    return [text.strip() for text in made.batch_decode(produced[:, inputs["input_ids"].shape[1] :], True)]
-
-
-def measure(model: LlavaNextForConditionalGeneration, split: str, num_images: int) -> dict[str, Accuracy]:
+def measure(answer: Answer, split: str, num_images: int) -> dict[str, Accuracy]:
     """Accuracy per benchmark and per category within benchmarks that have several."""
     tables: dict[str, Accuracy] = {}
     for name, categories in BENCHMARKS.items():
         rows = list(documents(name, split, num_images))
-        given = [text for i in range(0, len(rows), BATCH) for text in answer(model, rows[i : i + BATCH])]
+        asked = [(document["image"], document["question"]) for document in rows]
+        given = [text for i in range(0, len(asked), BATCH) for text in answer(asked[i : i + BATCH])]
         marks = [text == document["answers"][0] for text, document in zip(given, rows, strict=True)]
         tables[name] = _accuracy(rows, marks)
         for category in categories if len(categories) > 1 else ():
@@ -96,7 +84,7 @@ def stages_table(checkpoints: Path) -> str:
         "| stage | steps | CPU s | wall s | seed | running averages at its end |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    for stage in ("tower", "tiles", "anyres"):
+    for stage in STAGES:
         facts = json.loads((checkpoints / f"{stage}.json").read_text())
         averages = ", ".join(f"{name} {value:.2f}" for name, value in facts["averages"].items())
         lines.append(
@@ -106,27 +94,30 @@ def stages_table(checkpoints: Path) -> str:
 
 
 def write_card(
-    folder: Annotated[Path, typer.Option(help="Exported folder to measure.")] = WEIGHTS,
-    checkpoints: Annotated[Path, typer.Option(help="Folder of the training run.")] = Path("runs/hero-tiny"),
-    num_images: Annotated[int, typer.Option(help="Images per split.", min=1)] = 100,
+    model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
+    folder: Annotated[Path | None, typer.Option(help="Exported folder to measure; the package's by default.")] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder of the training run; runs/MODEL by default.")] = None,
+    num_images: Annotated[int, typer.Option(help="Images per split.", min=1)] = NUM_IMAGES,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     write: Annotated[bool, typer.Option(help="Write README.md; otherwise only print the table.")] = True,
 ) -> None:
     """Measure validation and test on full tokens and write the card."""
     torch.set_num_threads(threads)
-    model = LlavaNextForConditionalGeneration.from_pretrained(folder).eval()
-    tables = {split: measure(model, split, num_images) for split in ("validation", "test")}
+    folder = folder or WEIGHTS / model
+    module, answer = load_answerer(model, folder)
+    tables = {split: measure(answer, split, num_images) for split in ("validation", "test")}
     text = table(tables)
     typer.echo(text)
     if write:
-        template = Path(__file__).with_name("card.md").read_text()
+        template = Path(__file__).with_name(f"card-{model}.md").read_text()
         filled = template.format(
             accuracy=text,
-            stages=stages_table(checkpoints),
+            stages=stages_table(checkpoints or Path("runs") / model),
             machine=f"{platform.machine()}, torch {torch.__version__}, {threads} thread, fp32",
-            parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+            parameters=f"{sum(p.numel() for p in module.parameters()):,}",
             images=num_images,
             words=len(vocabulary()),
+            system=SYSTEM,
         )
         (folder / "README.md").write_text(filled)
 

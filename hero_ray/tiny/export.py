@@ -1,7 +1,8 @@
-"""Write a trained hero-tiny as a Hugging Face folder: `python -m hero_ray.tiny.export`.
+"""Write a trained model as a folder that others can load: `python -m hero_ray.tiny.export`.
 
-The folder loads with `LlavaNextForConditionalGeneration.from_pretrained`. Its `clip/` holds what CLIP has beyond the
+hero-tiny loads with `LlavaNextForConditionalGeneration.from_pretrained`. Its `clip/` holds what CLIP has beyond the
 vision tower: text tower, both projections and the logit scale, under the names of a `CLIPModel` checkpoint.
+hero-tiny-internvl is written in the layout of OpenGVLab's InternVL2 folders, `tokenizer.model` included.
 """
 
 import json
@@ -11,10 +12,17 @@ from typing import Annotated
 import torch
 import typer
 from safetensors.torch import save_file
-from transformers import CLIPModel, GenerationConfig, LlavaNextForConditionalGeneration, LlavaNextProcessor
+from transformers import (
+    CLIPModel,
+    GenerationConfig,
+    InternVLForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
+)
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from hero_ray.errors import CheckpointError
+from hero_ray.models.checkpoints import internvl2
 from hero_ray.tiny.architecture import (
     IMAGE_MEAN,
     IMAGE_STD,
@@ -26,9 +34,11 @@ from hero_ray.tiny.architecture import (
     clip_config,
     word_id,
 )
+from hero_ray.tiny.internvl import MAX_TILES, build_internvl
+from hero_ray.tiny.piece_tokenizer import SYSTEM, save_pieces
 from hero_ray.tiny.tokenizer import BOS, EOS, IMAGE, PAD, language_tokenizer, save_tokenizers
 
-WEIGHTS = Path(__file__).parent / "weights" / "hero-tiny"
+WEIGHTS = Path(__file__).parent / "weights"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}USER: "
     "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
@@ -129,22 +139,45 @@ def _export_clip(clip: CLIPModel, folder: Path) -> None:
     (folder / "config.json").write_text(config.to_json_string())
 
 
-def export(
-    checkpoints: Annotated[Path, typer.Option(help="Folder the training wrote.")] = Path("runs/hero-tiny"),
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = WEIGHTS,
-    unfinished: Annotated[bool, typer.Option(help="Take the half-way state of the last stage.")] = False,
-) -> None:
-    """Turn training checkpoints into a folder any LLaVA-NeXT loader reads."""
+def _write_llava_next(checkpoints: Path, stage: str, out: Path) -> None:
     clip, model = build_clip(), build_llava_next()
     clip.load_state_dict(torch.load(checkpoints / "tower.pt", weights_only=True))
-    name = "anyres-unfinished.pt" if unfinished else "anyres.pt"
-    model.load_state_dict(torch.load(checkpoints / name, weights_only=True))
+    model.load_state_dict(torch.load(checkpoints / stage, weights_only=True))
     export_folder(model, clip, out)
+
+
+def _write_internvl(checkpoints: Path, stage: str, out: Path) -> None:
+    model = build_internvl()
+    model.load_state_dict(torch.load(checkpoints / stage, weights_only=True))
+    export_internvl(model, out)
+
+
+def export_internvl(model: InternVLForConditionalGeneration, folder: Path) -> None:
+    """Write an InternVL model with its tokenizer in OpenGVLab's layout."""
+    settings = {"max_dynamic_patch": MAX_TILES, "system_message": SYSTEM, "torch_dtype": "float32"}
+    internvl2.write(model, folder, settings)
+    save_pieces(folder)
+
+
+_WRITERS = {"hero-tiny": _write_llava_next, "hero-tiny-internvl": _write_internvl}
+
+
+def export(
+    model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder the training wrote; runs/MODEL by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; inside the package by default.")] = None,
+    unfinished: Annotated[bool, typer.Option(help="Take the half-way state of the last stage.")] = False,
+) -> None:
+    """Turn training checkpoints into a model folder."""
+    if model not in _WRITERS:
+        raise typer.BadParameter(f"unknown model {model!r}; known: {', '.join(_WRITERS)}")
+    out = out or WEIGHTS / model
+    stage = "anyres-unfinished.pt" if unfinished else "anyres.pt"
+    _WRITERS[model](checkpoints or Path("runs") / model, stage, out)
     files = [file for file in out.rglob("*") if file.is_file()]
     for file in files:
         file.chmod(0o644)
-    size = sum(file.stat().st_size for file in files)
-    typer.echo(f"wrote {out}: {size / 1e6:.1f} MB")
+    typer.echo(f"wrote {out}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

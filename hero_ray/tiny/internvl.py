@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -97,18 +98,27 @@ def build_internvl() -> InternVLForConditionalGeneration:
 
 def tiled_views(scene: Scene) -> list[View]:
     """Dynamic tiling: stretched to whole tiles, cut in raster order, thumbnail last and only if there are several."""
-    rows, columns = tile_grid((scene.height, scene.width), MAX_TILES, TILE)
-    size = (columns * TILE, rows * TILE)
-    pixels = np.asarray(Image.fromarray(scene.image).resize(size, Image.Resampling.BICUBIC))
-    y = (np.arange(size[1]) * scene.height) // size[1]
-    x = (np.arange(size[0]) * scene.width) // size[0]
+    pixels = stretched(Image.fromarray(scene.image))
+    y = (np.arange(pixels.shape[0]) * scene.height) // pixels.shape[0]
+    x = (np.arange(pixels.shape[1]) * scene.width) // pixels.shape[1]
     tiles = cut_tiles(scene, pixels, scene.owner[np.ix_(y, x)], scene.plates[np.ix_(y, x)])
     return tiles if len(tiles) == 1 else [*tiles, thumbnail_view(scene)]
 
 
+def stretched(image: Image.Image) -> NDArray[np.uint8]:
+    """A picture resized to the whole tiles InternVL2 chooses for it, uint8 `[rows * 64, columns * 64, 3]`."""
+    rows, columns = tile_grid((image.height, image.width), MAX_TILES, TILE)
+    return np.asarray(image.resize((columns * TILE, rows * TILE), Image.Resampling.BICUBIC))
+
+
 def pixel_values(views: Sequence[View]) -> Tensor:
     """Normalised pixels `[views, 3, 64, 64]`."""
-    stacked = torch.from_numpy(np.stack([view.pixels for view in views])).permute(0, 3, 1, 2).float() / 255
+    return normalise(np.stack([view.pixels for view in views]))
+
+
+def normalise(pixels: NDArray[np.uint8]) -> Tensor:
+    """RGB bytes `[views, 64, 64, 3]` as the tower takes them, `[views, 3, 64, 64]`."""
+    stacked = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     return (stacked - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
@@ -156,11 +166,10 @@ class InternVLAnswerer(Answerer):
         special = special_ids()
         user = (special[TURN_START], *encode("user"), special[PICTURE_START])
         system = (special[TURN_START], *encode(f"system {SYSTEM}"), special[TURN_END])
-        self.prefixes = ((1, *system, *user), (1, *user))
-        self.prefix_ids = self.prefixes[0]
+        self.prefix_ids = (1, *system, *user)
         self._before = (special[PICTURE_END],)
         self._behind = (special[TURN_END], special[TURN_START], *encode("assistant"))
-        self._end = special[TURN_END]
+        self.end = special[TURN_END]
 
     def pixels(self, scenes: Sequence[Scene]) -> Tensor:
         """Normalised views of all scenes, thumbnails last, `[views, 3, 64, 64]`."""
@@ -206,10 +215,10 @@ class InternVLAnswerer(Answerer):
         return [p for p in self._model.parameters() if p.requires_grad]
 
     def segment(self, question: str, answer: str) -> Segment:
-        return Segment((*self._before, *_encoded(question), *self._behind), (*_encoded(answer), self._end))
+        return Segment((*self._before, *_encoded(question), *self._behind), (*_encoded(answer), self.end))
 
     def fragment(self, start: str, rest: str) -> Segment:
-        return Segment((*self._before, *_encoded(start)), (*_encoded(rest), self._end))
+        return Segment((*self._before, *_encoded(start)), (*_encoded(rest), self.end))
 
 
 def _single(word: str) -> int | None:

@@ -1,11 +1,12 @@
 """Stages B and C: projector and language model learn to answer, the vision tower stays as stage A left it.
 
-Stage B shows single 64-token tiles, where the look-up from word to patch is found quickly. Stage C shows whole
-AnyRes sequences of mixed sizes and keeps what B found. Every visual token is always present: nothing is trained on
-pruned input.
+Stage B shows single 64-token tiles, where the look-up from word to patch is found quickly; its second half asks more
+about words and places, which come last. Stage C shows whole AnyRes sequences of mixed sizes and keeps what B found.
+Every visual token is always present: nothing is trained on pruned input.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,22 +22,54 @@ from hero_ray.tiny.captions import attribute_lists
 from hero_ray.tiny.optimise import Optimiser, Progress
 from hero_ray.tiny.tokenizer import SUFFIX
 
+Canvases = tuple[tuple[tuple[int, int], float], ...]
 # Single tiles, some of them partly padding as the tiles of an odd-sized picture are.
-TILE_CANVASES: tuple[tuple[tuple[int, int], float], ...] = (
-    ((64, 64), 0.70),
-    ((64, 48), 0.15),
-    ((48, 64), 0.15),
-)
-# At most so many questions of a kind per image; reading is the hardest to learn and asked most.
-TILE_QUESTIONS = {
-    "colour": 1, "shape": 1, "digit": 4, "word": 2, "exist": 2, "count": 2, "position": 2, "texture": 1, "shade": 1,
-}  # fmt: skip
-ANYRES_QUESTIONS = {
-    "colour": 3, "shape": 3, "digit": 8, "word": 2, "exist": 5, "count": 6, "position": 6, "texture": 1, "shade": 1,
-}  # fmt: skip
+TILE_CANVASES: Canvases = (((64, 64), 0.70), ((64, 48), 0.15), ((48, 64), 0.15))
 SUFFIX_SHARE = 0.04
 CROWD, CROWDED_SHARE = 3, 0.8
-LISTS = {"tiles": 4, "anyres": 3}
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """What one stage of the language model shows and asks.
+
+    Attributes:
+        peak: Learning rate after the warm-up.
+        canvases: Scene sizes (width, height) with their shares; one size per step.
+        limits: At most so many questions of a category per scene.
+        num_lists: Attribute lists per scene.
+        scenes: Scenes per step on canvases of up to two tiles, and on larger ones.
+        seed: Keeps the scenes of the stages apart.
+    """
+
+    name: str
+    peak: float
+    canvases: Canvases
+    limits: Mapping[str, int]
+    num_lists: int
+    scenes: tuple[int, int]
+    seed: int
+
+    def num_scenes(self, width: int, height: int) -> int:
+        return self.scenes[width * height > 2 * TILE**2]
+
+
+_CATEGORIES = ("colour", "shape", "digit", "word", "exist", "count", "position", "texture", "shade")
+
+
+def _limits(*numbers: int) -> dict[str, int]:
+    return dict(zip(_CATEGORIES, numbers, strict=True))
+
+
+# Reading is hard and asked often; words and places come last, so the second half of stage B asks more about them.
+CURRICULA = {
+    curriculum.name: curriculum
+    for curriculum in (
+        Curriculum("tiles", 2e-3, TILE_CANVASES, _limits(1, 1, 4, 2, 2, 2, 2, 1, 1), 4, (32, 32), 2),
+        Curriculum("reading", 1.6e-3, TILE_CANVASES, _limits(1, 1, 2, 2, 2, 2, 5, 1, 1), 5, (32, 32), 5),
+        Curriculum("anyres", 1.6e-3, CANVASES, _limits(3, 3, 8, 2, 5, 6, 6, 1, 1), 3, (12, 8), 3),
+    )
+}
 
 
 class Answerer:
@@ -80,7 +113,7 @@ class Answerer:
         raise NotImplementedError
 
 
-def sample_questions(scene: Scene, limits: dict[str, int], rng: np.random.Generator) -> list[Question]:
+def sample_questions(scene: Scene, limits: Mapping[str, int], rng: np.random.Generator) -> list[Question]:
     """Up to `limits[category]` different questions of every category."""
     chosen = []
     for category in FAMILIES:
@@ -155,36 +188,24 @@ def correct_by_question(packed: Packed, wanted: Tensor, logits: Tensor) -> list[
 
 def train_language(
     model: Answerer,
-    stage: str,
+    curriculum: Curriculum,
     steps: int,
     seed: int,
-    peak: float,
-    canvases: Sequence[tuple[tuple[int, int], float]],
-    limits: dict[str, int],
-    number: Callable[[int, int], int],
-    num_lists: int,
     report: Callable[[str], None],
     checkpoint: Callable[[int], None] = lambda step: None,
 ) -> Progress:
-    """Run stage B or C in place.
-
-    Args:
-        number: Scenes per step for a canvas of this width and height.
-        num_lists: Attribute lists per scene.
-        checkpoint: Called after every step, to save half-way states.
-    """
-    stage_number = 2 if stage == "tiles" else 3
-    optimiser = Optimiser(model.trainable(), peak, steps, warm_up=80)
-    progress = Progress(stage, steps)
+    """Run a stage in place; `checkpoint` is called after every step."""
+    optimiser = Optimiser(model.trainable(), curriculum.peak, steps, warm_up=80)
+    progress = Progress(curriculum.name, steps)
     for step in range(1, steps + 1):
-        rng = np.random.default_rng([0, seed, stage_number, step])
-        scenes = draw_scenes(rng, canvases, number)
-        rows = [sample_questions(scene, limits, rng) for scene in scenes]
+        rng = np.random.default_rng([0, seed, curriculum.seed, step])
+        scenes = draw_scenes(rng, curriculum.canvases, curriculum.num_scenes)
+        rows = [sample_questions(scene, curriculum.limits, rng) for scene in scenes]
         with torch.no_grad():
             features = model.features(scenes)
         asked = [[(_word(q.text, rng), q.answer) for q in row] for row in rows]
         lists = [attribute_lists(scene) for scene in scenes]
-        fragments = [[row[i] for i in rng.permutation(len(row))[:num_lists]] for row in lists]
+        fragments = [[row[i] for i in rng.permutation(len(row))[: curriculum.num_lists]] for row in lists]
         packed, wanted, logits = forward(model, scenes, features, asked, fragments)
         loss = functional.cross_entropy(logits, packed.labels[wanted])
         optimiser.step(loss, step)
@@ -209,27 +230,7 @@ def _accuracy(rows: Sequence[Sequence[Question]], marks: Sequence[Sequence[bool]
     return {category: sum(values) / len(values) for category, values in by_category.items() if values}
 
 
-def tiles_per_step(width: int, height: int) -> int:
-    """Stage B: a fixed batch."""
-    return 32
-
-
-def scenes_per_step(width: int, height: int) -> int:
-    """Stage C: about as many visual tokens per step whatever the canvas."""
-    return 8 if width * height > 2 * 64 * 64 else 12
-
-
 @lru_cache(maxsize=65536)
 def cached_ids(encode: Callable[[str], Sequence[int]], text: str) -> tuple[int, ...]:
     """Token ids of a text; the generator repeats itself, so most are looked up."""
     return tuple(encode(text))
-
-
-__all__ = [
-    "ANYRES_QUESTIONS",
-    "CANVASES",
-    "TILE_CANVASES",
-    "TILE_QUESTIONS",
-    "Answerer",
-    "train_language",
-]

@@ -31,7 +31,7 @@ _WEIGHTS = {
     "tone": (0.3, 0.1),
     "texture": (0.4, 1.0),
     "shade": (0.1, 1.0),
-    "quadrant": (0.1, 1.0),
+    "quadrant": (0.4, 1.0),
 }
 
 

@@ -1,6 +1,6 @@
 """Train an embedded model from nothing: `python -m hero_ray.tiny.train`.
 
-Three stages, each resumable: a stage whose checkpoint exists in the output folder is skipped. Scenes are drawn on the
+Four stages, each resumable: a stage whose checkpoint exists in the output folder is skipped. Scenes are drawn on the
 fly and never repeat. Nothing is downloaded.
 """
 
@@ -18,22 +18,10 @@ from hero_ray.tiny.architecture import build_clip, build_llava_next
 from hero_ray.tiny.internvl import InternVLAnswerer, InternVLTowers, build_internvl
 from hero_ray.tiny.llava_next import ClipTowers, LlavaNextAnswerer
 from hero_ray.tiny.optimise import Progress
-from hero_ray.tiny.stage_language import (
-    ANYRES_QUESTIONS,
-    CANVASES,
-    LISTS,
-    TILE_CANVASES,
-    TILE_QUESTIONS,
-    Answerer,
-    draw_scenes,
-    scenes_per_step,
-    tiles_per_step,
-    train_language,
-)
+from hero_ray.tiny.stage_language import CURRICULA, Answerer, draw_scenes, train_language
 from hero_ray.tiny.stage_tower import TowerPair, train_tower
 
-STAGES = ("tower", "tiles", "anyres")
-PEAKS = {"tiles": 2e-3, "anyres": 1.6e-3}
+STAGES = ("tower", "tiles", "reading", "anyres")
 HALF_WAY = 200
 
 
@@ -50,12 +38,12 @@ RECIPES = {
     "hero-tiny": Recipe(
         lambda: ClipTowers(build_clip()),
         lambda: LlavaNextAnswerer(build_llava_next()),
-        {"tower": 1700, "tiles": 800, "anyres": 1800},
+        {"tower": 1700, "tiles": 800, "reading": 500, "anyres": 1800},
     ),
     "hero-tiny-internvl": Recipe(
         InternVLTowers,
         lambda: InternVLAnswerer(build_internvl()),
-        {"tower": 2000, "tiles": 1000, "anyres": 2400},
+        {"tower": 2000, "tiles": 1000, "reading": 500, "anyres": 2000},
     ),
 }
 
@@ -64,7 +52,7 @@ def train(
     model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
     out: Annotated[Path | None, typer.Option(help="Folder for checkpoints; runs/MODEL by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 1,
-    stage: Annotated[str, typer.Option(help="Stop after this stage: tower, tiles or anyres.")] = STAGES[-1],
+    stage: Annotated[str, typer.Option(help="Stop after this stage: tower, tiles, reading or anyres.")] = STAGES[-1],
     steps: Annotated[int | None, typer.Option(help="Steps per stage instead of the recipe's.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; more than one rarely helps.")] = 1,
 ) -> None:
@@ -105,51 +93,36 @@ def _train_tiles(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
         features = answerer.features(scenes)
     torch.manual_seed(seed)
     answerer.initialise(scenes, features)
-    progress = train_language(
-        answerer,
-        "tiles",
-        steps,
-        seed,
-        PEAKS["tiles"],
-        TILE_CANVASES,
-        TILE_QUESTIONS,
-        tiles_per_step,
-        LISTS["tiles"],
-        typer.echo,
-    )
-    torch.save(answerer.module.state_dict(), out / "tiles.pt")
-    return progress
+    return _train_language(answerer, "tiles", out, seed, steps)
 
 
-def _train_anyres(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
-    answerer = recipe.answerer()
-    answerer.module.load_state_dict(torch.load(out / "tiles.pt", weights_only=True))
+def _continue(before: str, stage: str) -> Callable[[Recipe, Path, int, int], Progress]:
+    def run(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
+        answerer = recipe.answerer()
+        answerer.module.load_state_dict(torch.load(out / f"{before}.pt", weights_only=True))
+        return _train_language(answerer, stage, out, seed, steps)
+
+    return run
+
+
+def _train_language(answerer: Answerer, stage: str, out: Path, seed: int, steps: int) -> Progress:
+    """One stage of projector and language model; a half-way state is left behind now and then."""
+    curriculum = CURRICULA[stage]
 
     def keep(step: int) -> None:
         if step % HALF_WAY == 0:
-            torch.save(answerer.module.state_dict(), out / "anyres-unfinished.pt")
+            torch.save(answerer.module.state_dict(), out / f"{stage}-unfinished.pt")
 
-    progress = train_language(
-        answerer,
-        "anyres",
-        steps,
-        seed,
-        PEAKS["anyres"],
-        CANVASES,
-        ANYRES_QUESTIONS,
-        scenes_per_step,
-        LISTS["anyres"],
-        typer.echo,
-        keep,
-    )
-    torch.save(answerer.module.state_dict(), out / "anyres.pt")
+    progress = train_language(answerer, curriculum, steps, seed, typer.echo, keep)
+    torch.save(answerer.module.state_dict(), out / f"{stage}.pt")
     return progress
 
 
 _RUN: dict[str, Callable[[Recipe, Path, int, int], Progress]] = {
     "tower": _train_tower,
     "tiles": _train_tiles,
-    "anyres": _train_anyres,
+    "reading": _continue("tiles", "reading"),
+    "anyres": _continue("reading", "anyres"),
 }
 
 

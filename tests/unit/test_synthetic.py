@@ -1,6 +1,7 @@
 """The synthetic benchmarks: every answer follows from the picture, and everyone gets the same picture."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,13 @@ def test_referring_expressions_are_unambiguous(scene) -> None:
         for question in all_questions(scene, category, rng):
             answers.setdefault(question.text, set()).add(question.answer)
         assert all(len(values) == 1 for values in answers.values())
+
+
+def test_counting_copes_with_a_scene_that_shows_every_colour() -> None:
+    scene = SCENES[0]
+    things = tuple(replace(scene.things[0], colour=value, shape=value) for value in range(len(COLOURS)))
+    questions = all_questions(replace(scene, things=things), "count", np.random.default_rng(0))
+    assert [question.answer for question in questions] == ["1"] * 16
 
 
 def test_choose_questions_alternates_categories_and_repeats_none() -> None:

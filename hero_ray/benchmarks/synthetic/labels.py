@@ -7,7 +7,8 @@ from hero_ray.benchmarks.synthetic.backgrounds import SHADES, TEXTURES
 from hero_ray.benchmarks.synthetic.glyphs import COLOUR_NAMES, SHAPES, TONES, WORDS
 from hero_ray.benchmarks.synthetic.scenes import BACKGROUND, FIRST_SIGN, Scene
 
-# Label 0 of the first five means "none". The last three hold on background patches only; objects are ignored there.
+# Label 0 of the first five means "none". Texture and shade hold on bare background only, the quadrant of the view on
+# objects only: asked everywhere, it was known on background and forgotten where it matters.
 HEADS = {
     "shape": 1 + len(SHAPES),
     "colour": 1 + len(COLOUR_NAMES),
@@ -54,9 +55,9 @@ def patch_labels(
     bare = _share(owner == BACKGROUND, rows, columns) > 0.9
     texture[:] = np.where(bare, scene.texture, IGNORED)
     shade[:] = np.where(bare, scene.shade, IGNORED)
-    inside = _share(owner == PADDING, rows, columns) < 0.5
+    taken = (shape > 0) | (tone > 0)
     lower, right = np.indices((rows, columns)) >= np.array([rows / 2, columns / 2])[:, None, None]
-    quadrant[:] = np.where(inside, 2 * lower + right, IGNORED)
+    quadrant[:] = np.where(taken, 2 * lower + right, IGNORED)
     return labels
 
 

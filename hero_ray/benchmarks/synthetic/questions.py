@@ -96,7 +96,8 @@ def _count(scene: Scene, rng: np.random.Generator) -> list[Question]:
     questions = []
     for present, names in ((by_shape, PLURALS), (by_colour, [f"{c} objects" for c in COLOUR_NAMES])):
         absent = [value for value in range(len(names)) if value not in present]
-        for value in [*dict.fromkeys(present), int(rng.choice(absent))]:
+        chosen = [int(rng.choice(absent))] if absent else []
+        for value in [*dict.fromkeys(present), *chosen]:
             owners = tuple(i for i, other in enumerate(present) if other == value)
             questions.append(Question("count", f"How many {names[value]} are there?", str(len(owners)), owners))
     return questions
