@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -109,19 +110,42 @@ class Judge:
 
     def grade(self, prompt: str) -> Verdict:
         """`grade` with this endpoint; a cached verdict needs no call."""
-        digest = hashlib.sha256(json.dumps([self.model, self.max_tokens, prompt]).encode()).hexdigest()
-        path = self.cache / digest[:2] / f"{digest}.json" if self.cache else None
-        if path and path.is_file():
-            kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = self._kept("grade", prompt)
+        if kept:
             return Verdict(kept["score"], kept["calls"], tuple(kept["replies"]))
         verdict = grade(self._ask, prompt)
-        if path:
-            record = {"model": self.model, "score": verdict.score, "calls": verdict.calls, "replies": verdict.replies}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.part")
-            partial.write_text(json.dumps({**record, "prompt": prompt}, ensure_ascii=False), encoding="utf-8")
-            partial.replace(path)
+        self._keep("grade", prompt, score=verdict.score, calls=verdict.calls, replies=verdict.replies)
         return verdict
+
+    def reply(self, prompt: str) -> str:
+        """One reply at temperature 0, word for word; a cached one needs no call."""
+        kept = self._kept("reply", prompt)
+        if kept:
+            return str(kept["replies"][0])
+        text = self._ask(prompt, 0.0)
+        self._keep("reply", prompt, replies=[text])
+        return text
+
+    def _path(self, kind: str, prompt: str) -> Path | None:
+        digest = hashlib.sha256(json.dumps([kind, self.model, self.max_tokens, prompt]).encode()).hexdigest()
+        return self.cache / digest[:2] / f"{digest}.json" if self.cache else None
+
+    def _kept(self, kind: str, prompt: str) -> dict[str, Any] | None:
+        path = self._path(kind, prompt)
+        if path is None or not path.is_file():
+            return None
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    def _keep(self, kind: str, prompt: str, **outcome: Any) -> None:
+        path = self._path(kind, prompt)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
+        record = {"model": self.model, **outcome, "prompt": prompt}
+        partial.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+        partial.replace(path)
 
     def _ask(self, prompt: str, temperature: float) -> str:
         body = {

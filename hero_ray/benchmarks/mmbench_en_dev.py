@@ -2,16 +2,20 @@
 
 A question counts only if all its rotations are answered right. Answers the option matcher cannot decide go to the
 shared letter extractor in `head` (lmms-eval's `static` mode, no judge) and are wrong in the other flavours: VLMEvalKit
-matches exactly; older lmms-eval asked a judge, and without one guessed at random.
+matches exactly; older lmms-eval asked a judge, and without one guessed at random. `judge=True` asks one in any flavour;
+what it cannot decide either is wrong, never a guess.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hero_ray.benchmarks.choices import extract_letter, match_option, match_option_vlmevalkit
 from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, PromptStyle, mean
+from hero_ray.benchmarks.images import MAX_PIXELS, ExifPolicy
+from hero_ray.benchmarks.judge import Judge
 from hero_ray.benchmarks.sources import Source
 from hero_ray.types import Metric, Sample, Scored
 
@@ -25,6 +29,20 @@ def build_prompt(row: Mapping[str, Any]) -> str:
     body = f"{row['question']} " + "\n".join([HEADING, *options])
     hint = row.get("hint")
     return body if hint is None or hint == "nan" else f"{hint} {body}"
+
+
+def judge_prompt(question: str, options: Mapping[str, Any], prediction: str) -> str:
+    """The matching request: which option is nearest to the answer, or E for none."""
+    listed = " ".join(f"{letter}. {text}" for letter, text in options.items() if text not in (None, "nan"))
+    return (
+        "Match an answer to the options of a single-choice question. Reply with one upper-case letter: that of the "
+        "option closest in meaning to the answer, or E if the answer means something different from every option.\n"
+        "Question: What is the main object in the picture?\nOptions: A. teddy bear B. rabbit C. cat D. dog\n"
+        "Answer: a cute teddy bear\nReply: A\n"
+        "Question: What is the main object in the picture?\nOptions: A. teddy bear B. rabbit C. cat D. dog\n"
+        "Answer: spider\nReply: E\n"
+        f"Question: {question}\nOptions: {listed}\nAnswer: {prediction}\nReply: "
+    )
 
 
 class MmBench(DatasetBenchmark):
@@ -44,6 +62,27 @@ class MmBench(DatasetBenchmark):
         rows=4_329,
     )
     key_column = "index"
+
+    def __init__(
+        self,
+        flavour: str | None = None,
+        judge: bool = False,
+        data: str | Path | None = None,
+        hub: str | None = None,
+        config: str | None = None,
+        split: str | None = None,
+        prompts: str | None = None,
+        image_keys: str = "auto",
+        exif: ExifPolicy = "apply",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        super().__init__(flavour, data, hub, config, split, prompts, image_keys, exif, max_pixels)
+        self.judge = judge
+
+    def require(self) -> None:
+        """Refuse `judge=True` without a judge before anything is generated."""
+        if self.judge:
+            Judge.from_environment(self.name)
 
     def fields(self, row: Mapping[str, Any]) -> Fields:
         options = {letter: row[letter] for letter in "ABCD"}
@@ -65,7 +104,7 @@ class MmBench(DatasetBenchmark):
             return match_option_vlmevalkit(prediction, present)
         text = prediction.strip()
         letter = match_option(text, options)
-        if letter is None and self.flavour == "head":
+        if letter is None and self.flavour == "head" and not self.judge:
             letters = [key for key, option in options.items() if option not in (None, "nan")]
             return extract_letter(text, letters) or None
         return letter
@@ -74,7 +113,14 @@ class MmBench(DatasetBenchmark):
         """Whether this rotation is right; `references` is {answer, options} or the gold letter."""
         gold, options = _gold(references)
         letter = self.read(prediction, options)
-        return {"gpt_eval_score": float(letter is not None and letter == gold), "letter": letter}
+        judged = {}
+        if letter is None and self.judge:
+            judge = Judge.from_environment(self.name)
+            reply = judge.reply(judge_prompt(sample.question if sample else "", options, prediction.strip()))
+            found = match_option(reply, options)
+            letter = found if found in options else None
+            judged = {"judge": judge.model, "judge_replies": [reply]}
+        return {"gpt_eval_score": float(letter is not None and letter == gold), "letter": letter, **judged}
 
     def aggregate(self, scored: Sequence[Scored]) -> list[Metric]:
         """Circular accuracy in percent, the plain one, how many stayed undecided; circular by category and L2."""

@@ -133,6 +133,24 @@ def test_only_http_addresses(tmp_path: Path) -> None:
         Judge(f"file://{tmp_path}", "judge-1").grade("p")
 
 
+def test_mmbench_asks_a_judge_about_what_it_cannot_match(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERO_RAY_JUDGE_URL", endpoint.url)
+    monkeypatch.setenv("HERO_RAY_JUDGE_MODEL", "judge-1")
+    monkeypatch.setenv("HERO_RAY_JUDGE_CACHE", str(tmp_path))
+    endpoint.script = [(200, "B"), (200, "E")]
+    benchmark = get("mmbench_en_dev", judge=True)
+    references = {"answer": "B", "options": {"A": "cat", "B": "dog", "C": "nan", "D": "nan"}}
+    assert benchmark.score("B. dog", references) == {"gpt_eval_score": 1.0, "letter": "B"}
+    asked = benchmark.score("a puppy", references)
+    assert asked == {"gpt_eval_score": 1.0, "letter": "B", "judge": "judge-1", "judge_replies": ["B"]}
+    assert benchmark.score("a puppy", references) == asked
+    assert benchmark.score("a spider", references)["letter"] is None
+    assert len(endpoint.seen) == 2
+    assert "Options: A. cat B. dog\nAnswer: a puppy" in endpoint.seen[0][1]["messages"][0]["content"]
+
+
 def test_capabilities_overlap() -> None:
     def row(key: str, capability: str, score: float) -> Scored:
         return Scored(
