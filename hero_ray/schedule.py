@@ -21,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from hero_ray.errors import ConfigError, HeroRayError, StoreError
+from hero_ray.errors import HeroRayError, MissingExtraError, StoreError
 from hero_ray.nightly import notify
 from hero_ray.nightly.decide import Action, Job, decide, due, missed, trigger
 
@@ -264,9 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         trigger(options.cron)
     except ValueError as error:
-        log.error(
-            "%s", ConfigError(f"{options.cron!r} is not a crontab line ({error}); write, for example, '0 2 * * *'")
-        )
+        log.error("%r is not a crontab line (%s); write, for example, '0 2 * * *'", options.cron, error)
+        return EXIT_UNREACHABLE
+    except MissingExtraError as error:
+        log.error("%s", error)
         return EXIT_UNREACHABLE
     names = ("cron", "db", "address", "working_dir", "catch_up_hours", "attempts", "poll_s")
     settings = Settings(**{name: getattr(options, name) for name in names}, arguments=tuple(options.arguments))

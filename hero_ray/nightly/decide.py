@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from apscheduler.triggers.cron import CronTrigger
+from hero_ray.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from apscheduler.triggers.cron import CronTrigger
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 BAD_INPUT = 2
@@ -84,7 +88,12 @@ def trigger(cron: str) -> CronTrigger:
 
     Raises:
         ValueError: not a crontab line.
+        MissingExtraError: APScheduler is not installed.
     """
+    try:
+        from apscheduler.triggers.cron import CronTrigger
+    except ImportError:
+        raise MissingExtraError("apscheduler", "schedule") from None
     return CronTrigger.from_crontab(cron, timezone=UTC)
 
 

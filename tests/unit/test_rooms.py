@@ -24,6 +24,14 @@ ROOMS = {
     "hero_ray.store": ("torch", "transformers", "ray"),
     "hero_ray.stats": ("torch", "transformers", *HEAVY),
     "hero_ray.frontier": ("torch", "transformers", *HEAVY),
+    "hero_ray.nightly.guard": ("torch", "transformers", *HEAVY),
+    "hero_ray.schedule": ("torch", "transformers", *HEAVY),
+    "hero_ray.published": ("torch", "transformers", *HEAVY),
+    "hero_ray.comparison": ("torch", "transformers", "ray"),
+    "hero_ray.claims": ("torch", "transformers", "ray"),
+    "hero_ray.advice": ("torch", "transformers", "ray"),
+    "hero_ray.report.document": ("torch", "transformers", "ray"),
+    "hero_ray.exchange.from_runs": ("torch", "transformers", "ray"),
     "hero_ray.cli": ("torch", "transformers", *HEAVY),
 }
 
