@@ -31,6 +31,7 @@ def main() -> None:
         st.stop()
     runs = sorted((run for run in found if run.sweep_name == sweep), key=lambda run: run.created_at)
     alerts = _alerts(runs)
+    _guard(runs[-1])
     _verdict(lines, alerts)
     chosen = _chosen(lines)
     for start in range(0, len(chosen), 2):
@@ -45,9 +46,16 @@ def _alerts(runs: list[RunRow]) -> dict[str, set[str]]:
     known = {run.id for run in runs}
     found: dict[str, set[str]] = {}
     for alert in loaders.load("alerts", None):
-        if alert["run_id"] in known and alert["cell_id"]:
+        if alert["run_id"] in known and alert["cell_id"] and alert["severity"] != "info":
             found.setdefault(alert["cell_id"], set()).add(alert["run_id"])
     return found
+
+
+def _guard(newest: RunRow) -> None:
+    """What the nightly guard itself said of the newest run; its tests are paired, the limits below are not."""
+    for alert in reversed(loaders.load("alerts", newest.id)):
+        show = {"info": st.info, "error": st.error}.get(alert["severity"], st.warning)
+        show(f"Guard: {alert['message']}")
 
 
 def _verdict(lines: list[Trend], alerts: dict[str, set[str]]) -> None:

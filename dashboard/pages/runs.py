@@ -137,7 +137,7 @@ def _cell(cell: Any) -> dict[str, Any]:
 
 def _alerts(run: RunRow) -> None:
     for alert in loaders.load("alerts", run.id)[:10]:
-        show = st.error if alert["severity"] == "error" else st.warning
+        show = {"info": st.info, "error": st.error}.get(alert["severity"], st.warning)
         show(f"{alert['kind']}: {alert['message']}")
 
 

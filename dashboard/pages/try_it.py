@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import streamlit as st
@@ -12,6 +13,8 @@ from dashboard.trial import Answer
 from hero_ray.methods import names as method_names
 from hero_ray.models import names as model_names
 
+# Comma-separated names, hub ids or folders to offer instead of the embedded models.
+MODELS = "HERO_RAY_TRY_MODELS"
 BUDGETS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0]
 
 
@@ -36,8 +39,8 @@ def main() -> None:
 
 
 def _settings() -> tuple[str, str, float]:
-    embedded = [name for name in model_names() if name.startswith("hero-tiny")]
-    model = filters.choose("Model", embedded or list(model_names()), "model")
+    named = [name for name in os.environ.get(MODELS, "").split(",") if name]
+    model = filters.choose("Model", named or [name for name in model_names() if name.startswith("hero-tiny")], "model")
     methods = sorted((name for name in method_names() if name != "full"), key=palette.rank)
     one, two = st.columns(2)
     with one:

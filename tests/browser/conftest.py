@@ -1,0 +1,186 @@
+"""A running dashboard and a real Chromium for the tests of this folder; both are skipped where they cannot run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ARTIFACTS = Path(__file__).parent / "artifacts"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+Serve = Callable[[str], str]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the dashboard ended early:\n{log.read_text()}")
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the dashboard did not come up:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start `hero-ray dashboard` on a database; gives its address."""
+    pytest.importorskip("streamlit")
+    from hero_ray.cli import dashboard
+
+    running: list[subprocess.Popen[bytes]] = []
+    known: dict[str, str] = {}
+
+    def start(url: str) -> str:
+        if url in known:
+            return known[url]
+        port = _free_port()
+        log = tmp_path_factory.mktemp("dashboard") / "log"
+        with log.open("wb") as sink:
+            environment = dashboard.environment(url, allow_cancel=False) | {"OMP_NUM_THREADS": "1"}
+            process = subprocess.Popen(
+                dashboard.command("127.0.0.1", port), env=environment, stdout=sink, stderr=subprocess.STDOUT
+            )
+        running.append(process)
+        address = f"http://127.0.0.1:{port}"
+        _wait(process, address, log)
+        known[url] = address
+        return address
+
+    yield start
+    for process in running:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def demo_results(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database made by a real, small sweep of the embedded model; `HERO_RAY_TEST_DB` names one made before."""
+    if os.environ.get("HERO_RAY_TEST_DB"):
+        return os.environ["HERO_RAY_TEST_DB"]
+    url = f"sqlite:///{tmp_path_factory.mktemp('demo') / 'demo.db'}"
+    command = [sys.executable, "-m", "hero_ray.sweep", "--limit", "8", "--db", url]
+    command += ["--methods", "fastervlm,hired,hero", "--budgets", "40%,20%", "--set", "profile.images=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.strip().splitlines()[-1])["failed"] == 0
+    return url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium from the system."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """One browser tab that remembers what went wrong in it.
+
+    Attributes:
+        page: Playwright's page.
+        problems: console errors and exceptions.
+        outside: requests to any other host.
+    """
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.address = page, address
+        self.problems: list[str] = []
+        self.outside: list[str] = []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", self._request)
+
+    def _console(self, message: Any) -> None:
+        # Opened on a sub-page, Streamlit's client looks for its server below that path first and gets a 404.
+        probing = "_stcore/" in str(message.location.get("url", ""))
+        if message.type == "error" and not probing:
+            self.problems.append(message.text)
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+            self.outside.append(request.url)
+
+    def open(self, path: str = "", chart: bool = False) -> Any:
+        """Go to a page and wait until it is drawn."""
+        self.page.goto(f"{self.address}/{path}")
+        self.page.wait_for_selector("h1", timeout=60_000)
+        if chart:
+            self.page.wait_for_selector(".js-plotly-plot .scatterlayer .point", timeout=60_000, state="attached")
+        self.settle()
+        return self.page
+
+    def settle(self) -> None:
+        """Wait until the script behind the page has run to its end."""
+        self.page.wait_for_timeout(250)
+        self.page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
+        self.page.wait_for_timeout(150)
+
+    def keep(self, name: str) -> None:
+        """Save a picture of the whole page for people to look at."""
+        ARTIFACTS.mkdir(exist_ok=True)
+        size = dict(self.page.viewport_size)
+        height = self.page.evaluate("(document.querySelector('[data-testid=stMain]') || document.body).scrollHeight")
+        self.page.set_viewport_size({"width": size["width"], "height": min(max(size["height"], height + 20), 4000)})
+        self.page.wait_for_timeout(900)
+        self.page.screenshot(path=str(ARTIFACTS / f"{name}.png"))
+        self.page.set_viewport_size(size)
+
+
+@pytest.fixture
+def visit(chromium: Any, serve: Serve) -> Iterator[Callable[..., Visitor]]:
+    """Open a tab on the dashboard of a database; afterwards nothing may have gone wrong in it."""
+    contexts, visitors = [], []
+
+    def start(url: str, width: int = 1440, scheme: str = "light") -> Visitor:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        visitors.append(Visitor(context.new_page(), serve(url)))
+        return visitors[-1]
+
+    yield start
+    for context in contexts:
+        context.close()
+    for visitor in visitors:
+        assert visitor.problems == []
+        assert visitor.outside == []

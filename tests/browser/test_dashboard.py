@@ -1,0 +1,177 @@
+"""The dashboard as a person meets it: a real Chromium on a database made by a real sweep."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+PAGES = ("", "compare", "flips", "efficiency", "runs", "nightly", "studies", "try_it")
+Visit = Callable[..., Any]
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_fits_the_screen(path: str, width: int, visit: Visit, demo_results: str) -> None:
+    tab = visit(demo_results, width)
+    page = tab.open(path)
+    assert page.title().endswith("· hero_ray")
+    assert page.locator("[data-testid=stException]").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    tab.keep(f"{path or 'frontier'}-{width}")
+
+
+def test_dark_screens_get_a_dark_page(visit: Visit, demo_results: str) -> None:
+    tab = visit(demo_results, scheme="dark")
+    page = tab.open("", chart=True)
+    colour = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    red, green, blue = (int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+    assert max(red, green, blue) < 60
+    tab.keep("frontier-dark")
+
+
+def test_hover_names_method_budget_score_and_sample_size(visit: Visit, demo_results: str) -> None:
+    page = visit(demo_results).open("", chart=True)
+    names = [name.strip() for name in page.locator(".legendtext").all_text_contents()]
+    assert {"full", "random", "hired", "hero", "Pareto line"} <= set(names)
+    page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
+    text = _hover(page, "hero")
+    assert "hero at " in text
+    assert "n = " in text
+    assert "visual tokens" in text
+
+
+def _hover(page: Any, series: str) -> str:
+    """Hover text of the last point of a series of the first chart."""
+    place = page.evaluate(
+        """series => {
+            const plot = document.querySelector('.js-plotly-plot');
+            const trace = plot._fullData.find(t => t.name === series);
+            const box = plot.getBoundingClientRect(), x = plot._fullLayout.xaxis, y = plot._fullLayout.yaxis;
+            const last = trace.x.length - 1;
+            return [box.left + x._offset + x.l2p(trace.x[last]), box.top + y._offset + y.l2p(trace.y[last])];
+        }""",
+        series,
+    )
+    page.mouse.move(place[0] - 40, place[1] - 40)
+    page.mouse.move(*place, steps=5)
+    page.wait_for_selector(".hoverlayer .hovertext", state="attached", timeout=10_000)
+    return str(page.locator(".hoverlayer").first.text_content())
+
+
+def test_a_filter_changes_the_chart_and_the_url_and_a_link_brings_it_back(visit: Visit, demo_results: str) -> None:
+    tab = visit(demo_results)
+    page = tab.open("", chart=True)
+    assert "Visual tokens" in str(page.locator(".xtitle").first.text_content())
+    page.get_by_text("KV cache", exact=True).click()
+    page.wait_for_function("document.querySelector('.xtitle').textContent.startsWith('KV cache')")
+    assert "cost=KV" in page.url
+    page.get_by_text("Published points").click()
+    page.wait_for_function("location.search.includes('published=true')")
+    link = page.url.removeprefix(tab.address).removeprefix("/")
+    again = visit(demo_results)
+    page = again.open(link, chart=True)
+    assert str(page.locator(".xtitle").first.text_content()).startswith("KV cache")
+    assert page.url.endswith(link)
+
+
+def test_filters_survive_a_look_at_another_page(visit: Visit, demo_results: str) -> None:
+    page = visit(demo_results).open("?cost=FLOPs", chart=True)
+    page.get_by_role("link", name="Compare").click()
+    page.wait_for_selector("h1:has-text('Compare')")
+    page.get_by_role("link", name="Frontier").click()
+    page.wait_for_selector("h1:has-text('Frontier')")
+    page.wait_for_function("location.search.includes('cost=FLOPs')")
+
+
+def test_a_click_opens_the_cell(visit: Visit, demo_results: str) -> None:
+    tab = visit(demo_results)
+    page = tab.open("", chart=True)
+    page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
+    _hover(page, "hero")
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_selector("text=/hero at .* on all benchmarks/", timeout=20_000)
+
+
+def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
+    page = visit(demo_results).open("compare")
+    assert page.locator(".hr-table b").count() > 0
+    for button, start in (("Download LaTeX", "\\begin{tabular}"), ("Download CSV", "model,method,budget")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        assert Path(download.value.path()).read_text().startswith(start)
+
+
+def test_flips_show_the_masks_and_page_by_keyboard(visit: Visit, demo_results: str) -> None:
+    tab = visit(demo_results)
+    page = tab.open("flips?direction=either")
+    images = page.locator("[data-testid=stImage] img, [data-testid=stImageContainer] img")
+    images.first.wait_for()
+    labels = [images.nth(i).get_attribute("alt") or "" for i in range(images.count())]
+    assert sum("Thumbnail view" in label for label in labels) == 2
+    assert any(label.startswith("Tiles") for label in labels)
+    picture = Image.open(io.BytesIO(images.last.screenshot()))
+    assert len(set(picture.convert("RGB").resize((40, 40)).getdata())) > 20
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.search.includes('at=2')", timeout=20_000)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("!location.search.includes('at=2')", timeout=20_000)
+
+
+def test_an_uploaded_picture_is_answered(visit: Visit, demo_results: str, tmp_path: Path) -> None:
+    from hero_ray.benchmarks import get
+
+    benchmark = get("synth-attribute")
+    sample = next(iter(benchmark.samples(limit=1)))
+    path = tmp_path / "picture.png"
+    benchmark.load_image(sample.image_ref).save(path)
+    tab = visit(demo_results)
+    page = tab.open("try_it")
+    page.locator("input[type=file]").set_input_files(str(path))
+    page.wait_for_selector("text=picture.png")
+    tab.settle()
+    question = page.get_by_label("Question")
+    question.fill(sample.question)
+    question.press("Enter")
+    tab.settle()
+    page.get_by_role("button", name="Ask").click()
+    page.wait_for_selector("h3:has-text('Ledger')", timeout=120_000)
+    tab.settle()
+    answers = page.locator("h3:has-text('“')").all_text_contents()
+    assert len(answers) == 2
+    assert all("(empty)" not in answer for answer in answers)
+    assert page.locator("img[alt^='Tiles']").count() == 2
+    tab.keep("try_it-answered")
+
+
+def test_a_file_that_is_no_picture_is_refused_in_words(visit: Visit, demo_results: str, tmp_path: Path) -> None:
+    path = tmp_path / "notes.png"
+    path.write_bytes(b"not a picture")
+    page = visit(demo_results).open("try_it")
+    page.locator("input[type=file]").set_input_files(str(path))
+    page.wait_for_selector("text=/not a picture that can be read/", timeout=20_000)
+
+
+def test_the_share_bundle_opens_offline(chromium: Any, demo_results: str, tmp_path: Path) -> None:
+    from hero_ray.cli.dashboard import write_bundle
+    from hero_ray.store import open_store
+
+    with open_store(demo_results, read_only=True) as store:
+        record = write_bundle(store, "latest", tmp_path / "bundle")
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(Path(record["path"]).as_uri())
+    page.wait_for_selector(".scatterlayer .point", state="attached")
+    assert page.locator(".hr-table tbody tr").count() > 3
+    assert page.evaluate("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth > 0)")
+    context.close()
+    assert problems == []
