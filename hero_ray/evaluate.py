@@ -24,6 +24,7 @@ from hero_ray.methods.base import Method
 from hero_ray.models.base import Adapter, Generation, Prompt, Request
 from hero_ray.plan import Unit, digest
 from hero_ray.profiling.ledger import answer_cost
+from hero_ray.profiling.scoring import method_scoring
 from hero_ray.types import Cell, Prediction, Sample, TokenCount
 
 
@@ -199,6 +200,7 @@ class Evaluator:
             text_tokens=tokens.n_text,
             new_tokens=max(1, len(generation.token_ids)),
             views=layout.num_views,
+            scoring=self._scoring(job),
         )
         return Prediction(
             cell_id=job.cell.id,
@@ -211,6 +213,12 @@ class Evaluator:
             keep_mask=np.packbits(job.selection.keep.cpu().numpy().reshape(-1)).tobytes(),
             geometry=(*layout.grid, *layout.side),
         )
+
+    def _scoring(self, job: Job) -> float:
+        """FLOPs the method adds before the LLM, as if this answer were asked alone."""
+        bypassed = job.budget.is_full or job.pruning.method.stage == "image"
+        needs = Needs() if bypassed else job.pruning.method.needs(self.adapter.vision)
+        return method_scoring(self.adapter, needs, job.encoded.layout, job.request.prompt, job.sample.question)
 
 
 class PictureView:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 
-from hero_ray.models.base import VisionShape
 from hero_ray.profiling import costs, requests
 from hero_ray.profiling.counter import count_flops
 from hero_ray.profiling.ledger import AnswerCost, answer_cost
 from hero_ray.profiling.memory import PhaseMemory
 from hero_ray.profiling.requests import Arrangement
+from hero_ray.profiling.scoring import method_scoring
 from hero_ray.profiling.syncs import HostSync, host_syncs
 
 
@@ -77,7 +76,8 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     dense = costs.prefill_flops(adapter.info.language, [v + n_text for v in visual_per_layer], causal=False)
     # What an in-LLM method computes to rank tokens is the only thing it runs beyond the blocks.
     inside = max(0.0, counted - dense) if arrangement.prunes_inside else 0.0
-    scoring = _scoring(adapter, arrangement) + inside
+    layout, prompt = arrangement.prepared.layout, arrangement.prompt
+    scoring = method_scoring(adapter, arrangement.needs, layout, prompt, arrangement.probe.question) + inside
     return Survey(
         ratio=arrangement.budget.ratio,
         n_text=n_text,
@@ -92,38 +92,3 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
         syncs=tuple(syncs),
         memory=memory,
     )
-
-
-def _scoring(adapter: Any, arrangement: Arrangement) -> float:
-    """FLOPs of capturing what the method reads, with the sizes of the CLIP side that is really there."""
-    needs, layout, prompt = arrangement.needs, arrangement.prepared.layout, arrangement.prompt
-    flops = partial(
-        costs.scoring_flops,
-        adapter.info,
-        needs,
-        layout.num_views,
-        prompt_tokens=prompt.num_text + layout.sequence.shape[0],
-        query_tokens=prompt.instruction[1] - prompt.instruction[0],
-    )
-    clip = getattr(adapter, "clip", None) if needs.clip_score or needs.clip_tokens else None
-    if clip is None:
-        return flops()
-    sizes = clip.text_model.config
-    tower = costs.TextTowerShape(
-        sizes.num_hidden_layers, sizes.hidden_size, sizes.intermediate_size, sizes.projection_dim
-    )
-    length = min(clip.positions, len(clip.encode(arrangement.probe.question)))
-    return flops(text_tower=tower, clip_tokens=length) + _own_tower(clip, layout.num_views)
-
-
-def _own_tower(clip: Any, views: int) -> float:
-    """CLIP's own vision tower, where the model's is not used for scores: a second encode."""
-    if clip.vision_model is None:
-        return 0.0
-    sizes = clip.vision_model.config
-    tokens = (sizes.image_size // sizes.patch_size) ** 2 + 1
-    depth, width = sizes.num_hidden_layers, sizes.hidden_size
-    shape = VisionShape(
-        depth, depth, width, sizes.intermediate_size, sizes.num_attention_heads, tokens, sizes.patch_size, (width,)
-    )
-    return costs.encoder_flops(shape, views)

@@ -27,6 +27,7 @@ from hero_ray.profiling.cells import ProfileSettings, profile_cells
 from hero_ray.profiling.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
 from hero_ray.profiling.counter import count_flops, relative_difference
 from hero_ray.profiling.requests import ProfileItem
+from hero_ray.profiling.scoring import method_scoring
 from hero_ray.store import open_store
 
 NAMED = ["llava-next-7b", "llava-1.5-13b", "sharegpt4v-7b", "internvl2-2b", "internvl2-8b"]
@@ -170,6 +171,16 @@ def test_what_a_method_reads_costs_what_is_counted(folder: Path, name: str) -> N
     blocks = max(needs.llm_attention, default=1) - 1
     computed += blocks * 4 * adapter.info.language.hidden * (tokens * tokens - tokens) / 2
     assert asked - plain == computed
+
+
+def test_families_without_a_text_tower_pay_for_none(tmp_path: Path) -> None:
+    adapter = models.load(str(miniature.write_internvl2(miniature.internvl2(), tmp_path / "internvl2")))
+    layout = adapter.prepare(make_probes([(640, 480)], "")[0].image).layout
+    prompt, needs = adapter.prompt("what is it?", "what is it?"), create("hero").needs(adapter.vision)
+    assert needs.clip_score
+    with_text = method_scoring(adapter, needs, layout, prompt, "what is it?")
+    assert with_text == method_scoring(adapter, replace(needs, clip_score=False), layout, prompt, "what is it?") > 0
+    assert method_scoring(adapter, Needs(), layout, prompt, "what is it?") == 0
 
 
 def test_fixed_buffers_have_a_certificate_of_their_own(folder: Path) -> None:
