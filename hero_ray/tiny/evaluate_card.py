@@ -40,10 +40,12 @@ class Accuracy:
         return 100 * self.right / self.number
 
     @property
-    def error(self) -> float:
-        """Binomial standard error in percentage points; questions about one image are not independent."""
-        share = self.right / self.number
-        return 100 * sqrt(share * (1 - share) / self.number)
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval in percent, as if questions about one image were independent."""
+        share, n, z = self.right / self.number, self.number, 1.96
+        centre, spread = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
+        return 100 * low, 100 * high
 
 
 def measure(answer: Answer, split: str, num_images: int) -> dict[str, Accuracy]:
@@ -68,14 +70,21 @@ def _accuracy(rows: Sequence[dict[str, Any]], marks: Sequence[bool]) -> Accuracy
 
 def table(tables: dict[str, dict[str, Accuracy]]) -> str:
     """Markdown, one row per benchmark or category, one pair of columns per split."""
-    lines = ["| benchmark | " + " | ".join(f"{split} % | n" for split in tables) + " | commonest answer % |"]
+    lines = [
+        "| benchmark | " + " | ".join(f"{split} %, 95 % interval | n" for split in tables) + " | commonest answer % |"
+    ]
     lines.append("|---|" + "---:|" * (2 * len(tables) + 1))
     last = list(tables)[-1]
     for name in tables[last]:
-        cells = [f"{t[name].percent:.1f} ± {t[name].error:.1f} | {t[name].number}" for t in tables.values()]
+        cells = [_cell(t[name]) for t in tables.values()]
         commonest = 100 * tables[last][name].commonest / tables[last][name].number
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {commonest:.1f} |")
     return "\n".join(lines)
+
+
+def _cell(accuracy: Accuracy) -> str:
+    low, high = accuracy.interval
+    return f"{accuracy.percent:.1f} ({low:.1f} to {high:.1f}) | {accuracy.number}"
 
 
 def stages_table(checkpoints: Path) -> str:
