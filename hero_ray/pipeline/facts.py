@@ -18,6 +18,8 @@ from hero_ray.models.sources import find_folder
 from hero_ray.plan import FULL, MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.types import Cell, Sample
 
+NO_QUESTIONS = frozenset({"duts"})
+
 MAX_SAMPLES_PER_UNIT = 64
 """Beyond this a picture's questions are cut into several units, so that one unit never holds a replica for long."""
 
@@ -130,8 +132,17 @@ def _max_patches(sizes: ModelShape) -> int:
 
 
 def open_task(task: TaskEntry) -> Benchmark:
-    """The benchmark object of one task entry."""
-    return benchmarks.get(task.name, flavour=task.flavour, **task.source)
+    """The benchmark object of one task entry.
+
+    Raises:
+        ConfigError: a benchmark that asks no questions.
+        JudgeError: a judge-based one without a judge.
+    """
+    benchmark = benchmarks.get(task.name, flavour=task.flavour, **task.source)
+    if benchmark.name in NO_QUESTIONS:
+        raise ConfigError(f"{benchmark.name} asks no questions; it serves `hero-ray study`, not sweeps")
+    benchmark.require()
+    return benchmark
 
 
 def task_fact(benchmark: Benchmark, families: set[str], samples: Sequence[Sample]) -> TaskFact:

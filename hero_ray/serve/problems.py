@@ -1,0 +1,67 @@
+"""Errors in OpenAI's shape. Nothing in them tells of paths, stacks or secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hero_ray.errors import (
+    BudgetError,
+    DeviceMemoryError,
+    HeroRayError,
+    ImageError,
+    InputError,
+    ParameterError,
+    PromptError,
+    StoreError,
+    UnknownNameError,
+)
+
+
+class Problem(Exception):
+    """An answer that is an error: HTTP status, type, message, and which parameter caused it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
+        self.headers = headers or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.message, self.kind, self.param, self.code, self.headers)
+
+    def body(self) -> dict[str, Any]:
+        """`{"error": {"message", "type", "param", "code"}}`."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+_PARAMS: tuple[tuple[type[HeroRayError], str], ...] = (
+    (ImageError, "messages"),
+    (PromptError, "messages"),
+    (BudgetError, "pruning.retention_ratio"),
+    (ParameterError, "pruning"),
+)
+
+
+def problem_from(error: BaseException) -> Problem:
+    """Our own errors keep their message; anything else becomes a plain 500."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, UnknownNameError):
+        return Problem(
+            400 if error.kind != "model" else 404, str(error), param=error.kind, code=f"unknown_{error.kind}"
+        )
+    if isinstance(error, DeviceMemoryError):
+        return Problem(503, "the device is out of memory; try fewer tokens", "server_error", code="out_of_memory")
+    if isinstance(error, StoreError):
+        return Problem(503, "the results database cannot be used now", "server_error", code="store_unavailable")
+    if isinstance(error, InputError):
+        param = next((name for kind, name in _PARAMS if isinstance(error, kind)), None)
+        return Problem(400, str(error), param=param)
+    return Problem(500, "the server could not finish this request", "server_error", code="internal_error")

@@ -1,0 +1,82 @@
+"""From a chat request to a job: one user turn, at most one picture, data URLs only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from hero_ray.serve.engine_types import ChatJob
+from hero_ray.serve.problems import Problem
+from hero_ray.serve.schemas import ChatRequest, ImagePart, TextPart
+from hero_ray.serve.settings import Limits
+
+_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,(.*)", re.IGNORECASE | re.DOTALL)
+_NOT_PICTURES = ("image/svg+xml",)
+
+
+def chat_job(request: ChatRequest, limits: Limits) -> ChatJob:
+    """A validated job.
+
+    Raises:
+        Problem: 400 with the parameter that is wrong.
+    """
+    if request.n not in (None, 1):
+        raise Problem(400, f"n is {request.n}; this service gives one answer per request", param="n")
+    system = "\n".join(_text(m.content) for m in request.messages if m.role in ("system", "developer"))
+    turns = [message for message in request.messages if message.role in ("user", "assistant")]
+    if len(turns) != 1 or turns[0].role != "user":
+        raise Problem(400, "send exactly one user message; these models answer single questions", param="messages")
+    content = turns[0].content
+    pictures = [] if isinstance(content, str) else [part for part in content if isinstance(part, ImagePart)]
+    if len(pictures) > 1:
+        raise Problem(
+            400, f"{len(pictures)} pictures were sent; these model families take one per request", param="messages"
+        )
+    question = _text(content).strip()
+    if not question:
+        raise Problem(400, "the user message has no text", param="messages")
+    text = f"{system.strip()}\n{question}" if system.strip() else question
+    if len(text) > limits.prompt_chars:
+        raise Problem(
+            400, f"the prompt has {len(text)} characters; the limit is {limits.prompt_chars}", param="messages"
+        )
+    asked = request.max_completion_tokens or request.max_tokens or min(256, limits.new_tokens)
+    if asked > limits.new_tokens:
+        raise Problem(400, f"max_tokens is {asked}; the limit is {limits.new_tokens}", param="max_tokens")
+    return ChatJob(
+        text=text,
+        question=question,
+        image=picture_bytes(pictures[0].image_url.url) if pictures else None,
+        pruning=request.pruning,
+        max_new_tokens=asked,
+        temperature=request.temperature or 0.0,
+        top_p=request.top_p or 1.0,
+        seed=request.seed or 0,
+        stops=request.stops,
+        max_pixels=limits.pixels,
+    )
+
+
+def _text(content: str | list[TextPart | ImagePart]) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text for part in content if isinstance(part, TextPart))
+
+
+def picture_bytes(url: str) -> bytes:
+    """Bytes of a data URL; no other URL is ever opened.
+
+    Raises:
+        Problem: another scheme, a vector picture, or broken base64.
+    """
+    match = _DATA_URL.fullmatch(url.strip())
+    if match is None:
+        shown = url[:32].replace("\x00", "?")
+        raise Problem(400, f"image_url must be a data URL (data:image/png;base64,...), got {shown!r}", param="messages")
+    if match[1].lower() in _NOT_PICTURES:
+        raise Problem(400, f"{match[1]} is not a raster picture; send PNG, JPEG or WebP", param="messages")
+    try:
+        return base64.b64decode(re.sub(r"\s+", "", match[2]), validate=True)
+    except (binascii.Error, ValueError):
+        raise Problem(400, "the picture's base64 is broken", param="messages") from None
