@@ -5,7 +5,16 @@ every cell that fits; several seeds count as one contender whose score on a samp
 """
 
 from hero_ray.comparison.contenders import FULL, Contender, Results, parse_contender
-from hero_ray.comparison.pairs import Comparison, Retained, StrawMan, compare, compare_labels, retained, straw_men
+from hero_ray.comparison.pairs import (
+    Comparison,
+    Retained,
+    StrawMan,
+    compare,
+    compare_labels,
+    difficulty,
+    retained,
+    straw_men,
+)
 
 __all__ = [
     "FULL",
@@ -16,6 +25,7 @@ __all__ = [
     "StrawMan",
     "compare",
     "compare_labels",
+    "difficulty",
     "parse_contender",
     "retained",
     "straw_men",

@@ -13,7 +13,8 @@ from hero_ray.errors import UnknownNameError
 from hero_ray.store import CellRow
 from hero_ray.types import Scored
 
-STRAW_MEN = ("random", "spatial", "spatial-pool", "downsample")
+DOWNSAMPLE = "downsample"
+STRAW_MEN = ("random", "spatial", "spatial-pool", DOWNSAMPLE)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,31 @@ def parts(results: Results, label: str, rival: str, benchmarks: Sequence[str]) -
         if mine and other:
             first, second, images = aligned(results.scores(mine), results.scores(other))
             found[name] = stats.Part(first, second, images)
+    return found
+
+
+def difficulty(results: Results, benchmarks: Iterable[str] | None = None) -> dict[str, stats.Split]:
+    """Every label's score apart on samples that `downsample` solves at the same budget and on those it does not.
+
+    Samples of all benchmarks are pooled; labels without a downsampled counterpart are left out.
+    """
+    chosen = results.only(benchmarks)
+    cheap: dict[str, str] = {}
+    for label, by_benchmark in results.groups.items():
+        cell = next(iter(by_benchmark.values()))[0]
+        if cell.method == DOWNSAMPLE:
+            cheap[budget_label(cell)] = label
+    found = {}
+    for label, by_benchmark in results.groups.items():
+        cell = next(iter(by_benchmark.values()))[0]
+        rival = cheap.get(budget_label(cell))
+        if rival is None or label == rival:
+            continue
+        shared = list(parts(results, label, rival, chosen).values())
+        if shared:
+            scores, easy = (np.concatenate([getattr(part, side) for part in shared]) for side in ("scores", "full"))
+            images = np.concatenate([np.asarray(part.clusters, dtype=object) for part in shared])
+            found[label] = stats.difficulty_split(scores, easy, images)
     return found
 
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from hero_ray import published, stats
-from hero_ray.comparison import FULL, Results, compare_labels, retained, straw_men
+from hero_ray.comparison import FULL, Results, compare_labels, difficulty, retained, straw_men
 from hero_ray.comparison.frontiers import Frontier, average_frontier, frontiers
 from hero_ray.report import tables
 from hero_ray.report.markdown import number, points, span, table
@@ -55,6 +55,11 @@ def build(results: Results, axis: str = "tokens", benchmarks: Sequence[str] | No
             Block("text", note),
             Block("table", tables.straw_men(flagged)),
         ]
+    split = difficulty(results, chosen)
+    if split:
+        note = "Samples that `downsample` solves at the same budget, and those it does not; benchmarks pooled."
+        blocks += [Block("heading", "Simple and difficult samples"), Block("text", note)]
+        blocks.append(Block("table", tables.difficulty(split)))
     blocks += _against_full(results, chosen)
     blocks += _failures(results)
     return [*blocks, *_provenance(results)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hero_ray import frontier as axes
 from hero_ray.advice import Candidate
@@ -10,6 +10,7 @@ from hero_ray.claims import Finding
 from hero_ray.comparison import Comparison, StrawMan
 from hero_ray.comparison.frontiers import Frontier
 from hero_ray.report.markdown import cost, number, p_value, points, span, table
+from hero_ray.stats import Interval, Split
 
 
 def frontier(chart: Frontier) -> str:
@@ -116,3 +117,15 @@ def straw_men(found: Sequence[StrawMan]) -> str:
         for item in found
     ]
     return table(head, rows, left=2)
+
+
+def difficulty(found: Mapping[str, Split]) -> str:
+    """Scores on samples that a smaller picture solves, and on those that need more."""
+    head = ["Cell", "Simple", "95% interval", "n", "Difficult", "95% interval", "n"]
+
+    def half(interval: Interval | None) -> tuple[object, ...]:
+        if interval is None:
+            return "-", "-", 0
+        return points(interval.value), span(interval.low, interval.high), interval.n
+
+    return table(head, [(label, *half(split.simple), *half(split.difficult)) for label, split in found.items()])

@@ -12,7 +12,7 @@ import pytest
 
 from hero_ray import advice, claims
 from hero_ray.cli import main
-from hero_ray.comparison import Results, compare, parse_contender, retained, straw_men
+from hero_ray.comparison import Results, compare, difficulty, parse_contender, retained, straw_men
 from hero_ray.comparison.frontiers import average_frontier, frontiers
 from hero_ray.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
 from hero_ray.frontier import axis
@@ -133,6 +133,16 @@ def test_good_methods_pass_the_straw_men_and_a_straw_man_in_disguise_does_not(st
     with open_store(str(tmp_path / "x.db")) as poor:
         fake.fill(poor, shift=0.4)
         assert {item.label for item in straw_men(Results(poor, "run1")) if item.flagged} == {"hero@20%", "hero@40%"}
+
+
+def test_the_difficulty_split_uses_the_downsampled_cell_of_the_same_budget(results: Results) -> None:
+    found = difficulty(results)
+    assert set(found) == {f"{m}@{b}" for m in ("hero", "hired", "random") for b in ("20%", "40%")}
+    split = found["hero@20%"]
+    assert split.simple is not None
+    assert split.difficult is not None
+    assert split.simple.n + split.difficult.n == 300
+    assert split.simple.value > split.difficult.value
 
 
 def test_retention_is_relative_to_full(results: Results) -> None:

@@ -61,7 +61,14 @@ def test_the_page_needs_nothing_from_outside(results: Results) -> None:
 
 def test_the_page_says_what_a_reader_must_know(results: Results) -> None:
     text = document.to_markdown(document.build(results))
-    sections = ("Share of the unpruned score", "Against straw men", "Speed and memory", "Failed samples", "Provenance")
+    sections = (
+        "Share of the unpruned score",
+        "Against straw men",
+        "Simple and difficult samples",
+        "Speed and memory",
+        "Failed samples",
+        "Provenance",
+    )
     facts = ('"device": "cpu"', "ImageError", '"git_commit": "abc123"', "clustered by picture")
     for expected in (*(f"## {name}" for name in sections), *facts, "no evidence about methods on real models"):
         assert expected in text, expected
