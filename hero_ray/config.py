@@ -6,6 +6,7 @@ Precedence: command line over file over defaults. Unknown keys are refused with 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -235,6 +236,8 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, not YAML, or not a mapping.
     """
+    if str(path).startswith("env:"):
+        return _from_environment(str(path).removeprefix("env:"))
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no sweep file at {str(file)!r}; give a YAML file such as configs/demo.yaml")
@@ -244,6 +247,17 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{str(file)!r} is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{str(file)!r} must hold a mapping of sweep keys, not {type(document).__name__}")
+    return document
+
+
+def _from_environment(variable: str) -> dict[str, Any]:
+    """A sweep handed over as JSON or YAML in an environment variable: how the service passes one to a job."""
+    text = os.environ.get(variable)
+    if text is None:
+        raise ConfigError(f"environment variable {variable!r} holds no sweep; it is not set")
+    document = yaml.safe_load(text)
+    if not isinstance(document, dict):
+        raise ConfigError(f"environment variable {variable!r} must hold a mapping of sweep keys")
     return document
 
 

@@ -71,6 +71,7 @@ def sweep(
     log_samples: LogSamples = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; nothing is written.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start a new run even if an equal one exists.")] = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", help="Name of the run; made if it is not there.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try a complete run's failures again.")] = False,
     no_profile: NoProfile = False,
     no_straw_men: NoStrawMen = False,
@@ -108,10 +109,20 @@ def sweep(
     )
     if no_profile:
         built = built.model_copy(update={"profile": built.profile.model_copy(update={"enabled": False})})
-    raise typer.Exit(run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address))
+    raise typer.Exit(
+        run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id)
+    )
 
 
-def run_sweep(config: Any, *, dry_run: bool, fresh: bool, retry_failed: bool, address: str | None) -> int:
+def run_sweep(
+    config: Any,
+    *,
+    dry_run: bool = False,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    address: str | None = None,
+    run_id: str | None = None,
+) -> int:
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.forecast import describe_plan
@@ -127,7 +138,7 @@ def run_sweep(config: Any, *, dry_run: bool, fresh: bool, retry_failed: bool, ad
     store = open_store(url)
     _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
     try:
-        outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, say=_say)
+        outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, say=_say)
     except KeyboardInterrupt:
         _say("interrupted; everything answered so far is stored. Run the same command again to go on.")
         return EXIT_INTERRUPTED
@@ -207,6 +218,4 @@ def cancel(
 @app.command()
 def plan(config: Config = None, assign: Assign = None, db: Db = None) -> None:
     """Show what a sweep file would do: cells, pictures, encodes saved, forecast. Same as `sweep --dry-run`."""
-    raise typer.Exit(
-        run_sweep(_config(config, assign, db=db), dry_run=True, fresh=False, retry_failed=False, address=None)
-    )
+    raise typer.Exit(run_sweep(_config(config, assign, db=db), dry_run=True))

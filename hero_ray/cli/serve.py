@@ -1,0 +1,49 @@
+"""Verb `serve`: the HTTP service on this machine or on a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hero_ray.cli import app
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Argument(help="YAML of service settings.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "--models", help="Comma-separated model names.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; others than loopback need a token.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; default 8000.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Model replicas.")] = None,
+    gpus_per_replica: Annotated[float | None, typer.Option(help="GPUs per replica.")] = None,
+    db: Annotated[str | None, typer.Option(help="Results database for sweeps and frontiers.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; else one is started here.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Validate the settings and stop.")] = False,
+) -> None:
+    """Serve models over HTTP in OpenAI's form, with `pruning` in the body; also /v1/explain, sweeps and results.
+
+    Tokens come from HERO_RAY_TOKENS=role:secret,... with the roles read, infer and admin.
+    """
+    import yaml
+
+    from hero_ray.errors import ConfigError
+    from hero_ray.serve.settings import build_settings
+
+    document: dict[str, Any] = {}
+    if config is not None:
+        if not config.is_file():
+            raise ConfigError(f"no settings file at {str(config)!r}")
+        document = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    options = {"host": host, "port": port, "replicas": replicas, "gpus_per_replica": gpus_per_replica, "db": db}
+    document |= {key: value for key, value in options.items() if value is not None}
+    if model:
+        document["models"] = [name.strip() for name in model.split(",") if name.strip()]
+    settings = build_settings(document)
+    if check:
+        typer.echo(f"settings are valid: {', '.join(settings.models)} on {settings.host}:{settings.port}")
+        return
+    from hero_ray.serve.run import serve_forever
+
+    serve_forever(settings, address)

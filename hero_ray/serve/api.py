@@ -1,0 +1,297 @@
+"""The HTTP routes. They translate: models answer behind `Backend`, sweeps and results behind `Desk`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Protocol, TypeVar
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from hero_ray import __version__
+from hero_ray.serve.desk import Desk
+from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.guard import Guard
+from hero_ray.serve.observe import Metrics
+from hero_ray.serve.problems import Problem, problem_from
+from hero_ray.serve.requests import chat_job, picture_bytes
+from hero_ray.serve.schemas import ChatRequest, ExplainRequest, Pruning, SweepRequest
+from hero_ray.serve.settings import ServeSettings, Tokens
+
+T = TypeVar("T")
+
+
+class Backend(Protocol):
+    """Where models live; Ray Serve handles in production."""
+
+    async def chat(self, model: str, job: ChatJob) -> ChatResult:
+        """One answer; raises `Problem`."""
+        ...
+
+    def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
+        """Pieces of text, then the result."""
+        ...
+
+    async def explain(
+        self, model: str, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The engine's explanation."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether a replica answers."""
+        ...
+
+
+def build_api(settings: ServeSettings, backend: Backend, desk: Desk, metrics: Metrics | None = None) -> FastAPI:
+    """The application, from typed settings."""
+    metrics = metrics or Metrics()
+    api = FastAPI(
+        title="hero_ray",
+        version=__version__,
+        description="Vision-language models with visual-token pruning, in OpenAI's form; sweeps and results.",
+    )
+    _handlers(api)
+    _inference(api, settings, backend, metrics)
+    _results(api, desk)
+
+    @api.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """The API process lives."""
+        return {"status": "ok"}
+
+    @api.get("/readyz", responses={503: {"description": "no model replica answers"}})
+    async def readyz() -> dict[str, str]:
+        """A model replica answers."""
+        if not await _within(backend.ready(), 5.0):
+            raise Problem(503, "no model replica answers yet", "server_error", code="not_ready")
+        return {"status": "ready"}
+
+    @api.get("/metrics", response_class=PlainTextResponse)
+    async def prometheus() -> Response:
+        """Prometheus metrics of this API process."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    api.add_middleware(Guard, limits=settings.limits, tokens=Tokens.from_environment(), metrics=metrics)
+    return api
+
+
+def _handlers(api: FastAPI) -> None:
+    def shaped(problem: Problem) -> JSONResponse:
+        return JSONResponse(problem.body(), problem.status, headers=problem.headers)
+
+    @api.exception_handler(Problem)
+    async def on_problem(_: Request, problem: Problem) -> JSONResponse:
+        return shaped(problem)
+
+    @api.exception_handler(RequestValidationError)
+    async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return shaped(Problem(400, f"{where or 'body'}: {first['msg']}", param=where or None))
+
+    @api.exception_handler(HTTPException)
+    async def on_http(_: Request, error: HTTPException) -> JSONResponse:
+        return shaped(Problem(error.status_code, str(error.detail), headers=dict(error.headers or {})))
+
+    @api.exception_handler(Exception)
+    async def on_anything(_: Request, error: Exception) -> JSONResponse:
+        return shaped(problem_from(error))
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text}
+    for status, text in {
+        400: "the request cannot be understood",
+        401: "no valid token",
+        403: "the token's role does not suffice",
+        404: "unknown model or id",
+        408: "the body came too slowly",
+        413: "the body is too large",
+        429: "too many requests; see Retry-After",
+        503: "no replica or database now",
+        504: "the request took too long",
+    }.items()
+}
+
+
+def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics: Metrics) -> None:
+    in_flight = 0
+
+    def admit(model: str) -> None:
+        if model not in settings.models:
+            known = ", ".join(settings.models)
+            raise Problem(404, f"unknown model; this service has {known}", param="model", code="model_not_found")
+        if in_flight >= settings.limits.queued:
+            raise Problem(
+                429,
+                "too many requests are waiting",
+                "rate_limit_error",
+                code="queue_full",
+                headers={"retry-after": "1"},
+            )
+
+    async def limited(work: Awaitable[T]) -> T:
+        nonlocal in_flight
+        in_flight += 1
+        try:
+            return await _within(work, settings.limits.request_seconds)
+        finally:
+            in_flight -= 1
+
+    @api.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        """Models this service answers with."""
+        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "hero_ray"} for name in settings.models]
+        return {"object": "list", "data": rows}
+
+    @api.post("/v1/chat/completions", responses=ERRORS)
+    async def chat(body: ChatRequest) -> Any:
+        """A chat completion about at most one picture, its visual tokens pruned as `pruning` says."""
+        admit(body.model)
+        job = chat_job(body, settings.limits)
+        answer_id = f"chatcmpl-{uuid.uuid4().hex}"
+        if body.stream:
+            usage = bool(body.stream_options and body.stream_options.include_usage)
+            events = _events(backend.stream(body.model, job), answer_id, body.model, usage, settings, metrics)
+            return StreamingResponse(events, media_type="text/event-stream")
+        result = await limited(backend.chat(body.model, job))
+        metrics.count_tokens(body.model, result.visual)
+        metrics.batch.observe(result.batch)
+        return _completion(answer_id, body.model, result)
+
+    @api.post("/v1/explain", responses=ERRORS)
+    async def explain(body: ExplainRequest) -> dict[str, Any]:
+        """Answer, kept masks, budgets, scores, ledger and timings of one picture under several prunings."""
+        admit(body.model)
+        if len(body.pruning) > settings.limits.explain_pairs:
+            raise Problem(
+                400, f"{len(body.pruning)} prunings; the limit is {settings.limits.explain_pairs}", param="pruning"
+            )
+        if body.max_tokens > settings.limits.new_tokens:
+            raise Problem(400, f"max_tokens is over {settings.limits.new_tokens}", param="max_tokens")
+        options = {
+            "max_new_tokens": body.max_tokens,
+            "scores": body.scores,
+            "overlay": body.overlay,
+            "max_pixels": settings.limits.pixels,
+        }
+        picture = picture_bytes(body.image)
+        return await limited(backend.explain(body.model, picture, body.question, body.pruning, options))
+
+
+def _results(api: FastAPI, desk: Desk) -> None:
+    @api.post("/v1/sweeps", status_code=202, responses=ERRORS)
+    async def submit(body: SweepRequest) -> dict[str, Any]:
+        """Validate a sweep and submit it as a Ray job."""
+        return await asyncio.to_thread(desk.submit, body.config)
+
+    @api.get("/v1/sweeps", responses=ERRORS)
+    async def sweeps(limit: int = Query(default=50, ge=1, le=500)) -> dict[str, Any]:
+        """Runs in the database, newest first."""
+        return {"data": await asyncio.to_thread(desk.runs, limit)}
+
+    @api.get("/v1/sweeps/{sweep_id}", responses=ERRORS)
+    async def sweep(sweep_id: str) -> dict[str, Any]:
+        """Progress of one sweep."""
+        return await asyncio.to_thread(desk.run, sweep_id)
+
+    @api.delete("/v1/sweeps/{sweep_id}", responses=ERRORS)
+    async def cancel(sweep_id: str) -> dict[str, Any]:
+        """Ask a sweep to stop after the units in flight; it stays resumable."""
+        return await asyncio.to_thread(desk.cancel, sweep_id)
+
+    @api.get("/v1/frontier", responses=ERRORS)
+    async def frontier(run: str = "latest", benchmark: str | None = None) -> dict[str, Any]:
+        """Points with intervals and costs, and whether they are on the frontier."""
+        return await asyncio.to_thread(desk.frontier, run, benchmark)
+
+    @api.get("/v1/cells", responses=ERRORS)
+    async def cells(run: str = "latest") -> dict[str, Any]:
+        """Cells of a run with their progress."""
+        return await asyncio.to_thread(desk.cells, run)
+
+    @api.get("/v1/published", responses=ERRORS)
+    async def published() -> dict[str, Any]:
+        """The papers' own numbers."""
+        return await asyncio.to_thread(desk.published)
+
+
+async def _within(work: Awaitable[T], seconds: float) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise Problem(504, f"no answer within {seconds:g} s", "timeout_error", code="timeout") from None
+    except Problem:
+        raise
+    except Exception as error:
+        raise problem_from(error) from None
+
+
+def _usage(result: ChatResult) -> dict[str, Any]:
+    return {
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+        "total_tokens": result.prompt_tokens + result.completion_tokens,
+        "visual_tokens": result.visual or None,
+    }
+
+
+def _completion(answer_id: str, model: str, result: ChatResult) -> dict[str, Any]:
+    message = {"role": "assistant", "content": result.text, "refusal": None}
+    return {
+        "id": answer_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": result.finish, "logprobs": None}],
+        "usage": _usage(result),
+    }
+
+
+async def _events(
+    pieces: AsyncIterator[str | ChatResult],
+    answer_id: str,
+    model: str,
+    usage: bool,
+    settings: ServeSettings,
+    metrics: Metrics,
+) -> AsyncIterator[str]:
+    """Server-sent events. Status 200 is out already, so a failure comes as an event."""
+
+    def event(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> str:
+        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
+        chunk = {
+            "id": answer_id,
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+            "choices": choices,
+            **more,
+        }
+        return f"data: {json.dumps(chunk)}\n\n"
+
+    yield event({"role": "assistant", "content": ""})
+    try:
+        async with asyncio.timeout(settings.limits.request_seconds):
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    yield event({"content": piece})
+                    continue
+                metrics.count_tokens(model, piece.visual)
+                yield event({}, piece.finish)
+                if usage:
+                    yield event(None, usage=_usage(piece))
+    except TimeoutError:
+        problem = Problem(504, "the answer took too long", "timeout_error", code="timeout")
+        yield f"data: {json.dumps(problem.body())}\n\n"
+    except Exception as error:
+        yield f"data: {json.dumps(problem_from(error).body())}\n\n"
+    yield "data: [DONE]\n\n"

@@ -1,0 +1,221 @@
+"""Ray Serve: an ingress that only translates, and model replicas that batch and multiplex."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ray import serve
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+from hero_ray.serve.api import build_api
+from hero_ray.serve.desk import Desk, ray_job
+from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.problems import Problem, problem_from
+from hero_ray.serve.schemas import Pruning
+from hero_ray.serve.settings import ServeSettings
+
+APP_NAME = "hero-ray"
+RETRIES = 1
+"""A request whose replica died is given to another one once; it has no side effects."""
+
+
+class ModelReplica:
+    """One replica: an engine that holds a few models, answers micro-batches, streams and explains."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        from hero_ray.serve.engine import Engine
+
+        self._settings = settings
+        self._engine = Engine(dict(settings.model_args))
+        self._alone = asyncio.Lock()  # torch work of one replica runs one piece at a time, off the event loop
+        self.answer_batch.set_max_batch_size(settings.batch_size)
+        self.answer_batch.set_batch_wait_timeout_s(settings.batch_wait_s)
+
+    @serve.multiplexed(max_num_models_per_replica=4)
+    async def model(self, name: str) -> Any:
+        """A loaded adapter; the least recently used one makes room."""
+        return await asyncio.to_thread(self._engine.load, name)
+
+    async def chat(self, job: ChatJob) -> ChatResult | Problem:
+        """One answer, batched with whatever waits beside it."""
+        name = serve.get_multiplexed_model_id()
+        outcome = await self.answer_batch((name, job))
+        return problem_from(outcome) if isinstance(outcome, Exception) else outcome
+
+    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
+    async def answer_batch(self, waiting: list[tuple[str, ChatJob]]) -> list[ChatResult | Exception]:
+        """Answers of all that waited, model by model."""
+        results: list[ChatResult | Exception | None] = [None] * len(waiting)
+        for name in dict.fromkeys(name for name, _ in waiting):
+            places = [place for place, (other, _) in enumerate(waiting) if other == name]
+            try:
+                adapter = await self.model(name)
+                async with self._alone:
+                    made = await asyncio.to_thread(self._engine.answer, adapter, [waiting[p][1] for p in places])
+            except Exception as error:
+                made = [error] * len(places)
+            for place, result in zip(places, made, strict=True):
+                results[place] = result
+        return [result for result in results if result is not None]
+
+    async def stream(self, job: ChatJob) -> AsyncIterator[str | ChatResult | Problem]:
+        """Pieces of text as they appear, then the result."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | ChatResult | Problem] = asyncio.Queue()
+
+        def emit(text: str) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, text)
+
+        async def work() -> None:
+            try:
+                adapter = await self.model(serve.get_multiplexed_model_id())
+                async with self._alone:
+                    result = await asyncio.to_thread(self._engine.stream, adapter, job, emit)
+                await asyncio.sleep(0)
+                pieces.put_nowait(result)
+            except Exception as error:
+                pieces.put_nowait(problem_from(error))
+
+        task = asyncio.create_task(work())
+        try:
+            while True:
+                piece = await pieces.get()
+                yield piece
+                if not isinstance(piece, str):
+                    return
+        finally:
+            task.cancel()
+
+    async def explain(
+        self, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+    ) -> dict[str, Any] | Problem:
+        """The engine's explanation."""
+        try:
+            adapter = await self.model(serve.get_multiplexed_model_id())
+            async with self._alone:
+                return await asyncio.to_thread(self._engine.explain, adapter, picture, question, prunings, **options)
+        except Exception as error:
+            return problem_from(error)
+
+    async def ready(self, name: str) -> bool:
+        """Whether the first model is loaded."""
+        await self.model(name)
+        return True
+
+
+class ServeBackend:
+    """`Backend` over a Serve handle."""
+
+    def __init__(self, handle: DeploymentHandle, settings: ServeSettings) -> None:
+        self._handle, self._settings = handle, settings
+
+    def _on(self, model: str) -> DeploymentHandle:
+        return self._handle.options(multiplexed_model_id=model)
+
+    async def chat(self, model: str, job: ChatJob) -> ChatResult:
+        return _unwrapped(await self._retried(lambda: self._on(model).chat.remote(job)))
+
+    async def explain(
+        self, model: str, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        call = lambda: self._on(model).explain.remote(picture, question, prunings, options)  # noqa: E731
+        return _unwrapped(await self._retried(call))
+
+    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
+        try:
+            async for piece in self._on(model).options(stream=True).stream.remote(job):
+                yield _unwrapped(piece)
+        except Problem:
+            raise
+        except Exception as error:
+            raise _serve_problem(error) from None
+
+    async def ready(self) -> bool:
+        return bool(await self._retried(lambda: self._handle.ready.remote(self._settings.models[0])))
+
+    async def _retried(self, call: Any) -> Any:
+        for attempt in range(RETRIES + 1):
+            try:
+                return await call()
+            except BackPressureError:
+                raise _busy() from None
+            except Exception as error:
+                if attempt == RETRIES or not _replica_died(error):
+                    raise _serve_problem(error) from None
+        raise AssertionError("unreachable")
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, Problem):
+        raise value
+    return value
+
+
+def _replica_died(error: BaseException) -> bool:
+    from ray.exceptions import RayActorError
+
+    return isinstance(error, RayActorError) or type(error).__name__ in ("ActorDiedError", "ActorUnavailableError")
+
+
+def _busy() -> Problem:
+    headers = {"retry-after": "1"}
+    return Problem(429, "too many requests are waiting", "rate_limit_error", code="queue_full", headers=headers)
+
+
+def _serve_problem(error: BaseException) -> Problem:
+    if isinstance(error, BackPressureError):
+        return _busy()
+    if _replica_died(error):
+        headers = {"retry-after": "5"}
+        return Problem(503, "the model replica was lost", "server_error", code="replica_lost", headers=headers)
+    return problem_from(error)
+
+
+class Ingress:
+    """Holds the FastAPI application; Serve asks for it once per replica."""
+
+    def __init__(self, settings: ServeSettings, replicas: DeploymentHandle) -> None:
+        self._settings, self._replicas = settings, replicas
+
+    def __serve_build_asgi_app__(self) -> Any:
+        backend = ServeBackend(self._replicas, self._settings)
+        return build_api(self._settings, backend, Desk(self._settings, ray_job(self._settings.ray_dashboard)))
+
+
+def build_app(settings: ServeSettings) -> serve.Application:
+    """The Serve application, from typed settings."""
+    limits = settings.limits
+    scaling: dict[str, Any] = {"num_replicas": settings.replicas}
+    if settings.max_replicas and settings.max_replicas > settings.replicas:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": settings.replicas,
+                "max_replicas": settings.max_replicas,
+                "target_ongoing_requests": max(2, settings.batch_size // 2),
+            }
+        }
+    replicas = serve.deployment(
+        ModelReplica,
+        name="ModelReplica",
+        ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
+        max_ongoing_requests=2 * settings.batch_size,
+        max_queued_requests=limits.queued,
+        **scaling,
+    )
+    ingress = serve.deployment(
+        serve.ingress()(Ingress),
+        name="Ingress",
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=4 * limits.queued,
+    )
+    return ingress.bind(settings, replicas.bind(settings))
+
+
+def app_from_file(args: dict[str, Any]) -> serve.Application:
+    """Builder for a Serve config file: `import_path: hero_ray.serve.deployments:app_from_file`, settings in `args`."""
+    from hero_ray.serve.settings import build_settings
+
+    return build_app(build_settings(args))

@@ -1,0 +1,184 @@
+"""Sweeps and results behind the API: submit a Ray job, read the database. No model, no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from hero_ray.config import SweepConfig, build
+from hero_ray.errors import ConfigError, StoreError
+from hero_ray.serve.problems import Problem, problem_from
+from hero_ray.serve.settings import ServeSettings
+from hero_ray.store import Store, default_url, open_store
+from hero_ray.store.records import RunRow
+
+CONFIG_VARIABLE = "HERO_RAY_SWEEP"
+FORBIDDEN = ("db", "output_path", "log_samples", "model_args")
+"""Keys that name other databases, folders or loader options: not for callers over HTTP."""
+_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Submit(Protocol):
+    """Starts a command as a job; `hero_ray.serve.desk.ray_job` in production."""
+
+    def __call__(self, entrypoint: str, environment: dict[str, str], submission_id: str) -> None: ...
+
+
+def ray_job(address: str | None) -> Submit:
+    """Submit through Ray's Jobs API."""
+
+    def submit(entrypoint: str, environment: dict[str, str], submission_id: str) -> None:
+        from ray.job_submission import JobSubmissionClient
+
+        client = JobSubmissionClient(address)
+        client.submit_job(entrypoint=entrypoint, submission_id=submission_id, runtime_env={"env_vars": environment})
+
+    return submit
+
+
+class Desk:
+    """What the API's result routes call. Every method raises `Problem` only."""
+
+    def __init__(self, settings: ServeSettings, submit: Submit) -> None:
+        self._settings, self._submit = settings, submit
+        self._url = settings.db or default_url()
+
+    def submit(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Validate a sweep as the file would be, and submit it."""
+        try:
+            config = self._validated(document)
+        except Exception as error:
+            raise problem_from(error) from None
+        sweep_id = f"api-{uuid.uuid4().hex[:12]}"
+        environment = {CONFIG_VARIABLE: json.dumps(document), "HERO_RAY_DB": self._url}
+        command = f"python -m hero_ray.sweep env:{CONFIG_VARIABLE} --run-id {sweep_id}"
+        try:
+            self._submit(command, environment, sweep_id)
+        except Exception:
+            raise Problem(
+                503, "the Ray cluster does not take jobs now", "server_error", code="cluster_unavailable"
+            ) from None
+        return {"id": sweep_id, "status": "submitted", "name": config.name}
+
+    def _validated(self, document: dict[str, Any]) -> SweepConfig:
+        for key in FORBIDDEN:
+            if key in document:
+                raise ConfigError(f"`{key}` cannot be set over HTTP")
+        config = build(document)
+        for model in config.models:
+            if model not in self._settings.models:
+                raise ConfigError(f"this service sweeps {', '.join(self._settings.models)} only")
+        for task in config.tasks:
+            if ":" in task.name or task.source:
+                raise ConfigError("files and data folders cannot be named over HTTP; use a registered benchmark")
+        return config
+
+    def runs(self, limit: int) -> list[dict[str, Any]]:
+        """Runs, newest first."""
+        return self._read(lambda store: [_run(row) for row in store.runs(limit=limit)])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """One run with its progress."""
+
+        def look(store: Store) -> dict[str, Any]:
+            row = _find(store, run_id)
+            counts = store.counts(row.id).values()
+            return _run(row) | {
+                "cells": len(counts),
+                "expected": sum(count.expected for count in counts),
+                "done": sum(count.done for count in counts),
+                "failed": sum(count.failed for count in counts),
+            }
+
+        return self._read(look)
+
+    def cancel(self, run_id: str) -> dict[str, Any]:
+        """Ask a run to stop."""
+
+        def ask(store: Store) -> dict[str, Any]:
+            row = _find(store, run_id)
+            store.request_cancel(row.id)
+            return {"id": row.id, "status": "cancelling" if row.status == "running" else row.status}
+
+        return self._read(ask, write=True)
+
+    def frontier(self, run_id: str, benchmark: str | None) -> dict[str, Any]:
+        """Points of a run with intervals, costs and their place on the frontier (visual tokens as cost)."""
+        from hero_ray import frontier
+
+        def look(store: Store) -> dict[str, Any]:
+            row = _find(store, run_id)
+            found = store.points([row.id], benchmarks=[benchmark] if benchmark else None)
+            state: dict[str, str] = {}
+            for name in dict.fromkeys((point.model, point.benchmark) for point in found):
+                mine = [point for point in found if (point.model, point.benchmark) == name]
+                state |= {p.point.id: p.state for p in frontier.frontier(frontier.points(mine, "tokens"))}
+            return {"run_id": row.id, "data": [_point(point, state.get(point.cell_id)) for point in found]}
+
+        return self._read(look)
+
+    def cells(self, run_id: str) -> dict[str, Any]:
+        """Cells of a run."""
+
+        def look(store: Store) -> dict[str, Any]:
+            row = _find(store, run_id)
+            keys = ("id", "model", "method", "variant", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
+            keys += ("status", "n_expected", "n_done", "n_failed")
+            return {
+                "run_id": row.id,
+                "data": [{key: getattr(cell, key) for key in keys} for cell in store.cells(row.id)],
+            }
+
+        return self._read(look)
+
+    def published(self) -> dict[str, Any]:
+        """The papers' numbers."""
+        from hero_ray.store import queries
+
+        def look(store: Store) -> dict[str, Any]:
+            with store.reading() as connection:
+                results = queries.published(connection)
+                return {"results": results, "efficiency": queries.published_efficiency(connection)}
+
+        return self._read(look)
+
+    def _read(self, look: Callable[[Store], Any], write: bool = False) -> Any:
+        try:
+            with open_store(self._url, read_only=not write, patience_s=5) as store:
+                return look(store)
+        except Problem:
+            raise
+        except StoreError:
+            raise Problem(
+                503, "the results database cannot be used now", "server_error", code="store_unavailable"
+            ) from None
+
+
+def _find(store: Store, run_id: str) -> RunRow:
+    if not _RUN_ID.fullmatch(run_id):
+        raise Problem(404, "no such run", param="id", code="run_not_found")
+    try:
+        return store.run(run_id)
+    except StoreError:
+        raise Problem(404, "no such run", param="id", code="run_not_found") from None
+
+
+def _run(row: RunRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.sweep_name,
+        "status": row.status,
+        "created_at": row.created_at.isoformat(),
+        "started_at": row.started_at.isoformat() if row.started_at else None,
+        "finished_at": row.finished_at.isoformat() if row.finished_at else None,
+    }
+
+
+def _point(point: Any, state: str | None) -> dict[str, Any]:
+    keys = ("cell_id", "model", "method", "variant", "retention_ratio", "tokens", "benchmark", "metric", "value")
+    keys += ("ci_low", "ci_high", "n", "scale", "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes", "stop_reason")
+    row = {key: getattr(point, key) for key in keys}
+    return row | {"ttft_ms_p50": point.profile.get("ttft_ms_p50"), "frontier": state}

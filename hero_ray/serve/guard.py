@@ -1,0 +1,133 @@
+"""What every request passes: body size and time, bearer token, request id, metrics, and errors in one shape."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from hero_ray.serve.observe import Metrics, access_line, access_logger
+from hero_ray.serve.problems import Problem
+from hero_ray.serve.settings import RANK, Limits, Tokens
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+OPEN_ROUTES = ("/healthz", "/readyz")
+NEEDED_ROLE = (("/v1/chat/completions", "infer"), ("/v1/explain", "infer"), ("/metrics", "read"))
+
+
+def needed_role(method: str, path: str) -> str | None:
+    """The least role a request needs; None where anybody may look."""
+    if path in OPEN_ROUTES:
+        return None
+    for prefix, role in NEEDED_ROLE:
+        if path.startswith(prefix):
+            return role
+    return "read" if method in ("GET", "HEAD") else "admin"
+
+
+class Guard:
+    """ASGI middleware in front of the API."""
+
+    def __init__(self, app: Any, limits: Limits, tokens: Tokens, metrics: Metrics) -> None:
+        self._app, self._limits, self._tokens, self._metrics = app, limits, tokens, metrics
+        self._log = access_logger()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex[:16]
+        scope.setdefault("state", {})["request_id"] = request_id
+        started, status = time.perf_counter(), 500
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        self._metrics.queue.inc()
+        try:
+            try:
+                self._authorise(scope)
+                body = await self._read(scope, receive)
+            except Problem as problem:
+                await answer(problem, sending)
+                return
+            await self._app(scope, _replay(body, receive), sending)
+        finally:
+            self._metrics.queue.dec()
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            self._log.info(access_line(request_id, scope["method"], route, status, started))
+
+    def _authorise(self, scope: Scope) -> None:
+        role = needed_role(scope["method"], scope["path"])
+        if role is None or not self._tokens:
+            return
+        headers = dict(scope["headers"])
+        kind, _, presented = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        found = self._tokens.role(presented) if kind.lower() == "bearer" else None
+        if found is None:
+            raise Problem(
+                401,
+                "a bearer token is required (Authorization: Bearer ...)",
+                "authentication_error",
+                code="invalid_api_key",
+                headers={"www-authenticate": "Bearer"},
+            )
+        if RANK[found] < RANK[role]:
+            raise Problem(403, f"this token has the role {found}; {role} is needed", "permission_error")
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        limit = self._limits.body_bytes
+        if declared.isdigit() and int(declared) > limit:
+            raise Problem(413, f"the body is {int(declared)} bytes; the limit is {limit}", code="body_too_large")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Problem(400, "the client went away while sending")
+                    body += message.get("body", b"")
+                    if len(body) > limit:
+                        raise Problem(413, f"the body is over the limit of {limit} bytes", code="body_too_large")
+                    if not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            raise Problem(
+                408, f"the body took over {self._limits.body_seconds:g} s to arrive", "timeout_error"
+            ) from None
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> MutableMapping[str, Any]:
+        nonlocal sent
+        if not sent:
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay
+
+
+async def answer(problem: Problem, send: Send) -> None:
+    """Send a problem as a whole response."""
+    body = json.dumps(problem.body()).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in problem.headers.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,43 @@
+"""Start the service and wait."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from hero_ray.errors import MissingExtraError
+from hero_ray.pipeline.cluster import connected
+from hero_ray.pipeline.run import absolute_url
+from hero_ray.serve.settings import ServeSettings
+from hero_ray.store import default_url
+
+
+def start(settings: ServeSettings) -> None:
+    """Deploy on the connected Ray; returns when the first model answers."""
+    try:
+        from ray import serve
+
+        from hero_ray.serve.deployments import APP_NAME, build_app
+    except ImportError as error:
+        raise MissingExtraError(error.name or "ray[serve]", "serve") from None
+    settings = settings.model_copy(update={"db": absolute_url(settings.db or default_url())})
+    timeout = settings.limits.request_seconds + 30  # ours answers first, in OpenAI's shape
+    serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": timeout})
+    serve.run(build_app(settings), name=APP_NAME, route_prefix="/")
+
+
+def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
+    """Start, tell where, and wait for Ctrl-C."""
+    with connected(address):
+        start(settings)
+        sys.stderr.write(
+            f"hero_ray serves {', '.join(settings.models)} on http://{settings.host}:{settings.port} "
+            "(API under /v1, docs under /docs); Ctrl-C stops it\n"
+        )
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            from ray import serve
+
+            serve.shutdown()
