@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -42,13 +44,32 @@ def _config(connection: Connection):  # type: ignore[no-untyped-def]
     return config
 
 
+@contextmanager
+def _migrating(engine: Engine) -> Iterator[Connection]:
+    """A connection in one transaction that no other process migrates beside.
+
+    SQLite changes a table by copying and dropping it; with foreign keys enforced, dropping would delete every row that
+    points to it, and they can only be switched outside a transaction.
+    """
+    with _one_at_a_time, engine.connect().execution_options(immediate=True) as connection:
+        raw = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
+        if raw is not None:
+            raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                if raw is None:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(4735001)"))
+                yield connection
+        finally:
+            if raw is not None:
+                raw.execute("PRAGMA foreign_keys=ON")
+
+
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Create or migrate every table, all or nothing. Several processes may call it at once: they take turns."""
     from alembic import command
 
-    with _one_at_a_time, engine.connect().execution_options(immediate=True) as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(4735001)"))
+    with _migrating(engine) as connection:
         command.upgrade(_config(connection), revision)
 
 
@@ -56,7 +77,7 @@ def downgrade(engine: Engine, revision: str = "base") -> None:
     """Undo migrations down to `revision`; the data of dropped tables is gone."""
     from alembic import command
 
-    with _one_at_a_time, engine.connect().execution_options(immediate=True) as connection, connection.begin():
+    with _migrating(engine) as connection:
         command.downgrade(_config(connection), revision)
 
 

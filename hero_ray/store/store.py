@@ -33,6 +33,9 @@ from hero_ray.types import Cell, Prediction, Sample
 
 T = TypeVar("T")
 
+READ_PATIENCE_S = 10.0
+"""A page that only reads should say soon that its database is away."""
+
 
 class Store:
     """A results database. Cheap to make and to pickle: the connection opens on first use, in the process that uses it.
@@ -48,7 +51,7 @@ class Store:
         self.url = self._url.render_as_string(hide_password=False)
         self.shown_url = shown(self._url)
         self.read_only = read_only
-        self.patience_s = patience_s
+        self.patience_s = min(patience_s, READ_PATIENCE_S) if read_only else patience_s
         self._engine: Engine | None = None
         self._pid = 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hero_ray.errors import StoreError
-from hero_ray.store import default_url, open_store
+from hero_ray.store import default_url, open_store, schema
 from hero_ray.store.engine import dump_json, parse_url
 from hero_ray.store.schema import HEAD, scripts
 
@@ -86,3 +86,12 @@ def test_json_takes_what_scorers_return() -> None:
     numpy = pytest.importorskip("numpy")
     assert dump_json({"a": numpy.float64(0.5), "b": (1, 2), "c": {"x"}}) == '{"a":0.5,"b":[1,2],"c":["x"]}'
     assert dump_json({"n": "a\x00b", "literal": "\\u0000"}) == '{"n":"a\\ufffdb","literal":"\\\\u0000"}'
+
+
+def test_migrations_cannot_cascade_and_everything_else_is_guarded(tmp_path: Path) -> None:
+    """SQLite recreates a table to change it; with foreign keys on, that would delete all rows pointing to it."""
+    with open_store(str(tmp_path / "x.db")) as store:
+        with schema._migrating(store.engine) as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 0
+        with store.engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
