@@ -81,7 +81,7 @@ def night_of(text: str | None) -> str:
 
 
 def _run(config: Any, night: str, address: str | None, summary: str | None) -> int:
-    from hero_ray.errors import HeroRayError, InputError, StoreError
+    from hero_ray.errors import InputError, StoreError
     from hero_ray.nightly import notify, report
     from hero_ray.nightly.run import run_night
     from hero_ray.pipeline.facts import make_plan
@@ -98,7 +98,7 @@ def _run(config: Any, night: str, address: str | None, summary: str | None) -> i
     except (InputError, StoreError) as error:
         notify.trouble(f"night {night} could not be run: {error}")
         raise
-    except (HeroRayError, Exception) as error:
+    except Exception as error:
         notify.trouble(f"night {night} failed: {type(error).__name__}: {error}")
         raise
     text = report.markdown(verdict, _commits(verdict))
