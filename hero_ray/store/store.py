@@ -269,9 +269,10 @@ class Store:
 
     def write_profile(self, run_id: str, cell_id: str, figures: Mapping[str, Any]) -> None:
         """Store speed and memory of a cell; unknown figures are kept under `details`."""
-        certificate = dump_json(figures.get("certificate") or {})
-        digest = hashlib.sha256(certificate.encode()).hexdigest()[:16]
-        row = writes.profile_row(run_id, cell_id, figures, str(figures.get("certificate_hash") or digest))
+        certificate = figures.get("certificate") or {}
+        digest = hashlib.sha256(dump_json(certificate).encode()).hexdigest()[:16]
+        named = figures.get("certificate_hash") or certificate.get("hash") or digest
+        row = writes.profile_row(run_id, cell_id, figures, str(named))
         self.transaction(writes.replace_rows, Profile, [row])
 
     def add_alert(
