@@ -8,13 +8,16 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from dashboard import filters, loaders, palette, trial
+from dashboard import filters, loaders, palette, service, trial
 from dashboard.trial import Answer
 from hero_ray.methods import names as method_names
 from hero_ray.models import names as model_names
 
 # Comma-separated names, hub ids or folders to offer instead of the embedded models.
 MODELS = "HERO_RAY_TRY_MODELS"
+# Address of a running service, asked instead of a model in this process, and its bearer token.
+SERVICE = "HERO_RAY_API"
+TOKEN = "HERO_RAY_API_TOKEN"
 BUDGETS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0]
 
 
@@ -71,6 +74,10 @@ def _model(name: str) -> Any:
 
 
 def _ask(model_name: str, picture: Image.Image, question: str, method: str, ratio: float) -> tuple[Answer, Answer]:
+    url = os.environ.get(SERVICE)
+    if url:
+        with st.spinner("Asking the service …"):
+            return service.ask(url, os.environ.get(TOKEN), model_name, picture, question, method, ratio)
     model = _model(model_name)
     with st.spinner("Answering twice …"):
         full = trial.ask(model, picture, question, "full", 1.0)

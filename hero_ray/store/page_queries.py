@@ -263,9 +263,8 @@ def run_sizes(connection: Connection) -> dict[str, tuple[int, int, int]]:
     """Run id -> (cells, answers expected, cells with a figure)."""
     rc, m = table(RunCell).c, table(MetricTable).c
     cells = select(rc.run_id, func.count(), func.coalesce(func.sum(rc.n_expected), 0)).group_by(rc.run_id)
-    figures: dict[str, int] = dict(
-        connection.execute(select(m.run_id, func.count(m.cell_id.distinct())).group_by(m.run_id)).tuples().all()
-    )
+    closed = select(m.run_id, func.count(m.cell_id.distinct())).group_by(m.run_id)
+    figures = {run: int(n) for run, n in connection.execute(closed)}
     return {run: (int(n), int(expected), figures.get(run, 0)) for run, n, expected in connection.execute(cells)}
 
 

@@ -127,6 +127,7 @@ class Visitor:
         self.page, self.address = page, address
         self.problems: list[str] = []
         self.outside: list[str] = []
+        page.set_default_timeout(120_000)  # of a crowded machine; nothing here waits that long otherwise
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", self._request)
@@ -144,16 +145,16 @@ class Visitor:
     def open(self, path: str = "", chart: bool = False) -> Any:
         """Go to a page and wait until it is drawn."""
         self.page.goto(f"{self.address}/{path}")
-        self.page.wait_for_selector("h1", timeout=60_000)
+        self.page.wait_for_selector("h1")
         if chart:
-            self.page.wait_for_selector(".js-plotly-plot .scatterlayer .point", timeout=60_000, state="attached")
+            self.page.wait_for_selector(".js-plotly-plot .scatterlayer .point", state="attached")
         self.settle()
         return self.page
 
     def settle(self) -> None:
         """Wait until the script behind the page has run to its end."""
         self.page.wait_for_timeout(250)
-        self.page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
+        self.page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
         self.page.wait_for_timeout(150)
 
     def keep(self, name: str) -> None:

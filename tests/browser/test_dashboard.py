@@ -61,7 +61,7 @@ def _hover(page: Any, series: str) -> str:
     )
     page.mouse.move(place[0] - 40, place[1] - 40)
     page.mouse.move(*place, steps=5)
-    page.wait_for_selector(".hoverlayer .hovertext", state="attached", timeout=10_000)
+    page.wait_for_selector(".hoverlayer .hovertext", state="attached")
     return str(page.locator(".hoverlayer").first.text_content())
 
 
@@ -97,7 +97,7 @@ def test_a_click_opens_the_cell(visit: Visit, demo_results: str) -> None:
     _hover(page, "hero")
     page.mouse.down()
     page.mouse.up()
-    page.wait_for_selector("text=/hero at .* on all benchmarks/", timeout=20_000)
+    page.wait_for_selector("text=/hero at .* on all benchmarks/")
 
 
 def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
@@ -120,9 +120,9 @@ def test_flips_show_the_masks_and_page_by_keyboard(visit: Visit, demo_results: s
     picture = Image.open(io.BytesIO(images.last.screenshot()))
     assert len(set(picture.convert("RGB").resize((40, 40)).getdata())) > 20
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("location.search.includes('at=2')", timeout=20_000)
+    page.wait_for_function("location.search.includes('at=2')")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("!location.search.includes('at=2')", timeout=20_000)
+    page.wait_for_function("!location.search.includes('at=2')")
 
 
 def test_an_uploaded_picture_is_answered(visit: Visit, demo_results: str, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_uploaded_picture_is_answered(visit: Visit, demo_results: str, tmp_pa
     question.press("Enter")
     tab.settle()
     page.get_by_role("button", name="Ask").click()
-    page.wait_for_selector("h3:has-text('Ledger')", timeout=120_000)
+    page.wait_for_selector("h3:has-text('Ledger')")
     tab.settle()
     answers = page.locator("h3:has-text('“')").all_text_contents()
     assert len(answers) == 2
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(visit: Visit, demo_result
     path.write_bytes(b"not a picture")
     page = visit(demo_results).open("try_it")
     page.locator("input[type=file]").set_input_files(str(path))
-    page.wait_for_selector("text=/not a picture that can be read/", timeout=20_000)
+    page.wait_for_selector("text=/not a picture that can be read/")
 
 
 def test_the_share_bundle_opens_offline(chromium: Any, demo_results: str, tmp_path: Path) -> None:

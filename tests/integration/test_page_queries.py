@@ -1,0 +1,140 @@
+"""What the dashboard asks the database, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import importlib.util
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hero_ray.store import MetricRow, Store, open_store
+from hero_ray.store import page_queries as pages
+from hero_ray.store.page_queries import CellRef
+from hero_ray.types import Prediction, TokenCount
+
+_SPEC = importlib.util.spec_from_file_location("stores", Path(__file__).parent / "stores.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+stores: Any = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(stores)
+
+FULL, HERO = stores.cell("full", 1.0), stores.cell("hero", 0.2)
+A, B = CellRef("run1", FULL.id), CellRef("run1", HERO.id)
+
+
+@pytest.fixture
+def store(store_url: str) -> Any:
+    """Four questions: hero loses q0 by 1 and q1 by 0.5, wins q2, ties q3; q4 failed under hero."""
+    with open_store(store_url) as opened:
+        stores.begin(opened, cells=[FULL, HERO], samples=5)
+        samples = [stores.sample(i, image=i // 2, category="xy"[i % 2]) for i in range(5)]
+        scores = {FULL.id: (1.0, 1.0, 0.0, 1.0, 1.0), HERO.id: (0.0, 0.5, 1.0, 1.0, None)}
+        rows = [
+            stores.answer(cell, sample, score) if score is not None else stores.failure(cell, sample)
+            for cell in (FULL, HERO)
+            for sample, score in zip(samples, scores[cell.id], strict=True)
+        ]
+        opened.write_unit("run1", rows)
+        yield opened
+
+
+def ask(store: Store, query: Any, *arguments: Any) -> Any:
+    with store.reading() as connection:
+        return query(connection, *arguments)
+
+
+def test_flips_come_worst_first_and_leave_ties_and_failures_out(store: Store) -> None:
+    rows = ask(store, pages.flips, A, B)
+    assert [(row.sample_key, row.change) for row in rows] == [("q0", -1.0), ("q2", 1.0), ("q1", -0.5)]
+    assert [row.sample_key for row in ask(store, pages.flips, A, B, "worse")] == ["q0", "q1"]
+    assert [row.sample_key for row in ask(store, pages.flips, A, B, "better")] == ["q2"]
+    assert [row.sample_key for row in ask(store, pages.flips, A, B, "any", "y")] == ["q1"]
+    assert len(ask(store, pages.flips, A, B, "any", None, 2)) == 2
+
+
+def test_flip_counts_are_over_what_both_answered(store: Store) -> None:
+    assert ask(store, pages.flip_counts, A, B) == pages.FlipCounts(4, 1, 2)
+    assert ask(store, pages.flip_counts, A, B, "y") == pages.FlipCounts(2, 0, 1)
+    assert ask(store, pages.flip_counts, B, A) == pages.FlipCounts(4, 2, 1)
+
+
+def test_a_sample_comes_with_the_answers_of_the_cells_asked_for(store: Store) -> None:
+    (first, *_) = ask(store, pages.flips, A, B)
+    sample = ask(store, pages.sample, first.sample_id)
+    assert (sample.sample_key, sample.question, sample.reference, sample.width) == ("q0", "What is 0?", ["0"], 0)
+    answers = ask(store, pages.answers, first.sample_id, [A, B])
+    assert {ref: row.score for ref, row in answers.items()} == {A: 1.0, B: 0.0}
+    assert answers[A].keep_mask == b"\x01\x02"
+    assert ask(store, pages.answers, first.sample_id, [A]).keys() == {A}
+    assert ask(store, pages.sample, "nobody") is None
+
+
+def test_geometry_comes_back_as_four_numbers(store: Store) -> None:
+    sample = stores.sample(9)
+    row = Prediction(HERO.id, sample, "x", {"accuracy": 1.0}, TokenCount(1, 1, 1, 1, (1,)), geometry=(2, 3, 4, 5))
+    store.write_unit("run1", [row])
+    (answer,) = ask(store, pages.answers, stores.key(HERO, sample)[1], [B]).values()
+    assert answer.geometry == (2, 3, 4, 5)
+
+
+def test_progress_counts_live_answers_and_sees_who_works(store: Store) -> None:
+    stale, live = ask(store, pages.progress, "run1"), ask(store, pages.progress, "run1", True)
+    assert (stale.cells, stale.expected, stale.done) == (2, 10, 0)
+    assert (live.done, live.failed, live.share) == (9, 1, 1.0)
+    assert not pages.is_alive(live)
+    store.acquire_lease("run1", "worker", 60)
+    assert pages.is_alive(ask(store, pages.progress, "run1"))
+
+
+def test_version_changes_when_a_cell_closes_and_not_before(store: Store) -> None:
+    before = ask(store, pages.version)
+    assert ask(store, pages.version) == before
+    store.write_metrics("run1", HERO.id, [MetricRow("accuracy", 0.5, 4, "", 0.3, 0.7, 2, True)])
+    after = ask(store, pages.version)
+    assert after != before
+    store.add_alert("regression", "look", run_id="run1")
+    assert ask(store, pages.version) != after
+
+
+def test_sizes_and_metric_names(store: Store) -> None:
+    rows = [MetricRow("f1", 0.4, 4), MetricRow("accuracy", 0.5, 4, is_main=True), MetricRow("accuracy", 0.5, 2, "x")]
+    store.write_metrics("run1", HERO.id, rows)
+    assert ask(store, pages.run_sizes) == {"run1": (2, 10, 1)}
+    assert ask(store, pages.metric_names, ["run1"]) == {"synth-demo": ["accuracy", "f1"]}
+    assert ask(store, pages.categories, "synth-demo") == ["x", "y"]
+
+
+def test_profiles_keep_their_own_tokens_beside_the_cells(store: Store) -> None:
+    for size in (4, 1):
+        store.write_profile("run1", HERO.id, {"batch_size": size, "tokens": 33.5, "certificate": {"device": "cpu"}})
+    rows = ask(store, pages.profiles, ["run1"])
+    assert [(row["batch_size"], row["tokens"], row["cell_tokens"]) for row in rows] == [
+        (1, 33.5, None),
+        (4, 33.5, None),
+    ]
+    assert rows[0]["method"] == "hero"
+
+
+def test_trend_is_oldest_first_and_forgets_superseded_runs(store: Store) -> None:
+    start = datetime(2026, 11, 1, tzinfo=UTC)
+    for day, status in ((2, "complete"), (1, "complete"), (3, "superseded")):
+        name = f"night{day}"
+        store.create_run(name, "nightly", {}, "h", {}, "c", "nightly", start + timedelta(days=day))
+        store.add_cells(name, [HERO], {HERO.id: 4})
+        store.write_metrics(name, HERO.id, [MetricRow("accuracy", day / 10, 4, is_main=True), MetricRow("f1", 0.1, 4)])
+        store.set_status(name, status)
+    rows = ask(store, pages.trend, "nightly")
+    assert [(row.run_id, row.value, row.metric) for row in rows] == [
+        ("night1", 0.1, "accuracy"),
+        ("night2", 0.2, "accuracy"),
+    ]
+    assert [row.run_id for row in ask(store, pages.trend, "nightly", 1)] == ["night2"]
+
+
+def test_alerts_are_newest_first_and_by_run(store: Store) -> None:
+    store.add_alert("a", "first", run_id="run1")
+    store.add_alert("b", "second")
+    assert [alert["message"] for alert in ask(store, pages.alerts)] == ["second", "first"]
+    assert [alert["message"] for alert in ask(store, pages.alerts, "run1")] == ["first"]
