@@ -78,7 +78,7 @@ class Rehearsal:
         self.values = {
             "POSTGRES_PASSWORD": "unused",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "HERO_RAY_API_TOKEN": secrets.token_hex(32),
+            "HERO_RAY_TOKENS": f"admin:{secrets.token_hex(32)}",
             "HEAD_CPUS": "1",
             "OBJECT_STORE_BYTES": "150000000",
         }

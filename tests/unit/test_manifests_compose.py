@@ -19,14 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-SECRETS = ("POSTGRES_PASSWORD", "RAY_AUTH_TOKEN", "HERO_RAY_API_TOKEN")
+SECRETS = ("POSTGRES_PASSWORD", "RAY_AUTH_TOKEN", "HERO_RAY_TOKENS")
 RAY_NODES = ("ray-head", "ray-worker", "ray-worker-gpu", "serve")
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_command_exists_and_takes_its_options(name: str) -> None:
-    if name == "serve" and not list((ROOT / "hero_ray" / "serve").glob("*.py")):
-        pytest.skip("this checkout has no HTTP service")
     if "command" in SERVICES[name]:
         check_command(SERVICES[name]["command"])
 

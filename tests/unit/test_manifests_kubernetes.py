@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import shlex
 import shutil
 import subprocess
@@ -128,7 +128,7 @@ def test_secrets_are_only_referred_to() -> None:
 def test_the_page_names_every_secret() -> None:
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     text = "".join(path.read_text(encoding="utf-8") for path in FILES)
-    for secret in ("hero-ray-database", "hero-ray-token", "hero-ray-hub", "hero-ray-webhook"):
+    for secret in ("hero-ray-database", "hero-ray-token", "hero-ray-service", "hero-ray-hub", "hero-ray-webhook"):
         assert secret in text
         assert secret in page
 
@@ -149,11 +149,13 @@ def check_entrypoint(entrypoint: str) -> None:
             config.build(config.read(ROOT / word))
 
 
-@pytest.mark.skipif(not list((ROOT / "hero_ray" / "serve").glob("*.py")), reason="this checkout has no HTTP service")
-def test_the_service_imports_what_exists() -> None:
+def test_the_service_builds_from_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
     serve = yaml.safe_load(RAY["base/rayservice.yaml:RayService"]["spec"]["serveConfigV2"])
-    module, _, _ = serve["applications"][0]["import_path"].partition(":")
-    assert importlib.util.find_spec(module) is not None
+    module, _, name = serve["applications"][0]["import_path"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    monkeypatch.setenv("HERO_RAY_TOKENS", "admin:" + "x" * 16)
+    settings = importlib.import_module("hero_ray.serve.settings").build_settings(serve["applications"][0]["args"])
+    assert settings.port == serve["http_options"]["port"]
 
 
 def test_the_nightly_job_cannot_overlap_and_runs_by_utc() -> None:
