@@ -9,7 +9,8 @@ Modes: `restart` scores first and then runs the LLM anew on the short prompt, as
 Variants: `exact` with caps and the budget hit, `paper` floors. The thumbnail takes floor(R N) (`reserve`) or joins the
 softmax with similarity 1 (`softmax`); both reproduce Table V's totals.
 Differs: the paper leaves open the normalisation (min-max here), the head rule (mean first), the tower's layer (9 of 24,
-its Table II counts 8 from 0; 12 is the appendix's). A single view has no region stage.
+its Table II counts 8 from 0; 12 is the appendix's). A single view has no region stage. For the paper's ablations:
+`region_rule=uniform` gives every tile the same share (Table IV), `instruction_rule=mean` averages c (Tables VI, VII).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class PTP(Method):
     thumbnail_budget: Literal["reserve", "softmax"] = "reserve"
     similarity: Literal["raw", "minmax"] = "raw"
     head_rule: Literal["mean", "max"] = "mean"
+    region_rule: Literal["similarity", "uniform"] = "similarity"
+    instruction_rule: Literal["max", "mean"] = "max"
 
     name = "ptp"
     paper = "PTP, arXiv 2509.15704"
@@ -93,7 +96,7 @@ class PTP(Method):
         bottom_up = unit_range(cls_attention(encoded, layers, self.name), valid)
         source = encoded.question.llm_attention if encoded.question else {}
         rows = captured(source, self.llm_layer, self.name, "LLM attention of block").to(bottom_up.device)
-        top_down = unit_range(instruction_score(rows, self.head_rule), valid)
+        top_down = unit_range(instruction_score(rows, self.head_rule, self.instruction_rule), valid)
         return self.alpha * top_down + (1.0 - self.alpha) * bottom_up
 
     def _view_budgets(self, encoded: Encoded, budget: Budget) -> list[int]:
@@ -102,7 +105,9 @@ class PTP(Method):
             return [min(budget.total, limits[0])]
         embeddings = captured(encoded.cls_embedding, "last_pre_ln", self.name, "CLS embedding")
         cosines = cosine_to_thumbnail(embeddings).double()
-        if self.similarity == "minmax":
+        if self.region_rule == "uniform":
+            cosines = torch.zeros_like(cosines)
+        elif self.similarity == "minmax":
             cosines = unit_range(cosines[None], torch.ones(1, len(cosines), dtype=torch.bool))[0]
         reserve = None
         if self.thumbnail_budget == "reserve":
@@ -129,10 +134,10 @@ class _Deferred(LayerPruner):
         return Survivors(keep)
 
 
-def instruction_score(rows: Tensor, head_rule: str = "mean") -> Tensor:
-    """c: heads first, then the maximum over instruction rows; [H, Q, ...] -> [...]."""
+def instruction_score(rows: Tensor, head_rule: str = "mean", instruction_rule: str = "max") -> Tensor:
+    """c: heads first, then the maximum (or mean) over instruction rows; [H, Q, ...] -> [...]."""
     reduced = rows.mean(0) if head_rule == "mean" else rows.amax(0)
-    return reduced.amax(0)
+    return reduced.amax(0) if instruction_rule == "max" else reduced.mean(0)
 
 
 def unit_range(scores: Tensor, valid: Tensor) -> Tensor:
