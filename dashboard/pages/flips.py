@@ -15,7 +15,7 @@ from hero_ray.store import CellRow
 from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import AnswerRow, CellRef, FlipRow, SampleRow
 
-DIRECTIONS = {"worse": "B loses", "better": "B wins", "any": "either"}
+DIRECTIONS = {"worse": "B loses", "better": "B wins", "any": "either", "all": "all samples"}
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
         f"B scores higher than A on **{counts.better:,}** of them and lower on **{counts.worse:,}**."
     )
     if not found:
-        st.info("No sample fits these filters: the two cells agree here.")
+        st.info("No sample fits these filters: the two cells agree here. “All samples” shows their masks anyway.")
         st.stop()
     _one(found, first, second)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select, true
 
 from hero_ray.store.tables import (
     Alert,
@@ -185,10 +185,10 @@ def flips(
     """Samples where two cells disagree, the largest change of score first, then by sample key.
 
     Args:
-        direction: "worse" (the second cell loses), "better" (it wins) or "any".
+        direction: "worse" (the second cell loses), "better" (it wins), "any" of both, or "all" samples, ties too.
     """
     joined, where, (score_a, score_b) = _flips(a, b, category)
-    wanted = {"worse": score_b < score_a, "better": score_b > score_a}.get(direction, score_a != score_b)
+    wanted = {"worse": score_b < score_a, "better": score_b > score_a, "all": true()}.get(direction, score_a != score_b)
     s = table(SampleTable).c
     statement = (
         select(s.id.label("sample_id"), s.sample_key, s.category, score_a.label("score_a"), score_b.label("score_b"))

@@ -111,7 +111,7 @@ def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
 
 def test_flips_show_the_masks_and_page_by_keyboard(visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results)
-    page = tab.open("flips?direction=either")
+    page = tab.open("flips?direction=all+samples")
     images = page.locator("[data-testid=stImage] img, [data-testid=stImageContainer] img")
     images.first.wait_for()
     labels = [images.nth(i).get_attribute("alt") or "" for i in range(images.count())]

@@ -52,6 +52,7 @@ def test_flips_come_worst_first_and_leave_ties_and_failures_out(store: Store) ->
     assert [row.sample_key for row in ask(store, pages.flips, A, B, "better")] == ["q2"]
     assert [row.sample_key for row in ask(store, pages.flips, A, B, "any", "y")] == ["q1"]
     assert len(ask(store, pages.flips, A, B, "any", None, 2)) == 2
+    assert [row.sample_key for row in ask(store, pages.flips, A, B, "all")] == ["q0", "q2", "q1", "q3"]
 
 
 def test_flip_counts_are_over_what_both_answered(store: Store) -> None:
