@@ -68,11 +68,12 @@ class RayJobs:
         self._address, self._working_dir = address, working_dir
 
     def _call(self, action: Callable[[Any], Any]) -> Any:
+        from ray.exceptions import RayError  # a refused token is one
         from ray.job_submission import JobSubmissionClient
 
         try:
             return action(JobSubmissionClient(self._address))
-        except (ConnectionError, RuntimeError, OSError) as error:
+        except (ConnectionError, RuntimeError, OSError, RayError) as error:
             raise ClusterAwayError(f"the Ray cluster does not answer: {str(error).splitlines()[0]}") from error
 
     def list(self) -> list[Job]:
