@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from hero_ray.errors import StoreError
 
-HEAD = "0001"
+HEAD = "0002"
 """Newest revision under `db/versions`; a test holds the two together."""
 
 

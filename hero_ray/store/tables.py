@@ -319,6 +319,19 @@ class PublishedAblation(Base):
     note: Mapped[str]
 
 
+class StudyTable(Base):
+    """One execution of a study: what was asked and the figures found; pictures lie in files."""
+
+    __tablename__ = "studies"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+    model: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any]]
+    git_commit: Mapped[str | None]
+    created_at: Mapped[datetime]
+
+
 class Alert(Base):
     """Something a person should look at: a regression, a failed nightly run."""
 
