@@ -1,0 +1,106 @@
+"""The verb `study`: the papers' pilot analyses, and their tables checked against our own runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hero_ray.cli import app
+
+VERIFY = "verify-paper"
+Name = Annotated[str | None, typer.Argument(help="A study, or verify-paper; without one they are listed.")]
+Which = Annotated[str | None, typer.Argument(help="For verify-paper: hero-IV, hero-VIII, ptp-I, ...; or all.")]
+Model = Annotated[str | None, typer.Option("--model", help="Name, hub id or folder; hero-tiny if not given.")]
+Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the study's own.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Pictures looked at.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for JSON (the dashboard's), HTML and PNG.")]
+Methods = Annotated[str | None, typer.Option("--methods", help="For case-study: comma-separated methods.")]
+Ratio = Annotated[float, typer.Option("--ratio", help="For case-study: retention ratio.")]
+Source = Annotated[list[str] | None, typer.Option("--source", help="Benchmark option: data=FOLDER, split=validation.")]
+Run = Annotated[str, typer.Option("--run", help="For verify-paper: run id, a prefix of one, or latest.")]
+Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
+
+
+@app.command()
+def study(
+    name: Name = None,
+    table: Which = None,
+    model: Model = None,
+    tasks: Tasks = None,
+    limit: Limit = 20,
+    out: Out = Path("studies"),
+    methods: Methods = None,
+    ratio: Ratio = 0.2,
+    source: Source = None,
+    run: Run = "latest",
+    db: Db = None,
+) -> None:
+    """Run a study of the papers, or set a paper's table beside what a run measured (`study verify-paper hero-IV`)."""
+    from hero_ray.studies import catalogue
+
+    if name is None:
+        for known, what in catalogue.STUDIES.items():
+            typer.echo(f"{known:18} {what}")
+        typer.echo(f"{VERIFY:18} a paper's table beside a run: hero-ray study {VERIFY} hero-IV")
+    elif name == VERIFY:
+        _verify(table, run, model, db)
+    else:
+        given = {"tasks": _listed(tasks), "limit": limit, "methods": _listed(methods), "ratio": ratio}
+        _run(name, model or "hero-tiny", given | {"sources": _pairs(source)}, out, db)
+
+
+def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None) -> None:
+    import uuid
+
+    from hero_ray.models import load
+    from hero_ray.pipeline.provenance import git_commit
+    from hero_ray.store import default_url, open_store, studies
+    from hero_ray.studies import catalogue, files
+    from hero_ray.studies.records import Request
+
+    begun, what = time.perf_counter(), catalogue.get(name)
+    adapter = load(model)
+    found = what(Request(adapter, **given))
+    commit = git_commit()
+    facts = {"model": adapter.info.name, "revision": adapter.info.revision, "commit": commit, **given}
+    paths = files.write(found, out, facts)
+    study_id = uuid.uuid4().hex[:12]
+    with open_store(db or default_url()) as store:
+        result = json.loads(paths[0].read_text(encoding="utf-8"))
+        store.transaction(studies.add, study_id, name, adapter.info.name, facts, result, commit)
+    typer.echo(f"{found.title}\n{found.note}\n")
+    for each in found.tables:
+        typer.echo(files.markdown(each, limit=40) + "\n")
+    record = {"study": name, "id": study_id, "model": adapter.info.name, "findings": found.findings}
+    record |= {"files": [str(path) for path in paths], "seconds": round(time.perf_counter() - begun, 2)}
+    typer.echo(json.dumps(record, default=str))
+
+
+def _verify(table: str | None, run: str, model: str | None, db: str | None) -> None:
+    from hero_ray.store import open_store
+    from hero_ray.studies import files, verify
+
+    chosen = verify.parse_table(table)
+    with open_store(db, read_only=True) as store:
+        found = verify.check(store, run, chosen, model)
+    typer.echo(files.markdown(verify.as_table(found, chosen)))
+    for remark in verify.remarks(chosen):
+        typer.echo(f"note: {remark}")
+    typer.echo(json.dumps({"table": table, "verdicts": verify.tally(found)}))
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    from hero_ray.errors import ConfigError
+
+    parts = [item.partition("=") for item in given or ()]
+    if not all(equals for _, equals, _ in parts):
+        raise ConfigError(f"--source {given!r} is not KEY=VALUE, as in data=FOLDER")
+    return {key: value for key, _, value in parts}
