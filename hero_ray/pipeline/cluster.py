@@ -26,8 +26,12 @@ class Pool:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """A Ray connection for the duration; a local one is started and shut down, an existing one is left running."""
+def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
+    """A Ray connection for the duration; a local one is started and shut down, an existing one is left running.
+
+    Args:
+        dashboard: start Ray's dashboard, on loopback, with a local Ray; its Jobs API needs it.
+    """
     # Before `import ray`: a local cluster needs no token, a remote one brings its own setting.
     if address is None and "RAY_ADDRESS" not in os.environ:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -40,9 +44,10 @@ def connected(address: str | None) -> Iterator[None]:
     already = ray.is_initialized()
     if not already:
         target = address or os.environ.get("RAY_ADDRESS")
-        local: dict[str, Any] = {} if target else {"include_dashboard": False, "object_store_memory": 256 * 2**20}
+        local: dict[str, Any] = {} if target else {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
         with _silent_stderr():
-            ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
+            # "local": without it Ray attaches to whatever cluster was started on this machine last.
+            ray.init(address=target or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     quiet()
     try:
         yield
