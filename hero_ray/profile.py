@@ -106,7 +106,7 @@ def item_of(adapter: Any, entry: MethodEntry, budget: BudgetEntry, config: Sweep
     given = dict(entry.params) | ({"variant": entry.variant} if entry.variant else {})
     method = create(entry.name, **given)
     label = entry.name + "".join(f",{key}={value}" for key, value in given.items())
-    in_llm, image = method.stage == "in-llm", method.stage == "image"
+    image = method.stage == "image"
     return ProfileItem(
         key=f"{label}@{budget.label}",
         method=entry.name,
@@ -116,8 +116,8 @@ def item_of(adapter: Any, entry: MethodEntry, budget: BudgetEntry, config: Sweep
         variant=method.variant,
         params=method.parameters(),
         needs=method.needs(adapter.vision),
-        select=None if image or in_llm or entry.name == FULL else method.select,
-        pruner=method.pruner if in_llm else None,
+        select=None if image or entry.name == FULL else method.select,
+        pruner=method.pruner_for if method.stage == "in-llm" else None,
         plan=method.choose if image else None,
         positions=method.positions,
         newline_policy=config.newline_policy,

@@ -98,8 +98,8 @@ def item_of(cell: Cell, adapter: Any, base: Any = "real", policy: Any = "unpadde
     from hero_ray.profiling.requests import ProfileItem
 
     method = Pruning.of(cell).method
-    inside, image = method.stage == "in-llm", method.stage == "image"
-    select: Callable[..., Any] | None = None if image or inside or cell.method == FULL else method.select
+    image = method.stage == "image"
+    select: Callable[..., Any] | None = None if image or cell.method == FULL else method.select
     return ProfileItem(
         key=cell.id,
         method=cell.method,
@@ -110,7 +110,7 @@ def item_of(cell: Cell, adapter: Any, base: Any = "real", policy: Any = "unpadde
         params=cell.params,
         needs=method.needs(adapter.vision),
         select=select,
-        pruner=method.pruner if inside else None,
+        pruner=method.pruner_for if method.stage == "in-llm" else None,
         plan=method.choose if image else None,
         positions=method.positions,
         newline_policy=policy,

@@ -38,7 +38,8 @@ class ProfileItem:
         retention_ratio, tokens, base: the budget; `tokens` wins where given.
         needs: what the method reads.
         select: chooses tokens of one encoded image; None keeps all.
-        pruner: makes the object that drops tokens inside the LLM; a fresh one for every request.
+        pruner: makes the object that drops tokens inside the LLM from the budget and the batch's selections, one per
+            row; a fresh one for every batch.
         plan: chooses a cheaper look at the picture.
         positions: position ids of survivors inside the LLM.
         newline_policy: newline tokens that follow the survivors.
@@ -53,7 +54,7 @@ class ProfileItem:
     params: Mapping[str, Any] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
     select: Callable[[Encoded, Budget], Selection] | None = None
-    pruner: Callable[[Budget], Any] | None = None
+    pruner: Callable[[Budget, Sequence[Selection]], Any] | None = None
     plan: Callable[[tuple[ImagePlan, ...], Budget], ImagePlan | None] | None = None
     positions: Literal["compact", "keep"] = "compact"
     newline_policy: NewlinePolicy = "unpadded_rows"
@@ -125,13 +126,30 @@ def select(adapter: Adapter, arrangement: Arrangement, encoded: Encoded) -> tupl
     return selection, adapter.assemble(encoded, selection, item.newline_policy)
 
 
-def prefill(adapter: Any, arrangement: Arrangement, visuals: Sequence[Tensor], new_tokens: int) -> DecodeState:
-    """Whole prompts, one cache each; the state's logits give the first token."""
+def prefill(
+    adapter: Any,
+    arrangement: Arrangement,
+    visuals: Sequence[Tensor],
+    new_tokens: int,
+    selections: Sequence[Selection] = (),
+) -> DecodeState:
+    """Whole prompts, one cache each; the state's logits give the first token.
+
+    Args:
+        selections: one per row, for a method that drops inside the LLM what it chose before it.
+    """
     item = arrangement.item
     requests = [Request(arrangement.prompt, visual, new_tokens) for visual in visuals]
     batch = whole_prompts(requests, adapter.runner.embed)
-    pruner = item.pruner(arrangement.budget) if item.pruner is not None and arrangement.prunes_inside else None
+    pruner = None
+    if item.pruner is not None and arrangement.prunes_inside:
+        pruner = item.pruner(arrangement.budget, selections)
     return adapter.runner.prefill(batch, pruner=pruner, positions=item.positions, room=new_tokens)
+
+
+def deferred(arrangement: Arrangement, chosen: Sequence[tuple[Selection, Tensor]]) -> list[Selection]:
+    """The selections that a prefill needs: those of a method that drops inside the LLM."""
+    return [selection for selection, _ in chosen] if arrangement.prunes_inside else []
 
 
 def decode_step(adapter: Any) -> Callable[[DecodeState, Tensor], Tensor]:
@@ -166,8 +184,9 @@ def run_request(
     chosen = [select(adapter, arrangement, one) for one in encoded]
     stamp("select")
     selection, visuals = chosen[0][0], [visual for _, visual in chosen]
+    selections = deferred(arrangement, chosen)
     del encoded, chosen  # nobody who serves requests keeps dropped tokens through the prefill
-    state = prefill(adapter, arrangement, visuals, new_tokens)
+    state = prefill(adapter, arrangement, visuals, new_tokens, selections)
     token = state.logits.argmax(-1)
     stamp("prefill")
     tokens, step = [token], decode_step(adapter)

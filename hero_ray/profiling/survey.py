@@ -62,8 +62,11 @@ def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: 
     memory.phase("select")
     states: list[Any] = []
     n_selected, visuals = chosen[0][0].n_selected, [visual for _, visual in chosen]
+    selections = requests.deferred(arrangement, chosen)
     del encoded[:], chosen[:]
-    prefill = count_flops(lambda: states.append(requests.prefill(adapter, arrangement, visuals, new_tokens)))
+    prefill = count_flops(
+        lambda: states.append(requests.prefill(adapter, arrangement, visuals, new_tokens, selections))
+    )
     (state,) = states
     visual_per_layer, kv = state.visual_per_layer()[0], state.kv_bytes()[0]
     memory.phase("prefill")

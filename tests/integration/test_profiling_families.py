@@ -155,6 +155,27 @@ def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -
         assert record["details"]["counted_difference"] < 0.05
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_choice_before_the_llm_is_dropped_inside_it(folder: Path, batch_size: int) -> None:
+    from hero_ray import profile
+    from hero_ray.config import BudgetEntry, MethodEntry, build
+    from hero_ray.pipeline import profile_pass
+    from hero_ray.types import Cell
+
+    adapter = models.load(str(folder))
+    params = create("ptp", mode="continue", llm_layer=1).parameters()
+    entry, config = MethodEntry(name="ptp", params=params), build({"tasks": ["profile"]})
+    cell = Cell("cell", "m", "ptp", "exact", params, 0.3, "profile", "")
+    items = [profile.item_of(adapter, entry, BudgetEntry(ratio=0.3), config), profile_pass.item_of(cell, adapter)]
+    settings = ProfileSettings(batch_size=batch_size, new_tokens=2, warmup=0, repeats=1)
+    for record in profile_cells(adapter, items, make_probes([(640, 480)], "What is it?"), settings):
+        everyone, *later = record["details"]["visual_per_layer"]
+        assert len(set(later)) == 1
+        # The patches of the budget and every newline live on.
+        assert record["details"]["n_selected"] <= later[0] < 0.5 * everyone
+        assert record["kv_bytes"] == record["details"]["kv_bytes_analytic"]
+
+
 @pytest.mark.parametrize("name", [name for name in method_names() if create(name).needs(VisionInfo(6, 5)) != Needs()])
 def test_what_a_method_reads_costs_what_is_counted(folder: Path, name: str) -> None:
     adapter = models.load(str(folder))

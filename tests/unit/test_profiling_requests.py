@@ -118,7 +118,7 @@ def probe() -> Probe:
 
 FULL = ProfileItem("full", "full")
 HALF = ProfileItem("half", "first", retention_ratio=0.5, select=keep_first)
-RAGGED = ProfileItem("ragged", "drop", retention_ratio=0.5, pruner=lambda budget: DropHalf())
+RAGGED = ProfileItem("ragged", "drop", retention_ratio=0.5, pruner=lambda budget, selections: DropHalf())
 SMALLER = ProfileItem("image", "downsample", retention_ratio=0.3, plan=lambda options, budget: options[1])
 
 
