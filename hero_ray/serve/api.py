@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -11,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
@@ -21,7 +23,7 @@ from hero_ray.serve.guard import Guard
 from hero_ray.serve.observe import Metrics
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.requests import chat_job, picture_bytes
-from hero_ray.serve.schemas import ChatRequest, ExplainRequest, Pruning, SweepRequest
+from hero_ray.serve.schemas import ChatRequest, Completion, ErrorBody, ExplainRequest, Pruning, SweepRequest
 from hero_ray.serve.settings import ServeSettings, Tokens
 
 T = TypeVar("T")
@@ -53,6 +55,7 @@ def build_api(settings: ServeSettings, backend: Backend, desk: Desk, metrics: Me
     """The application, from typed settings."""
     metrics = metrics or Metrics()
     api = FastAPI(
+        responses=ERRORS,
         title="hero_ray",
         version=__version__,
         description="Vision-language models with visual-token pruning, in OpenAI's form; sweeps and results.",
@@ -66,20 +69,37 @@ def build_api(settings: ServeSettings, backend: Backend, desk: Desk, metrics: Me
         """The API process lives."""
         return {"status": "ok"}
 
-    @api.get("/readyz", responses={503: {"description": "no model replica answers"}})
+    @api.get("/readyz")
     async def readyz() -> dict[str, str]:
         """A model replica answers."""
         if not await _within(backend.ready(), 5.0):
             raise Problem(503, "no model replica answers yet", "server_error", code="not_ready")
         return {"status": "ready"}
 
-    @api.get("/metrics", response_class=PlainTextResponse)
+    @api.get("/metrics", response_class=PlainTextResponse)  # the Prometheus text format, which is plain text
     async def prometheus() -> Response:
         """Prometheus metrics of this API process."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     api.add_middleware(Guard, limits=settings.limits, tokens=Tokens.from_environment(), metrics=metrics)
+    api.openapi = lambda: _document(api)  # type: ignore[method-assign]
     return api
+
+
+def _document(api: FastAPI) -> dict[str, Any]:
+    """FastAPI's OpenAPI document, without the 422 that this service never sends, and with the bearer token."""
+    if api.openapi_schema is None:
+        made = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
+        for operations in made["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        components = made["components"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(name, None)
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{}, {"token": []}]  # none needed on a loopback service without tokens
+        api.openapi_schema = made
+    return api.openapi_schema
 
 
 def _handlers(api: FastAPI) -> None:
@@ -106,25 +126,40 @@ def _handlers(api: FastAPI) -> None:
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text}
+    status: {"description": text, "model": ErrorBody}
     for status, text in {
         400: "the request cannot be understood",
         401: "no valid token",
         403: "the token's role does not suffice",
         404: "unknown model or id",
+        405: "this path has no such method",
         408: "the body came too slowly",
         413: "the body is too large",
         429: "too many requests; see Retry-After",
+        500: "the server could not finish this request",
         503: "no replica or database now",
         504: "the request took too long",
     }.items()
 }
 
 
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "the completion; with `stream` true, server-sent events of `chat.completion.chunk`",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
 def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics: Metrics) -> None:
     in_flight = 0
 
-    def admit(model: str) -> None:
+    def leave() -> None:
+        nonlocal in_flight
+        in_flight -= 1
+
+    def admit(model: str, request: Request) -> None:
+        nonlocal in_flight
         if model not in settings.models:
             known = ", ".join(settings.models)
             raise Problem(404, f"unknown model; this service has {known}", param="model", code="model_not_found")
@@ -136,14 +171,11 @@ def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics:
                 code="queue_full",
                 headers={"retry-after": "1"},
             )
+        in_flight += 1
+        request.state.release = leave  # the guard calls it when the last byte is out, or the client is gone
 
     async def limited(work: Awaitable[T]) -> T:
-        nonlocal in_flight
-        in_flight += 1
-        try:
-            return await _within(work, settings.limits.request_seconds)
-        finally:
-            in_flight -= 1
+        return await _within(work, settings.limits.request_seconds)
 
     @api.get("/v1/models")
     async def list_models() -> dict[str, Any]:
@@ -151,25 +183,30 @@ def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics:
         rows = [{"id": name, "object": "model", "created": 0, "owned_by": "hero_ray"} for name in settings.models]
         return {"object": "list", "data": rows}
 
-    @api.post("/v1/chat/completions", responses=ERRORS)
-    async def chat(body: ChatRequest) -> Any:
+    @api.post("/v1/chat/completions", response_model=Completion, responses=STREAMED)
+    async def chat(body: ChatRequest, request: Request) -> Any:
         """A chat completion about at most one picture, its visual tokens pruned as `pruning` says."""
-        admit(body.model)
         job = chat_job(body, settings.limits)
+        admit(body.model, request)
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
-            events = _events(backend.stream(body.model, job), answer_id, body.model, usage, settings, metrics)
+            pieces = backend.stream(body.model, job)
+            first = await limited(anext(pieces))  # a request that fails at once gets a status, not an event
+            events = _events(first, pieces, answer_id, body.model, usage, settings, metrics)
             return StreamingResponse(events, media_type="text/event-stream")
         result = await limited(backend.chat(body.model, job))
         metrics.count_tokens(body.model, result.visual)
         metrics.batch.observe(result.batch)
+        for stage, seconds in result.seconds.items():
+            metrics.stages.labels(stage).observe(seconds)
         return _completion(answer_id, body.model, result)
 
-    @api.post("/v1/explain", responses=ERRORS)
-    async def explain(body: ExplainRequest) -> dict[str, Any]:
+    @api.post("/v1/explain")
+    async def explain(body: ExplainRequest, request: Request) -> dict[str, Any]:
         """Answer, kept masks, budgets, scores, ledger and timings of one picture under several prunings."""
-        admit(body.model)
+        if len(body.question) > settings.limits.prompt_chars:
+            raise Problem(400, f"the question is over {settings.limits.prompt_chars} characters", param="question")
         if len(body.pruning) > settings.limits.explain_pairs:
             raise Problem(
                 400, f"{len(body.pruning)} prunings; the limit is {settings.limits.explain_pairs}", param="pruning"
@@ -182,42 +219,43 @@ def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics:
             "overlay": body.overlay,
             "max_pixels": settings.limits.pixels,
         }
-        picture = picture_bytes(body.image)
+        picture = picture_bytes(body.image, "image")
+        admit(body.model, request)
         return await limited(backend.explain(body.model, picture, body.question, body.pruning, options))
 
 
 def _results(api: FastAPI, desk: Desk) -> None:
-    @api.post("/v1/sweeps", status_code=202, responses=ERRORS)
+    @api.post("/v1/sweeps", status_code=202)
     async def submit(body: SweepRequest) -> dict[str, Any]:
         """Validate a sweep and submit it as a Ray job."""
         return await asyncio.to_thread(desk.submit, body.config)
 
-    @api.get("/v1/sweeps", responses=ERRORS)
+    @api.get("/v1/sweeps")
     async def sweeps(limit: int = Query(default=50, ge=1, le=500)) -> dict[str, Any]:
         """Runs in the database, newest first."""
         return {"data": await asyncio.to_thread(desk.runs, limit)}
 
-    @api.get("/v1/sweeps/{sweep_id}", responses=ERRORS)
+    @api.get("/v1/sweeps/{sweep_id}")
     async def sweep(sweep_id: str) -> dict[str, Any]:
         """Progress of one sweep."""
         return await asyncio.to_thread(desk.run, sweep_id)
 
-    @api.delete("/v1/sweeps/{sweep_id}", responses=ERRORS)
+    @api.delete("/v1/sweeps/{sweep_id}")
     async def cancel(sweep_id: str) -> dict[str, Any]:
         """Ask a sweep to stop after the units in flight; it stays resumable."""
         return await asyncio.to_thread(desk.cancel, sweep_id)
 
-    @api.get("/v1/frontier", responses=ERRORS)
+    @api.get("/v1/frontier")
     async def frontier(run: str = "latest", benchmark: str | None = None) -> dict[str, Any]:
         """Points with intervals and costs, and whether they are on the frontier."""
         return await asyncio.to_thread(desk.frontier, run, benchmark)
 
-    @api.get("/v1/cells", responses=ERRORS)
+    @api.get("/v1/cells")
     async def cells(run: str = "latest") -> dict[str, Any]:
         """Cells of a run with their progress."""
         return await asyncio.to_thread(desk.cells, run)
 
-    @api.get("/v1/published", responses=ERRORS)
+    @api.get("/v1/published")
     async def published() -> dict[str, Any]:
         """The papers' own numbers."""
         return await asyncio.to_thread(desk.published)
@@ -257,6 +295,7 @@ def _completion(answer_id: str, model: str, result: ChatResult) -> dict[str, Any
 
 
 async def _events(
+    first: str | ChatResult,
     pieces: AsyncIterator[str | ChatResult],
     answer_id: str,
     model: str,
@@ -278,20 +317,24 @@ async def _events(
         }
         return f"data: {json.dumps(chunk)}\n\n"
 
-    yield event({"role": "assistant", "content": ""})
+    deadline = asyncio.get_running_loop().time() + settings.limits.request_seconds
+    piece = first
     try:
-        async with asyncio.timeout(settings.limits.request_seconds):
-            async for piece in pieces:
-                if isinstance(piece, str):
-                    yield event({"content": piece})
-                    continue
-                metrics.count_tokens(model, piece.visual)
-                yield event({}, piece.finish)
-                if usage:
-                    yield event(None, usage=_usage(piece))
+        yield event({"role": "assistant", "content": ""})
+        while isinstance(piece, str):
+            yield event({"content": piece})
+            async with asyncio.timeout_at(deadline):  # around the wait alone: a slow reader is no slow model
+                piece = await anext(pieces)
+        metrics.count_tokens(model, piece.visual)
+        yield event({}, piece.finish)
+        if usage:
+            yield event(None, usage=_usage(piece))
     except TimeoutError:
         problem = Problem(504, "the answer took too long", "timeout_error", code="timeout")
         yield f"data: {json.dumps(problem.body())}\n\n"
     except Exception as error:
         yield f"data: {json.dumps(problem_from(error).body())}\n\n"
+    finally:
+        with contextlib.suppress(Exception):
+            await pieces.aclose()  # type: ignore[attr-defined]
     yield "data: [DONE]\n\n"

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from hero_ray.errors import ConfigError
 from hero_ray.serve.api import build_api
-from hero_ray.serve.desk import Desk, ray_job
+from hero_ray.serve.desk import Desk, RayJobs
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.schemas import Pruning
-from hero_ray.serve.settings import ServeSettings
+from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens, is_loopback
 
+T = TypeVar("T")
 APP_NAME = "hero-ray"
 RETRIES = 1
 """A request whose replica died is given to another one once; it has no side effects."""
@@ -31,10 +33,23 @@ class ModelReplica:
         self._settings = settings
         self._engine = Engine(dict(settings.model_args))
         self._alone = asyncio.Lock()  # torch work of one replica runs one piece at a time, off the event loop
-        self.answer_batch.set_max_batch_size(settings.batch_size)
-        self.answer_batch.set_batch_wait_timeout_s(settings.batch_wait_s)
+        self._working: set[asyncio.Task[Any]] = set()
+        batching: Any = self.answer_batch  # `serve.batch` adds setters that its type does not tell of
+        batching.set_max_batch_size(settings.batch_size)
+        batching.set_batch_wait_timeout_s(settings.batch_wait_s)
 
-    @serve.multiplexed(max_num_models_per_replica=4)
+    async def _torch(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Run in a thread, alone. A caller that is cancelled leaves; the lock stays until the thread has ended."""
+
+        async def locked() -> T:
+            async with self._alone:
+                return await asyncio.to_thread(work, *args, **options)
+
+        task = asyncio.create_task(locked())
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return await asyncio.shield(task)
+
     async def model(self, name: str) -> Any:
         """A loaded adapter; the least recently used one makes room."""
         return await asyncio.to_thread(self._engine.load, name)
@@ -53,8 +68,7 @@ class ModelReplica:
             places = [place for place, (other, _) in enumerate(waiting) if other == name]
             try:
                 adapter = await self.model(name)
-                async with self._alone:
-                    made = await asyncio.to_thread(self._engine.answer, adapter, [waiting[p][1] for p in places])
+                made = await self._torch(self._engine.answer, adapter, [waiting[p][1] for p in places])
             except Exception as error:
                 made = [error] * len(places)
             for place, result in zip(places, made, strict=True):
@@ -66,16 +80,18 @@ class ModelReplica:
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | ChatResult | Problem] = asyncio.Queue()
 
+        gone = False
+
         def emit(text: str) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, text)
+            if gone:
+                raise Problem(499, "the client went away")
+            if text:
+                loop.call_soon_threadsafe(pieces.put_nowait, text)
 
         async def work() -> None:
             try:
                 adapter = await self.model(serve.get_multiplexed_model_id())
-                async with self._alone:
-                    result = await asyncio.to_thread(self._engine.stream, adapter, job, emit)
-                await asyncio.sleep(0)
-                pieces.put_nowait(result)
+                pieces.put_nowait(await self._torch(self._engine.stream, adapter, job, emit))
             except Exception as error:
                 pieces.put_nowait(problem_from(error))
 
@@ -87,6 +103,7 @@ class ModelReplica:
                 if not isinstance(piece, str):
                     return
         finally:
+            gone = True  # the generation ends at its next token
             task.cancel()
 
     async def explain(
@@ -95,8 +112,7 @@ class ModelReplica:
         """The engine's explanation."""
         try:
             adapter = await self.model(serve.get_multiplexed_model_id())
-            async with self._alone:
-                return await asyncio.to_thread(self._engine.explain, adapter, picture, question, prunings, **options)
+            return await self._torch(self._engine.explain, adapter, picture, question, prunings, **options)
         except Exception as error:
             return problem_from(error)
 
@@ -125,13 +141,19 @@ class ServeBackend:
         return _unwrapped(await self._retried(call))
 
     async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
-        try:
-            async for piece in self._on(model).options(stream=True).stream.remote(job):
-                yield _unwrapped(piece)
-        except Problem:
-            raise
-        except Exception as error:
-            raise _serve_problem(error) from None
+        for attempt in range(RETRIES + 1):
+            begun = False
+            try:
+                pieces: Any = self._on(model).options(stream=True).stream.remote(job)
+                async for piece in pieces:
+                    begun = True
+                    yield _unwrapped(piece)
+                return
+            except Problem:
+                raise
+            except Exception as error:
+                if begun or attempt == RETRIES or not _replica_died(error):
+                    raise _serve_problem(error) from None
 
     async def ready(self) -> bool:
         return bool(await self._retried(lambda: self._handle.ready.remote(self._settings.models[0])))
@@ -177,12 +199,14 @@ def _serve_problem(error: BaseException) -> Problem:
 class Ingress:
     """Holds the FastAPI application; Serve asks for it once per replica."""
 
-    def __init__(self, settings: ServeSettings, replicas: DeploymentHandle) -> None:
+    def __init__(self, settings: ServeSettings, replicas: DeploymentHandle, guarded: bool) -> None:
+        if guarded and not Tokens.from_environment():  # another node than the one that was told them
+            raise ConfigError(f"refusing to answer without a token: set {TOKENS_VARIABLE} on every node of the cluster")
         self._settings, self._replicas = settings, replicas
 
     def __serve_build_asgi_app__(self) -> Any:
         backend = ServeBackend(self._replicas, self._settings)
-        return build_api(self._settings, backend, Desk(self._settings, ray_job(self._settings.ray_dashboard)))
+        return build_api(self._settings, backend, Desk(self._settings, RayJobs(self._settings.ray_dashboard)))
 
 
 def build_app(settings: ServeSettings) -> serve.Application:
@@ -197,25 +221,33 @@ def build_app(settings: ServeSettings) -> serve.Application:
                 "target_ongoing_requests": max(2, settings.batch_size // 2),
             }
         }
-    replicas = serve.deployment(
-        ModelReplica,
+    replicas: Any = serve.deployment(
+        _replica_class(settings.models_per_replica),
         name="ModelReplica",
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
         max_ongoing_requests=2 * settings.batch_size,
         max_queued_requests=limits.queued,
         **scaling,
     )
-    ingress = serve.deployment(
+    ingress: Any = serve.deployment(
         serve.ingress()(Ingress),
         name="Ingress",
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=4 * limits.queued,
     )
-    return ingress.bind(settings, replicas.bind(settings))
+    guarded = not is_loopback(settings.host) or bool(Tokens.from_environment())
+    return ingress.bind(settings, replicas.bind(settings), guarded)
+
+
+def _replica_class(models: int) -> type[ModelReplica]:
+    class Sized(ModelReplica):
+        model = serve.multiplexed(max_num_models_per_replica=models)(ModelReplica.model)
+
+    return Sized
 
 
 def app_from_file(args: dict[str, Any]) -> serve.Application:
     """Builder for a Serve config file: `import_path: hero_ray.serve.deployments:app_from_file`, settings in `args`."""
     from hero_ray.serve.settings import build_settings
 
-    return build_app(build_settings(args))
+    return build_app(build_settings({"host": "0.0.0.0"} | args))  # where Serve listens is not ours to know

@@ -4,59 +4,94 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from yaml import YAMLError
+
+from hero_ray import benchmarks, methods
 from hero_ray.config import SweepConfig, build
-from hero_ray.errors import ConfigError, StoreError
+from hero_ray.errors import ConfigError, HeroRayError, StoreError
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import Store, default_url, open_store
 from hero_ray.store.records import RunRow
 
 CONFIG_VARIABLE = "HERO_RAY_SWEEP"
+MOST_CHARACTERS = 100_000
+"""Of a sweep: it travels in one environment variable, which Linux ends at 128 KiB."""
 FORBIDDEN = ("db", "output_path", "log_samples", "model_args")
 """Keys that name other databases, folders or loader options: not for callers over HTTP."""
+_SWEEP_ID = re.compile(r"api-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Submit(Protocol):
-    """Starts a command as a job; `hero_ray.serve.desk.ray_job` in production."""
+class Jobs(Protocol):
+    """Where sweeps run; `RayJobs` in production."""
 
-    def __call__(self, entrypoint: str, environment: dict[str, str], submission_id: str) -> None: ...
+    def submit(self, entrypoint: str, environment: dict[str, str], job_id: str) -> None:
+        """Start a command."""
+        ...
+
+    def status(self, job_id: str) -> str | None:
+        """`pending`, `running`, `stopped`, `succeeded` or `failed`; None for a job nobody knows."""
+        ...
+
+    def stop(self, job_id: str) -> None:
+        """Stop a command."""
+        ...
 
 
-def ray_job(address: str | None) -> Submit:
-    """Submit through Ray's Jobs API."""
+class RayJobs:
+    """Ray's Jobs API; the address of a Ray dashboard, or None for the one of the connected Ray."""
 
-    def submit(entrypoint: str, environment: dict[str, str], submission_id: str) -> None:
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+
+    def _client(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        client = JobSubmissionClient(address)
-        client.submit_job(entrypoint=entrypoint, submission_id=submission_id, runtime_env={"env_vars": environment})
+        return JobSubmissionClient(self._address)
 
-    return submit
+    def submit(self, entrypoint: str, environment: dict[str, str], job_id: str) -> None:
+        self._client().submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env={"env_vars": environment})
+
+    def status(self, job_id: str) -> str | None:
+        try:
+            return str(self._client().get_job_status(job_id).value).lower()
+        except RuntimeError:  # what the client makes of a 404
+            return None
+
+    def stop(self, job_id: str) -> None:
+        self._client().stop_job(job_id)
 
 
 class Desk:
     """What the API's result routes call. Every method raises `Problem` only."""
 
-    def __init__(self, settings: ServeSettings, submit: Submit) -> None:
-        self._settings, self._submit = settings, submit
+    def __init__(self, settings: ServeSettings, jobs: Jobs) -> None:
+        self._settings, self._jobs = settings, jobs
         self._url = settings.db or default_url()
 
     def submit(self, document: dict[str, Any]) -> dict[str, Any]:
         """Validate a sweep as the file would be, and submit it."""
         try:
             config = self._validated(document)
-        except Exception as error:
+            text = json.dumps(document)
+        except HeroRayError as error:
             raise problem_from(error) from None
+        except (TypeError, ValueError, AttributeError, RecursionError, YAMLError):
+            raise Problem(400, "the sweep is not what a sweep file holds", param="config") from None
+        if len(text) > MOST_CHARACTERS:
+            raise Problem(400, f"the sweep has {len(text)} characters; the limit is {MOST_CHARACTERS}", param="config")
         sweep_id = f"api-{uuid.uuid4().hex[:12]}"
-        environment = {CONFIG_VARIABLE: json.dumps(document), "HERO_RAY_DB": self._url}
-        command = f"python -m hero_ray.sweep env:{CONFIG_VARIABLE} --run-id {sweep_id}"
+        environment = {CONFIG_VARIABLE: text, "HERO_RAY_DB": self._url}
+        command = f"{shlex.quote(sys.executable)} -m hero_ray.sweep env:{CONFIG_VARIABLE} --run-id {sweep_id}"
         try:
-            self._submit(command, environment, sweep_id)
+            self._jobs.submit(command, environment, sweep_id)
         except Exception:
             raise Problem(
                 503, "the Ray cluster does not take jobs now", "server_error", code="cluster_unavailable"
@@ -74,6 +109,9 @@ class Desk:
         for task in config.tasks:
             if ":" in task.name or task.source:
                 raise ConfigError("files and data folders cannot be named over HTTP; use a registered benchmark")
+            benchmarks.resolve(task.name)
+        for method in config.all_methods:
+            methods.create(method.name, **method.params | ({"variant": method.variant} if method.variant else {}))
         return config
 
     def runs(self, limit: int) -> list[dict[str, Any]]:
@@ -84,7 +122,9 @@ class Desk:
         """One run with its progress."""
 
         def look(store: Store) -> dict[str, Any]:
-            row = _find(store, run_id)
+            row = self._found(store, run_id)
+            if isinstance(row, dict):
+                return row
             counts = store.counts(row.id).values()
             return _run(row) | {
                 "cells": len(counts),
@@ -99,7 +139,10 @@ class Desk:
         """Ask a run to stop."""
 
         def ask(store: Store) -> dict[str, Any]:
-            row = _find(store, run_id)
+            row = self._found(store, run_id)
+            if isinstance(row, dict):
+                self._jobs.stop(run_id)
+                return row | {"status": "stopped"}
             store.request_cancel(row.id)
             return {"id": row.id, "status": "cancelling" if row.status == "running" else row.status}
 
@@ -125,7 +168,17 @@ class Desk:
 
         def look(store: Store) -> dict[str, Any]:
             row = _find(store, run_id)
-            keys = ("id", "model", "method", "variant", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
+            keys: tuple[str, ...] = (
+                "id",
+                "model",
+                "method",
+                "variant",
+                "retention_ratio",
+                "tokens",
+                "seed",
+                "benchmark",
+                "flavour",
+            )
             keys += ("status", "n_expected", "n_done", "n_failed")
             return {
                 "run_id": row.id,
@@ -144,6 +197,21 @@ class Desk:
                 return {"results": results, "efficiency": queries.published_efficiency(connection)}
 
         return self._read(look)
+
+    def _found(self, store: Store, run_id: str) -> RunRow | dict[str, Any]:
+        """The run, or the state of a job that has not made its run yet (or failed before it could)."""
+        try:
+            return _find(store, run_id)
+        except Problem:
+            if not _SWEEP_ID.fullmatch(run_id):
+                raise
+            try:
+                status = self._jobs.status(run_id)
+            except Exception:
+                status = None
+            if status is None:
+                raise
+            return {"id": run_id, "status": "failed" if status == "failed" else "submitted"}
 
     def _read(self, look: Callable[[Store], Any], write: bool = False) -> Any:
         try:
@@ -178,7 +246,17 @@ def _run(row: RunRow) -> dict[str, Any]:
 
 
 def _point(point: Any, state: str | None) -> dict[str, Any]:
-    keys = ("cell_id", "model", "method", "variant", "retention_ratio", "tokens", "benchmark", "metric", "value")
+    keys: tuple[str, ...] = (
+        "cell_id",
+        "model",
+        "method",
+        "variant",
+        "retention_ratio",
+        "tokens",
+        "benchmark",
+        "metric",
+        "value",
+    )
     keys += ("ci_low", "ci_high", "n", "scale", "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes", "stop_reason")
     row = {key: getattr(point, key) for key in keys}
     return row | {"ttft_ms_p50": point.profile.get("ttft_ms_p50"), "frontier": state}

@@ -10,7 +10,7 @@ import base64
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.schemas import Pruning
 from hero_ray.vlm import picture_id
 
-POLICY = "unpadded_rows"
+POLICY: Literal["unpadded_rows"] = "unpadded_rows"
 COLOUR = "#d55e00"
 """Outline of kept tokens; distinguishable with every common colour vision."""
 
@@ -65,16 +65,21 @@ class Engine:
         """Answers in the order of the jobs; a job that fails takes no other with it."""
         results: list[ChatResult | Exception | None] = [None] * len(jobs)
         groups: dict[tuple[Any, ...], list[tuple[int, Spliced]]] = {}
+        prepared: dict[int, float] = {}
         for place, job in enumerate(jobs):
+            began = time.perf_counter()
             try:
                 spliced = splice(adapter, job)
             except Exception as error:
                 results[place] = error
                 continue
+            prepared[place] = time.perf_counter() - began
             inside = spliced.method.stage == "in-llm" and spliced.budget is not None and not spliced.budget.is_full
-            key = (job.temperature, job.top_p, job.seed, place if inside or job.temperature else -1)
+            # A draw depends on its row, so sampled answers run alone; greedy ones share a batch whatever their seeds.
+            key = (spliced.method.positions, place if inside or job.temperature else -1)
             groups.setdefault(key, []).append((place, spliced))
         for group in groups.values():
+            began = time.perf_counter()
             try:
                 made = generate(adapter, [spliced for _, spliced in group])
             except Exception as error:
@@ -82,11 +87,15 @@ class Engine:
                     results[place] = error
                 continue
             for (place, spliced), generation in zip(group, made, strict=True):
-                results[place] = replace(finish(adapter, spliced, generation), batch=len(group))
+                seconds = {"prepare": prepared[place], "generate": time.perf_counter() - began}
+                results[place] = replace(finish(adapter, spliced, generation), batch=len(group), seconds=seconds)
         return [result for result in results if result is not None]
 
     def stream(self, adapter: Adapter, job: ChatJob, emit: Callable[[str], None]) -> ChatResult:
-        """One answer; `emit` is told each new piece of text."""
+        """One answer; `emit` is told each new piece of text, "" where a token shows nothing yet.
+
+        The pieces together are the result's text. What `emit` raises ends the generation.
+        """
         spliced = splice(adapter, job)
         tokens: list[int] = []
         shown = ""
@@ -94,16 +103,15 @@ class Engine:
         def on_token(_: int, token: int) -> None:
             nonlocal shown
             tokens.append(token)
-            text = adapter.tokenizer.decode(tokens)  # type: ignore[attr-defined]
-            text, _stopped = cut(text, job.stops)
-            if text.startswith(shown) and len(text) > len(shown) and not text.endswith("\ufffd"):
-                emit(text[len(shown) :])
-                shown = text
+            text = showable(adapter.tokenizer.decode(tokens), job.stops)  # type: ignore[attr-defined]
+            piece = text[len(shown) :] if text.startswith(shown) else ""
+            shown += piece
+            emit(piece)
 
         generation = generate(adapter, [spliced], on_token=on_token)[0]
         result = finish(adapter, spliced, generation)
-        if result.text.startswith(shown.strip()) and len(result.text) > len(shown.strip()):
-            emit(result.text[len(shown.strip()) :])
+        if result.text.startswith(shown) and len(result.text) > len(shown):
+            emit(result.text[len(shown) :])
         return result
 
     def explain(
@@ -259,6 +267,21 @@ def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     return (text[: min(places)], True) if places else (text, False)
 
 
+def showable(text: str, stops: Sequence[str]) -> str:
+    """The part of an unfinished text that later tokens cannot take back.
+
+    Held back: whitespace at the ends, an unfinished character, and an end that may grow into a stop string.
+    """
+    text, stopped = cut(text.strip(), stops)
+    text = text.rstrip("\ufffd")
+    longest = 0 if stopped else max(map(len, stops), default=0) - 1
+    for size in range(min(longest, len(text)), 0, -1):
+        if any(stop.startswith(text[-size:]) for stop in stops):
+            text = text[:-size]
+            break
+    return text.rstrip()
+
+
 def finish(adapter: Adapter, spliced: Spliced, generation: Generation) -> ChatResult:
     """A generation as a chat result, stop strings applied."""
     text, stopped = cut(generation.text, spliced.job.stops)
@@ -275,9 +298,17 @@ def finish(adapter: Adapter, spliced: Spliced, generation: Generation) -> ChatRe
         text=text.strip() if stopped else text,
         finish="stop" if stopped else generation.finish,
         prompt_tokens=spliced.request.prompt.num_text + int(spliced.request.visual.shape[0]),
-        completion_tokens=len(generation.token_ids),
+        completion_tokens=_tokens_until(adapter, generation, spliced.job.stops if stopped else ()),
         visual=visual,
     )
+
+
+def _tokens_until(adapter: Adapter, generation: Generation, stops: Sequence[str]) -> int:
+    ids = list(generation.token_ids)
+    for count in range(1, len(ids)) if stops else ():
+        if cut(adapter.tokenizer.decode(ids[:count]).strip(), stops)[1]:  # type: ignore[attr-defined]
+            return count
+    return len(ids)
 
 
 def overlay_png(image: Image.Image, keep: torch.Tensor, encoded: Encoded, family: str) -> str:

@@ -26,7 +26,7 @@ class ChatJob:
 
 @dataclass(frozen=True)
 class ChatResult:
-    """An answer with its token figures; `batch` is how many requests ran together."""
+    """An answer with its token figures; `batch` is how many requests ran together, `seconds` the time by stage."""
 
     text: str
     finish: str
@@ -34,3 +34,4 @@ class ChatResult:
     completion_tokens: int
     visual: dict[str, Any] = field(default_factory=dict)
     batch: int = 1
+    seconds: dict[str, float] = field(default_factory=dict)

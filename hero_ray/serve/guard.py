@@ -64,6 +64,8 @@ class Guard:
             await self._app(scope, _replay(body, receive), sending)
         finally:
             self._metrics.queue.dec()
+            if release := scope["state"].get("release"):
+                release()
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

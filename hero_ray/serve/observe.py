@@ -28,6 +28,13 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
+        self.stages = Histogram(
+            "hero_ray_stage_seconds",
+            "Time of a chat answer by stage: prepare (decode, encode, select) and generate.",
+            ["stage"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
         self.kept = Counter("hero_ray_visual_tokens_kept", "Visual tokens kept.", ["model"], registry=self.registry)
         self.dropped = Counter(
             "hero_ray_visual_tokens_dropped", "Visual tokens dropped.", ["model"], registry=self.registry

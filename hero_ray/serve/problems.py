@@ -6,6 +6,7 @@ from typing import Any
 
 from hero_ray.errors import (
     BudgetError,
+    CheckpointError,
     DeviceMemoryError,
     HeroRayError,
     ImageError,
@@ -29,6 +30,7 @@ class Problem(Exception):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
+        message = message.encode("utf-8", "replace").decode()  # a lone surrogate of the caller's cannot be sent back
         super().__init__(message)
         self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
         self.headers = headers or {}
@@ -61,6 +63,8 @@ def problem_from(error: BaseException) -> Problem:
         return Problem(503, "the device is out of memory; try fewer tokens", "server_error", code="out_of_memory")
     if isinstance(error, StoreError):
         return Problem(503, "the results database cannot be used now", "server_error", code="store_unavailable")
+    if isinstance(error, CheckpointError):  # its message names folders
+        return Problem(503, "the model cannot be loaded on this service", "server_error", code="model_unavailable")
     if isinstance(error, InputError):
         param = next((name for kind, name in _PARAMS if isinstance(error, kind)), None)
         return Problem(400, str(error), param=param)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import secrets
 
 from hero_ray.serve.engine_types import ChatJob
 from hero_ray.serve.problems import Problem
@@ -52,7 +53,7 @@ def chat_job(request: ChatRequest, limits: Limits) -> ChatJob:
         max_new_tokens=asked,
         temperature=request.temperature or 0.0,
         top_p=request.top_p or 1.0,
-        seed=request.seed or 0,
+        seed=secrets.randbits(31) if request.seed is None else request.seed % 2**31,
         stops=request.stops,
         max_pixels=limits.pixels,
     )
@@ -64,7 +65,7 @@ def _text(content: str | list[TextPart | ImagePart]) -> str:
     return "\n".join(part.text for part in content if isinstance(part, TextPart))
 
 
-def picture_bytes(url: str) -> bytes:
+def picture_bytes(url: str, param: str = "messages") -> bytes:
     """Bytes of a data URL; no other URL is ever opened.
 
     Raises:
@@ -73,10 +74,10 @@ def picture_bytes(url: str) -> bytes:
     match = _DATA_URL.fullmatch(url.strip())
     if match is None:
         shown = url[:32].replace("\x00", "?")
-        raise Problem(400, f"image_url must be a data URL (data:image/png;base64,...), got {shown!r}", param="messages")
+        raise Problem(400, f"image_url must be a data URL (data:image/png;base64,...), got {shown!r}", param=param)
     if match[1].lower() in _NOT_PICTURES:
-        raise Problem(400, f"{match[1]} is not a raster picture; send PNG, JPEG or WebP", param="messages")
+        raise Problem(400, f"{match[1]} is not a raster picture; send PNG, JPEG or WebP", param=param)
     try:
         return base64.b64decode(re.sub(r"\s+", "", match[2]), validate=True)
     except (binascii.Error, ValueError):
-        raise Problem(400, "the picture's base64 is broken", param="messages") from None
+        raise Problem(400, "the picture's base64 is broken", param=param) from None

@@ -9,7 +9,7 @@ from hero_ray.errors import MissingExtraError
 from hero_ray.pipeline.cluster import connected
 from hero_ray.pipeline.run import absolute_url
 from hero_ray.serve.settings import ServeSettings
-from hero_ray.store import default_url
+from hero_ray.store import default_url, open_store
 
 
 def start(settings: ServeSettings) -> None:
@@ -21,6 +21,7 @@ def start(settings: ServeSettings) -> None:
     except ImportError as error:
         raise MissingExtraError(error.name or "ray[serve]", "serve") from None
     settings = settings.model_copy(update={"db": absolute_url(settings.db or default_url())})
+    open_store(settings.db).close()  # a first start makes the tables, so that reading finds some
     timeout = settings.limits.request_seconds + 30  # ours answers first, in OpenAI's shape
     serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": timeout})
     serve.run(build_app(settings), name=APP_NAME, route_prefix="/")
@@ -28,7 +29,7 @@ def start(settings: ServeSettings) -> None:
 
 def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
     """Start, tell where, and wait for Ctrl-C."""
-    with connected(address):
+    with connected(address, dashboard=True):  # sweeps over HTTP are Ray jobs, which live in Ray's dashboard
         start(settings)
         sys.stderr.write(
             f"hero_ray serves {', '.join(settings.models)} on http://{settings.host}:{settings.port} "

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
-Number = Annotated[float, Field(strict=False)]
+
+def _encodable(text: str) -> str:
+    """JSON can spell half a surrogate pair, which is no text and which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a surrogate pair is not text") from None
+    return text
+
+
+Text = Annotated[StrictStr, AfterValidator(_encodable)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # a JSON number, not a string that looks like one
 
 
 class Pruning(BaseModel):
@@ -16,10 +27,16 @@ class Pruning(BaseModel):
         extra="allow", json_schema_extra={"examples": [{"method": "hero", "retention_ratio": 0.2}]}
     )
 
-    method: StrictStr = "full"
-    retention_ratio: float | None = Field(default=None, gt=0, le=1)
+    method: Text = "full"
+    retention_ratio: Number | None = Field(default=None, gt=0, le=1)
     tokens: StrictInt | None = Field(default=None, ge=1)
-    variant: StrictStr | None = None
+    variant: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Pruning:
+        if self.retention_ratio is not None and self.tokens is not None:
+            raise ValueError("give retention_ratio or tokens, not both")
+        return self
 
     def parameters(self) -> dict[str, Any]:
         """Hyper-parameters of the method, as they arrived."""
@@ -28,13 +45,13 @@ class Pruning(BaseModel):
 
 
 class ImageUrl(BaseModel):
-    url: StrictStr
-    detail: StrictStr | None = None
+    url: Text
+    detail: Text | None = None
 
 
 class TextPart(BaseModel):
     type: Literal["text"]
-    text: StrictStr
+    text: Text
 
 
 class ImagePart(BaseModel):
@@ -44,7 +61,7 @@ class ImagePart(BaseModel):
 
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: StrictStr | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: Text | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
 
 
 class StreamOptions(BaseModel):
@@ -75,14 +92,14 @@ class ChatRequest(BaseModel):
         }
     )
 
-    model: StrictStr
+    model: Text
     messages: list[Message] = Field(min_length=1, max_length=64)
     max_tokens: StrictInt | None = Field(default=None, ge=1)
     max_completion_tokens: StrictInt | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=0.0, ge=0, le=2)
-    top_p: float | None = Field(default=1.0, gt=0, le=1)
+    temperature: Number | None = Field(default=0.0, ge=0, le=2)
+    top_p: Number | None = Field(default=1.0, gt=0, le=1)
     seed: StrictInt | None = None
-    stop: StrictStr | list[StrictStr] | None = None
+    stop: Text | list[Text] | None = None
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     n: StrictInt | None = Field(default=1)
@@ -98,9 +115,9 @@ class ChatRequest(BaseModel):
 class ExplainRequest(BaseModel):
     """`POST /v1/explain`: one picture and question under several prunings, encoded once."""
 
-    model: StrictStr
-    image: StrictStr = Field(description="data URL")
-    question: StrictStr = Field(min_length=1)
+    model: Text
+    image: Text = Field(description="data URL")
+    question: Text = Field(min_length=1)
     pruning: list[Pruning] = Field(default_factory=lambda: [Pruning()], min_length=1)
     max_tokens: StrictInt = Field(default=32, ge=1)
     scores: StrictBool = True
@@ -115,3 +132,57 @@ class SweepRequest(BaseModel):
     )
 
     config: dict[str, Any]
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every error, in OpenAI's shape."""
+
+    error: ErrorDetail
+
+
+class Answer(BaseModel):
+    role: Literal["assistant"]
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    index: int
+    message: Answer
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class VisualTokens(BaseModel):
+    """`kept` of `full` visual tokens reached the language model; `selected` without newlines and thumbnails."""
+
+    full: int
+    kept: int
+    selected: int
+    retention_ratio: float
+    kv_bytes: int
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    visual_tokens: VisualTokens | None
+
+
+class Completion(BaseModel):
+    """OpenAI's `chat.completion`, with the visual tokens in `usage`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage

@@ -1,0 +1,427 @@
+"""The HTTP routes over a real engine and a real database, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what starlette says of its own test client's future
+    from fastapi.testclient import TestClient
+
+from hero_ray.serve.api import build_api
+from hero_ray.serve.desk import Desk
+from hero_ray.serve.engine import Engine
+from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.problems import problem_from
+from hero_ray.serve.settings import ServeSettings
+from hero_ray.store import open_store
+
+HERO = {"method": "hero", "retention_ratio": 0.2}
+
+
+class Local:
+    """`Backend` on one engine in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.adapter = engine, engine.load("hero-tiny")
+
+    async def chat(self, model: str, job: ChatJob) -> ChatResult:
+        outcome = self.engine.answer(self.adapter, [job])[0]
+        if isinstance(outcome, Exception):
+            raise problem_from(outcome)
+        return outcome
+
+    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
+        pieces: list[str] = []
+        try:
+            result = self.engine.stream(self.adapter, job, pieces.append)
+        except Exception as error:
+            raise problem_from(error) from None
+        for piece in filter(None, pieces):
+            yield piece
+        yield result
+
+    async def explain(self, model: str, picture: bytes, question: str, prunings: Any, options: Any) -> dict[str, Any]:
+        return self.engine.explain(self.adapter, picture, question, prunings, **options)
+
+    async def ready(self) -> bool:
+        return True
+
+
+class Stuck(Local):
+    """A model that never answers."""
+
+    async def chat(self, model: str, job: ChatJob) -> ChatResult:
+        await asyncio.sleep(60)
+        raise AssertionError("unreachable")
+
+
+class Noted:
+    """Jobs that are only written down."""
+
+    def __init__(self) -> None:
+        self.submitted: list[tuple[str, dict[str, str], str]] = []
+        self.stopped: list[str] = []
+
+    def submit(self, entrypoint: str, environment: dict[str, str], job_id: str) -> None:
+        self.submitted.append((entrypoint, environment, job_id))
+
+    def status(self, job_id: str) -> str | None:
+        return "pending" if any(job_id == known for *_, known in self.submitted) else None
+
+    def stop(self, job_id: str) -> None:
+        self.stopped.append(job_id)
+
+
+def picture(size: tuple[int, int] = (160, 120), format: str = "PNG") -> bytes:
+    image = Image.new("RGB", size, "white")
+    ImageDraw.Draw(image).ellipse((20, 20, 70, 70), fill="red")
+    buffer = io.BytesIO()
+    image.save(buffer, format)
+    return buffer.getvalue()
+
+
+def data_url(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def question(url: str | None = None, text: str = "What color is the circle?", **more: Any) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    parts.append({"type": "image_url", "image_url": {"url": url or data_url(picture())}})
+    return {"model": "hero-tiny", "messages": [{"role": "user", "content": parts}], "max_tokens": 8} | more
+
+
+@pytest.fixture(scope="module")
+def backend() -> Local:
+    return Local(Engine({}))
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    made = f"sqlite:///{tmp_path_factory.mktemp('serve') / 'results.db'}"
+    open_store(made).close()
+    return made
+
+
+Build = Callable[..., TestClient]
+
+
+@pytest.fixture
+def client_of(backend: Local, url: str) -> Build:
+    def build(used: Local = backend, **settings: Any) -> TestClient:
+        made = ServeSettings(**({"db": url} | settings))
+        return TestClient(build_api(made, used, Desk(made, Noted())), raise_server_exceptions=False)
+
+    return build
+
+
+@pytest.fixture
+def client(client_of: Build) -> Iterator[TestClient]:
+    with client_of() as made:
+        yield made
+
+
+def refusal(response: Any, status: int) -> dict[str, Any]:
+    """The error of a refused request, its shape checked."""
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert "Traceback" not in response.text
+    return error
+
+
+def test_a_chat_answer_counts_what_was_kept(client: TestClient) -> None:
+    full = client.post("/v1/chat/completions", json=question()).json()
+    pruned = client.post("/v1/chat/completions", json=question(pruning=HERO)).json()
+    assert full["choices"][0]["finish_reason"] in ("stop", "length")
+    assert full["usage"]["visual_tokens"]["kept"] == full["usage"]["visual_tokens"]["full"]
+    visual = pruned["usage"]["visual_tokens"]
+    assert visual["selected"] < 0.25 * visual["full"]
+    assert visual["kept"] >= visual["selected"]
+    assert pruned["usage"]["prompt_tokens"] < full["usage"]["prompt_tokens"]
+
+
+def test_a_stream_spells_the_same_answer(client: TestClient) -> None:
+    whole = client.post("/v1/chat/completions", json=question(pruning=HERO)).json()
+    body = question(pruning=HERO, stream=True, stream_options={"include_usage": True})
+    lines = [line for line in client.post("/v1/chat/completions", json=body).text.split("\n\n") if line]
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    text = "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
+    assert text == whole["choices"][0]["message"]["content"]
+    assert chunks[-1]["usage"] == whole["usage"]
+    assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+
+
+def test_a_stop_string_is_never_shown(client: TestClient) -> None:
+    text = client.post("/v1/chat/completions", json=question()).json()["choices"][0]["message"]["content"]
+    assert len(text) >= 2, text
+    stop = text[1:]
+    whole = client.post("/v1/chat/completions", json=question(stop=stop)).json()["choices"][0]
+    assert whole["finish_reason"] == "stop"
+    assert whole["message"]["content"] == text[:1].strip()
+    streamed = client.post("/v1/chat/completions", json=question(stop=[stop], stream=True)).text
+    chunks = [json.loads(line[6:]) for line in streamed.split("\n\n") if line and "[DONE]" not in line]
+    shown = "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
+    assert shown == text[:1].strip()
+
+
+def test_a_seed_repeats_a_draw(client: TestClient) -> None:
+    body = question(temperature=1.5, seed=2**63 - 1)
+    first, second = (client.post("/v1/chat/completions", json=body).json()["choices"] for _ in range(2))
+    assert first == second
+
+
+def test_a_stream_that_fails_at_once_has_a_status(client: TestClient) -> None:
+    bad = question(data_url(b"not a picture"), stream=True)
+    assert refusal(client.post("/v1/chat/completions", json=bad), 400)["param"] == "messages"
+
+
+def test_explain_encodes_once_for_several_prunings(client: TestClient) -> None:
+    prunings = [{"method": "full"}, HERO, {"method": "random", "tokens": 8}]
+    body = {"model": "hero-tiny", "image": data_url(picture()), "question": "What color is it?", "pruning": prunings}
+    made = client.post("/v1/explain", json=body | {"overlay": True, "max_tokens": 4}).json()
+    assert made["encodes"] == 1
+    full, hero, random = made["results"]
+    assert hero["tokens"]["n_selected"] < full["tokens"]["n_selected"]
+    assert random["tokens"]["n_selected"] == 8
+    bits = [int(bit) for byte in base64.b64decode(hero["keep"]) for bit in f"{byte:08b}"]
+    assert sum(bits) == sum(hero["kept_per_view"])
+    png = base64.b64decode(hero["overlay"].partition(",")[2])
+    with Image.open(io.BytesIO(png)) as overlay:
+        assert overlay.format == "PNG"
+    assert {"select", "generate"} <= set(hero["timings_ms"])
+
+
+BAD_BODIES = {
+    "wrong type of max_tokens": ({"max_tokens": "8"}, "max_tokens"),
+    "temperature as text": ({"temperature": "0.5"}, "temperature"),
+    "two answers": ({"n": 2}, "n"),
+    "too many tokens": ({"max_tokens": 100_000}, "max_tokens"),
+    "unknown method": ({"pruning": {"method": "nothing"}}, "method"),
+    "unknown parameter": ({"pruning": HERO | {"beta": 3}}, "pruning"),
+    "parameter of the wrong type": ({"pruning": HERO | {"alpha": "x"}}, "pruning"),
+    "ratio above one": ({"pruning": {"method": "hero", "retention_ratio": 1.5}}, "pruning.retention_ratio"),
+    "two budgets": ({"pruning": HERO | {"tokens": 5}}, "pruning"),
+    "no messages": ({"messages": []}, "messages"),
+    "no user": ({"messages": [{"role": "system", "content": "hi"}]}, "messages"),
+}
+
+
+@pytest.mark.parametrize(("change", "param"), BAD_BODIES.values(), ids=BAD_BODIES)
+def test_what_is_wrong_is_named(client: TestClient, change: dict[str, Any], param: str) -> None:
+    assert refusal(client.post("/v1/chat/completions", json=question(**change)), 400)["param"] == param
+
+
+def test_unknown_fields_are_ignored_and_unknown_models_are_not(client: TestClient) -> None:
+    assert client.post("/v1/chat/completions", json=question(logit_bias={}, user="me")).status_code == 200
+    error = refusal(client.post("/v1/chat/completions", json=question(model="../../etc/passwd")), 404)
+    assert error["code"] == "model_not_found"
+
+
+def _bomb() -> bytes:
+    from PIL import PngImagePlugin
+
+    Image.new("1", (16, 16)).save(buffer := io.BytesIO(), "PNG", pnginfo=PngImagePlugin.PngInfo())
+    data = bytearray(buffer.getvalue())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2  # the header claims 3.6 billion pixels
+    import zlib
+
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
+HOSTILE = {
+    "svg": lambda: data_url(SVG, "svg+xml"),
+    "svg that says png": lambda: data_url(SVG),
+    "image bomb": lambda: data_url(_bomb()),
+    "broken base64": lambda: "data:image/png;base64,@@@@",
+    "odd base64": lambda: "data:image/png;base64,abc",
+    "empty": lambda: "data:image/png;base64,",
+    "truncated": lambda: data_url(picture()[:200]),
+    "http": lambda: "http://169.254.169.254/latest/meta-data",
+    "file": lambda: "file:///etc/passwd",
+    "path": lambda: "../../../etc/passwd",
+    "null bytes": lambda: "data:image/png;base64,\x00\x00",
+    "eps": lambda: data_url(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"),
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_pictures_are_refused(client: TestClient, make: Callable[[], str]) -> None:
+    assert refusal(client.post("/v1/chat/completions", json=question(make())), 400)["param"] == "messages"
+    body = {"model": "hero-tiny", "image": make(), "question": "?"}
+    assert refusal(client.post("/v1/explain", json=body), 400)["param"] in ("image", "messages")
+
+
+RAW = {
+    "nested": b"[" * 200_000,
+    "nested object": b'{"model":' * 50_000,
+    "not utf-8": b'{"model": "\xff\xfe"}',
+    "lone surrogate": b'{"model": "hero-tiny", "messages": [{"role": "user", "content": "\\ud800"}]}',
+    "surrogate key": json.dumps(question(pruning=HERO | {"\ud800": 1})).encode(),
+    "null": b"null",
+    "empty": b"",
+    "huge number": b'{"model": "hero-tiny", "seed": ' + b"9" * 10_000 + b"}",
+    "not a number": json.dumps(question(temperature=float("nan"))).encode(),
+}
+
+
+@pytest.mark.parametrize("body", RAW.values(), ids=RAW)
+def test_hostile_json_is_refused(client: TestClient, body: bytes) -> None:
+    for path in ("/v1/chat/completions", "/v1/explain"):
+        refusal(client.post(path, content=body, headers={"content-type": "application/json"}), 400)
+
+
+def test_a_thin_picture_and_null_text_do_no_harm(client: TestClient) -> None:
+    thin = question(data_url(picture((3000, 1))), text="What\x00 color?")
+    assert client.post("/v1/chat/completions", json=thin).status_code in (200, 400)
+
+
+def test_bodies_over_the_limit_are_refused_declared_or_not(client_of: Build) -> None:
+    client = client_of(limits={"body_bytes": 4096})
+    assert refusal(client.post("/v1/explain", content=b"x" * 5000), 413)["code"] == "body_too_large"
+    chunks = (b"x" * 1000 for _ in range(6))  # no content-length
+    assert refusal(client.post("/v1/explain", content=chunks), 413)["code"] == "body_too_large"
+
+
+def test_a_stuck_model_gives_504(client_of: Build, backend: Local) -> None:
+    stuck = Stuck.__new__(Stuck)
+    client = client_of(stuck, limits={"request_seconds": 0.05})
+    assert refusal(client.post("/v1/chat/completions", json=question()), 504)["code"] == "timeout"
+
+
+def test_places_in_the_queue_come_back(client_of: Build) -> None:
+    client = client_of(limits={"queued": 1})
+    for body in (question(), question(stream=True), question(data_url(b"bad")), question(stream=True)):
+        assert client.post("/v1/chat/completions", json=body).status_code in (200, 400)
+    text = client.get("/metrics").text
+    assert "hero_ray_requests_in_flight 1.0" in text  # this very request
+    assert 'hero_ray_stage_seconds_count{stage="generate"} 1.0' in text
+
+
+ROLES = [
+    ("GET", "/healthz", {None, "read", "infer", "admin"}),
+    ("GET", "/v1/models", {"read", "infer", "admin"}),
+    ("GET", "/v1/published", {"read", "infer", "admin"}),
+    ("GET", "/metrics", {"read", "infer", "admin"}),
+    ("GET", "/openapi.json", {"read", "infer", "admin"}),
+    ("POST", "/v1/chat/completions", {"infer", "admin"}),
+    ("POST", "/v1/explain", {"infer", "admin"}),
+    ("POST", "/v1/sweeps", {"admin"}),
+    ("DELETE", "/v1/sweeps/x", {"admin"}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), ROLES, ids=[f"{m} {p}" for m, p, _ in ROLES])
+def test_roles(
+    client_of: Build, monkeypatch: pytest.MonkeyPatch, method: str, path: str, allowed: set[str | None]
+) -> None:
+    monkeypatch.setenv("HERO_RAY_TOKENS", "read:read-secret,infer:infer-secret,admin:admin-secret")
+    client = client_of()
+    for role in (None, "read", "infer", "admin"):
+        headers = {"authorization": f"Bearer {role}-secret"} if role else {}
+        status = client.request(method, path, headers=headers, json={}).status_code
+        assert (status in (401, 403)) == (role not in allowed), (role, status)
+    assert client.get("/v1/models", headers={"authorization": "Bearer wrong-secret"}).status_code == 401
+    assert client.get("/v1/models", headers={"authorization": "Basic read-secret"}).status_code == 401
+
+
+def test_no_secret_is_logged(
+    client_of: Build, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HERO_RAY_TOKENS", "read:read-secret")
+    client_of().get("/v1/models?key=read-secret", headers={"authorization": "Bearer read-secret"})
+    assert "read-secret" not in "".join(capfd.readouterr())
+
+
+SWEEP = {"tasks": ["synth-exist"], "methods": ["hero"], "limit": 2}
+BAD_SWEEPS = {
+    "another database": SWEEP | {"db": "sqlite:////etc/x.db"},
+    "an output folder": SWEEP | {"output_path": "/etc"},
+    "loader options": SWEEP | {"model_args": {"trust_remote_code": True}},
+    "a file": SWEEP | {"tasks": ["file:/etc/passwd"]},
+    "a folder": SWEEP | {"tasks": [{"name": "gqa", "source": {"folder": "/etc"}}]},
+    "a path": SWEEP | {"tasks": ["../../etc/passwd"]},
+    "another model": SWEEP | {"models": ["/etc"]},
+    "no such method": SWEEP | {"methods": ["nothing"]},
+    "method parameters of a wrong kind": SWEEP | {"methods": [{"hero": 5}]},
+    "method in broken YAML": SWEEP | {"methods": ["hero:alpha=["]},
+    "unknown key": SWEEP | {"taskz": 1},
+    "no tasks": {},
+    "too long": SWEEP | {"name": "x" * 200_000},
+}
+
+
+@pytest.mark.parametrize("config", BAD_SWEEPS.values(), ids=BAD_SWEEPS)
+def test_sweeps_that_reach_too_far_are_refused(client: TestClient, config: dict[str, Any]) -> None:
+    error = refusal(client.post("/v1/sweeps", json={"config": config}), 400)
+    assert "results.db" not in error["message"]
+
+
+def test_a_sweep_is_known_before_its_first_row(client: TestClient) -> None:
+    sweep_id = client.post("/v1/sweeps", json={"config": SWEEP}).json()["id"]
+    assert client.get(f"/v1/sweeps/{sweep_id}").json() == {"id": sweep_id, "status": "submitted"}
+    assert client.delete(f"/v1/sweeps/{sweep_id}").json()["status"] == "stopped"
+    refusal(client.get("/v1/sweeps/api-000000000000"), 404)
+
+
+@pytest.mark.parametrize("name", ["..%2F..%2Fetc", "%00", "x" * 500, "'; drop table runs", "latest"])
+def test_names_that_are_no_runs(client: TestClient, name: str) -> None:
+    for path in (f"/v1/sweeps/{name}", f"/v1/cells?run={name}", f"/v1/frontier?run={name}"):
+        refusal(client.get(path), 404)
+
+
+def test_published_numbers_are_there(client: TestClient) -> None:
+    assert len(client.get("/v1/published").json()["results"]) > 100
+
+
+def test_without_a_database_reading_gives_503(client_of: Build, tmp_path: Path) -> None:
+    client = client_of(db=f"sqlite:///{tmp_path / 'nothing.db'}")
+    error = refusal(client.get("/v1/sweeps"), 503)
+    assert str(tmp_path) not in error["message"]
+
+
+def test_the_document_says_what_the_service_does(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    answers = document["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert {"200", "400", "429", "503", "504"} <= set(answers)
+    assert "422" not in json.dumps(sorted(answers))
+    assert "text/event-stream" in answers["200"]["content"]
+
+
+def test_batched_answers_are_those_of_single_requests(backend: Local) -> None:
+    from hero_ray.serve.schemas import Pruning
+
+    jobs = [
+        ChatJob(text, text, picture((160, 120 + 20 * at)), Pruning(method=method, retention_ratio=ratio), 8)
+        for at, (text, method, ratio) in enumerate(
+            [
+                ("What color is the circle?", "full", None),
+                ("Is there a circle?", "hero", 0.2),
+                ("How many circles are there?", "fastv", 0.5),
+                ("What color is the circle?", "dart", None),
+                ("Is there a square?", "hero", 0.4),
+            ]
+        )
+    ]
+    with torch.inference_mode():
+        together = backend.engine.answer(backend.adapter, jobs)
+        alone = [backend.engine.answer(backend.adapter, [job])[0] for job in jobs]
+    assert [result.text for result in together] == [result.text for result in alone]  # type: ignore[union-attr]
+    assert max(result.batch for result in together) > 1  # type: ignore[union-attr]
