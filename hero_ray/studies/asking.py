@@ -67,9 +67,7 @@ def ask(
     ]
 
 
-def with_question(
-    adapter: Adapter, encoded: Encoded, benchmark: Benchmark, sample: Sample, needs: Needs
-) -> Encoded:
+def with_question(adapter: Adapter, encoded: Encoded, benchmark: Benchmark, sample: Sample, needs: Needs) -> Encoded:
     """The picture with a sample's question attached, as far as `needs` reads it."""
     prompt = adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
     return adapter.ask(encoded, sample.question, needs, prompt)

@@ -1,4 +1,4 @@
-"""HERO Figs. 8-9 and PTP Figs. 7-9: what CLS attends to by vision layer, and what the question attends to in the LLM."""
+"""HERO Figs. 8-9 and PTP Figs. 7-9: what CLS attends to by vision layer, and the question in the LLM."""
 
 from __future__ import annotations
 

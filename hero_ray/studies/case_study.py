@@ -37,6 +37,10 @@ def drawn(image: Image.Image, selection: Selection, geometry: Geometry, family: 
     return picture.convert("RGB")
 
 
+def _listed(references: object) -> list[object]:
+    return list(references) if isinstance(references, list | tuple) else [references]
+
+
 def run(request: Request) -> Study:
     """A sheet for the first question about each of `limit` pictures."""
     adapter = request.adapter
@@ -65,7 +69,8 @@ def run(request: Request) -> Study:
             caption = f"{name} ({selection.n_selected}): {answer.text}"[:44]
             tiles.append((caption, drawn(image, selection, geometry, adapter.info.family)))
             rows.append((number, sample.question, str(sample.references), name, selection.n_selected, answer.text))
-        pictures[f"{NAME}-{number}"] = sheet(tiles, 4)
+        heading = f"{sample.question} (answer: {', '.join(map(str, _listed(sample.references)))})"
+        pictures[f"{NAME}-{number}"] = sheet(tiles, 4, heading)
     note = (
         f"{request.ratio:.0%} of the tokens, {adapter.info.name}; kept tokens are outlined, the count is in brackets. "
         "Single pictures show how methods differ, not which is better."

@@ -31,16 +31,18 @@ def over_picture(picture: Image.Image, scores: NDArray[np.float64], edge: int = 
     return Image.blend(picture.convert("RGB").resize((edge, edge), Image.Resampling.BICUBIC), colours, 0.6)
 
 
-def sheet(panels: Sequence[tuple[str, Image.Image]], columns: int) -> Image.Image:
-    """Captioned panels in rows of `columns`."""
+def sheet(panels: Sequence[tuple[str, Image.Image]], columns: int, heading: str = "") -> Image.Image:
+    """Captioned panels in rows of `columns`, a line of text above them."""
     width = max(image.width for _, image in panels) + 8
     height = max(image.height for _, image in panels) + CAPTION + 8
+    lead = CAPTION if heading else 0
     rows = -(-len(panels) // columns)
-    page = Image.new("RGB", (width * min(columns, len(panels)), height * rows), "white")
-    draw = ImageDraw.Draw(page)
+    page = Image.new("RGB", (width * min(columns, len(panels)), height * rows + lead), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    draw.text((4, 3), heading, fill="black", font=font)
     for number, (caption, image) in enumerate(panels):
-        left, top = number % columns * width + 4, number // columns * height + 4
-        draw.text((left, top + 2), caption, fill="black", font=ImageFont.load_default(13))
+        left, top = number % columns * width + 4, number // columns * height + 4 + lead
+        draw.text((left, top + 2), caption, fill="black", font=font)
         page.paste(image, (left, top + CAPTION))
     return page
 

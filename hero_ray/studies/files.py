@@ -26,7 +26,9 @@ def document(study: Study, provenance: Mapping[str, Any]) -> dict[str, Any]:
         "title": study.title,
         "note": study.note,
         "charts": [dict(record) for record in study.charts],
-        "tables": [{"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in study.tables],
+        "tables": [
+            {"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in study.tables
+        ],
         "findings": dict(study.findings),
         "provenance": dict(provenance),
     }

@@ -115,7 +115,14 @@ def _study(adapter: Adapter, found: NDArray[np.float64], random: float, layers: 
         NAME,
         "Which vision layer looks at objects (HERO Fig. 4)",
         note,
-        charts=(lines("Overlap with salient objects", [curve(adapter.info.name, layers, intervals), flat], "vision layer", "intersection over union"),),
+        charts=(
+            lines(
+                "Overlap with salient objects",
+                [curve(adapter.info.name, layers, intervals), flat],
+                "vision layer",
+                "intersection over union",
+            ),
+        ),
         tables=(Table("Intersection over union", ("layer", "IoU", "low", "high"), rows),),
         findings={"best_layer": best, "iou": [item.value for item in intervals], "chance": random, "n": len(found)},
     )

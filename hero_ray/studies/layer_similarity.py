@@ -61,8 +61,8 @@ def run(request: Request) -> Study:
     mean = torch.stack(matrices).mean(0)
     stages = two_stages(mean)
     note = (
-        f"Cosine of head-averaged CLS attention on the thumbnails of {len(matrices)} pictures, {adapter.info.name}. The "
-        f"clearest cut lies after layer {stages.boundary}: {stages.within:.2f} alike within, {stages.between:.2f} across."
+        f"Cosine of head-averaged CLS attention on the thumbnails of {len(matrices)} pictures, {adapter.info.name}. "
+        f"The clearest cut lies after layer {stages.boundary}: {stages.within:.2f} within, {stages.between:.2f} across."
     )
     rows = tuple((layer, *(round(float(value), 4) for value in mean[layer - 1])) for layer in layers)
     return Study(

@@ -49,7 +49,9 @@ def run(request: Request) -> Study:
     means = asking.means(outcomes, by_category=True)
     rows = tuple((name, category, role, *figures(item), item.n) for (role, name, category), item in means.items())
     bands = ", ".join(f"{role} {adapter.vision.scaled(band)}" for role, band in BANDS.items())
-    note = f"{SHARE:.0%} of every view's tokens, {adapter.info.name}; layers: {bands}. Intervals are 95 %, over pictures."
+    note = (
+        f"{SHARE:.0%} of every view's tokens, {adapter.info.name}; layers: {bands}. Intervals are 95 %, over pictures."
+    )
     columns = ("benchmark", "category", "tokens", "score", "low", "high", "n")
     return Study(
         NAME,

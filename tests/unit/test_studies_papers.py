@@ -60,9 +60,7 @@ def test_a_header_without_its_lines_is_named(tmp_path: Path) -> None:
 
 def test_answers_and_encodes_of_a_forecast_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
-    path.write_text(
-        "models: [llava-next-7b]\nmethods: [full, hero]\nbudgets: [0.2]\ntasks: [pope]\nstraw_men: false\n"
-    )
+    path.write_text("models: [llava-next-7b]\nmethods: [full, hero]\nbudgets: [0.2]\ntasks: [pope]\nstraw_men: false\n")
     forecast = papers.dry_run(papers.load(path))
     assert (forecast.cells, forecast.answers, forecast.encodes) == (2, 18_000, 500)
     # HERO Eq. 7 at 5 * 576 + 64 tokens is about 42 TFLOP, at a fifth about 9: 9000 of each, and 500 encodes of 5 views.

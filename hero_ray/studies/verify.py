@@ -1,0 +1,283 @@
+"""A paper's table beside what a run measured: reproduced, differs, or not comparable and why.
+
+`reproduced` needs the same model, method, setting, budget (counted as the paper does), scoring rules and the whole
+split, and the printed value within the measured 95 % interval widened by its own rounding. Nothing less is called a difference
+either: what is unlike is `not comparable`, with the first reason found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hero_ray import benchmarks, published
+from hero_ray.errors import UnknownNameError
+from hero_ray.methods import create
+from hero_ray.profiling.ledger import ledger
+from hero_ray.studies import verify_rules as rules
+from hero_ray.studies.papers import UNCONFIRMED_ROWS
+from hero_ray.studies.records import Table
+from hero_ray.types import Metric
+
+if TYPE_CHECKING:
+    from hero_ray.store import CellRow, MetricRow, Store
+
+REPRODUCED, DIFFERS, UNLIKE = "reproduced", "differs", "not comparable"
+TableName = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One printed value and the cell that would measure it. `params` are those that differ from the default."""
+
+    model: str
+    method: str
+    params: Mapping[str, Any]
+    budget: float | None
+    benchmark: str
+    category: str
+    value: float
+    digits: str
+    paper: str
+    setting: str
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A printed value with its verdict; `measured` is on the paper's scale."""
+
+    what: str
+    printed: str
+    measured: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+    why: str
+
+
+def tables() -> list[TableName]:
+    """Every printed table that rows exist for, text passages left out."""
+    every = [*published.results(), *published.efficiency(), *published.ablations()]
+    return sorted({(row["paper"], row["table"]) for row in every if not row["table"].startswith("text")})
+
+
+def parse_table(text: str | None) -> TableName:
+    """Read `hero-IV`.
+
+    Raises:
+        UnknownNameError: no such table.
+    """
+    known = {f"{paper}-{table}": (paper, table) for paper, table in tables()}
+    folded = {name.lower(): name for name in known}
+    name = folded.get((text or "").lower())
+    if name is None:
+        raise UnknownNameError("table", text or "", known)
+    return known[name]
+
+
+def check(store: Store, run: str, table: TableName, model: str | None = None) -> list[Line]:
+    """Every printed value of a table with its verdict; `model` stands for the paper's own where given."""
+    found = store.run(run)
+    cells, metrics = store.cells(found.id), store.metrics(found.id)
+    base = str(found.config.get("budget_base", "real"))
+    lines = [judge(printed, cells, metrics, base, model) for printed in printed_values(table)]
+    return lines + cost_lines(table) + study_lines(table)
+
+
+def printed_values(table: TableName) -> list[Printed]:
+    """What a table prints of scores, as cells to look for."""
+    results = [_result(row) for row in published.results() if (row["paper"], row["table"]) == table]
+    ablations = [_ablation(row) for row in published.ablations() if (row["paper"], row["table"]) == table]
+    return [printed for printed in (*results, *ablations) if printed is not None]
+
+
+def _result(row: Mapping[str, Any]) -> Printed | None:
+    name = published.BENCHMARKS.get(row["benchmark"])
+    if name is None or row["metric"] not in ("score_0_100", "mme_points"):
+        return None
+    return Printed(
+        model=row["model"],
+        method=rules.METHODS.get(row["method"], row["method"]),
+        params={},
+        budget=row["budget"],
+        benchmark=name,
+        category="",
+        value=row["value"],
+        digits=row["printed"],
+        paper=row["paper"],
+        setting=row["method"],
+    )
+
+
+def _ablation(row: Mapping[str, Any]) -> Printed | None:
+    setting, name = rules.ablation_setting(row), published.BENCHMARKS.get(row["benchmark"])
+    if setting is None or name is None or row["value"] is None:
+        return None
+    method, params, ratio = setting
+    return Printed(
+        model=rules.ABLATION_MODEL[row["paper"]],
+        method=method,
+        params=params,
+        budget=ratio,
+        benchmark=name,
+        category="" if row["category"] in rules.WHOLE else row["category"],
+        value=row["value"],
+        digits=row["printed"],
+        paper=row["paper"],
+        setting=f"{row['parameter']} {row['parameter_value']}",
+        doubt="" if row["plot"] else "contradicts another table of the paper",
+    )
+
+
+def judge(
+    printed: Printed,
+    cells: Sequence[CellRow],
+    metrics: Mapping[str, Sequence[MetricRow]],
+    budget_base: str,
+    model: str | None = None,
+) -> Line:
+    """The verdict on one printed value."""
+    budget = "" if printed.budget is None else f" {100 * printed.budget:g}%"
+    what = " ".join(filter(None, (f"{printed.setting}{budget}", printed.model, printed.benchmark, printed.category)))
+    line = Line(what, printed.digits, None, None, None, UNLIKE, "")
+    wanted = model or printed.model
+    cell = next((cell for cell in cells if _matches(cell, printed, wanted)), None)
+    if cell is None:
+        others = {cell.model for cell in cells}
+        unlike = f"the run measured {', '.join(sorted(others))}" if wanted not in others else "no such cell in the run"
+        return replace(line, why=unlike)
+    figure = _figure(printed, cell, metrics.get(cell.id, ()))
+    if figure is None:
+        known = _unlike(printed, cell, wanted, budget_base)
+        return replace(line, why=known or f"flavour {cell.flavour} gives no figure on the paper's scale")
+    measured, low, high = figure
+    line = replace(line, measured=measured, low=low, high=high)
+    reason = _unlike(printed, cell, wanted, budget_base) or printed.doubt
+    if reason:
+        return replace(line, why=reason)
+    if low is None or high is None:
+        return replace(line, why="the measured figure has no interval")
+    rounding = 0.5 * 10.0 ** -len(printed.digits.partition(".")[2])
+    within = low - rounding <= printed.value <= high + rounding
+    return replace(line, verdict=REPRODUCED if within else DIFFERS, why="" if within else "outside the interval")
+
+
+def _matches(cell: CellRow, printed: Printed, model: str) -> bool:
+    if (cell.model, cell.method, cell.benchmark) != (model, printed.method, printed.benchmark):
+        return False
+    budgeted = getattr(create(cell.method), "takes_budget", True) and printed.method != "full"
+    if budgeted and printed.budget is not None and abs(cell.retention_ratio - printed.budget) > 1e-6:
+        return False
+    expected = create(cell.method, variant=cell.variant, **printed.params).parameters()
+    return _plain(cell.params) == _plain(expected)
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as JSON gives them back; the random baseline's seed is no setting."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in params.items() if k != "seed"}
+
+
+def _figure(
+    printed: Printed, cell: CellRow, rows: Sequence[MetricRow]
+) -> tuple[float, float | None, float | None] | None:
+    """The measured figure on the paper's scale with its interval."""
+    benchmark: Any = benchmarks.get(cell.benchmark, flavour=cell.flavour)
+    if printed.category:
+        row = next((row for row in rows if _same(row, printed.category)), None)
+        if row is None:
+            return None
+        factor = 1.0 if cell.benchmark == "mme" else 100.0 / row.scale
+        return row.value * factor, *(None if v is None else v * factor for v in (row.ci_low, row.ci_high))
+    figures = benchmark.paper_figures([Metric(row.metric, row.value, row.n, row.category) for row in rows])
+    main = next((row for row in rows if row.is_main and not row.category), None)
+    if printed.paper not in figures or main is None:
+        return None
+    value = float(figures[printed.paper])
+    if main.ci_low is None or main.ci_high is None or not main.value:
+        return value, None, None
+    factor = value / main.value
+    return value, main.ci_low * factor, main.ci_high * factor
+
+
+def _same(row: MetricRow, category: str) -> bool:
+    plain = category.replace(" and ", " & ").replace("_", " ").lower()
+    if row.category:
+        return row.category.replace(" and ", " & ").replace("_", " ").lower() == plain
+    return row.metric in (f"pope_{category}", f"mme_{category}_score", f"mme_{category}")
+
+
+def _unlike(printed: Printed, cell: CellRow, model: str, budget_base: str) -> str:
+    """The first way in which a measured cell is not what the paper measured, or ""."""
+    if model != printed.model:
+        return f"other model: {model} instead of {printed.model}"
+    if other := rules.OTHER_POPULATION.get((printed.paper, cell.benchmark)):
+        return other
+    if cell.flavour not in rules.FLAVOURS[printed.paper]:
+        return f"other scoring rules: {cell.flavour} instead of {' or '.join(rules.FLAVOURS[printed.paper])}"
+    if budget_base != "grid" and printed.method != "full":
+        return "other budget: a share of real patch tokens, the paper's of (K + 1) N"
+    source = getattr(benchmarks.get_class(cell.benchmark), "source", None)
+    whole = (source and source.rows) or UNCONFIRMED_ROWS.get(cell.benchmark)
+    if whole and cell.n_done < whole:
+        return f"other split: {cell.n_done} of {whole} questions answered"
+    return ""
+
+
+def cost_lines(table: TableName) -> list[Line]:
+    """Printed FLOPs and cache against Eq. 7 at the printed token count; speeds need the paper's own hardware."""
+    lines = []
+    for row in published.efficiency():
+        if (row["paper"], row["table"]) != table:
+            continue
+        label = f"{row['method']} {100 * row['budget']:g}% {row['model']}" if row["budget"] else row["method"]
+        if row["tokens"] is not None:
+            counted = ledger(row["model"], [int(row["tokens"])], 0)[0]
+            mib = row["kv_mib_recomputed"]
+            pairs = (("TFLOPs", "tflops", counted["tflops_paper"]), ("KV MiB", "kv_cache_mb", mib))
+            lines += [_cost(label, name, row[key], value) for name, key, value in pairs if row[key] is not None]
+        for key in ("gpu_memory_gb", "decode_tokens_per_s", "latency_per_token_ms", "ttft_s", "throughput"):
+            if row.get(key) is not None:
+                why = f"speed and memory of {row['hardware']}, batch {row['batch_size']}; measure on the same device"
+                lines.append(Line(f"{label} {key}", f"{row[key]:g}", None, None, None, UNLIKE, why))
+    return lines
+
+
+def _cost(label: str, name: str, printed: float, value: float) -> Line:
+    rounding = 0.5 * 10.0 ** -len(f"{printed:g}".partition(".")[2])
+    same = math.isclose(value, printed, abs_tol=rounding + 1e-9)
+    why = "" if same else "by Eq. 7 at the printed token count"
+    return Line(f"{label} {name}", f"{printed:g}", value, None, None, REPRODUCED if same else DIFFERS, why)
+
+
+def study_lines(table: TableName) -> list[Line]:
+    """Tables that a study measures: one line that says which."""
+    if table not in rules.BY_STUDY:
+        return []
+    return [Line(f"{table[0]} {table[1]}", "", None, None, None, UNLIKE, f"measured by `{rules.BY_STUDY[table]}`")]
+
+
+def as_table(lines: Iterable[Line], table: TableName) -> Table:
+    """Verdicts as a table for people."""
+    rows = tuple(
+        (i.what, i.printed, *(_short(v) for v in (i.measured, i.low, i.high)), i.verdict, i.why) for i in lines
+    )
+    columns = ("setting", "printed", "measured", "low", "high", "verdict", "why")
+    return Table(f"{table[0].upper()} Table {table[1]}", columns, rows)
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def tally(lines: Iterable[Line]) -> dict[str, int]:
+    """How many values got each verdict."""
+    return dict(Counter(line.verdict for line in lines))
+
+
+def remarks(table: TableName) -> tuple[str, ...]:
+    """What contradicts itself in a table, or in what the paper says of it."""
+    return rules.REMARKS.get(table, ())
