@@ -17,7 +17,17 @@ from hero_ray.errors import ParameterError, UnknownNameError
 if TYPE_CHECKING:
     from hero_ray.methods.base import Method
 
-_NOT_METHODS = {"base", "allocation", "scores", "conformance", "merging", "dropping", "clustering", "catalogue"}
+_NOT_METHODS = {
+    "base",
+    "allocation",
+    "scores",
+    "similarity",
+    "conformance",
+    "merging",
+    "dropping",
+    "clustering",
+    "catalogue",
+}
 ENTRY_POINT_GROUP = "hero_ray.methods"
 
 

@@ -20,6 +20,7 @@ from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep
 from hero_ray.methods.allocation import equal
 from hero_ray.methods.base import Method
 from hero_ray.methods.scores import caps, finite
+from hero_ray.methods.similarity import gram, inverse_norm
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> 
 
     Padding is picked only once a view's real tokens are used up. features [V, N, D], weights and valid [V, N].
     """
-    unit = torch.nn.functional.normalize(features, dim=-1)
-    kernel = weights[:, :, None] * (unit @ unit.transpose(1, 2)) * weights[:, None]
+    kernel = gram(features, weights * inverse_norm(features))
     views = torch.arange(len(kernel), device=kernel.device)
     gain = kernel.diagonal(dim1=1, dim2=2).masked_fill(~valid, -torch.inf)
     floor = 1e-5 * gain.amax(1, keepdim=True)
@@ -76,7 +76,7 @@ def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> 
         best = gain.argmax(1)
         picks[:, step] = best
         before = chosen[:, :step]
-        known = torch.einsum("vt,vtn->vn", before[views, :, best], before)
+        known = torch.bmm(before[views, :, best][:, None], before)[:, 0]
         left = gain[views, best][:, None]
         # Nothing new is left once the picks span the features; dividing by rounding noise would make it infinite.
         update = torch.where(left > floor, (kernel[views, best] - known) / left.clamp(min=1e-12).sqrt(), 0.0)

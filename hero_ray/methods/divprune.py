@@ -18,6 +18,7 @@ from torch import Tensor
 from hero_ray.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.base import Method
 from hero_ray.methods.scores import finite
+from hero_ray.methods.similarity import cosines
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,11 @@ class DivPrune(Method):
 
 def max_min(features: Tensor, count: int) -> Tensor:
     """Greedy picks in order, ties to the lower index: int64 [count]; features [n, D]."""
-    unit = torch.nn.functional.normalize(features, dim=-1)
-    likeness = (unit @ unit.T).fill_diagonal_(-torch.inf)  # cosine distance is 1 minus this
-    picks = torch.empty(count, dtype=torch.long, device=features.device)
-    picks[0] = likeness.amax(1).argmin()
-    nearest = likeness[picks[0]].clone()
-    for step in range(1, count):
-        nearest[picks[step - 1]] = torch.inf
-        picks[step] = nearest.argmin()
-        torch.maximum(nearest, likeness[picks[step]], out=nearest)
-    return picks
+    likeness = cosines(features).fill_diagonal_(-torch.inf)  # cosine distance is 1 minus this
+    picks = [likeness.amax(1).argmin(0, keepdim=True)]
+    likeness.fill_diagonal_(torch.inf)  # what is picked is never the farthest again
+    nearest = likeness.index_select(0, picks[0])[0]
+    for _ in range(1, count):
+        picks.append(nearest.argmin(0, keepdim=True))
+        torch.maximum(nearest, likeness.index_select(0, picks[-1])[0], out=nearest)
+    return torch.cat(picks)

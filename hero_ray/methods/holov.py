@@ -13,6 +13,7 @@ Differs: cosines are of projected tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep
 from hero_ray.methods.allocation import allocate
 from hero_ray.methods.base import Method
 from hero_ray.methods.scores import cls_attention, finite
+from hero_ray.methods.similarity import gram
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class HoloV(Method):
             return keep_all(layout)
         scores = cls_attention(encoded, (encoded.vision.feature_layer,), self.name)
         real = layout.sequence[layout.sequence >= 0].to(scores.device)
-        features = finite(encoded.features.flatten(0, 1)[real], self.name, "projected features")
-        order = self.places(scores.flatten()[real], features, budget.total)
+        # Run by run: one run of tokens stays in the processor's cache, the whole picture does not.
+        tokens = encoded.features.flatten(0, 1)
+        parts = [finite(tokens[run], self.name, "projected features") for run in real.tensor_split(self.runs)]
+        order = self.places(scores.flatten()[real], parts, budget.total)
         keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=scores.device)
         keep[real[order]] = True
         if self.variant == "exact":
@@ -58,9 +62,9 @@ class HoloV(Method):
         note = "a run's surplus is lost"
         return Selection(keep.view(layout.valid.shape), order=real[order], scores=scores, note=note)
 
-    def places(self, attention: Tensor, features: Tensor, total: int) -> Tensor:
-        """Kept positions run by run, attention-descending inside a run: int64 [n]."""
-        runs = list(zip(attention.tensor_split(self.runs), features.tensor_split(self.runs), strict=True))
+    def places(self, attention: Tensor, parts: Sequence[Tensor], total: int) -> Tensor:
+        """Kept positions run by run, attention-descending inside a run: int64 [n]; `parts` are the runs' tokens."""
+        runs = list(zip(attention.tensor_split(self.runs), parts, strict=True))
         sizes = [len(part) for part, _ in runs]
         weights = [run_score(part, tokens, self.variety) if len(part) else 0.0 for part, tokens in runs]
         counts = allocate(total, weights, sizes) if self.variant == "exact" else released_counts(total, weights)
@@ -77,8 +81,7 @@ def run_score(attention: Tensor, features: Tensor, variety: float) -> float:
     size = len(attention)
     if size == 1:
         return float(attention.mean())
-    unit = features / (features.norm(dim=1, keepdim=True) + 1e-6)
-    likeness = (unit @ unit.T).fill_diagonal_(0.0)
+    likeness = gram(features, (features.norm(dim=1) + 1e-6).reciprocal()).fill_diagonal_(0.0)
     mean = likeness.sum(1, keepdim=True) / (size - 1)
     variance = (likeness - mean).square().sum(1) / (size - 1)
     scaled = attention * 1e3

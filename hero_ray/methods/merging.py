@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hero_ray.encoded import Encoded, Selection
 from hero_ray.errors import SelectionError
-from hero_ray.methods.scores import captured, finite
+from hero_ray.methods.scores import caps, captured, finite
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,14 @@ def merge(view: View, order: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
     # The norm of a kept token's own key does not change who is nearest to it.
     likeness = (keys[order] @ keys.T) / keys.norm(dim=1).clamp(min=1e-12)
     likeness.scatter_(1, order[:, None], -torch.inf)
-    near = likeness.topk(min(neighbours, len(scores) - 1), dim=1).indices
-    weights = torch.zeros_like(likeness).scatter_(1, near, scores[near])
-    left = scores.index_fill(0, order, 0.0)
-    both = torch.cat([weights, left[None]]) @ features
-    return features[order] + both[:-1], both[-1]
+    near = likeness.topk(min(neighbours, len(scores) - 1), dim=1, sorted=False).indices
+    kept, dropped = features[order], scores.index_fill(0, order, 0.0) @ features
+    if not near.numel():  # a view of one token has no neighbours
+        return kept, dropped
+    # A few neighbours each: summing them alone takes a fraction of a product with every token.
+    return kept + torch.nn.functional.embedding_bag(
+        near, features, mode="sum", per_sample_weights=scores[near]
+    ), dropped
 
 
 def merged_selection(
@@ -79,11 +82,13 @@ def merged_selection(
     edited = torch.zeros_like(encoded.projector_input)
     extra: list[Tensor] = []
     order: dict[int, Tensor] = {}
-    for index in range(layout.num_views):
-        real = layout.valid[index].to(device).nonzero()[:, 0]
-        if not len(real):
+    for index, count in enumerate(caps(layout.valid)):
+        if not count:
             continue
-        view = View(attention[index, real], keys[index, 1:][real], source[index, real])
+        real = layout.valid[index].to(device).nonzero()[:, 0]
+        view = View(attention[index], keys[index, 1:], source[index])
+        if count < layout.tokens_per_view:
+            view = View(view.scores[real], view.keys[real], view.features[real])
         chosen = choose(index, view.scores)
         tokens, leftover = merge(view, chosen, neighbours)
         keep[index, real[chosen]] = True

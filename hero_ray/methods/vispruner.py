@@ -21,6 +21,7 @@ from hero_ray.errors import SelectionError
 from hero_ray.methods.allocation import equal, floor
 from hero_ray.methods.base import Method
 from hero_ray.methods.scores import caps, cls_attention, finite
+from hero_ray.methods.similarity import cosines
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def thinned(features: Tensor, residual: Tensor, count: int, per_round: int) -> T
     Args:
         features: [n, C]; residual: int64 positions among the n, best first.
     """
-    unit = torch.nn.functional.normalize(features[residual], dim=-1)
-    likeness = unit @ unit.T
+    likeness = cosines(features[residual])
     alive = torch.arange(len(residual), device=residual.device)
     while len(alive) > count:
         even, odd = alive[::2], alive[1::2]
