@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ok
 
-.PHONY: setup demo test lint dashboard perf docs clean
+.PHONY: setup demo test lint dashboard perf docs paper-offline clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,15 @@ perf: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/hero-ray list methods --markdown > docs/methods.md
+
+# Every table of the papers on the embedded model; LIMIT=20 for a quick look. Interrupted, it goes on where it was.
+PAPER_DB := sqlite:///paper_offline.db
+paper-offline: $(STAMP)
+	set -e; for file in configs/paper/offline/*.yaml; do \
+	  $(BIN)/hero-ray sweep $$file --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
+	set -e; for name in tile-importance layer-similarity layer-iou token-roles attention-maps case-study; do \
+	  $(BIN)/hero-ray study $$name --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
+	$(BIN)/hero-ray study paper-tables --db $(PAPER_DB)
 
 clean:
 	rm -rf $(VENV) hero_ray.db hero_ray.db-shm hero_ray.db-wal

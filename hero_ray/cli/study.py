@@ -12,8 +12,12 @@ import typer
 from hero_ray.cli import app
 
 VERIFY = "verify-paper"
+TABLES = "paper-tables"
 Name = Annotated[str | None, typer.Argument(help="A study, or verify-paper; without one they are listed.")]
-Which = Annotated[str | None, typer.Argument(help="For verify-paper: hero-IV, hero-VIII, ptp-I, ...; or all.")]
+Which = Annotated[
+    str | None,
+    typer.Argument(help="For verify-paper: hero-IV, ptp-I, ...; for paper-tables: beginning of a sweep's name."),
+]
 Model = Annotated[str | None, typer.Option("--model", help="Name, hub id or folder; hero-tiny if not given.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the study's own.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Pictures looked at.")]
@@ -46,6 +50,9 @@ def study(
         for known, what in catalogue.STUDIES.items():
             typer.echo(f"{known:18} {what}")
         typer.echo(f"{VERIFY:18} a paper's table beside a run: hero-ray study {VERIFY} hero-IV")
+        typer.echo(f"{TABLES:18} the newest runs of the papers' sweep files as tables")
+    elif name == TABLES:
+        _tables(table or "", db)
     elif name == VERIFY:
         _verify(table, run, model, db)
     else:
@@ -62,9 +69,9 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None
     from hero_ray.studies import catalogue, files
     from hero_ray.studies.records import Request
 
-    begun, what = time.perf_counter(), catalogue.get(name)
+    begun, runner = time.perf_counter(), catalogue.get(name)
     adapter = load(model)
-    found = what(Request(adapter, **given))
+    found = runner(Request(adapter, **given))
     commit = git_commit()
     facts = {"model": adapter.info.name, "revision": adapter.info.revision, "commit": commit, **given}
     paths = files.write(found, out, facts)
@@ -75,9 +82,21 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None
     typer.echo(f"{found.title}\n{found.note}\n")
     for each in found.tables:
         typer.echo(files.markdown(each, limit=40) + "\n")
-    record = {"study": name, "id": study_id, "model": adapter.info.name, "findings": found.findings}
-    record |= {"files": [str(path) for path in paths], "seconds": round(time.perf_counter() - begun, 2)}
+    record: dict[str, Any] = {"study": name, "id": study_id, "model": adapter.info.name, "findings": found.findings}
+    seconds = round(time.perf_counter() - begun, 2)
+    record |= {"files": [str(path) for path in paths], "seconds": seconds}
     typer.echo(json.dumps(record, default=str))
+
+
+def _tables(prefix: str, db: str | None) -> None:
+    from hero_ray.store import open_store
+    from hero_ray.studies import files, paper_tables
+
+    with open_store(db, read_only=True) as store:
+        found = paper_tables.every(store, prefix)
+    for each in found:
+        typer.echo(files.markdown(each) + "\n")
+    typer.echo(json.dumps({"tables": len(found)}))
 
 
 def _verify(table: str | None, run: str, model: str | None, db: str | None) -> None:

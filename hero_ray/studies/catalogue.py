@@ -34,6 +34,6 @@ def get(name: str) -> Callable[[Request], Study]:
         UnknownNameError: no such study.
     """
     if name not in STUDIES:
-        raise UnknownNameError("study", name, (*STUDIES, "verify-paper"))
+        raise UnknownNameError("study", name, (*STUDIES, "verify-paper", "paper-tables"))
     run: Callable[[Request], Study] = importlib.import_module(f"hero_ray.studies.{name.replace('-', '_')}").run
     return run

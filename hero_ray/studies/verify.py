@@ -1,8 +1,8 @@
 """A paper's table beside what a run measured: reproduced, differs, or not comparable and why.
 
 `reproduced` needs the same model, method, setting, budget (counted as the paper does), scoring rules and the whole
-split, and the printed value within the measured 95 % interval widened by its own rounding. Nothing less is called a difference
-either: what is unlike is `not comparable`, with the first reason found.
+split, and the printed value within the measured 95 % interval widened by its own rounding. What is unlike is never
+called a difference: it is `not comparable`, with the first reason found.
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ def _figure(
         if row is None:
             return None
         factor = 1.0 if cell.benchmark == "mme" else 100.0 / row.scale
-        return row.value * factor, *(None if v is None else v * factor for v in (row.ci_low, row.ci_high))
+        low, high = (None if v is None else v * factor for v in (row.ci_low, row.ci_high))
+        return row.value * factor, low, high
     figures = benchmark.paper_figures([Metric(row.metric, row.value, row.n, row.category) for row in rows])
     main = next((row for row in rows if row.is_main and not row.category), None)
     if printed.paper not in figures or main is None:
