@@ -1,9 +1,10 @@
 """G-Search and P-Sigmoid: a keep rate for every block (arXiv 2412.00556; our reading, no code published).
 
 Before each block but the first the visual tokens are ranked by the last prompt token's attention in the block just run,
-and floor(rate M) live on; cumulative, positions stay. `schedule` holds the rates that `search` found: greedily from
-shallow to deep, per block the lowest rate that keeps the quality of a calibration set. Without a schedule rates follow
-P-Sigmoid, 1 / (1 + exp(k (l - x0))), with x0 solved so that the mean share over blocks is R.
+and floor(rate M) live on; cumulative, positions stay. `schedule` holds the rates that `search` found (`hero-ray
+calibrate gsearch`): greedily from shallow to deep, per block the lowest rate that keeps the quality of a calibration
+set. Without a schedule rates follow P-Sigmoid, 1 / (1 + exp(k (l - x0))), with x0 solved so that the mean share over
+blocks is R.
 
 Differs: everything beyond the abstract is our reading: ranking, bisection, tolerance, and k, which counts for 32 blocks
 and grows with shallower ones so that the curve keeps its shape.

@@ -4,7 +4,8 @@ Blocks up to K see the whole picture and keep it in their cache, so decoding att
 hold it. Positions stay. Follows lzhxmu/VTW @a3d8cfc (`VTW.py`); newlines go with the picture.
 
 Variants: `exact` puts K where the mean share over blocks is nearest R; `paper` fixes K (15 of 32), whatever R.
-`search` finds K as the authors do: the first depth whose first-token distribution stays within eta of the full model's.
+`search` (`hero-ray calibrate vtw`) finds K as the authors do: the first depth whose first-token distribution
+stays within eta of the full model's.
 Differs: the code's span of 576 tokens is read at run time here. All or nothing, so R is met only in steps of 1 /
 blocks.
 """

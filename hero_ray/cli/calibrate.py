@@ -1,0 +1,72 @@
+"""The verb `calibrate`: find a schedule inside the LLM on questions that are not the ones reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from hero_ray.cli import app
+
+Which = Annotated[Literal["gsearch", "vtw"], typer.Argument(help="gsearch or vtw.")]
+Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
+Tasks = Annotated[str, typer.Option("--tasks", help="Comma-separated benchmark names or file:PATH.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="First n documents of each benchmark.")]
+Source = Annotated[
+    str | None, typer.Option("--source", help="KEY=VALUE,... of every task; synth-* take split=validation by default.")
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option("--tolerance", min=0.0, help="gsearch: accuracy that may be lost (.005); vtw: divergence (.003)."),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Also write the JSON here.")]
+
+
+@app.command()
+def calibrate(
+    method: Which,
+    model: Model = "hero-tiny",
+    tasks: Tasks = "synth-attribute,synth-exist",
+    limit: Limit = 100,
+    source: Source = None,
+    tolerance: Tolerance = None,
+    out: Out = None,
+) -> None:
+    """Search the schedule of gsearch or vtw on one model; its JSON holds an entry for a sweep file's `methods`."""
+    from hero_ray import calibration, models
+
+    benchmarks = [_open(name.strip(), source) for name in tasks.split(",") if name.strip()]
+    questions = calibration.Questions.of(benchmarks, limit)
+    adapter = models.load(model)
+    found = calibration.calibrate(method, adapter, questions, tolerance, lambda message: typer.echo(message, err=True))
+    result = {
+        "method": found.method,
+        "model": model,
+        "revision": adapter.info.revision,
+        "tasks": [benchmark.name for benchmark in benchmarks],
+        "samples": found.samples,
+        "trials": [list(trial) for trial in found.trials],
+    }
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if found.method is None:
+        typer.echo("no depth stays within the tolerance: this model needs the picture to the end", err=True)
+    typer.echo(json.dumps(result))
+
+
+def _open(name: str, source: str | None) -> Any:
+    from hero_ray.benchmarks import get, resolve
+    from hero_ray.errors import ConfigError
+
+    pairs = [part.partition("=") for part in (source or "").split(",") if part.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ConfigError(f"--source {source!r} is not KEY=VALUE,... as in split=validation")
+    options = {key.strip(): value.strip() for key, _, value in pairs}
+    if resolve(name).startswith("synth-"):
+        options = {"split": "validation"} | options
+    benchmark = get(name, **options)
+    benchmark.require()  # type: ignore[attr-defined]
+    return benchmark
