@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 import sys
@@ -92,7 +93,10 @@ class Desk:
         command = f"{shlex.quote(sys.executable)} -m hero_ray.sweep env:{CONFIG_VARIABLE} --run-id {sweep_id}"
         try:
             self._jobs.submit(command, environment, sweep_id)
-        except Exception:
+        except Exception as error:
+            logging.getLogger("hero_ray.serve").warning(
+                json.dumps({"event": "job refused", "error": repr(error)[:500]})
+            )
             raise Problem(
                 503, "the Ray cluster does not take jobs now", "server_error", code="cluster_unavailable"
             ) from None

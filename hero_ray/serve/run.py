@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 
@@ -22,6 +23,12 @@ def start(settings: ServeSettings) -> None:
         raise MissingExtraError(error.name or "ray[serve]", "serve") from None
     settings = settings.model_copy(update={"db": absolute_url(settings.db or default_url())})
     open_store(settings.db).close()  # a first start makes the tables, so that reading finds some
+    if settings.ray_dashboard is None:
+        import ray
+
+        # A worker process guesses the default port, which may be another Ray's; the driver knows.
+        found = ray.init(ignore_reinit_error=True, logging_level=logging.ERROR).dashboard_url
+        settings = settings.model_copy(update={"ray_dashboard": f"http://{found}" if found else None})
     timeout = settings.limits.request_seconds + 30  # ours answers first, in OpenAI's shape
     serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": timeout})
     serve.run(build_app(settings), name=APP_NAME, route_prefix="/")
