@@ -43,3 +43,4 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'results.db'}"
     return str(request.getfixturevalue("postgres_url"))
 from ray_fixture import local_ray  # noqa: E402,F401
+from serve_fixture import service  # noqa: E402,F401

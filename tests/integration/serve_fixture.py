@@ -1,0 +1,85 @@
+"""One running service for all tests of a session: `hero-ray serve` in a process of its own, with a Ray of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+SETTINGS = {"replicas": 2, "cpus_per_replica": 0.2, "batch_wait_s": 0.05, "limits": {"request_seconds": 60}}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Service:
+    """`hero-ray serve` in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.folder = free_port(), folder
+        self.url = f"http://127.0.0.1:{self.port}"
+        (folder / "serve.yaml").write_text(json.dumps(SETTINGS | {"port": self.port}))
+        environment = {key: value for key, value in os.environ.items() if key != "HERO_RAY_TOKENS"}
+        self.log = (folder / "serve.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hero_ray", "serve", "serve.yaml", "--db", f"sqlite:///{folder / 'results.db'}"],
+            cwd=folder,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait(self, seconds: float = 240) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, (self.folder / "serve.log").read_text()[-3000:]
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(1)
+        raise AssertionError("the service did not become ready: " + (self.folder / "serve.log").read_text()[-3000:])
+
+    def replicas(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if "ModelReplica" in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                child.kill()
+            self.process.kill()
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    made = Service(tmp_path_factory.mktemp("service"))
+    try:
+        made.wait()
+        yield made
+    finally:
+        made.stop()
