@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol, TypeVar
@@ -17,6 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from starlette.exceptions import HTTPException
 
 from hero_ray import __version__
+from hero_ray.serve.completions import completion, events
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.guard import Guard
@@ -193,14 +191,14 @@ def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics:
             usage = bool(body.stream_options and body.stream_options.include_usage)
             pieces = backend.stream(body.model, job)
             first = await limited(anext(pieces))  # a request that fails at once gets a status, not an event
-            events = _events(first, pieces, answer_id, body.model, usage, settings, metrics)
-            return StreamingResponse(events, media_type="text/event-stream")
+            stream = events(first, pieces, answer_id, body.model, usage, settings, metrics)
+            return StreamingResponse(stream, media_type="text/event-stream")
         result = await limited(backend.chat(body.model, job))
         metrics.count_tokens(body.model, result.visual)
         metrics.batch.observe(result.batch)
         for stage, seconds in result.seconds.items():
             metrics.stages.labels(stage).observe(seconds)
-        return _completion(answer_id, body.model, result)
+        return completion(answer_id, body.model, result)
 
     @api.post("/v1/explain")
     async def explain(body: ExplainRequest, request: Request) -> dict[str, Any]:
@@ -271,70 +269,3 @@ async def _within(work: Awaitable[T], seconds: float) -> T:
         raise
     except Exception as error:
         raise problem_from(error) from None
-
-
-def _usage(result: ChatResult) -> dict[str, Any]:
-    return {
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.completion_tokens,
-        "total_tokens": result.prompt_tokens + result.completion_tokens,
-        "visual_tokens": result.visual or None,
-    }
-
-
-def _completion(answer_id: str, model: str, result: ChatResult) -> dict[str, Any]:
-    message = {"role": "assistant", "content": result.text, "refusal": None}
-    return {
-        "id": answer_id,
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": result.finish, "logprobs": None}],
-        "usage": _usage(result),
-    }
-
-
-async def _events(
-    first: str | ChatResult,
-    pieces: AsyncIterator[str | ChatResult],
-    answer_id: str,
-    model: str,
-    usage: bool,
-    settings: ServeSettings,
-    metrics: Metrics,
-) -> AsyncIterator[str]:
-    """Server-sent events. Status 200 is out already, so a failure comes as an event."""
-
-    def event(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> str:
-        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
-        chunk = {
-            "id": answer_id,
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": model,
-            "choices": choices,
-            **more,
-        }
-        return f"data: {json.dumps(chunk)}\n\n"
-
-    deadline = asyncio.get_running_loop().time() + settings.limits.request_seconds
-    piece = first
-    try:
-        yield event({"role": "assistant", "content": ""})
-        while isinstance(piece, str):
-            yield event({"content": piece})
-            async with asyncio.timeout_at(deadline):  # around the wait alone: a slow reader is no slow model
-                piece = await anext(pieces)
-        metrics.count_tokens(model, piece.visual)
-        yield event({}, piece.finish)
-        if usage:
-            yield event(None, usage=_usage(piece))
-    except TimeoutError:
-        problem = Problem(504, "the answer took too long", "timeout_error", code="timeout")
-        yield f"data: {json.dumps(problem.body())}\n\n"
-    except Exception as error:
-        yield f"data: {json.dumps(problem_from(error).body())}\n\n"
-    finally:
-        with contextlib.suppress(Exception):
-            await pieces.aclose()  # type: ignore[attr-defined]
-    yield "data: [DONE]\n\n"
