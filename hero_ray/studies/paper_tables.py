@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def setting(method: str, variant: str, params: Mapping[str, Any]) -> str:
-    """A method with what differs from its defaults: `hero (paper): alpha 1.0`."""
+    """A method with what differs from its defaults: `hero (paper): alpha 1`."""
     usual = create(method, variant=variant).parameters() if variant else create(method).parameters()
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in usual.items()}
     changed = [f"{k} {_short(v)}" for k, v in params.items() if k != "seed" and k in plain and v != plain[k]]
@@ -24,13 +24,15 @@ def setting(method: str, variant: str, params: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 1:
         return f"{value[0]}-{value[-1]}"
     return str(value[0]) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
 def table(run: RunRow, points: Sequence[PointRow]) -> Table:
-    """Main scores out of 100 with half the width of their 95 % interval; seeds of one setting are averaged."""
+    """Main scores out of 100 with their 95 % interval; seeds of one setting are averaged, without an interval."""
     names = list(dict.fromkeys(point.benchmark for point in points))
     rows: dict[tuple[str, str, float], dict[str, list[PointRow]]] = {}
     for point in points:
@@ -52,12 +54,12 @@ def _cell(points: Sequence[PointRow]) -> str:
     if not points:
         return ""
     value = float(np.mean([100 * point.value / point.scale for point in points]))
-    halves = [
-        50 * (point.ci_high - point.ci_low) / point.scale
-        for point in points
-        if point.ci_low is not None and point.ci_high is not None
-    ]
-    return f"{value:.1f} ± {np.mean(halves):.1f}" if halves else f"{value:.1f}"
+    if len(points) > 1:
+        return f"{value:.1f} ({len(points)} seeds)"
+    low, high = points[0].ci_low, points[0].ci_high
+    if low is None or high is None:
+        return f"{value:.1f}"
+    return f"{value:.1f} [{100 * low / points[0].scale:.0f}, {100 * high / points[0].scale:.0f}]"
 
 
 def every(store: Store, prefix: str = "") -> list[Table]:
