@@ -57,6 +57,18 @@ def test_without_a_name_the_studies_are_listed() -> None:
     assert "verify-paper" in listed
 
 
+def test_a_table_is_set_beside_a_run(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    with open_store(url) as store:
+        store.create_run("r1", "sweep", {"budget_base": "grid"}, "hash")
+    done = invoke("verify-paper", "hero-viii", "--db", url)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout.splitlines()[-1])["verdicts"] == {
+        "not comparable": 9, "reproduced": 7, "differs": 1
+    }  # fmt: skip
+    assert "Eq. 7 gives 14.95" in done.stdout
+
+
 def mark(caption: str) -> int:
     return 1 + len(caption) % 5
 
