@@ -21,8 +21,8 @@ from hero_ray.benchmarks.synthetic.questions import BENCHMARKS
 from hero_ray.tiny.answering import Answer, load_answerer
 from hero_ray.tiny.export import WEIGHTS
 from hero_ray.tiny.piece_tokenizer import SYSTEM
+from hero_ray.tiny.stages import STAGES
 from hero_ray.tiny.tokenizer import vocabulary
-from hero_ray.tiny.train import STAGES
 
 BATCH = 32
 
@@ -94,6 +94,8 @@ def stages_table(checkpoints: Path) -> str:
         "|---|---:|---:|---:|---:|---|",
     ]
     for stage in STAGES:
+        if not (checkpoints / f"{stage}.json").exists():
+            continue
         facts = json.loads((checkpoints / f"{stage}.json").read_text())
         averages = ", ".join(f"{name} {value:.2f}" for name, value in facts["averages"].items())
         lines.append(

@@ -36,6 +36,7 @@ from hero_ray.tiny.architecture import (
 )
 from hero_ray.tiny.internvl import MAX_TILES, build_internvl
 from hero_ray.tiny.piece_tokenizer import SYSTEM, save_pieces
+from hero_ray.tiny.stages import STAGES
 from hero_ray.tiny.tokenizer import BOS, EOS, IMAGE, PAD, language_tokenizer, save_tokenizers
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -139,16 +140,16 @@ def _export_clip(clip: CLIPModel, folder: Path) -> None:
     (folder / "config.json").write_text(config.to_json_string())
 
 
-def _write_llava_next(checkpoints: Path, stage: str, out: Path) -> None:
+def _write_llava_next(checkpoint: Path, out: Path) -> None:
     clip, model = build_clip(), build_llava_next()
-    clip.load_state_dict(torch.load(checkpoints / "tower.pt", weights_only=True))
-    model.load_state_dict(torch.load(checkpoints / stage, weights_only=True))
+    clip.load_state_dict(torch.load(checkpoint.with_name("tower.pt"), weights_only=True))
+    model.load_state_dict(torch.load(checkpoint, weights_only=True))
     export_folder(model, clip, out)
 
 
-def _write_internvl(checkpoints: Path, stage: str, out: Path) -> None:
+def _write_internvl(checkpoint: Path, out: Path) -> None:
     model = build_internvl()
-    model.load_state_dict(torch.load(checkpoints / stage, weights_only=True))
+    model.load_state_dict(torch.load(checkpoint, weights_only=True))
     export_internvl(model, out)
 
 
@@ -166,14 +167,18 @@ def export(
     model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
     checkpoints: Annotated[Path | None, typer.Option(help="Folder the training wrote; runs/MODEL by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; inside the package by default.")] = None,
-    unfinished: Annotated[bool, typer.Option(help="Take the half-way state of the last stage.")] = False,
+    stage: Annotated[str, typer.Option(help="Checkpoint; STAGE-unfinished is a half-way state.")] = STAGES[-1],
 ) -> None:
     """Turn training checkpoints into a model folder."""
     if model not in _WRITERS:
         raise typer.BadParameter(f"unknown model {model!r}; known: {', '.join(_WRITERS)}")
     out = out or WEIGHTS / model
-    stage = "anyres-unfinished.pt" if unfinished else "anyres.pt"
-    _WRITERS[model](checkpoints or Path("runs") / model, stage, out)
+    checkpoint = (checkpoints or Path("runs") / model) / f"{stage}.pt"
+    if not checkpoint.is_file():
+        raise typer.BadParameter(
+            f"{checkpoint} is not there; run `python -m hero_ray.tiny.train --model {model}` first"
+        )
+    _WRITERS[model](checkpoint, out)
     files = [file for file in out.rglob("*") if file.is_file()]
     for file in files:
         file.chmod(0o644)

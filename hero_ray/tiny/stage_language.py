@@ -1,7 +1,8 @@
 """Stages B and C: projector and language model learn to answer, the vision tower stays as stage A left it.
 
 Stage B shows single 64-token tiles, where the look-up from word to patch is found quickly; its second half asks more
-about words and places, which come last. Stage C shows whole AnyRes sequences of mixed sizes and keeps what B found.
+about words and places, which come last. Stage C shows whole AnyRes sequences of mixed sizes and keeps what B found;
+"polish" goes on with it at a lower rate.
 Every visual token is always present: nothing is trained on pruned input.
 """
 
@@ -68,6 +69,7 @@ CURRICULA = {
         Curriculum("tiles", 2e-3, TILE_CANVASES, _limits(1, 1, 4, 2, 2, 2, 2, 1, 1), 4, (32, 32), 2),
         Curriculum("reading", 1.6e-3, TILE_CANVASES, _limits(1, 1, 2, 2, 2, 2, 5, 1, 1), 5, (32, 32), 5),
         Curriculum("anyres", 1.6e-3, CANVASES, _limits(3, 3, 8, 2, 5, 6, 6, 1, 1), 3, (12, 8), 3),
+        Curriculum("polish", 1.2e-3, CANVASES, _limits(3, 3, 8, 2, 6, 6, 6, 1, 1), 3, (12, 8), 7),
     )
 }
 

@@ -1,6 +1,6 @@
 """Train an embedded model from nothing: `python -m hero_ray.tiny.train`.
 
-Four stages, each resumable: a stage whose checkpoint exists in the output folder is skipped. Scenes are drawn on the
+Stages, each resumable: a stage whose checkpoint exists in the output folder is skipped. Scenes are drawn on the
 fly and never repeat. Nothing is downloaded.
 """
 
@@ -14,14 +14,15 @@ import numpy as np
 import torch
 import typer
 
+from hero_ray.tiny import stage_tower
 from hero_ray.tiny.architecture import build_clip, build_llava_next
 from hero_ray.tiny.internvl import InternVLAnswerer, InternVLTowers, build_internvl
 from hero_ray.tiny.llava_next import ClipTowers, LlavaNextAnswerer
 from hero_ray.tiny.optimise import Progress
 from hero_ray.tiny.stage_language import CURRICULA, Answerer, draw_scenes, train_language
 from hero_ray.tiny.stage_tower import TowerPair, train_tower
+from hero_ray.tiny.stages import STAGES
 
-STAGES = ("tower", "tiles", "reading", "anyres")
 HALF_WAY = 200
 
 
@@ -33,17 +34,21 @@ class Recipe:
     answerer: Callable[[], Answerer]
     steps: dict[str, int]
 
+    @property
+    def last_tower(self) -> str:
+        return "sharpen" if "sharpen" in self.steps else "tower"
+
 
 RECIPES = {
     "hero-tiny": Recipe(
         lambda: ClipTowers(build_clip()),
         lambda: LlavaNextAnswerer(build_llava_next()),
-        {"tower": 1700, "tiles": 800, "reading": 500, "anyres": 1800},
+        {"tower": 1700, "tiles": 800, "reading": 500, "anyres": 700, "polish": 900},
     ),
     "hero-tiny-internvl": Recipe(
         InternVLTowers,
         lambda: InternVLAnswerer(build_internvl()),
-        {"tower": 2000, "tiles": 1000, "reading": 500, "anyres": 2000},
+        {"tower": 2000, "sharpen": 1200, "tiles": 800, "reading": 400, "anyres": 700, "polish": 900},
     ),
 }
 
@@ -52,7 +57,9 @@ def train(
     model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
     out: Annotated[Path | None, typer.Option(help="Folder for checkpoints; runs/MODEL by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 1,
-    stage: Annotated[str, typer.Option(help="Stop after this stage: tower, tiles, reading or anyres.")] = STAGES[-1],
+    stage: Annotated[
+        str, typer.Option(help="Stop after this stage: tower, sharpen, tiles, reading, anyres or polish.")
+    ] = STAGES[-1],
     steps: Annotated[int | None, typer.Option(help="Steps per stage instead of the recipe's.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; more than one rarely helps.")] = 1,
 ) -> None:
@@ -66,6 +73,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[model]
     for name in STAGES[: STAGES.index(stage) + 1]:
+        if name not in recipe.steps:
+            continue
         target = out / f"{name}.pt"
         if target.exists():
             typer.echo(f"{name}: {target} exists, skipped")
@@ -78,16 +87,26 @@ def train(
 
 def _train_tower(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     torch.manual_seed(seed)
+    return _train_towers(recipe.towers(), "tower", out, seed, steps)
+
+
+def _sharpen_tower(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     towers = recipe.towers()
-    progress = train_tower(towers, steps, seed, typer.echo)
-    torch.save(towers.module.state_dict(), out / "tower.pt")
+    towers.module.load_state_dict(torch.load(out / "tower.pt", weights_only=True))
+    torch.manual_seed(seed)
+    return _train_towers(towers, "sharpen", out, seed, steps)
+
+
+def _train_towers(towers: TowerPair, stage: str, out: Path, seed: int, steps: int) -> Progress:
+    progress = train_tower(towers, stage_tower.CURRICULA[stage], steps, seed, typer.echo)
+    torch.save(towers.module.state_dict(), out / f"{stage}.pt")
     return progress
 
 
 def _train_tiles(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     torch.manual_seed(seed)
     answerer = recipe.answerer()
-    answerer.adopt_tower(torch.load(out / "tower.pt", weights_only=True))
+    answerer.adopt_tower(torch.load(out / f"{recipe.last_tower}.pt", weights_only=True))
     scenes = draw_scenes(np.random.default_rng([0, seed, 4]), (((128, 128), 1.0),), lambda width, height: 100)
     with torch.no_grad():
         features = answerer.features(scenes)
@@ -120,9 +139,11 @@ def _train_language(answerer: Answerer, stage: str, out: Path, seed: int, steps:
 
 _RUN: dict[str, Callable[[Recipe, Path, int, int], Progress]] = {
     "tower": _train_tower,
+    "sharpen": _sharpen_tower,
     "tiles": _train_tiles,
     "reading": _continue("tiles", "reading"),
     "anyres": _continue("reading", "anyres"),
+    "polish": _continue("anyres", "polish"),
 }
 
 

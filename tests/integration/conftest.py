@@ -42,5 +42,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'results.db'}"
     return str(request.getfixturevalue("postgres_url"))
+
+
 from ray_fixture import local_ray  # noqa: E402,F401
 from serve_fixture import service  # noqa: E402,F401

@@ -1,4 +1,4 @@
-"""The database goes away, fills up or is locked in the middle of a sweep: nothing is lost, the run goes on or resumes."""
+"""The database goes away, fills up or is locked in the middle of a sweep: nothing is lost, the run goes on."""
 
 from __future__ import annotations
 
@@ -112,9 +112,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def test_a_full_disk_is_named_and_the_run_resumes(
-    local_ray: None, small_disk: Path, quiet: list[Any]
-) -> None:
+def test_a_full_disk_is_named_and_the_run_resumes(local_ray: None, small_disk: Path, quiet: list[Any]) -> None:
     database = small_disk / "results.db"
     store = open_store(f"sqlite:///{database}", patience_s=1)
     filler = small_disk / "filler"

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer, CLIPConfig, LlavaNextForConditionalGeneration
 
 from hero_ray.benchmarks.synthetic.documents import CANVASES
-from hero_ray.benchmarks.synthetic.glyphs import COLOUR_NAMES, SHAPES
+from hero_ray.benchmarks.synthetic.glyphs import COLOUR_NAMES, SHAPES, TONES, WORDS
 from hero_ray.benchmarks.synthetic.questions import FAMILIES, all_questions
 from hero_ray.benchmarks.synthetic.scenes import compose
 from hero_ray.tiny import train as training
@@ -132,7 +132,7 @@ def test_exported_folder_loads_without_missing_or_unexpected_weights(model, tmp_
 
 
 def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(training.typer.BadParameter, match="tower, tiles, anyres"):
+    with pytest.raises(training.typer.BadParameter, match="tower, sharpen, tiles"):
         training.train(out=tmp_path, stage="last")
     assert not list(tmp_path.iterdir())
 
@@ -156,7 +156,11 @@ def test_attribute_lists_name_one_thing_and_tell_the_truth() -> None:
     scene = compose(np.random.default_rng(3), 128, 128)
     lists = attribute_lists(scene)
     assert lists
+    signs = {(TONES[sign.tone], WORDS[sign.word]) for sign in scene.signs}
+    assert signs <= set(lists)
     for name, rest in lists:
+        if (name, rest) in signs:
+            continue
         shape, colour = (SHAPES.index(name), None) if name in SHAPES else (None, COLOUR_NAMES.index(name))
         matching = [thing for thing in scene.things if thing.shape == shape or thing.colour == colour]
         assert len(matching) == 1

@@ -61,6 +61,13 @@ def test_unknown_models_are_refused() -> None:
     assert "hero-tiny-internvl" in result.output
 
 
+def test_a_missing_checkpoint_is_named(tmp_path) -> None:
+    result = CliRunner().invoke(_app(), ["--checkpoints", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "polish.pt" in result.output
+    assert not (tmp_path / "out").exists()
+
+
 def _app():
     app = export.typer.Typer()
     app.command()(export.export)
