@@ -32,7 +32,7 @@ perf: $(STAMP)
 	$(BIN)/python -m perf
 
 docs: $(STAMP)
-	$(BIN)/hero-ray list methods --markdown > docs/methods.md
+	$(BIN)/python -m hero_ray.methods.catalogue > docs/methods.md
 
 # Every table of the papers on the embedded model; LIMIT=20 for a quick look. Interrupted, it goes on where it was.
 PAPER_DB := sqlite:///paper_offline.db
