@@ -8,9 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from hero_ray.benchmarks.base import Benchmark
 from hero_ray.errors import DatasetError, JudgeError, ParameterError, UnknownNameError
 from hero_ray.plan import units
 from hero_ray.types import Sample, Scored
-from tests import hub_layouts
+from tests import full_marks, hub_layouts
 
 NASTY = (
     "",
@@ -43,20 +41,6 @@ FLAVOURED = pytest.mark.parametrize(("name", "flavour"), EVERY, ids=[f"{n}-{f}" 
 NAMED = pytest.mark.parametrize("name", names())
 
 
-class FullMarks(BaseHTTPRequestHandler):
-    """A judge that finds everything right."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps({"choices": [{"message": {"content": "1.0"}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hub_layouts.write(tmp_path_factory.mktemp("hub"))
@@ -64,11 +48,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), FullMarks)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with full_marks.serving() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ The model is a miniature with random weights: its answers mean nothing, the way 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -23,10 +24,9 @@ from hero_ray.models import miniature
 from hero_ray.models.base import Adapter
 from hero_ray.plan import units
 from hero_ray.types import Cell, Scored
-from tests import hub_layouts
+from tests import full_marks, hub_layouts
 
-# MM-Vet needs a judge (tests/contract has one); DUTS asks no questions.
-ANSWERED = [name for name in names() if name not in ("mmvet", "duts")]
+ANSWERED = [name for name in names() if name != "duts"]  # DUTS asks no questions
 METHODS = {"full": 1.0, "hero": 0.3}
 
 
@@ -40,6 +40,16 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Adapter:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hub_layouts.write(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture(autouse=True)
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What MM-Vet needs."""
+    with full_marks.serving() as url:
+        monkeypatch.setenv("HERO_RAY_JUDGE_URL", url)
+        monkeypatch.setenv("HERO_RAY_JUDGE_MODEL", "full-marks")
+        monkeypatch.setenv("HERO_RAY_JUDGE_CACHE", str(tmp_path / "judge"))
+        yield
 
 
 @pytest.mark.parametrize("name", ANSWERED)
