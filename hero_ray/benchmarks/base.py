@@ -39,6 +39,14 @@ class Benchmark(Protocol):
         """Content hash of the dataset behind `samples`; part of every cell id."""
         ...
 
+    def require(self) -> None:
+        """Check what scoring needs beyond the data, before anything is generated.
+
+        Raises:
+            JudgeError: judge-based scores without a judge.
+        """
+        ...
+
     def load_image(self, image_ref: Any) -> Image.Image:
         """The picture behind `Sample.image_ref`, RGB.
 
