@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from hero_ray.benchmarks.synthetic.documents import NUM_IMAGES, documents
+from hero_ray.benchmarks.synthetic.documents import NUM_IMAGES, SPLITS, documents
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS
 
 SCHEMA = pa.schema(
@@ -37,8 +37,12 @@ def write_sets(
     seed: Annotated[int, typer.Option(help="Another seed gives other scenes.")] = 0,
 ) -> None:
     """Write one Parquet file per benchmark and split."""
+    parts = split or ["validation", "test"]
+    for part in parts:
+        if part not in SPLITS:
+            raise typer.BadParameter(f"unknown split {part!r}; known: {', '.join(SPLITS)}")
     out.mkdir(parents=True, exist_ok=True)
-    for part in split or ["validation", "test"]:
+    for part in parts:
         for name in BENCHMARKS:
             rows = [row(document) for document in documents(name, part, num_images, seed=seed)]
             target = out / f"{name}-{part}.parquet"
