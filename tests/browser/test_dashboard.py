@@ -41,8 +41,8 @@ def test_hover_names_method_budget_score_and_sample_size(visit: Visit, demo_resu
     names = [name.strip() for name in page.locator(".legendtext").all_text_contents()]
     assert {"full", "random", "hired", "hero", "Pareto line"} <= set(names)
     page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
-    text = _hover(page, "hero")
-    assert "hero at " in text
+    text = _hover(page, "random")  # apart from the others: in a small sweep good methods lie on one another
+    assert "random at " in text
     assert "n = " in text
     assert "visual tokens" in text
 
@@ -94,10 +94,10 @@ def test_a_click_opens_the_cell(visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results)
     page = tab.open("", chart=True)
     page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
-    _hover(page, "hero")
+    _hover(page, "random")
     page.mouse.down()
     page.mouse.up()
-    page.wait_for_selector("text=/hero at .* on all benchmarks/")
+    page.wait_for_selector("text=/random at .* on all benchmarks/")
 
 
 def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
@@ -112,13 +112,12 @@ def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
 def test_flips_show_the_masks_and_page_by_keyboard(visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results)
     page = tab.open("flips?direction=all+samples")
-    images = page.locator("[data-testid=stImage] img, [data-testid=stImageContainer] img")
-    images.first.wait_for()
-    labels = [images.nth(i).get_attribute("alt") or "" for i in range(images.count())]
-    assert sum("Thumbnail view" in label for label in labels) == 2
-    assert any(label.startswith("Tiles") for label in labels)
+    images = page.locator("img[alt^='Tiles']")
+    # Pictures arrive one by one; both cells' views must be there.
+    page.wait_for_function("document.querySelectorAll('img[alt*=\"Thumbnail view\"]').length === 2")
+    page.wait_for_function("document.querySelectorAll('img[alt^=\"Tiles\"]').length === 2")
     picture = Image.open(io.BytesIO(images.last.screenshot()))
-    assert len(set(picture.convert("RGB").resize((40, 40)).getdata())) > 20
+    assert len(picture.convert("RGB").resize((40, 40)).getcolors(1600)) > 20
     page.keyboard.press("ArrowRight")
     page.wait_for_function("location.search.includes('at=2')")
     page.keyboard.press("ArrowLeft")
@@ -137,7 +136,7 @@ def test_an_uploaded_picture_is_answered(visit: Visit, demo_results: str, tmp_pa
     page.locator("input[type=file]").set_input_files(str(path))
     page.wait_for_selector("text=picture.png")
     tab.settle()
-    question = page.get_by_label("Question")
+    question = page.get_by_label("Question", exact=True)
     question.fill(sample.question)
     question.press("Enter")
     tab.settle()
