@@ -101,9 +101,12 @@ def demo_results(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A headless Chromium from the system."""
+    """A headless Chromium from the system.
+
+    For one module: while it runs, Playwright holds an event loop that tests elsewhere must not meet.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
