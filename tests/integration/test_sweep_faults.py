@@ -98,7 +98,7 @@ from sweeps import LOADER, small_plan
 from hero_ray.pipeline.run import run
 from hero_ray.store import open_store
 try:
-    run(small_plan(num_images=8, model_args={"work_ms": 12}), open_store(sys.argv[1]), loader=LOADER)
+    run(small_plan(num_images=8, model_args={"work_ms": 30}), open_store(sys.argv[1]), loader=LOADER)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -114,7 +114,7 @@ def test_a_killed_driver_is_resumed_to_the_same_table(
     driver.send_signal(blow)
     code = driver.wait(timeout=240)
     assert code == (-signal.SIGKILL if blow == signal.SIGKILL else 130)
-    plan = small_plan(num_images=8, model_args={"work_ms": 12})
+    plan = small_plan(num_images=8, model_args={"work_ms": 30})
     assert rows < sum(plan.expected.values()), "the driver finished before it was killed"
     if blow == signal.SIGKILL:  # its lease is still held; what expires in a minute is taken away here at once
         with sqlite3.connect(database) as connection:
