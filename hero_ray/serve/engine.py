@@ -6,47 +6,19 @@ like budgets run as one rectangle; others are left-padded.
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from hero_ray import models
-from hero_ray.benchmarks.images import decode
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, keep_all
-from hero_ray.methods import create
-from hero_ray.methods.base import Method
-from hero_ray.models.base import Adapter, Generation, Prompt, Request
-from hero_ray.profiling.ledger import ledger
+from hero_ray.models.base import Adapter, Generation
 from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.explanation import explain
 from hero_ray.serve.schemas import Pruning
-from hero_ray.vlm import picture_id
-
-POLICY: Literal["unpadded_rows"] = "unpadded_rows"
-COLOUR = "#d55e00"
-"""Outline of kept tokens; distinguishable with every common colour vision."""
-
-
-@dataclass(frozen=True)
-class Spliced:
-    """A job ready to generate."""
-
-    job: ChatJob
-    method: Method
-    budget: Budget | None
-    encoded: Encoded | None
-    selection: Selection | None
-    request: Request
-
-
-def method_of(pruning: Pruning) -> Method:
-    """The method a request names, its parameters checked."""
-    return create(pruning.method, **pruning.parameters())
+from hero_ray.serve.splice import Spliced, splice
 
 
 class Engine:
@@ -115,132 +87,10 @@ class Engine:
         return result
 
     def explain(
-        self,
-        adapter: Adapter,
-        picture: bytes,
-        question: str,
-        prunings: Sequence[Pruning],
-        max_new_tokens: int,
-        *,
-        scores: bool = True,
-        overlay: bool = False,
-        max_pixels: int = 40_000_000,
+        self, adapter: Adapter, picture: bytes, question: str, prunings: Sequence[Pruning], *limits: Any, **options: Any
     ) -> dict[str, Any]:
-        """One picture under several prunings; the vision tower runs once for all that look at the whole picture."""
-        started = time.perf_counter()
-        image = decode(picture, max_pixels)
-        methods = [method_of(pruning) for pruning in prunings]
-        needs = Needs()
-        for method in methods:
-            needs = needs | method.needs(adapter.vision)
-        prepared = adapter.prepare(image, picture_id(image))
-        encoded = adapter.encode(prepared, needs)
-        prompt = adapter.prompt(question, question)
-        if needs.question:
-            encoded = adapter.ask(encoded, question, needs, prompt)
-        encode_ms = 1e3 * (time.perf_counter() - started)
-        rows = [
-            self._explain_one(adapter, image, encoded, prompt, pruning, method, max_new_tokens, scores, overlay)
-            for pruning, method in zip(prunings, methods, strict=True)
-        ]
-        return {
-            "model": adapter.info.name,
-            "family": adapter.info.family,
-            "random_weights": adapter.info.random_weights,
-            "image": {"width": image.width, "height": image.height},
-            "encode_ms": encode_ms,
-            "encodes": 1 + sum(row["resized"] for row in rows),
-            "results": rows,
-        }
-
-    def _explain_one(
-        self,
-        adapter: Adapter,
-        image: Image.Image,
-        encoded: Encoded,
-        prompt: Prompt,
-        pruning: Pruning,
-        method: Method,
-        max_new_tokens: int,
-        scores: bool,
-        overlay: bool,
-    ) -> dict[str, Any]:
-        started = time.perf_counter()
-        own, selection, budget, resized = choose(adapter, image, encoded, pruning, method)
-        visual = adapter.assemble(own, selection, POLICY)
-        selected = time.perf_counter()
-        pruner = None if budget.is_full else method.pruner_for(budget, [selection])
-        request = Request(prompt, visual, max_new_tokens)
-        generation = adapter.generate([request], pruner=pruner, positions=method.positions)[0]
-        done = time.perf_counter()
-        layout = own.layout
-        keep = selection.keep.cpu()
-        row: dict[str, Any] = {
-            "method": pruning.method,
-            "variant": method.variant,
-            "parameters": method.parameters(),
-            "retention_ratio": budget.ratio,
-            "answer": generation.text,
-            "resized": resized,
-            "grid": list(layout.grid),
-            "side": list(layout.side),
-            "keep": base64.b64encode(np.packbits(keep.numpy().reshape(-1)).tobytes()).decode(),
-            "kept_per_view": keep.sum(1).tolist(),
-            "view_budgets": list(selection.view_budgets) if selection.view_budgets else None,
-            "note": selection.note,
-            "tokens": {
-                "budget_nominal": budget.total,
-                "n_selected": selection.n_selected,
-                "n_visual_llm": int(visual.shape[0]),
-                "n_text": prompt.num_text,
-                "visual_per_layer": list(generation.visual_per_layer),
-                "full": int(layout.sequence.shape[0]),
-            },
-            "ledger": ledger(
-                adapter.info, [list(generation.visual_per_layer)], prompt.num_text, views=layout.num_views
-            )[0],
-            "kv_bytes": generation.kv_bytes,
-            "timings_ms": {"select": 1e3 * (selected - started), "generate": 1e3 * (done - selected)},
-        }
-        if scores and selection.scores is not None:
-            row["scores"] = [[round(value, 6) for value in view] for view in selection.scores.float().cpu().tolist()]
-        if overlay:
-            row["overlay"] = overlay_png(image, keep, own, adapter.info.family)
-        return row
-
-
-def splice(adapter: Adapter, job: ChatJob) -> Spliced:
-    """Picture to kept tokens to a request."""
-    method = method_of(job.pruning)
-    prompt = adapter.prompt(job.text, job.question)
-    if job.image is None:
-        width = adapter.info.language.hidden
-        empty = adapter.runner.embed(torch.zeros(1, dtype=torch.long))[:0].reshape(0, width)  # type: ignore[attr-defined]
-        return Spliced(job, method, None, None, None, Request(prompt, empty, job.max_new_tokens))
-    image = decode(job.image, job.max_pixels)
-    needs = method.needs(adapter.vision)
-    encoded = adapter.encode(adapter.prepare(image, picture_id(image)), needs)
-    if needs.question:
-        encoded = adapter.ask(encoded, job.question, needs, prompt)
-    encoded, selection, budget, _ = choose(adapter, image, encoded, job.pruning, method)
-    visual = adapter.assemble(encoded, selection, POLICY)
-    return Spliced(job, method, budget, encoded, selection, Request(prompt, visual, job.max_new_tokens))
-
-
-def choose(
-    adapter: Adapter, image: Image.Image, encoded: Encoded, pruning: Pruning, method: Method
-) -> tuple[Encoded, Selection, Budget, bool]:
-    """(encoded, selection, budget, whether a smaller picture was encoded) for one pruning."""
-    ratio = 1.0 if pruning.retention_ratio is None and pruning.tokens is None else pruning.retention_ratio
-    tokens = pruning.tokens if pruning.retention_ratio is None else None
-    budget = Budget.of(encoded.layout, ratio=ratio, tokens=tokens)
-    if budget.is_full:
-        return encoded, keep_all(encoded.layout), budget, False
-    if method.stage == "image":
-        plan = method.choose(adapter.plans(image.size), budget)
-        encoded = adapter.encode(adapter.prepare(image, encoded.image_id, plan), Needs())
-        return encoded, keep_all(encoded.layout), budget, True
-    return encoded, method.select(encoded, budget), budget, False
+        """One picture under several prunings, as `hero_ray.serve.explanation.explain` tells it."""
+        return explain(adapter, picture, question, prunings, *limits, **options)
 
 
 def generate(adapter: Adapter, group: Sequence[Spliced], **options: Any) -> list[Generation]:
@@ -309,13 +159,3 @@ def _tokens_until(adapter: Adapter, generation: Generation, stops: Sequence[str]
         if cut(adapter.tokenizer.decode(ids[:count]).strip(), stops)[1]:  # type: ignore[attr-defined]
             return count
     return len(ids)
-
-
-def overlay_png(image: Image.Image, keep: torch.Tensor, encoded: Encoded, family: str) -> str:
-    """The picture with dropped tokens dimmed, as a data URL."""
-    from hero_ray.masks import panels, side_by_side
-
-    geometry = (*encoded.layout.grid, *encoded.layout.side)
-    packed = np.packbits(keep.numpy().reshape(-1)).tobytes()
-    png = side_by_side(panels(image, image.size, packed, geometry, family, COLOUR))
-    return "data:image/png;base64," + base64.b64encode(png).decode()
