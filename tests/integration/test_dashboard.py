@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sqlite3
@@ -18,6 +17,7 @@ pytest.importorskip("plotly")
 from streamlit.testing.v1 import AppTest
 
 from hero_ray.store import open_store
+from tests import dashboard_data as data
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "dashboard" / "pages"
@@ -25,18 +25,6 @@ NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
 NEEDS_RESULTS = [name for name in NAMES if name != "try_it"]
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def _data() -> Any:
-    spec = importlib.util.spec_from_file_location("dashboard_data", Path(__file__).parent / "dashboard_data.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-data = _data()
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +11,7 @@ from hero_ray.store import MetricRow, Store, open_store
 from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import CellRef
 from hero_ray.types import Prediction, TokenCount
-
-_SPEC = importlib.util.spec_from_file_location("stores", Path(__file__).parent / "stores.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-stores: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(stores)
+from tests import stored as stores
 
 FULL, HERO = stores.cell("full", 1.0), stores.cell("hero", 0.2)
 A, B = CellRef("run1", FULL.id), CellRef("run1", HERO.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import subprocess
 import sys
@@ -15,13 +14,7 @@ import pytest
 from hero_ray.errors import RunLockedError, StoreError
 from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, open_store
 from hero_ray.store import schema as schema_room
-
-_spec = importlib.util.spec_from_file_location("store_samples", Path(__file__).with_name("stores.py"))
-assert _spec is not None
-assert _spec.loader is not None
-data = importlib.util.module_from_spec(_spec)
-sys.modules["store_samples"] = data
-_spec.loader.exec_module(data)
+from tests import stored as data
 
 HERO, RANDOM = data.cell("hero"), data.cell("random")
 SAMPLES = [data.sample(i, image=i // 2) for i in range(4)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,13 +12,7 @@ import pytest
 from hero_ray.cli import main
 from hero_ray.errors import StoreError
 from hero_ray.store import ImageRecord, MetricRow, Store, maintenance, open_store
-
-_spec = importlib.util.spec_from_file_location("store_samples_2", Path(__file__).with_name("stores.py"))
-assert _spec is not None
-assert _spec.loader is not None
-data = importlib.util.module_from_spec(_spec)
-sys.modules["store_samples_2"] = data
-_spec.loader.exec_module(data)
+from tests import stored as data
 
 HERO, RANDOM = data.cell("hero"), data.cell("random")
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,18 +14,7 @@ from hero_ray.comparison.frontiers import average_frontier, frontiers
 from hero_ray.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
 from hero_ray.frontier import axis
 from hero_ray.store import Store, open_store
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fake = load("fake_results")
+from tests import fake_results as fake
 
 
 @pytest.fixture(scope="module")

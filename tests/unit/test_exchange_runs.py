@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,7 @@ from hero_ray.errors import MissingExtraError
 from hero_ray.exchange import files, from_runs, readers, write_run
 from hero_ray.exchange.into_store import import_task
 from hero_ray.store import Store, open_store
-
-_spec = importlib.util.spec_from_file_location("fake_results_2", Path(__file__).with_name("fake_results.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fake = importlib.util.module_from_spec(_spec)
-sys.modules["fake_results_2"] = fake
-_spec.loader.exec_module(fake)
+from tests import fake_results as fake
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import re
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -21,13 +19,7 @@ from hero_ray.report import document
 from hero_ray.report.markdown import table
 from hero_ray.report.svg import Overlaid, Scale, frontier_chart
 from hero_ray.store import open_store
-
-_spec = importlib.util.spec_from_file_location("fake_results_3", Path(__file__).with_name("fake_results.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fake = importlib.util.module_from_spec(_spec)
-sys.modules["fake_results_3"] = fake
-_spec.loader.exec_module(fake)
+from tests import fake_results as fake
 
 
 @pytest.fixture(scope="module")
