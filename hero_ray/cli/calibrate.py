@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hero_ray.cli import app
+from hero_ray.cli.options import Limit, pairs
 
 Which = Annotated[Literal["gsearch", "vtw"], typer.Argument(help="gsearch or vtw.")]
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
 Tasks = Annotated[str, typer.Option("--tasks", help="Comma-separated benchmark names or file:PATH.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="First n documents of each benchmark.")]
 Source = Annotated[
     str | None, typer.Option("--source", help="KEY=VALUE,... of every task; synth-* take split=validation by default.")
 ]
@@ -59,12 +59,8 @@ def calibrate(
 
 def _open(name: str, source: str | None) -> Any:
     from hero_ray.benchmarks import get, resolve
-    from hero_ray.errors import ConfigError
 
-    pairs = [part.partition("=") for part in (source or "").split(",") if part.strip()]
-    if not all(equals for _, equals, _ in pairs):
-        raise ConfigError(f"--source {source!r} is not KEY=VALUE,... as in split=validation")
-    options = {key.strip(): value.strip() for key, _, value in pairs}
+    options = pairs(source, "--source")
     if resolve(name).startswith("synth-"):
         options = {"split": "validation"} | options
     benchmark = get(name, **options)

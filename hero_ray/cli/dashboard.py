@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hero_ray.cli import app
+from hero_ray.cli.options import Db
 
 if TYPE_CHECKING:
     from hero_ray.store import Store
@@ -101,7 +102,7 @@ def environment(db: str | None, allow_cancel: bool) -> dict[str, str]:
 
 @app.command()
 def dashboard(
-    db: Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")] = None,
+    db: Db = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8501,
     allow_cancel: Annotated[bool, typer.Option("--allow-cancel", help="Let visitors stop running sweeps.")] = False,

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hero_ray.cli import app
-from hero_ray.cli.results import Db, finish
+from hero_ray.cli.options import Db
+from hero_ray.cli.results import finish
 
 database = typer.Typer(name="db", help="Look after the results database.", no_args_is_help=True)
 app.add_typer(database)

@@ -14,6 +14,7 @@ import typer
 
 from hero_ray import __version__
 from hero_ray.cli import app
+from hero_ray.cli.options import Attention, Device
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "ray", "sqlalchemy", "flash-attn")
 
@@ -21,8 +22,6 @@ Model = Annotated[str | None, typer.Option("--model", help="Also certify a model
 Dtypes = Annotated[str, typer.Option("--dtype", help="Comma-separated dtypes to certify; default: the device's.")]
 Samples = Annotated[int, typer.Option("--samples", min=2, help="Answers compared in every setting.")]
 NewTokens = Annotated[int, typer.Option("--new-tokens", min=1, help="Longest answer compared.")]
-Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
-Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
 
 
 @app.command()

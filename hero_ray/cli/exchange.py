@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from hero_ray.cli import app
-from hero_ray.cli.results import Db, Model, Run, finish, reading
+from hero_ray.cli.options import Db
+from hero_ray.cli.results import Model, Run, finish, reading
 
 Format = Annotated[
     Literal["csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb"],

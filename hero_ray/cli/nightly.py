@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_INTERRUPTED, app
+from hero_ray.cli.options import Assign, Db, Limit
 
 EXIT_REGRESSION = 3
 EXIT_FAILED = 1
@@ -25,13 +26,10 @@ Config = Annotated[str | None, typer.Option("--config", help="Panel; configs/nig
 NightDate = Annotated[
     str | None, typer.Option("--night", help="Date of the night (UTC), 2026-01-31; today if not given.")
 ]
-Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
 Models = Annotated[
     str | None, typer.Option("--models", "--model", help="Comma-separated models instead of the panel's.")
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the panel's.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
-Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")]
 Summary = Annotated[str | None, typer.Option("--summary", help="Also write the Markdown summary to this file.")]
 Which = Annotated[str, typer.Argument(help="A date, a run id, or latest.")]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import app
+from hero_ray.cli.options import Attention, Db, Device, ModelArgs, pairs
 
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder; NAME:random for speed without weights.")]
 Methods = Annotated[str, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
@@ -29,12 +30,8 @@ Graphs = Annotated[bool, typer.Option("--graphs", help="Replay decode steps as C
 Energy = Annotated[bool, typer.Option("--energy", help="Also measure joules per request (NVML).")]
 Base = Annotated[str, typer.Option("--budget-base", help="What budgets are a share of: real or grid.")]
 Newlines = Annotated[str, typer.Option("--newline-policy", help="Newline tokens kept: unpadded_rows, none, ...")]
-Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
-Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
-ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE,... of one family: max_tiles=6.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write JSONL here and, unless --db is given, nowhere else.")]
-Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
 
 
 @app.command()
@@ -71,7 +68,7 @@ def profile(
     from hero_ray.profiling.records import ProfileSettings
 
     started = time.perf_counter()
-    loading = _pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
+    loading = pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
     built = config.build(
         {
             "models": [model],
@@ -132,15 +129,6 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     if not sizes:
         raise ConfigError("--image-sizes is empty; give at least one picture, as in 640x480")
     return tuple(sizes)
-
-
-def _pairs(text: str | None) -> dict[str, Any]:
-    from hero_ray.errors import ConfigError
-
-    parts = [part.partition("=") for part in (text or "").split(",") if part.strip()]
-    if not all(equals for _, equals, _ in parts):
-        raise ConfigError(f"--model-args {text!r} is not KEY=VALUE,... as in max_tiles=6")
-    return {key.strip(): value.strip() for key, _, value in parts}
 
 
 def _numbers(text: str) -> tuple[int, ...]:

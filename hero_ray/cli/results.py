@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hero_ray.cli import app
+from hero_ray.cli.options import Db
 
 if TYPE_CHECKING:
     from hero_ray.comparison import Results
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 EXIT_CLAIM_FAILS = 1
 EXIT_CLAIM_UNDECIDED = 3
 
-Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
 Run = Annotated[str, typer.Option("--run", help="Run id, a unique beginning of one, or latest.")]
 Model = Annotated[str | None, typer.Option("--model", help="Model, where the run holds several.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks; default all of the run.")]

@@ -10,28 +10,25 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
+from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, pairs
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 Config = Annotated[str | None, typer.Argument(help="Sweep file; without one the embedded demo runs.")]
 Models = Annotated[str | None, typer.Option("--models", "--model", help="Comma-separated names, hub ids or folders.")]
-ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE pairs: dtype=bfloat16,device=cuda.")]
 Methods = Annotated[str | None, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
 Budgets = Annotated[str | None, typer.Option("--budgets", help="Comma-separated: 0.4, 20%, drop=0.9, 576tok.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmark names or file:PATH.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="First seed of seeded methods.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Answers generated together.")]
 Replicas = Annotated[str | None, typer.Option("--replicas", help="Model replicas: a number, or auto.")]
 Gpus = Annotated[float | None, typer.Option("--gpus-per-replica", help="GPUs (or a fraction of one) per replica.")]
 Baseline = Annotated[str | None, typer.Option("--baseline", help="Method that others are compared with.")]
-Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
 Output = Annotated[str | None, typer.Option("--output-path", help="Folder for lmms-eval style result files.")]
 LogSamples = Annotated[bool, typer.Option("--log-samples", help="Also write one file of samples per benchmark.")]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Skip the timing pass.")]
 NoStrawMen = Annotated[bool, typer.Option("--no-straw-men", help="Leave out full, random, spatial and downsample.")]
 MaxFailed = Annotated[int | None, typer.Option("--max-failed", help="Failed samples tolerated before exit code 1.")]
-Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
 
 
 def _config(path: str | None, assignments: list[str] | None, **options: Any) -> Any:
@@ -44,8 +41,7 @@ def _config(path: str | None, assignments: list[str] | None, **options: Any) -> 
         if isinstance(value, str) and value.isdigit():
             options[key] = int(value)
     if options.get("model_args"):
-        pairs = [pair.partition("=") for pair in options["model_args"].split(",")]
-        options["model_args"] = {key.strip(): value.strip() for key, _, value in pairs}
+        options["model_args"] = pairs(options["model_args"])
     document |= {key: value for key, value in options.items() if value is not None}
     for assignment in assignments or ():
         config.override(document, assignment)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import app
+from hero_ray.cli.options import Db
 
 VERIFY = "verify-paper"
 TABLES = "paper-tables"
@@ -26,7 +27,6 @@ Methods = Annotated[str | None, typer.Option("--methods", help="For case-study: 
 Ratio = Annotated[float, typer.Option("--ratio", help="For case-study: retention ratio.")]
 Source = Annotated[list[str] | None, typer.Option("--source", help="Benchmark option: data=FOLDER, split=validation.")]
 Run = Annotated[str, typer.Option("--run", help="For verify-paper: run id, a prefix of one, or latest.")]
-Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
 
 
 @app.command()

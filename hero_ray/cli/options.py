@@ -1,0 +1,25 @@
+"""Options that several verbs share, and the reader of their KEY=VALUE lists."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hero_ray.errors import ConfigError
+
+Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="First n documents of each benchmark.")]
+Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
+ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE,...: dtype=bfloat16,max_tiles=6.")]
+Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
+Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
+
+
+def pairs(text: str | None, option: str = "--model-args") -> dict[str, str]:
+    """`a=1,b=2` as a mapping. Raises `ConfigError` naming the part without a `=`."""
+    parts = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    for key, equals, _ in parts:
+        if not equals or not key.strip():
+            raise ConfigError(f"{option} {text!r}: {key.strip()!r} is not KEY=VALUE, as in max_tiles=6")
+    return {key.strip(): value.strip() for key, _, value in parts}
