@@ -253,13 +253,19 @@ class Profile(Base):
     )
 
 
-class Published(Base):
-    """A main result printed in a paper; `line` is its line in the shipped file."""
+class Printed:
+    """What every figure printed in a paper has; `line` is its line in the shipped file."""
 
-    __tablename__ = "published"
     line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     paper: Mapped[str]
     table: Mapped[str]
+    note: Mapped[str]
+
+
+class Published(Printed, Base):
+    """A main result printed in a paper."""
+
+    __tablename__ = "published"
     model: Mapped[str]
     method: Mapped[str]
     budget: Mapped[float | None]
@@ -270,16 +276,12 @@ class Published(Base):
     printed: Mapped[str]
     measured_by: Mapped[str]
     plot: Mapped[bool]
-    note: Mapped[str]
 
 
-class PublishedEfficiency(Base):
+class PublishedEfficiency(Printed, Base):
     """A cost figure printed in a paper; hardware and counting rules differ between papers."""
 
     __tablename__ = "published_efficiency"
-    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    paper: Mapped[str]
-    table: Mapped[str]
     model: Mapped[str]
     method: Mapped[str]
     budget: Mapped[float | None]
@@ -298,16 +300,12 @@ class PublishedEfficiency(Base):
     tflops_recomputed: Mapped[float | None]
     kv_mib_recomputed: Mapped[float | None]
     kv_mib_model: Mapped[float | None]
-    note: Mapped[str]
 
 
-class PublishedAblation(Base):
+class PublishedAblation(Printed, Base):
     """An ablation figure printed in a paper; a row without a value says where the best setting lies."""
 
     __tablename__ = "published_ablations"
-    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    paper: Mapped[str]
-    table: Mapped[str]
     variant: Mapped[str]
     parameter: Mapped[str]
     parameter_value: Mapped[str]
@@ -316,7 +314,6 @@ class PublishedAblation(Base):
     value: Mapped[float | None]
     printed: Mapped[str]
     plot: Mapped[bool]
-    note: Mapped[str]
 
 
 class StudyTable(Base):
