@@ -136,7 +136,7 @@ def series_labels(points: Iterable[Any]) -> dict[str, str]:
         }
         for settings, point in siblings.items():
             words = [] if point.variant == "exact" else [point.variant]
-            words += [f"{key}={point.params.get(key)}" for key in sorted(differing)]
+            words += [f"{key}={point.params.get(key)}" for key in sorted(differing & point.params.keys())]
             labels[settings] = f"{method} ({', '.join(words)})" if words else method
     return labels
 

@@ -65,19 +65,23 @@ def heat(x: Sequence[Any], y: Sequence[Any], z: Sequence[Sequence[float | None]]
     return style(go.Figure(scale), 460)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def varied(points: Sequence[PointRow]) -> dict[tuple[str, str], list[Any]]:
     """(method, parameter) -> its values, for every number that the runs measured at three or more values."""
     found: dict[tuple[str, str], set[float]] = defaultdict(set)
     for point in points:
         for name, value in point.params.items():
-            if name != "seed" and isinstance(value, (int, float)) and not isinstance(value, bool):
+            if name != "seed" and _is_number(value):
                 found[point.method, name].add(float(value))
     return {key: sorted(values) for key, values in found.items() if len(values) >= 3}
 
 
 def parameter_curve(points: Sequence[PointRow], method: str, parameter: str) -> list[dict[str, Any]]:
     """Score over one parameter, a curve per benchmark and budget; other parameters at their most frequent setting."""
-    own = [point for point in points if point.method == method and parameter in point.params]
+    own = [point for point in points if point.method == method and _is_number(point.params.get(parameter))]
     rest = [json.dumps({k: v for k, v in p.params.items() if k != parameter}, sort_keys=True) for p in own]
     usual = max(sorted(set(rest)), key=rest.count) if rest else ""
     groups: dict[str, dict[float, PointRow]] = defaultdict(dict)

@@ -31,7 +31,7 @@ class Contender:
         return (
             cell.method == self.method.name
             and (self.method.variant is None or cell.variant == self.method.variant)
-            and all(cell.params.get(key) == value for key, value in wanted.items())
+            and all(parameter(cell, key) == value for key, value in wanted.items())
             and (seed is None or cell.seed == seed)
             and (self.budget is None or fits_budget(cell, self.budget))
         )
@@ -54,6 +54,15 @@ def parse_contender(text: str) -> Contender:
     if not method or (at and not budget):
         raise ClaimError(f"{text!r} is no contender; write METHOD@BUDGET, for example hero@20%, or full")
     return Contender(text.strip(), parse_method(method), parse_budget(budget) if at else None)
+
+
+def parameter(cell: CellRow, key: str) -> Any:
+    """A parameter of a cell; one that its record leaves out stood at its default."""
+    if key in cell.params:
+        return cell.params[key]
+    from hero_ray.methods import get, names
+
+    return getattr(get(cell.method), key, None) if cell.method in names() else None
 
 
 def budget_label(cell: CellRow) -> str:
@@ -118,9 +127,10 @@ class Results:
         """Cell id -> `hero@20%`; variants and parameters appear where the run holds several of them."""
         seen: dict[str, dict[str, set[str]]] = {}
         for cell in self.cells:
-            values = seen.setdefault(cell.method, {})
-            for key, value in {**cell.params, "variant": cell.variant}.items():
-                values.setdefault(key, set()).add(repr(value))
+            seen.setdefault(cell.method, {"variant": set()}).update({key: set() for key in cell.params})
+        for cell in self.cells:
+            for key, values in seen[cell.method].items():
+                values.add(repr(cell.variant if key == "variant" else cell.params.get(key)))
         varied = {
             method: sorted(key for key, found in values.items() if len(found) > 1 and key != "seed")
             for method, values in seen.items()
@@ -166,7 +176,7 @@ class Results:
 
 
 def _label(cell: CellRow, keys: Sequence[str]) -> str:
-    shown = [f"{key}={cell.variant if key == 'variant' else cell.params.get(key)}" for key in keys]
+    shown = [f"{key}={cell.variant if key == 'variant' else parameter(cell, key)}" for key in keys]
     name = cell.method + (":" + ",".join(shown) if shown else "")
     return name if cell.method == FULL else f"{name}@{budget_label(cell)}"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hero_ray.methods.base import Method
 
 _NOT_METHODS = {
+    "adaptive",
     "base",
     "allocation",
     "scores",

@@ -124,6 +124,11 @@ class Method:
             raise ParameterError(f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}")
         self.check()
 
+    @property
+    def mean_budget(self) -> bool:
+        """Whether the ratio holds on average over pictures only: `budget` of one picture is not what it keeps."""
+        return False
+
     def check(self) -> None:
         """Check parameter ranges.
 
@@ -210,5 +215,5 @@ def _as_float(value: Any) -> Any:
 def _accepts_int(expected: Any) -> bool:
     arguments = typing.get_args(expected)
     if typing.get_origin(expected) is Literal:
-        return True
+        return any(isinstance(argument, int) for argument in arguments)
     return expected is int or any(_accepts_int(argument) for argument in arguments)

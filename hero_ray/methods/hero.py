@@ -9,29 +9,31 @@ Lxxx-0327/HERO @41cc334: a third term for the unpadded share of a tile (weight .
 weights, local budget floor(R K N), and a newline for every mosaic row.
 Differs: the thumbnail's layer serves a view without tiles. Temperatures are unknown (1 here). Without a text tower the
 text term is dropped and the selection says `hero-v`; `text_term=llm-embed` uses the question's mean LLM embedding.
+Ours, no part of the paper: `alpha=auto` (per question, from the agreement of both scores) and `ratio=auto` (per
+picture, at a mean budget); see `adaptive`. What they chose stands in `Selection.details`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.methods.adaptive import AdaptiveRatio, trusted_alpha
 from hero_ray.methods.allocation import allocate, floor
-from hero_ray.methods.base import Method
 from hero_ray.methods.scores import caps, captured, cls_attention, cosine_to_thumbnail, finite, keep_top
 
 _RELEASED_DENSITY_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
-class Hero(Method):
+class Hero(AdaptiveRatio):
     """Tile budgets from similarity and text, tokens from early and late CLS attention."""
 
-    alpha: float = 0.5
+    alpha: float | Literal["auto"] = 0.5
     tile_layers: tuple[int, ...] = (6, 7, 8, 9, 10)
     thumbnail_layers: tuple[int, ...] = (22,)
     layer_base: Literal[1, 0] = 1
@@ -48,7 +50,8 @@ class Hero(Method):
     variants = ("exact", "paper", "released")
 
     def check(self) -> None:
-        self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
+        super().check()
+        self.require(self.alpha == "auto" or 0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1], or auto")
         for field in ("temperature_cls", "temperature_clip"):
             self.require(getattr(self, field) > 0.0, field, "a positive temperature")
         weight = self.density_weight
@@ -61,7 +64,7 @@ class Hero(Method):
 
     def needs(self, vision: VisionInfo) -> Needs:
         tiles, thumbnail = self._layers(vision)
-        with_text = self.alpha < 1.0
+        with_text = self.alpha != 1.0
         return Needs(
             cls_attention=frozenset(tiles + thumbnail),
             cls_embedding=frozenset({self.cls_source}),
@@ -72,37 +75,49 @@ class Hero(Method):
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         if budget.is_full:
             return keep_all(encoded.layout)
+        budget, details, mean_note = self.own_budget(encoded, budget)
+        if budget.is_full:
+            return replace(keep_all(encoded.layout), note=mean_note, details=details)
         if not encoded.layout.num_tiles:
-            return self._select_single_view(encoded, budget)
-        importance, note = self._tile_importance(encoded)
+            return replace(self._select_single_view(encoded, budget), note=mean_note, details=details)
+        importance, alpha, note = self._tile_importance(encoded)
+        if self.alpha == "auto" and alpha is not None:
+            details["alpha"] = alpha
         counts = self._view_budgets(encoded, budget, importance)
         scores = self._token_scores(encoded)
-        if self.variant != "exact":
-            note = "; ".join(filter(None, (note, "shares are floored, the remainder is lost")))
+        floored = "" if self.variant == "exact" else "shares are floored, the remainder is lost"
         return Selection(
             keep_top(scores, counts, encoded.layout.valid),
             newline_policy="all_rows" if self.variant == "released" else None,
             scores=scores,
             view_budgets=tuple(counts),
-            note=note,
+            note="; ".join(filter(None, (note, floored, mean_note))),
+            details=details,
         )
 
-    def _tile_importance(self, encoded: Encoded) -> tuple[list[float], str]:
-        """s of every tile (Eq. 4), and what stands in for the text term if anything does."""
+    def late_attention(self, encoded: Encoded) -> Tensor:
+        return cls_attention(encoded, self._layers(encoded.vision)[1], self.name)
+
+    def _tile_importance(self, encoded: Encoded) -> tuple[list[float], float | None, str]:
+        """s of every tile (Eq. 4), the alpha that joined both terms, and what stands in for the text term if anything.
+
+        There is no alpha where there is no text term.
+        """
         embeddings = captured(encoded.cls_embedding, self.cls_source, self.name, "CLS embedding")
         visual = torch.softmax(cosine_to_thumbnail(embeddings).double() / self.temperature_cls, 0)
         text, note = self._text_cosines(encoded)
-        fused = visual
+        fused, alpha = visual, None
         if text is not None:
             textual = torch.softmax(text.double() / self.temperature_clip, 0)
-            fused = self.alpha * visual + (1.0 - self.alpha) * textual
+            alpha = trusted_alpha(visual, textual) if self.alpha == "auto" else self.alpha
+            fused = alpha * visual + (1.0 - alpha) * textual
         weight = self.density_weight
         if weight is None:
             weight = _RELEASED_DENSITY_WEIGHT if self.variant == "released" else 0.0
         if weight:
             real = encoded.layout.valid[1:].to(fused.device).double().mean(1)
             fused = weight * real / real.sum().clamp(min=1e-9) + (1.0 - weight) * fused
-        return fused.tolist(), note
+        return fused.tolist(), alpha, note
 
     def _text_cosines(self, encoded: Encoded) -> tuple[Tensor | None, str]:
         """Cosine of every tile with the question, [K], or None where nothing can tell."""

@@ -98,6 +98,7 @@ def _row(adapter: Adapter, asked: _Asked, pruning: Pruning, method: Method) -> d
         "kept_per_view": keep.sum(1).tolist(),
         "view_budgets": list(selection.view_budgets) if selection.view_budgets else None,
         "note": selection.note,
+        "details": dict(selection.details),
         "tokens": {
             "budget_nominal": budget.total,
             "n_selected": selection.n_selected,

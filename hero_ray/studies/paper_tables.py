@@ -18,7 +18,7 @@ def setting(method: str, variant: str, params: Mapping[str, Any]) -> str:
     """A method with what differs from its defaults: `hero (paper): alpha 1`."""
     usual = create(method, variant=variant).parameters() if variant else create(method).parameters()
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in usual.items()}
-    changed = [f"{k} {_short(v)}" for k, v in params.items() if k != "seed" and k in plain and v != plain[k]]
+    changed = [f"{k} {_short(v)}" for k, v in params.items() if k != "seed" and (k not in plain or v != plain[k])]
     name = method if variant in ("", "exact") else f"{method} ({variant})"
     return f"{name}: {', '.join(changed)}" if changed else name
 
