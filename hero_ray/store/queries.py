@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, or_, select
 
 from hero_ray.errors import StoreError
 from hero_ray.store.records import CellCount, CellRow, MetricRow, PointRow, RunRow, ScoreRow
@@ -282,15 +282,21 @@ def points(
 
 
 def _chosen_metric(metric: str | None, categories: bool) -> ColumnElement[bool]:
-    """Rows of one metric; without a name the main one, whose parts by category are not marked as main themselves."""
+    """Rows of one metric; without a name the main one.
+
+    Parts by category are not marked as main: those of the main metric count, or, where a benchmark prints its
+    categories in a metric of their own (MME, OCRBench), every part there is.
+    """
     m = table(MetricTable).c
     if metric is not None:
         return m.metric == metric
     if not categories:
         return m.is_main
-    main = table(MetricTable).alias("main_metric")
-    same_cell = and_(main.c.run_id == m.run_id, main.c.cell_id == m.cell_id, main.c.is_main)
-    return exists().where(same_cell, main.c.metric == m.metric)
+    main, part = table(MetricTable).alias("main_metric"), table(MetricTable).alias("part")
+    of_cell = and_(main.c.run_id == m.run_id, main.c.cell_id == m.cell_id, main.c.is_main)
+    its_parts = and_(part.c.run_id == m.run_id, part.c.cell_id == m.cell_id, part.c.category != "")
+    split = exists().where(of_cell, its_parts, part.c.metric == main.c.metric)
+    return or_(exists().where(of_cell, main.c.metric == m.metric), ~split)
 
 
 def _point(row: dict[str, Any], live: dict[str, Any], profiles: dict[tuple[str, str], dict[str, Any]]) -> PointRow:

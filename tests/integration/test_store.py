@@ -186,6 +186,21 @@ def test_points_carry_figures_costs_and_profile(store: Store) -> None:
     assert progress == {HERO.id: ("complete", 2), RANDOM.id: ("pending", 0)}
 
 
+def test_parts_with_a_metric_of_their_own_stand_for_the_main_one(store: Store) -> None:
+    data.begin(store, cells=[HERO, RANDOM], samples=2)
+    whole = MetricRow("ocrbench_accuracy", 0.5, 2, is_main=True)
+    parts = [MetricRow("type_accuracy", value, 1, category=name) for name, value in (("artistic", 1.0), ("doc", 0.0))]
+    store.write_metrics("run1", HERO.id, [whole, *parts])
+    mixed = [MetricRow("ocrbench_accuracy", 0.25, 1, category="doc"), parts[0]]
+    store.write_metrics("run1", RANDOM.id, [whole, *mixed])
+    found = [(p.cell_id, p.metric, p.category, p.value) for p in store.points(["run1"], categories=True)]
+    assert found == [
+        (HERO.id, "type_accuracy", "artistic", 1.0),
+        (HERO.id, "type_accuracy", "doc", 0.0),
+        (RANDOM.id, "ocrbench_accuracy", "doc", 0.25),
+    ]
+
+
 def test_a_store_travels_to_another_process_by_its_address(store: Store) -> None:
     data.begin(store)
     copy = pickle.loads(pickle.dumps(store))
