@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 OnToken = Callable[[int, int], None]
 
+SHORTEST_SHARE = 0.5
+"""Length of a batch's shortest row over its longest, at least. Between 0.5 and 0.7 sixteen cells of one picture take
+1.2 ms of one core per answer on `hero-tiny`; without the cut 2.1 ms. Fewer batches would suit launch-bound decoding."""
+
 
 @dataclass(frozen=True)
 class GenerationOptions:
@@ -202,18 +206,27 @@ class Decoder:
 
 
 def plan_chunks(requests: Sequence[Request], options: GenerationOptions) -> list[list[int]]:
-    """Cut requests into batches of like length, requests of one picture together. Depends on the requests alone."""
+    """Cut requests into batches of like length, requests of one picture together. Depends on the requests alone.
+
+    A batch ends where rows would be padded to more than twice their length: prefill work, attention of every decode
+    step and cache bytes all grow with the longest row.
+    """
     groups = share_groups(requests) if options.share_prefix else [[index] for index in range(len(requests))]
     groups.sort(key=lambda group: -length_of(requests[group[0]]))
     chunks: list[list[int]] = []
     for group in groups:
         for start in range(0, len(group), options.batch_size):
             part = group[start : start + options.batch_size]
-            if chunks and len(chunks[-1]) + len(part) <= options.batch_size:
+            if chunks and _fits(part, chunks[-1], requests, options.batch_size):
                 chunks[-1].extend(part)
             else:
                 chunks.append(list(part))
     return chunks
+
+
+def _fits(part: list[int], chunk: list[int], requests: Sequence[Request], batch_size: int) -> bool:
+    alike = length_of(requests[part[0]]) >= SHORTEST_SHARE * length_of(requests[chunk[0]])
+    return alike and len(chunk) + len(part) <= batch_size
 
 
 class _Picker:

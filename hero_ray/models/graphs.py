@@ -7,6 +7,7 @@ which is how it is tested. Greedy output is that of `Runner.decode`.
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -146,7 +147,8 @@ class GraphedDecode:
     def __init__(self, runner: Runner, keep: int = 2) -> None:
         self._runner, self._keep = runner, keep
         self._known: OrderedDict[tuple[int, int, tuple[int, ...]], FixedSteps] = OrderedDict()
-        self._current: tuple[DecodeState, FixedSteps] | None = None
+        # Weak: held here, the last answer's cache would count in the next one's peak memory.
+        self._current: tuple[weakref.ref[DecodeState], FixedSteps] | None = None
 
     def reserve(self, sets: int) -> None:
         """Keep at least `sets` sets: methods that are timed in turns must not capture anew at every turn."""
@@ -154,8 +156,8 @@ class GraphedDecode:
 
     def __call__(self, state: DecodeState, token_ids: Tensor) -> Tensor:
         """One step; `state.logits` is advanced, the cache inside `state` is not."""
-        if self._current is None or self._current[0] is not state:
-            self._current = (state, self._steps_for(state))
+        if self._current is None or self._current[0]() is not state:
+            self._current = (weakref.ref(state), self._steps_for(state))
             self._current[1].load(state)
         state.logits = self._current[1].step(token_ids)
         return state.logits

@@ -1,5 +1,6 @@
 """Decoding on a toy language model: options, streaming, splitting, fixed-shape steps."""
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +110,11 @@ def test_batches_hold_every_request_once_and_never_too_many(requests):
         assert max(map(len, chunks)) <= size
 
 
+def test_no_row_is_padded_beyond_twice_its_length(requests):
+    chunks = plan_chunks(requests, GenerationOptions())
+    assert [sorted(chunk) for chunk in chunks] == [[0, 1, 2, 6, 7, 8], [3, 4, 5]]  # 40 and 25 visual tokens; 12
+
+
 class SmallDevice(Runner):
     """A runner whose device holds a few rows only."""
 
@@ -135,7 +141,7 @@ def test_running_out_of_memory_splits_the_batch_and_says_so(decoder, requests, c
     answers = Decoder(small, decoder.end, decoder.context).answer(requests)
     assert answers == decoder.answer(requests)
     assert small.refused > 0
-    assert "out of memory with 9 requests together; going on with 4" in caplog.text
+    assert "out of memory with 6 requests together; going on with 3" in caplog.text
 
 
 def test_one_request_too_many_is_a_named_error(decoder, requests):
@@ -171,6 +177,15 @@ def test_fixed_shape_steps_give_the_same_tokens(decoder, requests, pruner):
     assert fixed.answer(requests, pruner, options=options) == expected
     assert fixed.answer(requests[:1], pruner, options=options)[0].token_ids == expected[0].token_ids
     assert fixed.answer(requests[::-1], pruner, options=options) == expected[::-1]  # buffers are used again
+
+
+def test_fixed_shape_steps_do_not_keep_an_answered_batch_alive(decoder, requests):
+    step = GraphedDecode(decoder.runner)
+    state = decoder.prefill(requests[:2])
+    step(state, state.logits.argmax(-1))
+    gone = weakref.ref(state.cache)
+    del state
+    assert gone() is None
 
 
 def test_fixed_shape_logits_follow_the_growing_cache(decoder, requests):
