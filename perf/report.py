@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -31,3 +33,10 @@ def report(name: str, figures: Mapping[str, Any]) -> None:
         if not isinstance(value, dict | list):
             print(f"{key:<{width}}  {value:.4g}" if isinstance(value, float) else f"{key:<{width}}  {value}")
     print(json.dumps({"name": name, **figures, "machine": machine()}))
+
+
+def keep(path: Path, name: str, figures: Mapping[str, Any]) -> None:
+    """Leave the figures in a file, with the machine they were measured on and the time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"name": name, "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **figures}
+    path.write_text(json.dumps(record | {"machine": machine()}, indent=2) + "\n", encoding="utf-8")
