@@ -17,6 +17,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+MOST_ID_CHARACTERS = 64
+UNREAD = {"connection": "close"}
+"""Of an answer to a body that was not read to its end: the rest is not waited for."""
 OPEN_ROUTES = ("/healthz", "/readyz")
 NEEDED_ROLE = (("/v1/chat/completions", "infer"), ("/v1/explain", "infer"), ("/metrics", "read"))
 
@@ -42,7 +45,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex[:16]
+        # Ray Serve's proxy names a request before us (or lets the caller do so), and its answers say the name.
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given[:MOST_ID_CHARACTERS] or uuid.uuid4().hex[:16]
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = time.perf_counter(), 500
 
@@ -50,7 +55,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                if not given:
+                    message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
             await send(message)
 
         self._metrics.queue.inc()
@@ -94,7 +100,8 @@ class Guard:
         declared = headers.get(b"content-length", b"0")
         limit = self._limits.body_bytes
         if declared.isdigit() and int(declared) > limit:
-            raise Problem(413, f"the body is {int(declared)} bytes; the limit is {limit}", code="body_too_large")
+            text = f"the body is {int(declared)} bytes; the limit is {limit}"
+            raise Problem(413, text, code="body_too_large", headers=UNREAD)
         body = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
@@ -104,13 +111,13 @@ class Guard:
                         raise Problem(400, "the client went away while sending")
                     body += message.get("body", b"")
                     if len(body) > limit:
-                        raise Problem(413, f"the body is over the limit of {limit} bytes", code="body_too_large")
+                        text = f"the body is over the limit of {limit} bytes"
+                        raise Problem(413, text, code="body_too_large", headers=UNREAD)
                     if not message.get("more_body"):
                         return bytes(body)
         except TimeoutError:
-            raise Problem(
-                408, f"the body took over {self._limits.body_seconds:g} s to arrive", "timeout_error"
-            ) from None
+            text = f"the body took over {self._limits.body_seconds:g} s to arrive"
+            raise Problem(408, text, "timeout_error", code="body_too_slow", headers=UNREAD) from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
