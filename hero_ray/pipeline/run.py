@@ -102,6 +102,8 @@ def run(
 def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> str:
     run_id = run_id or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
     config = plan.config.model_dump(mode="json")
+    if config["db"]:
+        config["db"] = store.shown_url  # the row is shown and exported; a password is not
     store.create_run(run_id, plan.config.name, config, plan.hash, environment(), git_commit(), trigger)
     store.add_cells(run_id, plan.cells, plan.expected)
     store.add_samples(plan.samples, ())

@@ -19,6 +19,7 @@ from hero_ray.errors import ConfigError, HeroRayError, StoreError
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import Store, default_url, open_store
+from hero_ray.store.engine import NAME_VARIABLE, holds_secret, parse_url
 from hero_ray.store.records import RunRow
 
 CONFIG_VARIABLE = "HERO_RAY_SWEEP"
@@ -89,7 +90,7 @@ class Desk:
         if len(text) > MOST_CHARACTERS:
             raise Problem(400, f"the sweep has {len(text)} characters; the limit is {MOST_CHARACTERS}", param="config")
         sweep_id = f"api-{uuid.uuid4().hex[:12]}"
-        environment = {CONFIG_VARIABLE: text, "HERO_RAY_DB": self._url}
+        environment = {CONFIG_VARIABLE: text} | _database(self._url)
         command = f"{shlex.quote(sys.executable)} -m hero_ray.sweep env:{CONFIG_VARIABLE} --run-id {sweep_id}"
         try:
             self._jobs.submit(command, environment, sweep_id)
@@ -227,6 +228,15 @@ class Desk:
             raise Problem(
                 503, "the results database cannot be used now", "server_error", code="store_unavailable"
             ) from None
+
+
+def _database(url: str) -> dict[str, str]:
+    """What a job is told of the database. Everyone who may list jobs sees a job's environment, so a URL with a password
+    stays at home: the job then uses the one of its node, and refuses to if that names another database."""
+    parsed = parse_url(url)
+    if holds_secret(parsed):
+        return {NAME_VARIABLE: str(parsed.database or "")}
+    return {"HERO_RAY_DB": url}
 
 
 def _find(store: Store, run_id: str) -> RunRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 
@@ -36,6 +37,10 @@ def start(settings: ServeSettings) -> None:
 
 def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
     """Start, tell where, and wait for Ctrl-C."""
+    if settings.db:
+        os.environ["HERO_RAY_DB"] = absolute_url(
+            settings.db
+        )  # a Ray that is started here hands it on to the jobs of sweeps
     with connected(address, dashboard=True):  # sweeps over HTTP are Ray jobs, which live in Ray's dashboard
         start(settings)
         sys.stderr.write(

@@ -29,9 +29,24 @@ _TRANSIENT_SQLITE = ("locked", "busy")
 _LOST_CONNECTION = ("connection", "server closed", "could not connect", "terminating", "eof detected")
 
 
+NAME_VARIABLE = "HERO_RAY_DB_NAME"
+
+
 def default_url() -> str:
-    """`HERO_RAY_DB` if it is set, else a file in the working directory."""
-    return os.environ.get("HERO_RAY_DB") or DEFAULT_URL
+    """`HERO_RAY_DB` if it is set, else a file in the working directory.
+
+    Raises:
+        StoreError: `HERO_RAY_DB_NAME` asks for a database of another name. Whoever submits a job to a cluster can say
+            so which database it is for without telling the password; the URL is in the nodes' own environment.
+    """
+    url = os.environ.get("HERO_RAY_DB") or DEFAULT_URL
+    wanted = os.environ.get(NAME_VARIABLE)
+    if wanted and parse_url(url).database != wanted:
+        raise StoreError(
+            f"results are wanted in the database {wanted!r}, but HERO_RAY_DB here is {shown(parse_url(url))}; "
+            "set HERO_RAY_DB on every node of the cluster"
+        )
+    return url
 
 
 def parse_url(text: str) -> URL:
@@ -57,7 +72,13 @@ def parse_url(text: str) -> URL:
 
 def shown(url: URL) -> str:
     """The URL without its password, for messages and summaries."""
-    return url.render_as_string(hide_password=True)
+    hidden = {key: "***" for key in url.query if "password" in key.lower()}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def holds_secret(url: URL) -> bool:
+    """Whether the URL has a password in it."""
+    return url.password is not None or any("password" in key.lower() for key in url.query)
 
 
 def sqlite_path(url: URL) -> Path | None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -28,10 +29,10 @@ def free_port() -> int:
 class Service:
     """`hero-ray serve` in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.port, self.folder = free_port(), folder
         self.url = f"http://127.0.0.1:{self.port}"
-        (folder / "serve.yaml").write_text(json.dumps(SETTINGS | {"port": self.port}))
+        (folder / "serve.yaml").write_text(json.dumps(SETTINGS | {"port": self.port} | settings))
         environment = {key: value for key, value in os.environ.items() if key != "HERO_RAY_TOKENS"}
         self.log = (folder / "serve.log").open("wb")
         self.process = subprocess.Popen(

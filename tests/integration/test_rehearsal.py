@@ -106,5 +106,16 @@ def test_the_dashboard_opens_in_a_browser(made: Rehearsal) -> None:
     assert headings
 
 
-def test_the_service_answers(made: Rehearsal) -> None:
-    assert rehearsal.serve_if_there(made)
+def test_the_service_answers_and_sends_its_sweeps_to_the_cluster(made: Rehearsal) -> None:
+    made.start("serve")
+    assert [model["id"] for model in rehearsal.ask(made, "/v1/models")["data"]] == ["hero-tiny"]
+    state = rehearsal.sweep_over_http(made)
+    assert (state["status"], state["expected"], state["done"], state["failed"]) == ("complete", 2, 2, 0)
+    with open_store(made.database, read_only=True) as store:
+        assert store.totals(state["id"]) == (2, 0)
+
+
+def test_no_job_and_no_log_shows_the_password(made: Rehearsal) -> None:
+    """After everything above has run; it is in every database URL of this rehearsal."""
+    assert rehearsal.PASSWORD in made.database
+    assert rehearsal.where_is(made, rehearsal.PASSWORD) == []

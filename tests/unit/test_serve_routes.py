@@ -374,6 +374,23 @@ def test_sweeps_that_reach_too_far_are_refused(client: TestClient, config: dict[
     assert "results.db" not in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:////results/x.db", {"HERO_RAY_DB": "sqlite:////results/x.db"}),
+        ("postgresql://u@h/hero", {"HERO_RAY_DB": "postgresql://u@h/hero"}),
+        ("postgresql://u:top-secret@h/hero", {"HERO_RAY_DB_NAME": "hero"}),
+        ("postgresql://u@h/hero?password=top-secret", {"HERO_RAY_DB_NAME": "hero"}),
+    ],
+)
+def test_a_job_is_told_no_password(url: str, told: dict[str, str]) -> None:
+    jobs = Noted()
+    Desk(ServeSettings(db=url), jobs).submit(SWEEP)
+    ((entrypoint, environment, _),) = jobs.submitted
+    assert {name: value for name, value in environment.items() if name != "HERO_RAY_SWEEP"} == told
+    assert "top-secret" not in entrypoint + json.dumps(environment)
+
+
 def test_a_sweep_is_known_before_its_first_row(client: TestClient) -> None:
     sweep_id = client.post("/v1/sweeps", json={"config": SWEEP}).json()["id"]
     assert client.get(f"/v1/sweeps/{sweep_id}").json() == {"id": sweep_id, "status": "submitted"}

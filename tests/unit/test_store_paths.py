@@ -19,6 +19,19 @@ def test_the_default_is_the_environment_then_a_local_file(monkeypatch: pytest.Mo
     assert default_url() == "sqlite:///hero_ray.db"
 
 
+def test_a_job_writes_to_the_database_it_was_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERO_RAY_DB", "postgresql://u:secret-one@host/hero?sslpassword=secret-two")
+    monkeypatch.setenv("HERO_RAY_DB_NAME", "hero")
+    assert default_url().endswith("/hero?sslpassword=secret-two")
+    monkeypatch.setenv("HERO_RAY_DB_NAME", "other")
+    with pytest.raises(StoreError, match=r"wanted in the database 'other'.*every node") as caught:
+        default_url()
+    assert "secret" not in str(caught.value)
+    monkeypatch.delenv("HERO_RAY_DB")
+    with pytest.raises(StoreError, match=r"sqlite:///hero_ray\.db"):
+        default_url()
+
+
 @pytest.mark.parametrize(
     ("text", "driver"),
     [("results.db", "sqlite"), ("sqlite://", "sqlite"), ("postgresql://u:secret@h/d", "postgresql+psycopg")],
