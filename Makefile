@@ -41,7 +41,7 @@ PAPER_DB := sqlite:///paper_offline.db
 paper-offline: $(STAMP)
 	set -e; for file in configs/paper/offline/*.yaml; do \
 	  $(BIN)/hero-ray sweep $$file --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
-	set -e; for name in tile-importance layer-similarity layer-iou token-roles attention-maps case-study; do \
+	set -e; for name in tile-importance layer-similarity layer-iou token-roles adaptive attention-maps case-study; do \
 	  $(BIN)/hero-ray study $$name --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
 	$(BIN)/hero-ray study paper-tables --db $(PAPER_DB)
 
