@@ -19,7 +19,7 @@ from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.guard import Guard
 from hero_ray.serve.observe import Metrics
-from hero_ray.serve.problems import Problem, problem_from
+from hero_ray.serve.problems import Problem, problem_from, replica_lost
 from hero_ray.serve.requests import chat_job, picture_bytes
 from hero_ray.serve.schemas import ChatRequest, Completion, ErrorBody, ExplainRequest, Pruning, SweepRequest
 from hero_ray.serve.settings import ServeSettings, Tokens
@@ -46,6 +46,10 @@ class Backend(Protocol):
 
     async def ready(self) -> bool:
         """Whether a replica answers."""
+        ...
+
+    def lost(self) -> bool:
+        """Whether a replica died and no answer has come since."""
         ...
 
 
@@ -173,7 +177,12 @@ def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics:
         request.state.release = leave  # the guard calls it when the last byte is out, or the client is gone
 
     async def limited(work: Awaitable[T]) -> T:
-        return await _within(work, settings.limits.request_seconds)
+        try:
+            return await _within(work, settings.limits.request_seconds)
+        except Problem as problem:
+            if problem.status == 504 and backend.lost():  # not slow but gone
+                raise replica_lost() from None
+            raise
 
     @api.get("/v1/models")
     async def list_models() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hero_ray.errors import ConfigError
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk, RayJobs
 from hero_ray.serve.engine_types import ChatJob, ChatResult
-from hero_ray.serve.problems import Problem, problem_from
+from hero_ray.serve.problems import Problem, problem_from, replica_lost
 from hero_ray.serve.schemas import Pruning
 from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens, is_loopback
 
@@ -127,6 +127,10 @@ class ServeBackend:
 
     def __init__(self, handle: DeploymentHandle, settings: ServeSettings) -> None:
         self._handle, self._settings = handle, settings
+        self._lost = False
+
+    def lost(self) -> bool:
+        return self._lost
 
     def _on(self, model: str) -> DeploymentHandle:
         return self._handle.options(multiplexed_model_id=model)
@@ -146,12 +150,13 @@ class ServeBackend:
             try:
                 pieces: Any = self._on(model).options(stream=True).stream.remote(job)
                 async for piece in pieces:
-                    begun = True
+                    begun, self._lost = True, False
                     yield _unwrapped(piece)
                 return
             except Problem:
                 raise
             except Exception as error:
+                self._lost = self._lost or _replica_died(error)
                 if begun or attempt == RETRIES or not _replica_died(error):
                     raise _serve_problem(error) from None
 
@@ -161,10 +166,13 @@ class ServeBackend:
     async def _retried(self, call: Any) -> Any:
         for attempt in range(RETRIES + 1):
             try:
-                return await call()
+                answer = await call()
+                self._lost = False
+                return answer
             except BackPressureError:
                 raise _busy() from None
             except Exception as error:
+                self._lost = self._lost or _replica_died(error)
                 if attempt == RETRIES or not _replica_died(error):
                     raise _serve_problem(error) from None
         raise AssertionError("unreachable")
@@ -191,8 +199,7 @@ def _serve_problem(error: BaseException) -> Problem:
     if isinstance(error, BackPressureError):
         return _busy()
     if _replica_died(error):
-        headers = {"retry-after": "5"}
-        return Problem(503, "the model replica was lost", "server_error", code="replica_lost", headers=headers)
+        return replica_lost()
     return problem_from(error)
 
 

@@ -69,3 +69,9 @@ def problem_from(error: BaseException) -> Problem:
         param = next((name for kind, name in _PARAMS if isinstance(error, kind)), None)
         return Problem(400, str(error), param=param)
     return Problem(500, "the server could not finish this request", "server_error", code="internal_error")
+
+
+def replica_lost() -> Problem:
+    """The process that held the model died; another one is on its way."""
+    headers = {"retry-after": "5"}
+    return Problem(503, "the model replica was lost", "server_error", code="replica_lost", headers=headers)

@@ -61,6 +61,9 @@ class Local:
     async def ready(self) -> bool:
         return True
 
+    def lost(self) -> bool:
+        return False
+
 
 class Stuck(Local):
     """A model that never answers."""
@@ -304,6 +307,14 @@ def test_a_stuck_model_gives_504(client_of: Build, backend: Local) -> None:
     stuck = Stuck.__new__(Stuck)
     client = client_of(stuck, limits={"request_seconds": 0.05})
     assert refusal(client.post("/v1/chat/completions", json=question()), 504)["code"] == "timeout"
+
+
+def test_a_lost_replica_gives_503_not_504(client_of: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stuck, "lost", lambda self: True)
+    client = client_of(Stuck.__new__(Stuck), limits={"request_seconds": 0.05})
+    answer = client.post("/v1/chat/completions", json=question())
+    assert refusal(answer, 503)["code"] == "replica_lost"
+    assert answer.headers["retry-after"] == "5"
 
 
 def test_places_in_the_queue_come_back(client_of: Build) -> None:
