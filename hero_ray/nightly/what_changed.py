@@ -65,7 +65,7 @@ def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield name, str(old.get(name, "absent")), str(new.get(name, "absent"))
-    for name in sorted((before.keys() | after.keys()) - {"packages"}):
+    for name in sorted((before.keys() | after.keys()) - {"packages", "invariance"}):  # a measurement, no cause
         if before.get(name) != after.get(name):
             yield name, str(before.get(name)), str(after.get(name))
 

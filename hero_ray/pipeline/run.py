@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hero_ray.pipeline import cluster
 from hero_ray.pipeline.close import close_cells
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.invariance import settled
 from hero_ray.pipeline.profile_pass import profile_model
 from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit
@@ -135,7 +136,8 @@ def _execute_all(
             progress.stage(f"answering with {model.name}")
             if pending:
                 say(f"{model.name}: {len(pending)} pictures on {min(pool.replicas, len(pending))} replica(s)")
-                job = _job(plan, store, run_id, model.name, pool, loader)
+                certify_after = "" if settled(store, run_id, model) else pending[0].id
+                job = replace(_job(plan, store, run_id, model.name, pool, loader), certify_after=certify_after)
                 for unit in execute(pending, job, pool, plan.config.unit_timeout_s):
                     outcome.answered += unit.answered + unit.failed
                     for name, value in unit.counters.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from hero_ray.pipeline.invariance import certificates, describe
 from hero_ray.store import Store
 from hero_ray.store.records import RunRow
 
@@ -11,7 +12,7 @@ FAILURES_SHOWN = 50
 
 
 def describe_run(store: Store, run: RunRow) -> str:
-    """One line for people, one JSON line for scripts."""
+    """A line for people, one per certified model, and one JSON line for scripts."""
     counts = store.counts(run.id).values()
     expected, done, failed = (sum(getattr(c, name) for c in counts) for name in ("expected", "done", "failed"))
     complete = sum(c.missing == 0 for c in counts)
@@ -20,6 +21,8 @@ def describe_run(store: Store, run: RunRow) -> str:
         f"run {run.id} ({run.sweep_name}): {run.status}, {done + failed}/{expected} answers ({share:.0f}%), "
         f"{failed} failed, {complete}/{len(counts)} cells complete"
     )
+    for model, found in certificates(run).items():
+        line += "\n" + describe(model, found)
     record = {
         "run_id": run.id,
         "status": run.status,
@@ -30,6 +33,7 @@ def describe_run(store: Store, run: RunRow) -> str:
         "failed": failed,
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
+        "invariance": certificates(run),
     }
     return f"{line}\n{json.dumps(record)}"
 

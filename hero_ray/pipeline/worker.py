@@ -23,6 +23,7 @@ from hero_ray.config import TaskEntry
 from hero_ray.errors import HeroRayError
 from hero_ray.evaluate import Evaluator, Settings, failed
 from hero_ray.pipeline.facts import open_task
+from hero_ray.pipeline.invariance import certify_run
 from hero_ray.pipeline.pictures import picture_record
 from hero_ray.plan import Unit
 from hero_ray.store import open_store
@@ -52,6 +53,8 @@ class WorkerJob:
     racing: bool = False
     threads: int | None = None
     loader: str = "hero_ray.models:load"
+    certify_after: str = ""
+    """The unit whose replica certifies the model afterwards; none if the run has its certificate."""
 
 
 def pack_unit(unit: Unit) -> str:
@@ -109,6 +112,8 @@ class UnitWorker:
         for index, unit in enumerate(units):
             image, upcoming = upcoming, self._decode(units[index + 1]) if index + 1 < len(units) else None
             outcomes.append(self.run(unit, image))
+            if unit.id == self._job.certify_after:
+                certify_run(self._store, self._job.run_id, self._job.model, self._evaluator.adapter)
         return {"outcome": [json.dumps(asdict(outcome)) for outcome in outcomes]}
 
     def run(self, unit: Unit, image: Future[Any] | None = None) -> UnitOutcome:

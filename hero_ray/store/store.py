@@ -163,6 +163,10 @@ class Store:
         """Change a run's state; "running" starts its clock, a terminal state stops it."""
         self.transaction(writes.set_status, run_id, status)
 
+    def add_environment(self, run_id: str, key: str, facts: Mapping[str, Any]) -> None:
+        """Add what is learned of a run's surroundings under way: `facts` join those under `key`."""
+        self.transaction(writes.add_environment, run_id, key, facts)
+
     def request_cancel(self, run_id: str) -> None:
         """Ask whoever works on a run to stop after its current unit."""
         self.transaction(lambda c: c.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True)))

@@ -88,6 +88,17 @@ def set_status(connection: Connection, run_id: str, status: str) -> None:
         raise StoreError(f"run {run_id!r} is not in the database")
 
 
+def add_environment(connection: Connection, run_id: str, key: str, facts: Mapping[str, Any]) -> None:
+    """Merge facts into one entry of a run's environment, leaving its others as they are."""
+    runs = table(Run)
+    query = select(runs.c.environment).where(runs.c.id == run_id).with_for_update()  # a no-op on SQLite
+    held = connection.execute(query).scalar_one_or_none()
+    if held is None:
+        raise StoreError(f"run {run_id!r} is not in the database")
+    merged = {**held, key: {**held.get(key, {}), **facts}}
+    connection.execute(update(runs).where(runs.c.id == run_id).values(environment=merged))
+
+
 def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expected: Mapping[str, int]) -> None:
     """Register the cells of a run with the number of samples each should end with."""
     named = ("id", "model", "method", "variant", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
