@@ -77,6 +77,7 @@ def measure_cells(
     from hero_ray.profiling.cells import ProfileSettings as Measure
     from hero_ray.profiling.cells import profile_cells
     from hero_ray.profiling.requests import Probe
+    from hero_ray.profiling.tables import with_break_even
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
@@ -89,7 +90,8 @@ def measure_cells(
         text = benchmark.prompt(sample, adapter.info.family)
         probes.append(Probe(benchmark.load_image(sample.image_ref), text, sample.question, unit.image_key))
     measure = Measure(settings.batch_size, settings.new_tokens, settings.warmup, settings.repeats)
-    return profile_cells(adapter, [item_of(cell, adapter, *layout) for cell in cells], probes, measure)
+    records = profile_cells(adapter, [item_of(cell, adapter, *layout) for cell in cells], probes, measure)
+    return with_break_even(records, FULL)
 
 
 def item_of(cell: Cell, adapter: Any, base: Any = "real", policy: Any = "unpadded_rows") -> Any:
