@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def merged_selection(
         raise SelectionError(f"{name} merges tokens before the projector, but the encoder did not capture its input")
     source = finite(encoded.projector_input, name, "the projector's input")
     keep = torch.zeros(layout.valid.shape, dtype=torch.bool, device=device)
-    edited = torch.zeros_like(encoded.projector_input)
+    edited = blank(encoded.projector_input)
     extra: list[Tensor] = []
     order: dict[int, Tensor] = {}
     for index, count in enumerate(caps(layout.valid)):
@@ -106,6 +107,16 @@ def merged_selection(
         scores=attention,
         note=note,
     )
+
+
+def blank(like: Tensor) -> Tensor:
+    """Zeros of that shape and type. On a CPU the memory is only touched where it is written to.
+
+    Merged tokens fill a few rows of [V, N, W]; clearing 11.8 MB first took longer than merging did.
+    """
+    if like.device.type != "cpu":
+        return torch.zeros_like(like)
+    return torch.from_numpy(np.zeros(like.numel() * like.element_size(), np.uint8)).view(like.dtype).view(like.shape)
 
 
 def descending(scores: Tensor, count: int) -> Tensor:

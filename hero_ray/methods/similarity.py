@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_BLOCK = 192
-"""Rows of a block: small enough that little of the lower half is computed, large enough for a fast product."""
-
 
 def gram(tokens: Tensor, scale: Tensor) -> Tensor:
     """scale_i <x_i, x_j> scale_j of every pair: [..., n, n].
@@ -19,12 +16,11 @@ def gram(tokens: Tensor, scale: Tensor) -> Tensor:
         scale: [..., n].
     """
     size = tokens.shape[-2]
-    count = max(1, round(size / _BLOCK))
-    if tokens.is_cuda or count == 1:
+    step = _rows_per_block(size)
+    if tokens.is_cuda or size <= step:
         product = tokens @ tokens.mT
         return product.mul_(scale[..., None]).mul_(scale[..., None, :])
     out = tokens.new_empty(*tokens.shape[:-1], size)
-    step = -(-size // count)
     for start in range(0, size, step):
         stop = min(start + step, size)
         part = tokens[..., start:stop, :] @ tokens[..., start:, :].mT
@@ -42,3 +38,8 @@ def inverse_norm(tokens: Tensor) -> Tensor:
 def cosines(tokens: Tensor) -> Tensor:
     """Cosine of every pair: [..., n, C] -> [..., n, n]."""
     return gram(tokens, inverse_norm(tokens))
+
+
+def _rows_per_block(size: int) -> int:
+    """Few, so that little of the lower half is computed; enough, and in whole registers, for a fast product."""
+    return min(max(64, size // 4 // 64 * 64), 192)

@@ -21,6 +21,7 @@ from hero_ray.encoded import Budget, Encoded, Layout, Needs, Selection, VisionIn
 from hero_ray.errors import SelectionError
 from hero_ray.methods.allocation import equal, floor
 from hero_ray.methods.base import Method
+from hero_ray.methods.merging import blank
 from hero_ray.methods.scores import caps, captured, finite, keep_top
 
 
@@ -54,7 +55,7 @@ class VisionZip(Method):
         passes_cls = encoded.vision.patches_per_token == 1
         shares = [self.split(count, passes_cls) for count in counts]
         leading = keep_top(scores, [dominant for _, dominant, _ in shares], layout.valid)
-        edited, targets = torch.zeros_like(encoded.projector_input), torch.zeros_like(leading)
+        edited, targets = blank(encoded.projector_input), torch.zeros_like(leading)
         edited[leading] = encoded.projector_input[leading]
         for view, (_, _, contextual) in enumerate(shares):
             rest = (layout.valid[view].to(leading.device) & ~leading[view]).nonzero()[:, 0]

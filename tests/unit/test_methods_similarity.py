@@ -1,10 +1,13 @@
-"""The Gram matrix that diversity methods share, on sizes around its blocks."""
+"""What diversity and merging methods compute fast, against the definitions, on sizes around the blocks and on ties."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from hero_ray.methods.cdpruner import greedy_map
+from hero_ray.methods.divprune import max_min
+from hero_ray.methods.merging import View, blank, merge
 from hero_ray.methods.similarity import cosines, gram
 
 
@@ -30,3 +33,79 @@ def test_equal_tokens_are_equally_like_all_others() -> None:
     others[[3, 555]] = False
     found = gram(tokens, torch.ones(600))
     assert torch.allclose(found[3, others], found[555, others], atol=1e-5)
+
+
+def hypercube(count: int, kinds: int, seed: int) -> torch.Tensor:
+    """Tokens of few kinds with exact cosines: corners of a cube, all of length 4, most of them many times over."""
+    draw = torch.Generator().manual_seed(seed)
+    corners = torch.randint(0, 2, (kinds, 16), generator=draw).float() * 2 - 1
+    return corners[torch.randint(0, kinds, (count,), generator=draw)]
+
+
+@pytest.mark.parametrize("count", [2, 70, 193, 400, 769])
+@pytest.mark.parametrize("kinds", [1, 5, 200])
+def test_cosines_of_exact_tokens_are_exact(count: int, kinds: int) -> None:
+    tokens = hypercube(count, kinds, seed=count)
+    assert torch.equal(cosines(tokens), tokens @ tokens.T / 16)
+
+
+@pytest.mark.parametrize("count", [2, 70, 400, 769])
+@pytest.mark.parametrize("kinds", [1, 5, 200])
+def test_max_min_picks_as_its_definition_under_ties(count: int, kinds: int) -> None:
+    tokens = hypercube(count, kinds, seed=count + 1)
+    distance = (1.0 - tokens @ tokens.T / 16).fill_diagonal_(torch.inf)
+    wanted = [min(range(count), key=lambda token: (-float(distance[token].min()), token))]
+    while len(wanted) < count // 2 + 1:
+        nearest = distance[wanted].amin(0).tolist()
+        wanted.append(min((token for token in range(count) if token not in wanted), key=lambda t: (-nearest[t], t)))
+    assert max_min(tokens, len(wanted)).tolist() == wanted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_map_picks_as_its_definition_under_ties(seed: int) -> None:
+    """Kinds are orthogonal and weights powers of two, so that every determinant is exact."""
+    draw = torch.Generator().manual_seed(seed)
+    kinds = torch.randint(0, 24, (3, 90), generator=draw)
+    weights = 2.0 ** torch.randint(-1, 2, (3, 90), generator=draw)
+    valid = torch.rand(3, 90, generator=draw) < 0.9
+    features = torch.nn.functional.one_hot(kinds, 24).float()
+    picks = greedy_map(features, weights, valid, 20)
+    for view in range(3):
+        wanted: list[int] = []
+        taken: set[int] = set()
+        for _ in range(20):
+            open_tokens = [token for token in range(90) if valid[view, token] and token not in wanted]
+
+            def rank(token: int, view: int = view, taken: set[int] = taken) -> tuple[float, int]:
+                gain = 0.0 if int(kinds[view, token]) in taken else float(weights[view, token]) ** 2
+                return -gain, token
+
+            wanted.append(min(open_tokens, key=rank))
+            taken.add(int(kinds[view, wanted[-1]]))
+        assert picks[view].tolist() == wanted
+
+
+@pytest.mark.parametrize("neighbours", [1, 5, 32, 200])
+def test_merging_adds_the_nearest_keys_by_weight(neighbours: int) -> None:
+    draw = torch.Generator().manual_seed(neighbours)
+    scores, keys = torch.rand(120, generator=draw), torch.randn(120, 16, generator=draw)
+    features, order = torch.randn(120, 8, generator=draw), torch.tensor([7, 3, 99, 0])
+    kept, dropped = merge(View(scores, keys, features), order, neighbours)
+    unit = torch.nn.functional.normalize(keys.double(), dim=1)
+    for row, token in zip(kept, order.tolist(), strict=True):
+        others = sorted((other for other in range(120) if other != token), key=lambda j: -float(unit[token] @ unit[j]))
+        near = torch.tensor(others[:neighbours])
+        assert torch.allclose(row, features[token] + scores[near] @ features[near], atol=1e-4)
+    gone = torch.ones(120, dtype=torch.bool)
+    gone[order] = False
+    assert torch.allclose(dropped, scores[gone] @ features[gone], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_blank_memory_is_zero_and_writable(dtype: torch.dtype) -> None:
+    found = blank(torch.ones(3, 5, 7, dtype=dtype))
+    assert found.dtype == dtype
+    assert found.shape == (3, 5, 7)
+    assert not found.any()
+    found[1, 2] = 4.0
+    assert float(found.float().sum()) == 28.0
