@@ -29,6 +29,11 @@ MAX_PIXELS = 80_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Decoders we allow; the others include ones that start programs (EPS) or read remote parts."""
 
+DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, MemoryError, OverflowError, RuntimeError,
+)  # fmt: skip
+"""What Pillow's decoders raise on damaged files; RuntimeError is AVIF's."""
+
 ExifPolicy = Literal["apply", "ignore"]
 
 
@@ -62,8 +67,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply"
         raise ImageError(f"{error}; the limit here is {max_pixels} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{len(data)} bytes starting with {data[:8]!r} are not a picture we can read") from error
-    except (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, MemoryError, OverflowError) as error:
-        # Pillow's decoders raise all of these on damaged files.
+    except DAMAGE as error:
         raise ImageError(f"damaged or truncated picture ({len(data)} bytes): {error}") from error
 
 

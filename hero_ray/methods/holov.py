@@ -39,8 +39,8 @@ class HoloV(Method):
     variants = ("exact", "released")
 
     def check(self) -> None:
-        self.require(self.runs >= 1, "runs", "at least 1 run")
-        self.require(self.variety >= 0.0, "variety", "a weight of 0 or more")
+        self.require(1 <= self.runs <= 4096, "runs", "1 to 4096 runs")
+        self.require(0.0 <= self.variety <= 1e6, "variety", "a weight in [0, 1e6]")
 
     def needs(self, vision: VisionInfo) -> Needs:
         return Needs(cls_attention=frozenset({vision.feature_layer}))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, features
 
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
@@ -22,11 +22,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what starlette says of its own test client's future
     from fastapi.testclient import TestClient
 
+from hero_ray import methods
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine import Engine
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import problem_from
+from hero_ray.serve.schemas import Pruning
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import open_store
 
@@ -230,6 +232,22 @@ def test_what_is_wrong_is_named(client: TestClient, change: dict[str, Any], para
     assert refusal(client.post("/v1/chat/completions", json=question(**change)), 400)["param"] == param
 
 
+ODD = ("x", "", -1, 0, 1e308, 1e-300, 10**40, [], {}, True, "\x00", [1, "a"], {"a": [1]}, [[]], [0.5, 0.4, {}])
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_odd_parameters_of_a_method_are_the_callers_mistake(backend: Local, method: str) -> None:
+    """Each parameter of each method with each odd value: an answer or a 400, never a 5xx."""
+    for name in ("variant", *methods.create(method).parameters()):
+        for odd in ODD:
+            try:
+                pruning = Pruning.model_validate({"method": method, "retention_ratio": 0.3, name: odd})
+            except ValueError:
+                continue  # which the route answers with 400
+            outcome = backend.engine.answer(backend.adapter, [ChatJob("?", "?", picture(), pruning, 1)])[0]
+            assert isinstance(outcome, ChatResult) or problem_from(outcome).status == 400, (name, odd, outcome)
+
+
 def test_unknown_fields_are_ignored_and_unknown_models_are_not(client: TestClient) -> None:
     assert client.post("/v1/chat/completions", json=question(logit_bias={}, user="me")).status_code == 200
     error = refusal(client.post("/v1/chat/completions", json=question(model="../../etc/passwd")), 404)
@@ -248,11 +266,31 @@ def _bomb() -> bytes:
     return bytes(data)
 
 
+def _text_bomb() -> bytes:
+    """97 KB of PNG whose comment unpacks to 100 MB."""
+    from PIL import PngImagePlugin
+
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("comment", "x" * 100_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(buffer := io.BytesIO(), "PNG", pnginfo=notes)
+    return buffer.getvalue()
+
+
+def _damaged_avif() -> bytes:
+    if not features.check("avif"):
+        return b"\0\0\0\x1cftypavif"
+    data = bytearray(picture(format="AVIF"))
+    data[-40:] = bytes(40)
+    return bytes(data)
+
+
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
 HOSTILE = {
     "svg": lambda: data_url(SVG, "svg+xml"),
     "svg that says png": lambda: data_url(SVG),
     "image bomb": lambda: data_url(_bomb()),
+    "text bomb": lambda: data_url(_text_bomb()),
+    "damaged avif": lambda: data_url(_damaged_avif(), "avif"),
     "broken base64": lambda: "data:image/png;base64,@@@@",
     "odd base64": lambda: "data:image/png;base64,abc",
     "empty": lambda: "data:image/png;base64,",
@@ -434,8 +472,6 @@ def test_the_document_says_what_the_service_does(client: TestClient) -> None:
 
 
 def test_batched_answers_are_those_of_single_requests(backend: Local) -> None:
-    from hero_ray.serve.schemas import Pruning
-
     jobs = [
         ChatJob(text, text, picture((160, 120 + 20 * at)), Pruning(method=method, retention_ratio=ratio), 8)
         for at, (text, method, ratio) in enumerate(
