@@ -14,7 +14,7 @@ import streamlit as st
 
 from dashboard.points import Mark, marks
 from hero_ray.errors import HeroRayError, StoreError
-from hero_ray.store import RunRow, Store, default_url, open_store, queries
+from hero_ray.store import RunRow, Store, default_url, open_store, queries, studies
 from hero_ray.store import page_queries as pages
 from hero_ray.store.engine import parse_url, sqlite_path
 
@@ -89,6 +89,7 @@ _LOADERS: dict[str, Callable[..., Any]] = {
     "flips": lambda a, b, direction, category: read(pages.flips, a, b, direction, category),
     "trend": lambda sweep: read(pages.trend, sweep),
     "alerts": lambda run: read(pages.alerts, run),
+    "studies": lambda: read(studies.newest),
     "failures": lambda run: (read(queries.failure_counts, run), store().failures(run)),
 }
 

@@ -142,17 +142,28 @@ def _number(text: str) -> float | str:
         return text
 
 
-def read_study(path: Path) -> dict[str, Any] | None:
-    """A study's file: `title`, `note`, and `charts`, each of them `lines` (`series`) or `heat` (`x y z`).
+def read_study(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A study's document: `title`, `note`, `charts` (`lines` or `heat` records), `pictures` (data URLs) and `tables`.
 
-    Returns None for a file of another kind, so that a stray JSON file breaks no page.
+    Returns None for a document of another kind, so that a stray JSON file breaks no page.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         charts = [(str(chart.get("title", "")), _chart(chart)) for chart in document["charts"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pictures = {str(stem): str(url) for stem, url in document.get("pictures", {}).items()}
+        tables = [(str(t["title"]), list(t["columns"]), list(t["rows"])) for t in document.get("tables", ())]
+        title, note = str(document.get("title", "Study")), str(document.get("note", ""))
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
-    return {"title": str(document.get("title", path.stem)), "note": str(document.get("note", "")), "charts": charts}
+    return {"title": title, "note": note, "charts": charts, "pictures": pictures, "tables": tables}
+
+
+def read_file(path: Path) -> Mapping[str, Any] | None:
+    """The document in a study's JSON file; None where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _chart(chart: Mapping[str, Any]) -> go.Figure:

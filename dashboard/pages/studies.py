@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -18,9 +20,10 @@ def main() -> None:
     """Three kinds of figures, the measured ones first."""
     st.title("Studies")
     with loaders.guard():
-        runs = filters.pick_runs()
-        _measured(filters.ids(runs))
-    _files()
+        stored = loaders.load("studies")
+        if loaders.runs() or not stored:  # studies alone fill the page, too; an empty database explains itself
+            _measured(filters.ids(filters.pick_runs()))
+    _studies(stored)
     _printed()
 
 
@@ -41,21 +44,37 @@ def _measured(run_ids: tuple[str, ...]) -> None:
     st.plotly_chart(figure, config=figures.CONFIG, key="parameter-curve", alt=f"Score of {method} over {name}")
 
 
-def _files() -> None:
+def _studies(stored: Sequence[Mapping[str, Any]]) -> None:
+    """The newest execution of every study in the database, then those that are files only."""
+    st.subheader("Studies of the papers")
+    found = {f"{row['name']}, {row['model']}": (row["result"], _when(row)) for row in stored}
+    known = {row["name"] for row in stored}
     folder = Path(os.environ.get(FOLDER) or "studies")
-    found = [study for path in sorted(folder.glob("*.json")) if (study := study_figures.read_study(path))]
-    for study in found:
-        st.subheader(study["title"])
-        if study["note"]:
-            st.caption(study["note"])
-        for i, (title, figure) in enumerate(study["charts"]):
-            if title:
-                st.markdown(f"**{title}**")
-            key = f"study-{study['title']}-{i}"
-            st.plotly_chart(figure, config=figures.CONFIG, key=key, alt=title or study["title"])
-    if not found:
-        st.subheader("Layer similarity, layer IoU, tile ranking")
+    for path in sorted(folder.glob("*.json")):
+        document = study_figures.read_file(path)
+        if document is not None and document.get("study", path.stem) not in known:
+            found[path.stem] = (document, f"file {path.name}")
+    readable = {name: (study, when) for name, (doc, when) in found.items() if (study := study_figures.read_study(doc))}
+    if not readable:
         st.info("No study has left its figures yet. `hero-ray study NAME` writes them.")
+        return
+    study, when = readable[filters.choose("Study", list(readable), "study")]
+    st.markdown(f"**{study['title']}**")
+    st.caption(" · ".join(filter(None, (study["note"], when))))
+    for i, (title, figure) in enumerate(study["charts"]):
+        if title:
+            st.markdown(title)
+        st.plotly_chart(figure, config=figures.CONFIG, key=f"study-{i}", alt=title or study["title"])
+    for stem, picture in study["pictures"].items():
+        st.image(picture, width="content", caption=stem)
+    for title, columns, rows in study["tables"]:
+        with st.expander(f"Table: {title}"):
+            st.dataframe([dict(zip(columns, row, strict=False)) for row in rows], hide_index=True)
+
+
+def _when(row: Mapping[str, Any]) -> str:
+    commit = str(row["git_commit"] or "")
+    return f"{row['created_at']:%d %b %Y}" + (f", commit {commit[:12]}" if commit else "")
 
 
 def _printed() -> None:

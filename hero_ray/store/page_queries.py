@@ -23,6 +23,7 @@ from hero_ray.store.tables import (
     Run,
     RunCell,
     SampleTable,
+    StudyTable,
 )
 from hero_ray.store.writes import now, table
 
@@ -139,14 +140,15 @@ class TrendRow:
 def version(connection: Connection) -> tuple[Any, ...]:
     """A cheap stamp that changes when pages should look again; what cached loaders take as an argument.
 
-    Runs added, changed state or closed another cell change it; single answers of a running cell do not.
+    Runs added, changed state or closed another cell change it, and new studies; single answers do not.
     """
     runs = connection.execute(
         select(func.count(), func.max(Run.created_at), func.max(Run.started_at), func.max(Run.finished_at))
     ).one()
     closed = connection.execute(select(func.count(RunCell.summarised_at), func.max(RunCell.summarised_at))).one()
     alerts = connection.execute(select(func.max(Alert.id))).scalar()
-    return (*runs, *closed, alerts)
+    studies = connection.execute(select(func.max(StudyTable.created_at))).scalar()
+    return (*runs, *closed, alerts, studies)
 
 
 def _flips(a: CellRef, b: CellRef, category: str | None) -> tuple[Any, Any, Any]:

@@ -40,3 +40,11 @@ def found(connection: Connection, name: str | None = None) -> list[dict[str, Any
     if name is not None:
         statement = statement.where(studies.c.name == name)
     return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def newest(connection: Connection) -> list[dict[str, Any]]:
+    """The newest execution of every study on every model, in the order of their names."""
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in found(connection):
+        latest.setdefault((row["name"], row["model"]), row)
+    return [latest[key] for key in sorted(latest)]

@@ -19,8 +19,13 @@ _STYLE = "body{font:15px sans-serif;max-width:70em;margin:2em auto;padding:0 1em
 _STYLE += "td,th{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:left}img{max-width:100%}"
 
 
+_KEPT_PICTURES = 12
+"""Pictures of its own that a study keeps in its document; the rest are files only."""
+
+
 def document(study: Study, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON-able form of everything but pictures: what the dashboard reads and the store keeps."""
+    """JSON-able form: what the dashboard reads and the store keeps. Pictures are small WebP data URLs."""
+    shown = list(study.pictures.items())[:_KEPT_PICTURES]
     return {
         "study": study.name,
         "title": study.title,
@@ -29,6 +34,7 @@ def document(study: Study, provenance: Mapping[str, Any]) -> dict[str, Any]:
         "tables": [
             {"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in study.tables
         ],
+        "pictures": {stem: _inline(picture, "WEBP") for stem, picture in shown},
         "findings": dict(study.findings),
         "provenance": dict(provenance),
     }
@@ -80,10 +86,10 @@ def _cell(value: Any) -> str:
     return text.replace("|", "/").replace("\n", " ")
 
 
-def _inline(picture: Image.Image) -> str:
+def _inline(picture: Image.Image, form: str = "PNG") -> str:
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, form)
+    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _table(table: Table) -> str:

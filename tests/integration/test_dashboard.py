@@ -269,6 +269,36 @@ def test_studies_draw_a_parameter_curve(tmp_path: Path, monkeypatch: pytest.Monk
     assert first["layout"]["xaxis"]["title"]["text"] == "alpha"
 
 
+def test_a_stored_study_is_drawn_with_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    from hero_ray.store import studies
+    from hero_ray.studies import files
+    from hero_ray.studies.records import Study, Table, lines
+
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    curve = lines("IoU", [{"name": "clip", "x": [1, 2], "y": [0.1, 0.2]}], "layer", "IoU")
+    found = Study(
+        "iou",
+        "Layer IoU",
+        "by layer",
+        (curve,),
+        (Table("All", ("layer",), ((1,),)),),
+        {"one": Image.new("RGB", (8, 8))},
+    )
+    document = files.document(found, {})
+    with open_store(url) as store:
+        data.fill_run(store, "run", [data.cell("hero", 0.2, "synth-words")], 4)
+        for study_id, title in (("a", "old"), ("b", "Layer IoU")):
+            result = document | {"title": title}
+            store.transaction(studies.add, study_id, "iou", "hero-tiny", {}, result, "abc")
+    test = page("studies", url, monkeypatch)
+    assert any("Layer IoU" in text for text in words(test).splitlines())
+    assert "old" not in words(test)
+    assert any(chart["layout"]["xaxis"]["title"]["text"] == "layer" for chart in charts(test))
+    assert document["pictures"]["one"].startswith("data:image/webp;base64,")
+
+
 def test_app_opens_on_the_frontier(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERO_RAY_DB", results)
     test = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60).run()

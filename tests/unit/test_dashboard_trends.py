@@ -86,17 +86,24 @@ def test_every_printed_ablation_can_be_drawn(name: str) -> None:
     assert len(figure.data) == len(curves)
 
 
-def test_study_files_are_read_and_strays_ignored(tmp_path: Any) -> None:
+def test_studies_are_read_and_strays_ignored(tmp_path: Any) -> None:
     good = tmp_path / "iou.json"
     good.write_text(
         '{"title": "Layer IoU", "charts": ['
         '{"kind": "lines", "series": [{"name": "clip", "x": [1, 2], "y": [0.1, 0.2]}]},'
-        ' {"kind": "heat", "x": [1], "y": [1], "z": [[1.0]]}]}'
+        ' {"kind": "heat", "x": [1], "y": [1], "z": [[1.0]]}],'
+        ' "tables": [{"title": "all", "columns": ["layer"], "rows": [[1]]}]}'
     )
-    stray = tmp_path / "stray.json"
-    stray.write_text("[1, 2]")
-    study = study_figures.read_study(good)
+    document = study_figures.read_file(good)
+    assert document is not None
+    study = study_figures.read_study(document)
     assert study is not None
     assert [len(figure.data) for _, figure in study["charts"]] == [1, 1]
-    assert study_figures.read_study(stray) is None
-    assert study_figures.read_study(tmp_path / "missing.json") is None
+    assert study["tables"] == [("all", ["layer"], [[1]])]
+    stray = tmp_path / "stray.json"
+    for text in ("[1, 2]", "{not json"):
+        stray.write_text(text)
+        assert study_figures.read_file(stray) is None
+    assert study_figures.read_file(tmp_path / "missing.json") is None
+    for odd in ({}, {"charts": [{"kind": "lines"}]}, {"charts": 3}):
+        assert study_figures.read_study(odd) is None
