@@ -19,6 +19,7 @@ from hero_ray.errors import BudgetError, ConfigError
 
 _BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
 
+PRESET = "preset"
 STRAW_MEN = ("full", "random", "spatial", "downsample")
 """Baselines that ride in every sweep unless `straw_men: false`."""
 
@@ -89,9 +90,16 @@ class MethodEntry(Strict):
 
 
 def parse_method(value: Any) -> MethodEntry:
-    """Read `hero`, `hero:alpha=0.7,variant=paper`, `{hero: {alpha: 0.7}}` or `{name: hero, params: {...}}`."""
+    """Read `hero`, `hero:alpha=0.7,variant=paper`, `{hero: {alpha: 0.7}}` or `{name: hero, params: {...}}`.
+
+    `preset:NAME` and `{preset: NAME, budgets: [...]}` take method and parameters from a preset file.
+    """
     if isinstance(value, MethodEntry):
         return value
+    if isinstance(value, Mapping) and PRESET in value:
+        return _method_from_preset(**value)
+    if isinstance(value, str) and value.startswith(f"{PRESET}:"):
+        return _method_from_preset(value.partition(":")[2].strip())
     if isinstance(value, Mapping):
         if "name" in value:
             return MethodEntry(**value)
@@ -107,6 +115,17 @@ def parse_method(value: Any) -> MethodEntry:
             raise ConfigError(f"method parameter {pair!r} in {value!r} is not KEY=VALUE")
         parsed[key.strip()] = yaml.safe_load(raw)
     return _method_from_params(name.strip(), parsed)
+
+
+def _method_from_preset(preset: str, **more: Any) -> MethodEntry:
+    from hero_ray import presets
+
+    if unknown := sorted(more.keys() - {"seeds", "budgets"}):
+        raise ConfigError(
+            f"preset {preset!r} with {unknown[0]!r}: beside a preset only `budgets` and `seeds` may stand"
+        )
+    found = presets.load(preset)
+    return MethodEntry(name=found.method, variant=found.variant, params=found.params, **more)
 
 
 def _method_from_params(name: str, params: dict[str, Any]) -> MethodEntry:

@@ -82,6 +82,20 @@ class Counters:
 
 
 @dataclass
+class Memory:
+    """Encodings that outlive an evaluator, so that pictures are encoded once over many sets of cells of one model.
+
+    Attributes:
+        needs: what every encoding captures; cells that share the memory read no more.
+        encoded: by picture. asked: by picture and question.
+    """
+
+    needs: Needs
+    encoded: dict[str, Encoded] = field(default_factory=dict)
+    asked: dict[tuple[str, str], Encoded] = field(default_factory=dict)
+
+
+@dataclass
 class Evaluator:
     """Evaluates units against the cells of one model.
 
@@ -89,6 +103,7 @@ class Evaluator:
         adapter: the loaded model.
         cells: cells of this model.
         benchmarks: by name, for prompts, pictures and scores.
+        memory: where encodings are kept beyond a unit; None forgets them.
     """
 
     adapter: Adapter
@@ -96,6 +111,7 @@ class Evaluator:
     benchmarks: Mapping[str, Benchmark]
     settings: Settings = Settings()
     counters: Counters = field(default_factory=Counters)
+    memory: Memory | None = None
 
     @cached_property
     def prunings(self) -> dict[str, Pruning]:
@@ -109,11 +125,19 @@ class Evaluator:
 
     @cached_property
     def needs(self) -> Needs:
-        """Everything any cell reads, captured in one pass."""
+        """Everything any cell reads, captured in one pass.
+
+        Raises:
+            SelectionError: more than the shared memory captures.
+        """
         needs = Needs()
         for pruning in self.prunings.values():
             needs = needs | pruning.method.needs(self.adapter.vision)
-        return needs
+        if self.memory is None:
+            return needs
+        if needs | self.memory.needs != self.memory.needs:
+            raise SelectionError(f"cells read {needs}, but the shared encodings capture only {self.memory.needs}")
+        return self.memory.needs
 
     def evaluate(
         self,
@@ -229,7 +253,10 @@ class PictureView:
         self._adapter = evaluator.adapter
         self._image, self._key = image, image_key
         self._encodings: dict[ImagePlan | None, Encoded] = {}
-        self._asked: dict[str, Encoded] = {}
+        memory = evaluator.memory
+        if memory is not None and image_key in memory.encoded:
+            self._encodings[None] = memory.encoded[image_key]
+        self._asked: dict[tuple[str, str], Encoded] = {} if memory is None else memory.asked
         self._prompts: dict[tuple[str, str], Prompt] = {}
         self._spliced: dict[tuple[str, str], tuple[Selection, Encoded, Budget, Tensor]] = {}
 
@@ -282,15 +309,18 @@ class PictureView:
             self._encodings[plan] = self._adapter.encode(prepared, needs)
             if plan is None:
                 self._evaluator.counters.encodes += 1
+                if self._evaluator.memory is not None:
+                    self._evaluator.memory.encoded[self._key] = self._encodings[plan]
             else:
                 self._evaluator.counters.resized_encodes += 1
         return self._encodings[plan]
 
     def _ask(self, encoded: Encoded, sample: Sample) -> Encoded:
-        if sample.question not in self._asked:
+        key = (self._key, sample.question)
+        if key not in self._asked:
             prompt = self._prompt(sample)
-            self._asked[sample.question] = self._adapter.ask(encoded, sample.question, self._evaluator.needs, prompt)
-        return self._asked[sample.question]
+            self._asked[key] = self._adapter.ask(encoded, sample.question, self._evaluator.needs, prompt)
+        return self._asked[key]
 
 
 def check_selection(selection: Selection, encoded: Encoded, method: str) -> None:
