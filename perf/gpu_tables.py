@@ -2,9 +2,11 @@
 
     python -m perf.gpu_tables [--out perf/results] [--only hero,ptp,hired] [--repeats 10] [--memory-gb 24]
 
-True architectures with random weights, bf16, batch 1, stock `generate()` beside ours; ratios to the unpruned model
-stand beside the printed ones. Needs neither network, Ray nor database. Records go to gpu-DEVICE.jsonl and the tables to
-gpu-DEVICE.md. Without CUDA the same code runs on miniature models, to show that it works; its figures mean nothing.
+True architectures with random weights in bf16: batch 1 with stock `generate()` beside ours, the same with decode steps
+replayed as CUDA graphs, rooflines from measured peaks, batches up to the out-of-memory point; ratios to the unpruned
+model stand beside the printed ones. Needs neither network, Ray nor database. Records go to gpu-DEVICE.jsonl and tables
+to gpu-DEVICE.md after every step; a step that fails is named at the end and costs no other. Without CUDA the same code
+runs on miniature models, to show that it works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +14,12 @@ from __future__ import annotations
 import argparse
 import gc
 import re
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,126 +28,57 @@ import torch
 
 from hero_ray import models, published
 from hero_ray.config import build
-from hero_ray.profile import FORMAT, KIND, items_of, make_probes, profile, write_records
+from hero_ray.models.graphs import GraphedDecode
+from hero_ray.profile import FORMAT, KIND, items_of, make_probes, write_records
 from hero_ray.profiling import tables
+from hero_ray.profiling.batches import sweep_batches
+from hero_ray.profiling.cells import profile_cells
 from hero_ray.profiling.records import ProfileSettings
-from hero_ray.profiling.roofline import Peaks, measure_peaks
+from hero_ray.profiling.roofline import measure_peaks
+from perf.paper_tables import TABLES, PaperTable
 from perf.report import report
-
-GB = 1e9
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One printed table and how to measure its like.
-
-    Attributes:
-        paper, table: as in `hero_ray.published`.
-        image: (width, height) whose token count comes nearest to the printed one.
-        methods, budgets, sweep: as in a sweep file.
-        text_tokens: text tokens the paper adds; the prompt is padded to as many.
-        new_tokens: answer length.
-        columns: printed column -> the same figure of a record.
-        batches: batch sizes to try up to the out-of-memory point, under `--memory-gb`.
-    """
-
-    paper: str
-    table: str
-    model: str
-    image: tuple[int, int]
-    methods: str
-    budgets: str
-    text_tokens: int
-    new_tokens: int
-    columns: Mapping[str, Callable[[Mapping[str, Any]], float | None]]
-    sweep: Mapping[str, Any] = field(default_factory=dict)
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    batches: tuple[int, ...] = ()
-
-
-def _memory_gb(record: Mapping[str, Any]) -> float | None:
-    peak = record["peak_memory_bytes"]
-    return None if peak is None else peak / GB
-
-
-def _kv_mib(record: Mapping[str, Any]) -> float:
-    return float(record["kv_bytes"]) / 2**20
-
-
-TABLES = {
-    # 2,634 visual tokens, nearest to the 2,612 behind the printed 2,673; pruned rows hit the printed counts exactly.
-    "hero": PaperTable(
-        "hero",
-        "VIII",
-        "llava-next-7b",
-        (1000, 868),
-        "full,hero",
-        "1044tok,522tok,261tok",
-        text_tokens=61,
-        new_tokens=64,
-        columns={
-            "tflops": lambda record: record["tflops_paper"],
-            "gpu_memory_gb": _memory_gb,
-            "kv_cache_mb": _kv_mib,
-            "decode_tokens_per_s": lambda record: record["decode_tokens_per_s"],
-        },
-        sweep={"newline_policy": "none"},
-    ),
-    # total / per-token time is 9.5 in every printed row, so answers of ten tokens.
-    "ptp": PaperTable(
-        "ptp",
-        "V",
-        "internvl2-2b",
-        (1344, 896),
-        "full,ptp",
-        "0.5,0.4,0.3,0.2,0.1",
-        text_tokens=0,
-        new_tokens=10,
-        columns={
-            "tflops": lambda record: record["tflops_paper"],
-            "gpu_memory_gb": _memory_gb,
-            "kv_cache_mb": _kv_mib,
-            "latency_per_token_ms": lambda record: record["details"]["end_to_end_ms_p50"] / record["new_tokens"],
-            "total_time": lambda record: record["details"]["end_to_end_ms_p50"],
-        },
-        model_args={"max_tiles": 6},
-    ),
-    "hired": PaperTable(
-        "hired",
-        "text",
-        "llava-next-7b",
-        (1000, 1000),
-        "full,hired",
-        "0.2",
-        text_tokens=61,
-        new_tokens=32,
-        columns={
-            "gpu_memory_gb": _memory_gb,
-            "throughput": lambda record: record["details"]["tokens_per_s"],
-            "ttft_s": lambda record: record["ttft_ms_p50"] / 1e3,
-        },
-        sweep={"budget_base": "grid"},
-        batches=(1, 2, 4, 8, 16),
-    ),
-}
 
 
 def measure(
-    table: PaperTable, adapter: Any, settings: ProfileSettings, memory_gb: float | None
+    table: PaperTable,
+    adapter: Any,
+    settings: ProfileSettings,
+    batches: Sequence[int] = (),
+    memory_gb: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Profile records of one table."""
+    """Profile records of one table at batch 1, or at `batches` up to the out-of-memory point under `memory_gb`."""
     config = build({"tasks": ["profile"], "methods": table.methods, "budgets": table.budgets, **table.sweep})
-    settings = replace(settings, new_tokens=table.new_tokens, stock=not table.batches)
-    probes = make_probes([table.image], prompt_of(adapter, table.text_tokens))
-    limited = bool(table.batches) and memory_gb is not None and torch.cuda.is_available()
-    if limited:
-        share = (memory_gb or 0) * GB / torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
-    records = profile(adapter, items_of(adapter, config), probes, settings, table.batches, print)
-    if limited:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+    items, probes = items_of(adapter, config), make_probes([table.image], prompt_of(adapter, table.text_tokens))
+    settings = replace(settings, new_tokens=table.new_tokens)
+    if batches:
+        with limited_memory(memory_gb):
+            records = sweep_batches(adapter, items, probes[0], batches, replace(settings, stock=False), print)
+    else:
+        records = profile_cells(adapter, items, probes, settings, print)
     info = {"revision": adapter.info.revision, "family": adapter.info.family, "table": f"{table.paper} {table.table}"}
     return [{"kind": KIND, "format": FORMAT, **info, **record} for record in tables.with_break_even(records)]
+
+
+@contextmanager
+def limited_memory(memory_gb: float | None) -> Iterator[None]:
+    """Let PyTorch have so much of the device, for the duration."""
+    if memory_gb is None or not torch.cuda.is_available():
+        yield
+        return
+    release()  # what the allocator holds already counts against the limit
+    share = 1e9 * memory_gb / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def release() -> None:
+    """Give unused memory back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def prompt_of(adapter: Any, text_tokens: int) -> str:
@@ -157,6 +94,8 @@ def against_published(table: PaperTable, records: Sequence[Mapping[str, Any]]) -
     printed = [row for row in published.efficiency() if (row["paper"], row["table"]) == (table.paper, table.table)]
     printed = [row for row in printed if row["model"] == table.model and row["batch_size"] in (None, 1)]
     ours = [record for record in records if record["method"] != "stock" and record["batch_size"] == 1]
+    if not ours or not printed:
+        return ""
     full = {side: rows[0] for side, rows in (("ours", ours), ("theirs", printed))}
     lines = ["|Row|Figure|Measured|Printed|Measured / full|Printed / full|", "|---|---|---:|---:|---:|---:|"]
     for record, row in zip(ours, printed, strict=False):
@@ -194,26 +133,81 @@ def load(table: PaperTable, folder: Path) -> Any:
     return models.load(str(miniature.write_llava(miniature.llava_next(), folder / "llava", miniature.clip())))
 
 
-def _text_of(table: PaperTable, records: list[dict[str, Any]], memory_gb: float | None) -> str:
-    title = f"## {table.paper} Table {table.table}, {records[0]['model']}"
-    parts = (
-        title,
-        tables.efficiency_table(records),
-        against_published(table, records),
-        tables.break_even_table(records),
-        tables.paying_budget_table(records),
-        tables.roofline_table(records),
-        batch_edges(records, memory_gb),
-    )
-    return "\n\n".join(part for part in parts if part)
+def captured(adapter: Any) -> Any:
+    """The same model with decode steps replayed as CUDA graphs (run as they are without CUDA)."""
+    adapter.decoder = replace(adapter.decoder, step=GraphedDecode(adapter.runner))
+    return adapter
 
 
-def _write(folder: Path, on_gpu: bool, records: list[dict[str, Any]], texts: list[str]) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", records[0]["certificate"]["device_name"].lower()).strip("-")
-    target = folder / f"{'gpu' if on_gpu else 'dry'}-{slug}.jsonl"
-    write_records(target, records)
-    target.with_suffix(".md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-    return target
+@dataclass
+class Session:
+    """What is measured so far; written after every step, so that a time limit or a failure costs that step alone."""
+
+    out: Path
+    memory_gb: float | None
+    records: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    target: Path | None = None
+
+    def step(self, name: str, table: PaperTable, call: Callable[[], list[dict[str, Any]]]) -> bool:
+        """Make one measurement and keep it; False, with the failure noted, where it went wrong."""
+        started = time.perf_counter()
+        print(f"{name}: begun", flush=True)
+        try:
+            found = call()
+            self.records += found
+            self._write()
+            self.texts.append(self._text(name, table, found))
+            self._write()
+        except Exception as error:  # whatever it is, the other steps must still be measured
+            traceback.print_exc()
+            self.failures[name] = f"{type(error).__name__}: {error}"[:500]
+            return False
+        finally:
+            release()
+        print(f"{self.texts[-1]}\n\n{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        return True
+
+    def _text(self, name: str, table: PaperTable, records: list[dict[str, Any]]) -> str:
+        parts = (
+            f"## {name}: {table.paper} Table {table.table}, {records[0]['model']}",
+            tables.efficiency_table(records),
+            against_published(table, records),
+            tables.break_even_table(records),
+            tables.paying_budget_table(records),
+            tables.roofline_table(records),
+            batch_edges(records, self.memory_gb),
+        )
+        return "\n\n".join(part for part in parts if part)
+
+    def _write(self) -> None:
+        slug = re.sub(r"[^a-z0-9]+", "-", self.records[0]["certificate"]["device_name"].lower()).strip("-")
+        self.target = self.out / f"{'gpu' if torch.cuda.is_available() else 'dry'}-{slug}.jsonl"
+        write_records(self.target, self.records)
+        self.target.with_suffix(".md").write_text("\n\n".join(self.texts) + "\n", encoding="utf-8")
+
+
+def run_table(name: str, table: PaperTable, folder: Path, session: Session, settings: ProfileSettings) -> None:
+    """One table in steps: batch 1 with stock beside it, the same with CUDA graphs, the batch sweep."""
+    held: list[Any] = []
+
+    def first() -> list[dict[str, Any]]:
+        started = time.perf_counter()
+        held.append(load(table, folder))
+        print(f"{name}: loaded in {time.perf_counter() - started:.1f} s", flush=True)
+        return measure(table, held[0], replace(settings, stock=True))
+
+    if not session.step(name, table, first) and held:
+        session.step(f"{name} without stock", table, lambda: measure(table, held[0], settings))
+    if not held:
+        return
+    if table.batches:
+        session.step(
+            f"{name} batches", table, lambda: measure(table, held[0], settings, table.batches, session.memory_gb)
+        )
+    else:
+        session.step(f"{name} graphs", table, lambda: measure(table, captured(held[0]), settings))
 
 
 def main() -> None:
@@ -228,26 +222,24 @@ def main() -> None:
     if not on_gpu:
         print("no CUDA device: running on miniature models to show that the script works; its figures mean nothing")
     settings = ProfileSettings(warmup=arguments.warmup, repeats=arguments.repeats, energy=on_gpu)
-    peaks: Peaks | None = measure_peaks("cuda", "bfloat16") if on_gpu else None
-    memory_gb = arguments.memory_gb or None
-    records: list[dict[str, Any]] = []
-    texts: list[str] = []
-    target = arguments.out
+    session = Session(arguments.out, arguments.memory_gb or None)
+    if on_gpu:
+        try:
+            settings = replace(settings, peaks=measure_peaks("cuda", "bfloat16"))
+        except RuntimeError as error:
+            session.failures["peaks"] = str(error)[:500]  # tables without rooflines are worth having
+        release()
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.only.split(","):
-            table = (
-                TABLES[name] if on_gpu else replace(TABLES[name], budgets="0.4,0.1", batches=TABLES[name].batches[:2])
-            )
-            found = measure(table, load(table, Path(folder)), replace(settings, peaks=peaks), memory_gb)
-            texts.append(_text_of(table, found, memory_gb))
-            print(texts[-1] + "\n")
-            records += found
-            target = _write(arguments.out, on_gpu, records, texts)  # after each table: a time limit costs one table
-            gc.collect()  # the model before the next one is loaded
-            if on_gpu:
-                torch.cuda.empty_cache()
-    hashes = sorted({record["certificate_hash"] for record in records})
-    report("gpu_tables", {"records": len(records), "on_gpu": on_gpu, "file": str(target), "certificates": hashes})
+            table = TABLES[name]
+            if not on_gpu:
+                table = replace(table, budgets="0.4,0.1", batches=table.batches[1:2])
+            run_table(name, table, Path(folder), session, settings)
+            release()  # the model before the next one is loaded
+    hashes = sorted({record["certificate_hash"] for record in session.records})
+    figures = {"records": len(session.records), "on_gpu": on_gpu, "file": str(session.target), "certificates": hashes}
+    report("gpu_tables", figures | {"failures": session.failures})
+    sys.exit(1 if session.failures else 0)
 
 
 if __name__ == "__main__":

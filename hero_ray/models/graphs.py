@@ -154,6 +154,11 @@ class GraphedDecode:
         """Keep at least `sets` sets: methods that are timed in turns must not capture anew at every turn."""
         self._keep = max(self._keep, sets)
 
+    def release(self) -> None:
+        """Let all buffers and graphs go: what is measured next must not find them in memory."""
+        self._known.clear()
+        self._current = None
+
     def __call__(self, state: DecodeState, token_ids: Tensor) -> Tensor:
         """One step; `state.logits` is advanced, the cache inside `state` is not."""
         if self._current is None or self._current[0]() is not state:

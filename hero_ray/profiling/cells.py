@@ -36,11 +36,16 @@ def profile_cells(
     """
     settings = settings or ProfileSettings()
     arranged = [[requests.arrange(adapter, item, probe) for probe in probes] for item in items]
+    captured = requests.captured_step(adapter)
     surveys = []
     for item, row in zip(items, arranged, strict=True):
         progress(f"survey {item.key}")
-        surveys.append([survey(adapter, arrangement, settings.batch_size, settings.new_tokens) for arrangement in row])
-    captured = requests.captured_step(adapter)
+        surveyed = []
+        for arrangement in row:
+            if captured is not None:
+                captured.release()  # buffers of another item are no memory of this one
+            surveyed.append(survey(adapter, arrangement, settings.batch_size, settings.new_tokens))
+        surveys.append(surveyed)
     if captured is not None:
         captured.reserve(len(items) * len(probes))
     calls = [[_timed(adapter, arrangement, settings) for arrangement in row] for row in arranged]
@@ -58,9 +63,9 @@ def profile_cells(
         cuda_graphs=captured is not None and adapter.info.device.startswith("cuda"),
     )
     records = []
-    for item, row, surveyed, timed in zip(items, arranged, surveys, times[: len(items)], strict=True):
+    for item, row, seen, timed in zip(items, arranged, surveys, times[: len(items)], strict=True):
         joules = _energy(adapter, row[0], settings) if settings.energy else None
-        records.append(record(adapter, item, surveyed, timed, settings, certificate, joules))
+        records.append(record(adapter, item, seen, timed, settings, certificate, joules))
     if settings.stock:
         records.append(stock_record(adapter, probes, times[-1], settings, certificate))
     return records

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hero_ray import models
 from hero_ray.config import build
-from hero_ray.profile import items_of, make_probes
+from hero_ray.profile import items_of, make_probes, read_records
 from hero_ray.profiling.requests import arrange
-from perf.gpu_tables import TABLES, against_published, prompt_of
+from perf.gpu_tables import Session, against_published, prompt_of
+from perf.paper_tables import TABLES
 
 
 def budgets_of(name: str) -> tuple[Any, list[int]]:
@@ -67,3 +69,35 @@ def test_ratios_stand_beside_the_printed_ones(name: str) -> None:
             assert row[4] == ("2.000" if row[1] in ("decode_tokens_per_s", "throughput") else "0.500")
         else:
             assert row[2] == row[4] == "n/a"
+
+
+def test_a_step_that_fails_costs_no_other(tmp_path: Path) -> None:
+    table = TABLES["hero"]
+    record = {
+        "kind": "profile",
+        "format": 1,
+        "key": "stock",
+        "method": "stock",
+        "model": "m",
+        "batch_size": 1,
+        "certificate": {"device_name": "A Device"},
+        "certificate_hash": "c",
+        "retention_ratio": 1.0,
+        "details": {"n_text": 60},
+        **dict.fromkeys(("tokens", "tflops_paper", "tflops_model", "kv_bytes"), 1.0),
+        **dict.fromkeys(("peak_memory_bytes", "decode_tokens_per_s", "ttft_ms_p50", "ttft_ms_p95", "tpot_ms_p50")),
+        **dict.fromkeys(("encode_ms", "select_ms", "prefill_ms")),
+    }
+
+    def broken() -> list[dict[str, Any]]:
+        raise RuntimeError("CUDA error: an illegal instruction was encountered")
+
+    session = Session(tmp_path, None)
+    assert not session.step("first", table, broken)
+    assert session.step("second", table, lambda: [record])
+    assert not session.step("third", table, broken)
+    assert set(session.failures) == {"first", "third"}
+    assert "illegal instruction" in session.failures["third"]
+    assert session.target is not None
+    assert read_records(session.target) == [record]
+    assert "## second: hero Table VIII" in session.target.with_suffix(".md").read_text()
