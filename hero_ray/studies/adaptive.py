@@ -105,8 +105,8 @@ def _row(
     return (method, setting, benchmark, result.n, result.n_clusters, *scores, *bounds, *p_values, verdict, *counts)
 
 
-COLUMNS: tuple[str, ...] = ("method", "setting", "benchmark", "n", "pictures", "fixed", "auto", "difference", "low", "high", "p")
-COLUMNS += ("p (Holm)", "verdict", "tokens fixed", "tokens auto")
+COLUMNS: tuple[str, ...] = ("method", "setting", "benchmark", "n", "pictures", "fixed", "auto")
+COLUMNS += ("difference", "low", "high", "p", "p (Holm)", "verdict", "tokens fixed", "tokens auto")
 
 
 def run(request: Request) -> Study:
