@@ -170,7 +170,7 @@ def _times(tonight: Night, window: Sequence[Night], settings: Settings) -> tuple
             if timed and timed[0].certificate != speed.certificate:
                 reason = f"the certificate changed ({_difference(timed[0], speed)})"
             else:
-                reason = f"fewer than {MIN_SPEED_NIGHTS} comparable nights"
+                reason = f"{len(past)} comparable night(s) so far, {MIN_SPEED_NIGHTS} are needed"
             unlike[reason] = unlike.get(reason, 0) + 1
             continue
         found += [finding for figure in SPEEDS if (finding := _time(speed, past, figure, settings)) is not None]

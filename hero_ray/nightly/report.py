@@ -64,9 +64,9 @@ def markdown(verdict: Verdict, commits: Sequence[str] = ()) -> str:
         commits: subjects of the commits since the last good night, where a checkout could tell.
     """
     parts = [f"# Nightly {verdict.night}: {HEADLINES.get(verdict.state, verdict.state)}", ""]
-    parts += [
-        f"Run `{verdict.run_id}`, {verdict.n_cells} cells, compared with {len(verdict.compared_with)} good nights."
-    ]
+    past = len(verdict.compared_with)
+    compared = f", compared with {past} good night{'' if past == 1 else 's'}" if past else ""
+    parts += [f"Run `{verdict.run_id}`, {verdict.n_cells} cells{compared}."]
     for title, findings in (("Worse", verdict.alarms), ("Silenced by a repetition", verdict.silenced)):
         if findings:
             parts += ["", f"## {title}", "", *_table(findings)]

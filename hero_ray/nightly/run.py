@@ -58,6 +58,7 @@ def run_night(
     with store.reading() as connection:
         known = nights.verdicts(connection, identity).get(identity)
     if known is not None and known["state"] != "failed":
+        say(f"night {night} was run and judged before; this is its verdict")
         return report.from_dict(known), False
     say(f"night {night}: run {identity}")
     try:
