@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,10 +12,12 @@ import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, pairs
+from hero_ray.errors import ConfigError
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 Config = Annotated[str | None, typer.Argument(help="Sweep file; without one the embedded demo runs.")]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="The same as CONFIG.")]
 Models = Annotated[str | None, typer.Option("--models", "--model", help="Comma-separated names, hub ids or folders.")]
 Methods = Annotated[str | None, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
 Budgets = Annotated[str | None, typer.Option("--budgets", help="Comma-separated: 0.4, 20%, drop=0.9, 576tok.")]
@@ -51,6 +54,7 @@ def _config(path: str | None, assignments: list[str] | None, **options: Any) -> 
 @app.command()
 def sweep(
     config: Config = None,
+    config_file: ConfigFile = None,
     models: Models = None,
     model_args: ModelArgs = None,
     methods: Methods = None,
@@ -82,8 +86,10 @@ def sweep(
 
     The same command again finishes an unfinished run, and otherwise says that it is complete.
     """
+    if config is not None and config_file is not None:
+        raise ConfigError(f"two sweep files: {config!r} and --config {config_file!r}; give one")
     built = _config(
-        config,
+        config or config_file,
         assign,
         models=models,
         model_args=model_args,
@@ -121,16 +127,15 @@ def run_sweep(
 ) -> int:
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
-    from hero_ray.pipeline.forecast import describe_plan
     from hero_ray.pipeline.run import absolute_url, run
     from hero_ray.store import default_url, open_store
 
     started = time.perf_counter()
-    plan = make_plan(config)
     url = absolute_url(config.db or default_url())
     if dry_run:
-        typer.echo(describe_plan(plan, url))
+        typer.echo(_planned(config, url))
         return 0
+    plan = make_plan(config)
     store = open_store(url)
     _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
     try:
@@ -139,6 +144,27 @@ def run_sweep(
         _say("interrupted; everything answered so far is stored. Run the same command again to go on.")
         return EXIT_INTERRUPTED
     return _report(plan, store, outcome, time.perf_counter() - started)
+
+
+def _planned(config: Any, url: str) -> str:
+    """The plan as text, from weights and data where they are at hand, else from configurations alone.
+
+    Raises:
+        InputError: neither can be planned.
+    """
+    from hero_ray.errors import CheckpointError, DatasetError, MissingExtraError
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any client is imported: a plan downloads nothing
+    from hero_ray.pipeline.facts import make_plan
+    from hero_ray.pipeline.forecast import describe_plan
+    from hero_ray.studies import papers
+
+    try:
+        return describe_plan(make_plan(config), url)
+    except (CheckpointError, DatasetError, MissingExtraError) as missing:
+        if (text := papers.describe(config, str(missing).partition(" (")[0])) is None:
+            raise
+        return text
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hero_ray import benchmarks, methods
 from hero_ray.config import MethodEntry, SweepConfig, TaskEntry, build, read
-from hero_ray.errors import ConfigError, DatasetError
+from hero_ray.errors import ConfigError, DatasetError, InputError
 from hero_ray.models.shapes import shape
 from hero_ray.plan import FULL, MethodFact, ModelFact, TaskFact, cells
 from hero_ray.profiling.ledger import ledger
@@ -97,6 +97,28 @@ def dry_run(config: SweepConfig) -> Forecast:
     for model in models:
         flops += _petaflops(model, [cell for cell in planned if cell.model == model.name], answers, pictures)
     return Forecast(len(planned), sum(answers.values()), pictures * len(models), flops)
+
+
+def describe(config: SweepConfig, why: str) -> str | None:
+    """A plan and its forecast for a sweep whose weights or data are not at hand; None where sizes are not known either.
+
+    Args:
+        why: what is missing, for the first line.
+    """
+    try:
+        found = dry_run(config)
+    except InputError:
+        return None
+    return "\n".join(
+        (
+            f"sweep {config.name}: planned from configurations alone, since {why}",
+            f"{found.cells} cells of {', '.join(config.models)}; methods "
+            f"{', '.join(dict.fromkeys(entry.name for entry in config.all_methods))}",
+            f"{found.encodes} encodes instead of {found.answers} ({found.answers - found.encodes} saved)",
+            f"about {found.petaflops:,.0f} PFLOP: {found.hours:.2g} hours on {GPUS} GPUs of {GPU_TFLOPS:g} TFLOP/s at "
+            f"{GPU_SHARE:.0%}, an assumption and no measurement",
+        )
+    )
 
 
 def load(path: Path) -> SweepConfig:
