@@ -96,6 +96,8 @@ def _print(records: list[dict[str, Any]]) -> None:
     for table in views:
         if text := table(records):
             typer.echo(text + "\n")
+    if all(record["peak_memory_bytes"] is None for record in records):
+        typer.echo("Memory is n/a: a CPU's peak cannot be reset between requests.")
     certificate = records[0]["certificate"]
     typer.echo(
         f"{certificate['device_name']}, {certificate['dtype']}, {certificate['attention']} attention, "
