@@ -178,9 +178,7 @@ def main() -> None:
         rows.append({"model": adapter.info.name, "method": method, "ratio": ratio} | found)
     for name in ("llava-next-7b", "internvl2-2b"):
         rows += published_work(name, ratios, options.questions)
-    print(
-        f"{options.questions} questions a picture; work is counted FLOPs of the LLM's prefill without reuse over with it"
-    )
+    print(f"{options.questions} questions a picture; work: counted FLOPs of the LLM's prefill, without over with reuse")
     print("token_ratio = n (P + Q) / (P + n Q) with P shared and Q question tokens; times on this machine only\n")
     print(table(rows) + "\n")
     figures = {"model": adapter.info.name, "dtype": adapter.info.dtype, "questions": options.questions, "rows": rows}
