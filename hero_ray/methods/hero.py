@@ -8,7 +8,10 @@ Variants: `paper` as printed, remainder lost; `exact` the same with caps and the
 Lxxx-0327/HERO @41cc334: a third term for the unpadded share of a tile (weight .2), a second softmax over the attention
 weights, local budget floor(R K N), and a newline for every mosaic row.
 Differs: the thumbnail's layer serves a view without tiles. Temperatures are unknown (1 here). Without a text tower the
-text term is dropped and the selection says `hero-v`; `text_term=llm-embed` uses the question's mean LLM embedding.
+text term is dropped and the selection says `hero-v`; `text_term=llm-embed` uses the question's mean LLM embedding,
+`llm-attn` the attention that the question pays a tile in LLM block 2 (PTP's c, summed), which needs two blocks on the
+full prompt. On InternVL2 `clip` scores the crops with CLIP itself (`hero+clip-aux`) once the model is loaded with
+`clip_vision=openai`.
 Ours, no part of the paper: `alpha=auto` (per question, from the agreement of both scores) and `ratio=auto` (per
 picture, at a mean budget); see `adaptive`. What they chose stands in `Selection.details`.
 """
@@ -27,6 +30,7 @@ from hero_ray.methods.allocation import allocate, floor
 from hero_ray.methods.scores import caps, captured, cls_attention, cosine_to_thumbnail, finite, keep_top
 
 _RELEASED_DENSITY_WEIGHT = 0.2
+_LLM_BLOCK = 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Hero(AdaptiveRatio):
     thumbnail_layers: tuple[int, ...] = (22,)
     layer_base: Literal[1, 0] = 1
     cls_source: Literal["last_pre_ln", "post_ln", "projected"] = "last_pre_ln"
-    text_term: Literal["clip", "none", "llm-embed"] = "clip"
+    text_term: Literal["clip", "none", "llm-embed", "llm-attn"] = "clip"
     temperature_cls: float = 1.0
     temperature_clip: float = 1.0
     density_weight: float | None = None
@@ -70,6 +74,7 @@ class Hero(AdaptiveRatio):
             cls_embedding=frozenset({self.cls_source}),
             clip_score=with_text and self.text_term == "clip",
             llm_embedding=with_text and self.text_term == "llm-embed",
+            llm_attention=frozenset({_LLM_BLOCK} if with_text and self.text_term == "llm-attn" else ()),
         )
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
@@ -120,7 +125,7 @@ class Hero(AdaptiveRatio):
         return fused.tolist(), alpha, note
 
     def _text_cosines(self, encoded: Encoded) -> tuple[Tensor | None, str]:
-        """Cosine of every tile with the question, [K], or None where nothing can tell."""
+        """Cosine of every tile with the question (or what stands in), [K], or None where nothing can tell."""
         if self.alpha == 1.0 or self.text_term == "none":
             return None, "" if self.alpha == 1.0 else "hero-v: text term dropped on request"
         question = encoded.question
@@ -128,6 +133,11 @@ class Hero(AdaptiveRatio):
             if question is None or question.clip_score is None:
                 return None, "hero-v: no CLIP text tower, text term dropped"
             return finite(question.clip_score, self.name, "the CLIP score")[1:], ""
+        if self.text_term == "llm-attn":
+            source = question.llm_attention if question else {}
+            rows = captured(source, _LLM_BLOCK, self.name, "LLM attention of block")  # [H, Q, V, N]
+            looks = rows.mean(0).amax(0).masked_fill(~encoded.layout.valid.to(rows.device), 0.0).sum(1)
+            return looks[1:].to(encoded.features.device), "hero+llm-attn: LLM attention for the CLIP score"
         if question is None or question.llm_embedding is None:
             return None, "hero-v: no question embedding, text term dropped"
         weights = encoded.layout.valid[1:].to(encoded.features.device)[..., None]

@@ -64,7 +64,8 @@ def test_hero(name: str, variant: str) -> None:
     assert selection.view_budgets == (expected["N_G"], *expected["n_tiles"])
     assert kept(selection) == expected["kept"]
     assert llm_order(selection, image.layout) == expected["llm_order"]
-    importance, note = method._tile_importance(image)
+    importance, alpha, note = method._tile_importance(image)
+    assert alpha == 0.5
     assert importance == pytest.approx(expected["s"], abs=1e-5)
     assert note == ""
 
@@ -119,6 +120,22 @@ def test_hero_names_what_replaced_the_text_term() -> None:
     assert "hero-v" in method.select(silent, half(layout)).note
     by_image = create("hero", alpha=1.0).select(image, half(layout))
     assert torch.equal(method.select(silent, half(layout)).keep, by_image.keep)
+
+
+def test_hero_reads_llm_attention_for_the_text_term_on_request() -> None:
+    method, layout = create("hero", text_term="llm-attn", alpha=0.0), llava_layout((1, 2), (2, 2))
+    needs = method.needs(VisionInfo(24, 23))
+    assert needs.llm_attention == {2}
+    assert not needs.clip_score
+    image = random_encoded(layout, needs)
+    rows = torch.zeros(2, 1, 3, 4)
+    rows[:, 0, 2] = 5.0  # the question looks at the second tile only
+    looked = image.asked(Question("?", llm_attention={2: rows}))
+    selection = method.select(looked, Budget.of(layout, tokens=6))
+    assert selection.note == "hero+llm-attn: LLM attention for the CLIP score"
+    assert selection.view_budgets == (2, 0, 4)
+    with pytest.raises(SelectionError, match="LLM attention of block"):
+        method.select(image.asked(Question("?")), Budget.of(layout, tokens=6))
 
 
 def test_hero_single_view_halves_layers_on_request() -> None:
