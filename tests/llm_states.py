@@ -24,6 +24,7 @@ class WrittenState:
     attention: Tensor | None = None
     hidden: Tensor = field(default_factory=lambda: torch.empty(0))
     block_keys: Tensor | None = None
+    bias: Tensor | None = None
 
     def __post_init__(self) -> None:
         length = max(sum(span) for span in self.spans)
@@ -46,6 +47,11 @@ class WrittenState:
     def keys(self) -> Tensor:
         assert self.block_keys is not None
         return self.block_keys
+
+    def rope_bias(self, queries: Tensor) -> Tensor:
+        if self.bias is None:
+            return torch.ones(*queries.shape, self.valid.shape[1])
+        return self.bias.gather(1, queries[..., None].expand(-1, -1, self.bias.shape[-1]))
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         return hidden

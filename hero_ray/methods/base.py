@@ -57,6 +57,10 @@ class LayerState(Protocol):
         """Keys of block `layer` after RoPE: [B, H_kv, S, head_dim]."""
         ...
 
+    def rope_bias(self, queries: Tensor) -> Tensor:
+        """Logits [B, R, S] that rotary positions alone give: all-ones queries and keys under RoPE, over sqrt(d)."""
+        ...
+
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The LLM's last norm applied to `hidden`."""
         ...

@@ -8,12 +8,18 @@ Survivors are renumbered. Follows Gumpest/SparseVLMs @26a5f48, v1.5 (`score.py`,
 
 R is the paper's nominal share (192 of 576 tokens is R = 1/3): the code's fixed lists, as shares of 576, interpolated.
 Their true mean is higher, recycled tokens included (206.5 for 192): see `equivalent_tokens`.
-Differs: shares of the picture's own token count; no random jitter in the clustering; the paper's rank rule and v2.0's
-attention debiasing are left out, as the released v1.5 leaves out the former.
+Variants: `exact` is v1.5; `v2` is v2.0 (SparseVLM+): rows are divided by the bias that rotary positions alone would
+give (all-ones queries and keys, over sqrt(d)), only the 14 of 32 heads in which raters look most at the picture count,
+nothing is recycled, positions stay, and the lists are v2.0's.
+Differs: shares of the picture's own token count; no random jitter in the clustering; v2's bias is kept above a
+hundredth of its peak, so that it never changes a sign, and its heads are a share, 14 / 32, of any model's. Left out:
+the paper's rank rule, which only the first commit holds (91fb6d9, 13.5 times the rank of the raters' attention): a
+rank gives no budget to compare at.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,7 +34,10 @@ from hero_ray.methods.scores import finite
 
 _LISTS = {0: (0, 0, 0), 64: (66, 30, 17), 96: (238, 48, 26), 128: (303, 110, 36), 192: (300, 200, 110)}
 _LISTS |= {576: (576, 576, 576)}
+_LISTS_V2 = _LISTS | {64: (66, 34, 20), 96: (246, 54, 28), 128: (238, 108, 60), 192: (300, 200, 118)}
 _BLOCKS = (3, 7, 16)
+_HEADS_V2 = 14 / 32
+_LEAST_BIAS = 0.01
 
 
 @dataclass(frozen=True)
@@ -44,20 +53,23 @@ class SparseVLM(Method):
     reads = "input embeddings, the raters' attention rows in blocks 3, 7 and 16"
     paper = "SparseVLM, arXiv 2410.04417"
     text_aware = True
+    variants = ("exact", "v2")
 
     def check(self) -> None:
         self.require(0.0 <= self.recycle_share <= 1.0, "recycle_share", "a share in [0, 1]")
         self.require(self.cluster_size >= 1, "cluster_size", "at least 1 token per cluster")
+        if self.variant == "v2":
+            object.__setattr__(self, "positions", "keep")
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         return dropping.let_all_in(encoded, budget, "cut in three steps inside the LLM")
 
     def pruner(self, budget: Budget) -> LayerPruner:
-        return _Sparsifier(self, stage_shares(budget.ratio))
+        return _Sparsifier(self, stage_shares(budget.ratio, _LISTS_V2 if self.variant == "v2" else _LISTS))
 
     def recycled_counts(self, dropped: int) -> tuple[int, int]:
         """Dropped tokens worth recycling, and the clusters they become."""
-        if not self.recycle or dropped < 1:
+        if not self.recycle or self.variant == "v2" or dropped < 1:
             return 0, 0
         pool = min(dropped, int(self.recycle_share * dropped + 1e-9) + 1)
         return pool, pool // self.cluster_size + 1
@@ -92,7 +104,11 @@ class _Sparsifier(LayerPruner):
         width = self._raters.shape[1]
         length = state.valid.shape[1]
         queries = torch.arange(length - width, length, device=state.valid.device).expand(len(state.valid), -1)
-        rows = state.attention_rows(queries).mean(1)  # [B, T, S]
+        rows = state.attention_rows(queries)  # [B, H, T, S]
+        if self._method.variant == "v2":
+            rows = debiased(rows, state.rope_bias(queries))
+            rows = top_heads(rows, self._raters, state.visual)
+        rows = rows.mean(1)
         chosen = self._raters[..., None]
         total = torch.where(chosen, rows, torch.zeros_like(rows)).sum(1)
         self._scores = dropping.checked(state, total / chosen.sum(1).clamp(min=1), self._method.name)
@@ -116,17 +132,35 @@ class _Sparsifier(LayerPruner):
         return Survivors(keep, recycled, valid)
 
 
-def stage_shares(ratio: float) -> tuple[float, float, float]:
+def stage_shares(ratio: float, lists: Mapping[int, tuple[int, int, int]] = _LISTS) -> tuple[float, float, float]:
     """Share kept after each of the three cuts, interpolated between the released lists."""
     nominal = ratio * 576.0
-    points = sorted(_LISTS)
+    points = sorted(lists)
     high = next((point for point in points if point >= nominal - 1e-9), 576)
     low = max((point for point in points if point < high), default=0)
     part = (nominal - low) / (high - low)
     first, second, third = (
-        (lower + part * (upper - lower)) / 576.0 for lower, upper in zip(_LISTS[low], _LISTS[high], strict=True)
+        (lower + part * (upper - lower)) / 576.0 for lower, upper in zip(lists[low], lists[high], strict=True)
     )
     return first, second, third
+
+
+def debiased(rows: Tensor, bias: Tensor) -> Tensor:
+    """Attention over what rotary positions alone favour: [B, H, T, S] by [B, T, S]."""
+    return rows / torch.maximum(bias, _LEAST_BIAS * bias.amax(-1, keepdim=True))[:, None]
+
+
+def top_heads(rows: Tensor, raters: Tensor, visual: Tensor) -> Tensor:
+    """The heads in which raters look most at the picture, in no order: [B, H, T, S] -> [B, H', T, S].
+
+    Args:
+        raters: bool [B, T], visual: bool [B, S].
+    """
+    seen = raters[:, None, :, None] & visual[:, None, None]
+    looks = torch.where(seen, rows, torch.zeros_like(rows)).sum((2, 3))
+    count = max(1, math.floor(_HEADS_V2 * rows.shape[1] + 0.5))
+    best = looks.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return rows.gather(1, best[..., None, None].expand(-1, -1, *rows.shape[2:]))
 
 
 def rounded(share: float, total: Tensor) -> Tensor:

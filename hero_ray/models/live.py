@@ -155,6 +155,14 @@ class BlockState:
         """Post-softmax rows [B, H, R, S] for query indices [B, R], fp32; a causal mask over the live keys."""
         return self.runner.attention_rows(self.index, self.tokens, queries, self.keys())
 
+    def rope_bias(self, queries: Tensor) -> Tensor:
+        """Logits [B, R, S], fp32, of all-ones queries [B, R] and keys: what rotary positions alone favour."""
+        cos, sin = (table.float() for table in self.runner.rope(self.hidden, self.positions))
+        half, width = cos.shape[-1] // 2, cos.shape[-1]
+        ones = torch.cat([(cos - sin)[..., :half], (cos + sin)[..., half:]], -1)
+        rows = ones.gather(1, queries[..., None].expand(-1, -1, width))
+        return rows @ ones.mT * width**-0.5
+
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The language model's last norm."""
         return self.runner.final_norm(hidden)

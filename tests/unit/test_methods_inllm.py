@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from hero_ray.encoded import Budget, Needs
 from hero_ray.errors import NonFiniteScoreError, ParameterError
@@ -15,7 +17,9 @@ from hero_ray.methods.conformance import random_encoded, single_layout
 from hero_ray.methods.dart import choose, top
 from hero_ray.methods.dropping import after_block, mean_share, share_of
 from hero_ray.methods.fastv import rounded_share
-from hero_ray.methods.sparsevlm import SparseVLM, rater_relevance, stage_shares
+from hero_ray.methods.sparsevlm import SparseVLM, debiased, rater_relevance, stage_shares, top_heads
+from hero_ray.models.live import BlockState, LiveTokens
+from hero_ray.models.runner import Runner
 from tests.llm_states import WrittenState, kept_visual, run, vector_budget
 from tests.method_vectors import vector
 
@@ -142,6 +146,67 @@ def test_sparsevlm_share_grows_with_the_ratio() -> None:
     assert stage_shares(64 / 576) == pytest.approx((66 / 576, 30 / 576, 17 / 576))
     assert stage_shares(1.0) == (1.0, 1.0, 1.0)
     assert stage_shares(32 / 576) == pytest.approx((33 / 576, 15 / 576, 8.5 / 576))
+
+
+def test_sparsevlm_v2_looks_through_the_bias_with_its_best_heads() -> None:
+    """Two of four heads count (14 of 32); a bias that favours late tokens is divided out of their rows."""
+    spans, width = [(1, 4, 2)], 7
+    attention = torch.zeros(1, 4, width, width)
+    attention[0, 0, 5:, 1:5] = torch.tensor([0.10, 0.10, 0.20, 0.25])
+    attention[0, 1, 5:, 1:5] = torch.tensor([0.10, 0.10, 0.20, 0.25])
+    attention[0, 2, 5:, 1:5] = torch.tensor([0.04, 0.00, 0.00, 0.00])
+    attention[0, 3, 5:, 1:5] = torch.tensor([0.00, 0.00, 0.00, 0.00])
+    bias = torch.tensor([8.0, 1.0, 2.0, 3.0, 8.0, 8.0, 8.0]).expand(1, width, width)
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(1, width, 8, generator=draw)
+    kept = {}
+    for variant in ("exact", "v2"):
+        method = create("sparsevlm", variant=variant)
+        pruner = method.pruner(vector_budget(128 / 576))  # 303 or 238 of 576: 2 of 4 tokens
+        pruner.before(WrittenState(1, 32, spans, hidden=hidden))
+        states = [WrittenState(layer, 32, spans, attention, hidden, bias=bias) for layer in (3, 4)]
+        survivors = run(pruner, *states)
+        assert survivors is not None
+        assert (survivors.recycled is None) == (variant == "v2")
+        kept[variant] = kept_visual(states[1], survivors)
+    assert kept == {"exact": [2, 3], "v2": [0, 2]}
+    assert create("sparsevlm", variant="v2").positions == "keep"
+    assert create("sparsevlm").positions == "compact"
+
+
+def test_sparsevlm_v2_lists_are_its_own() -> None:
+    pruner = create("sparsevlm", variant="v2").pruner(vector_budget(192 / 576))
+    assert pruner._shares == pytest.approx((300 / 576, 200 / 576, 118 / 576))  # type: ignore[union-attr]
+
+
+def test_bias_never_turns_attention_negative() -> None:
+    rows = torch.ones(1, 2, 1, 3)
+    found = debiased(rows, torch.tensor([[[10.0, -3.0, 0.0]]]))
+    assert found[0, 0, 0].tolist() == pytest.approx([0.1, 10.0, 10.0])
+
+
+def test_top_heads_are_chosen_by_what_raters_see_of_the_picture() -> None:
+    rows = torch.zeros(1, 4, 2, 3)
+    rows[0, 0, 1] = 9.0  # a text token that does not rate
+    rows[0, 1, 0, 2] = 9.0  # a rater that looks at text
+    rows[0, 2, 0, 0], rows[0, 3, 0, 1] = 0.2, 0.3
+    chosen = top_heads(rows, torch.tensor([[True, False]]), torch.tensor([[True, True, False]]))
+    assert torch.equal(chosen, rows[:, [3, 2]])
+
+
+def test_rope_bias_is_attention_of_all_ones() -> None:
+    """Against transformers' own rotation of all-ones heads, on gapped positions."""
+    torch.manual_seed(0)
+    config = LlamaConfig(hidden_size=32, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=8)
+    model = LlamaModel(config)
+    positions = torch.tensor([[0, 1, 5, 40, 41]])
+    flags = torch.ones(1, 5, dtype=torch.bool)
+    tokens = LiveTokens(torch.zeros(1, 5, 32), positions, flags, flags, flags, flags, padded=False)
+    state = BlockState(Runner(model, torch.nn.Identity()), tokens, 0, torch.tensor([5]))
+    ones = torch.ones(1, 1, 5, 16)
+    turned, _ = apply_rotary_pos_emb(ones, ones, *model.rotary_emb(ones, positions))
+    expected = (turned[0, 0] @ turned[0, 0].T) / 4.0
+    assert torch.allclose(state.rope_bias(torch.tensor([[4, 2]]))[0], expected[[4, 2]], atol=1e-5)
 
 
 def test_vtw_vector() -> None:
