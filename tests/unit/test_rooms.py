@@ -51,3 +51,25 @@ def test_models_know_no_method() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+BARE = """
+import importlib, importlib.abc, pkgutil, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("ray", "sqlalchemy", "alembic"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+for name in ("methods", "models", "benchmarks", "profiling", "tiny", "evaluate", "profile"):
+    room = importlib.import_module(f"hero_ray.{name}")
+    for module in pkgutil.walk_packages(getattr(room, "__path__", []), f"hero_ray.{name}."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+"""
+
+
+def test_every_module_of_a_bare_box_loads_without_ray_and_sql() -> None:
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
