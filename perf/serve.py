@@ -1,6 +1,6 @@
 """Throughput and latency of the HTTP service on `hero-tiny`, and what it costs over `evaluate`.
 
-    python -m perf.serve [--requests 64] [--clients 1,8,32] [--replicas 1]
+    python -m perf.serve [--requests 64] [--clients 1,8,32] [--replicas 1] [--out perf/results/serve.json]
 
 Starts a service of its own, once with micro-batches and once without. Each client asks the next question when its last
 one is answered (closed loop); pictures differ, answers have 8 tokens at most. "evaluate" is the sweep's evaluator on
@@ -15,6 +15,7 @@ import base64
 import io
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,14 @@ from hero_ray.config import build
 from hero_ray.evaluate import Evaluator, Settings
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.serve.settings import Limits, ServeSettings
-from perf.report import report
+from perf.report import keep, report
 
 PRUNINGS: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
     "hero 20%": {"method": "hero", "retention_ratio": 0.2},
 }
 NEW_TOKENS = 8
+COLUMNS = ("how", "pruning", "clients", "per_s", "p50_ms", "p95_ms")
 
 
 def plan_for(count: int) -> Plan:
@@ -97,9 +99,21 @@ async def over_http(
         return summary(seconds, time.perf_counter() - began)
 
 
-def show(row: dict[str, Any]) -> None:
-    """One line as soon as it is known."""
-    print("  ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()), flush=True)
+def show(row: dict[str, Any] | None = None) -> None:
+    """One line of the table as soon as it is known; its head without a row."""
+    shown = dict(zip(COLUMNS, COLUMNS, strict=True)) if row is None else row
+    cells = [shown.get(name, "") for name in COLUMNS]
+    print("  ".join(f"{cell:>14.1f}" if isinstance(cell, float) else f"{cell:>14}" for cell in cells), flush=True)
+
+
+def overheads(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """What HTTP, the proxy, the queue and the wait for a batch add to one answer, ms by pruning and batching."""
+    found = {}
+    for row in rows:
+        if row.get("clients") == 1:
+            direct = [each["p50_ms"] for each in rows if each["pruning"] == row["pruning"] and "clients" not in each]
+            found[f"{row['pruning']}, {row['how']}"] = row["p50_ms"] - min(direct)
+    return found
 
 
 def main() -> None:
@@ -108,15 +122,20 @@ def main() -> None:
     parser.add_argument("--clients", default="1,8,32")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--port", type=int, default=8123)
+    parser.add_argument("--out", type=Path, default=Path("perf/results/serve.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # as a replica does
     plan = plan_for(arguments.requests)
     asked = questions(plan)
-    rows: list[dict[str, Any]] = [
-        {"how": "evaluate", "pruning": name} | directly(plan, pruning["method"]) for name, pruning in PRUNINGS.items()
-    ]
-    for row in rows:
+    rows: list[dict[str, Any]] = []
+
+    def note(row: dict[str, Any]) -> None:
+        rows.append(row)
         show(row)
+
+    show()
+    for name, pruning in PRUNINGS.items():
+        note({"how": "evaluate", "pruning": name} | directly(plan, pruning["method"]))
     from ray import serve
 
     from hero_ray.pipeline.cluster import connected
@@ -136,11 +155,16 @@ def main() -> None:
             asyncio.run(over_http(url, asked[:4], PRUNINGS["full"], 2))  # warm-up
             for name, pruning in PRUNINGS.items():
                 for clients in map(int, arguments.clients.split(",")):
-                    row = {"how": f"batches of {batch_size}", "pruning": name, "clients": clients}
-                    rows.append(row | asyncio.run(over_http(url, asked, pruning, clients)))
-                    show(rows[-1])
+                    row = {"how": f"batch {batch_size}", "pruning": name, "clients": clients}
+                    note(row | asyncio.run(over_http(url, asked, pruning, clients)))
         serve.shutdown()
-    report("serve", {"requests": arguments.requests, "new_tokens": NEW_TOKENS, "rows": rows})
+    for name, pruning in PRUNINGS.items():
+        note({"how": "evaluate again", "pruning": name} | directly(plan, pruning["method"]))
+    figures = {"requests": arguments.requests, "new_tokens": NEW_TOKENS, "overhead_ms": overheads(rows), "rows": rows}
+    for name, milliseconds in figures["overhead_ms"].items():
+        print(f"overhead over evaluate, one client, {name}: {milliseconds:.1f} ms")
+    keep(arguments.out, "serve", figures)
+    report("serve", figures)
 
 
 if __name__ == "__main__":
