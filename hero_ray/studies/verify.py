@@ -18,6 +18,7 @@ from hero_ray.errors import UnknownNameError
 from hero_ray.methods import create
 from hero_ray.profiling.ledger import ledger
 from hero_ray.studies import verify_rules as rules
+from hero_ray.studies import verify_studies
 from hero_ray.studies.papers import UNCONFIRMED_ROWS
 from hero_ray.studies.records import Table
 from hero_ray.types import Metric
@@ -81,11 +82,16 @@ def parse_table(text: str | None) -> TableName:
 
 def check(store: Store, run: str, table: TableName, model: str | None = None) -> list[Line]:
     """Every printed value of a table with its verdict; `model` stands for the paper's own where given."""
+    if table in rules.BY_STUDY:
+        from hero_ray.store import studies
+
+        with store.reading() as connection:
+            return study_lines(table, studies.found(connection, verify_studies.STUDY[table]), model)
     found = store.run(run)
     cells, metrics = store.cells(found.id), store.metrics(found.id)
     base = str(found.config.get("budget_base", "real"))
     lines = [judge(printed, cells, metrics, base, model) for printed in printed_values(table)]
-    return lines + cost_lines(table) + study_lines(table)
+    return lines + cost_lines(table)
 
 
 def printed_values(table: TableName) -> list[Printed]:
@@ -159,11 +165,7 @@ def judge(
     reason = _unlike(printed, cell, wanted, budget_base) or printed.doubt
     if reason:
         return replace(line, why=reason)
-    if low is None or high is None:
-        return replace(line, why="the measured figure has no interval")
-    rounding = 0.5 * 10.0 ** -len(printed.digits.partition(".")[2])
-    within = low - rounding <= printed.value <= high + rounding
-    return replace(line, verdict=REPRODUCED if within else DIFFERS, why="" if within else "outside the interval")
+    return _decided(line, printed.value)
 
 
 def _matches(cell: CellRow, printed: Printed, model: str) -> bool:
@@ -254,11 +256,39 @@ def _cost(label: str, name: str, printed: float, value: float) -> Line:
     return Line(f"{label} {name}", f"{printed:g}", value, None, None, REPRODUCED if same else DIFFERS, why)
 
 
-def study_lines(table: TableName) -> list[Line]:
-    """Tables that a study measures: one line that says which."""
+def study_lines(table: TableName, stored: Sequence[Mapping[str, Any]] = (), model: str | None = None) -> list[Line]:
+    """Tables that a study measures, beside its newest stored execution; without one, a line that says which it is."""
     if table not in rules.BY_STUDY:
         return []
-    return [Line(f"{table[0]} {table[1]}", "", None, None, None, UNLIKE, f"measured by `{rules.BY_STUDY[table]}`")]
+    study = verify_studies.newest(stored, table, model)
+    if study is None:
+        return [Line(f"{table[0]} {table[1]}", "", None, None, None, UNLIKE, f"measured by `{rules.BY_STUDY[table]}`")]
+    return [_beside(row, study) for row in verify_studies.printed_rows(table)]
+
+
+def _beside(row: Mapping[str, Any], study: Mapping[str, Any]) -> Line:
+    setting = f"{row['variant']} {row['parameter']} {row['parameter_value']}"
+    line = Line(f"{setting} {row['benchmark']} {row['category']}".strip(), row["printed"], None, None, None, UNLIKE, "")
+    found = verify_studies.measured(row, study)
+    if found is None:
+        return replace(line, why=verify_studies.missing(study, row))
+    factor = verify_studies.factor(row)
+    value, low, high = (
+        None if v is None else v * factor for v in (found.get("score", found.get("mean")), found["low"], found["high"])
+    )
+    line = replace(line, measured=value, low=low, high=high)
+    if reason := verify_studies.unlike(row, study, found):
+        return replace(line, why=reason)
+    return _decided(line, float(row["value"]))
+
+
+def _decided(line: Line, printed: float) -> Line:
+    """Reproduced where the printed value lies in the measured interval, widened by its rounding."""
+    if line.low is None or line.high is None:
+        return replace(line, why="the measured figure has no interval")
+    rounding = 0.5 * 10.0 ** -len(line.printed.partition(".")[2])
+    within = line.low - rounding <= printed <= line.high + rounding
+    return replace(line, verdict=REPRODUCED if within else DIFFERS, why="" if within else "outside the interval")
 
 
 def as_table(lines: Iterable[Line], table: TableName) -> Table:

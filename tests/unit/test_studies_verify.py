@@ -113,3 +113,87 @@ def test_every_table_is_readable_and_none_other() -> None:
         assert lines or verify.study_lines((paper, table))
     with pytest.raises(UnknownNameError, match="hero-IV"):
         verify.parse_table("hero-XX")
+
+
+def tile_study(model: str, *rows: tuple[object, ...]) -> dict[str, object]:
+    columns = ["benchmark", "ranking", "rank", "score", "low", "high", "n"]
+    return {
+        "name": "tile-importance",
+        "model": model,
+        "result": {"tables": [{"columns": columns, "rows": [list(row) for row in rows]}]},
+    }
+
+
+def test_tables_of_studies_point_to_the_command_until_one_is_stored() -> None:
+    (line,) = verify.study_lines(("hero", "I"))
+    assert "hero-ray study tile-importance" in line.why
+    other = {"name": "token-roles", "model": "llava-next-7b", "result": {"tables": []}}
+    assert verify.study_lines(("hero", "I"), [other]) == [line]
+
+
+def test_a_stored_study_stands_beside_the_printed_values() -> None:
+    study = tile_study(
+        "llava-next-7b",
+        ("pope", "thumbnail only", 0, 0.85, 0.84, 0.86, 9000),
+        ("pope", "CLIP score", 1, 0.9, 0.895, 0.905, 9000),
+        ("pope", "CLS similarity", 2, 0.86, 0.85, 0.87, 400),
+        ("mme", "CLIP score", 1, 0.8, 0.79, 0.81, 2374),
+    )
+    lines = {line.what: line for line in verify.study_lines(("hero", "I"), [study])}
+    assert len(lines) == 36
+    same = lines["global thumbnail only tile_rank none pope"]
+    assert (same.verdict, same.printed, same.measured, same.low) == (verify.REPRODUCED, "84.7", 85.0, 84.0)
+    off = lines["thumbnail + tile by CLIP score tile_rank 1 pope"]
+    assert (off.verdict, off.why) == (verify.DIFFERS, "outside the interval")
+    part = lines["thumbnail + tile by CLS similarity tile_rank 2 pope"]
+    assert (part.verdict, part.why.split(" (")[0]) == (verify.UNLIKE, "other split: 400 of 9000 questions")
+    assert "MME points" in lines["thumbnail + tile by CLIP score tile_rank 1 mme"].why
+    absent = lines["thumbnail + tile by CLIP score tile_rank 1 textvqa"]
+    assert (absent.measured, absent.why) == (None, "the study measured pope, mme")
+
+
+def test_studies_of_other_models_are_shown_and_never_judged() -> None:
+    tiny = tile_study("hero-tiny", ("pope", "thumbnail only", 0, 0.847, 0.8, 0.9, 9000))
+    own = tile_study("llava-next-7b", ("pope", "thumbnail only", 0, 0.847, 0.8, 0.9, 9000))
+    first = next(line for line in verify.study_lines(("hero", "I"), [tiny]) if line.measured is not None)
+    assert (first.verdict, first.why) == (verify.UNLIKE, "other model: hero-tiny instead of llava-next-7b")
+    first = next(line for line in verify.study_lines(("hero", "I"), [tiny, own]) if line.measured is not None)
+    assert first.verdict == verify.REPRODUCED, "the paper's own model goes before a newer study of another"
+    lines = verify.study_lines(("hero", "I"), [own], model="hero-tiny")
+    assert [line.measured for line in lines] == [None]
+
+
+def test_categories_and_ratings_find_their_rows() -> None:
+    roles = {
+        "name": "token-roles",
+        "model": "llava-1.5-7b",
+        "result": {
+            "tables": [
+                {
+                    "columns": ["benchmark", "category", "tokens", "score", "low", "high", "n"],
+                    "rows": [["mmstar", "science & technology", "shortcut", 0.24, 0.2, 0.28, 250]],
+                }
+            ]
+        },
+    }
+    (line,) = (line for line in verify.study_lines(("hero", "II"), [roles]) if line.measured is not None)
+    assert (line.what, line.printed, line.verdict) == (
+        "setting-2 vit_layers 12-23 mmstar science and technology",
+        "23.8",
+        verify.REPRODUCED,
+    )
+    judged = {
+        "name": "caption-judge",
+        "model": "llava-1.5-7b",
+        "result": {
+            "tables": [
+                {
+                    "columns": ["tokens", "rating", "mean", "low", "high", "n"],
+                    "rows": [["primary", "object_coverage", 3.8, 3.6, 4.0, 50]],
+                }
+            ]
+        },
+    }
+    (line,) = (line for line in verify.study_lines(("hero", "III"), [judged]) if line.measured is not None)
+    assert (line.measured, line.verdict) == (3.8, verify.UNLIKE)
+    assert "another judge" in line.why
