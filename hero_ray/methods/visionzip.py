@@ -98,12 +98,11 @@ def contextual_tokens(features: Tensor, metric: Tensor, count: int) -> tuple[Ten
     targets = torch.arange(0, len(features), max(1, len(features) // count), device=features.device)[:count]
     unit = torch.nn.functional.normalize(metric.float(), dim=-1)
     group = (unit @ unit[targets].T).argmax(1)
-    others = torch.ones(len(features), dtype=torch.bool, device=features.device)
-    others[targets] = False
-    sums = torch.zeros(count, features.shape[1], dtype=features.dtype, device=features.device)
-    sums.index_add_(0, group[others], features[others])
-    sizes = torch.bincount(group[others], minlength=count).clamp(min=1)
-    return targets, features[targets] + sums / sizes[:, None]
+    group[targets] = count  # one row more takes the targets themselves, so that no token is copied to be summed
+    sums = torch.zeros(count + 1, features.shape[1], dtype=features.dtype, device=features.device)
+    sums.index_add_(0, group, features)
+    sizes = torch.bincount(group, minlength=count + 1).clamp(min=1)
+    return targets, features[targets] + sums[:count] / sizes[:count, None]
 
 
 def _order(layout: Layout, leading: Tensor, targets: Tensor, with_cls: list[int]) -> Tensor:
