@@ -1,6 +1,6 @@
 """What a method adds to the vision encode: time and memory, against eager attention maps in the same run.
 
-    python -m perf.selection [--methods hero,hired,fastervlm,globalcom2] [--rounds 3] [--size 1000x1000]
+    python -m perf.selection [--methods hero,hired,fastervlm,globalcom2] [--rounds 3] [--size 1000x1000] [--select-only]
 
 True CLIP-ViT-L/336 and projector of LLaVA-NeXT-7B with random weights, one image of four tiles and a thumbnail; the LLM
 is one thin block, since nothing here runs it. Every round encodes plainly and with each method's needs, one right after
@@ -10,6 +10,10 @@ medians over rounds.
 `capture` is timed inside the encode, around everything a method's needs add to it (CLS rows behind the hooks, the last
 block's CLS row): two encodes differ by more than that on a busy machine. Their difference stands beside it. `added` is
 capture, question and selection.
+
+First, without any model, `select` of every before-LLM method on random 5 x 576 tokens, in a tower's width and in the
+7B LLM's: at most 10 ms on one core is the aim, 100 ms for those that pick one token after another (`GREEDY`).
+`--select-only` stops there.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from torch import Tensor
 from transformers import LlavaNextForConditionalGeneration
 
 from hero_ray.encoded import Budget, Encoded, Needs
-from hero_ray.methods import create
+from hero_ray.methods import conformance, create, names
+from hero_ray.methods.base import Method
 from hero_ray.models import configs, llava_next, taps
 from hero_ray.models.base import Prepared
 from hero_ray.models.clip_loader import load_clip
@@ -45,6 +50,8 @@ MODEL = "llava-next-7b"
 QUESTION = "What does the sign on the left say?"
 MIB = 2**20
 PARTS = ("capture", "ask", "select", "difference")
+WIDTHS = (1024, 4096)
+GREEDY = {"divprune", "cdpruner", "vispruner"}
 
 
 def thin_adapter(device: str | None = None) -> LlavaNextAdapter:
@@ -125,7 +132,7 @@ def measure(adapter: Any, prepared: Prepared, names: list[str], rounds: int) -> 
     times: dict[tuple[str, str], list[float]] = {}
     memory: dict[str, int] = {}
     inside = Inside(timed)
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         plain, _ = timed(lambda: adapter.encode(prepared, Needs()))
         times.setdefault(("plain", "encode"), []).append(plain)
         for name in names:
@@ -144,6 +151,7 @@ def measure(adapter: Any, prepared: Prepared, names: list[str], rounds: int) -> 
                 times.setdefault((name, part), []).append(value)
         seconds, memory["eager"] = timed(lambda: eager(adapter, prepared))
         times.setdefault(("eager", "difference"), []).append(seconds - plain)
+        print(f"round {number} of {rounds}: plain encode {plain:.1f} s, eager {seconds:.1f} s", flush=True)
     plain_ms = 1e3 * statistics.median(times["plain", "encode"])
     figures: dict[str, Any] = {"views": prepared.layout.num_views, "rounds": rounds, "encode_ms": plain_ms}
     figures["rows"] = [row(name, times, memory[name], plain_ms) for name in [*names, "eager"]]
@@ -177,14 +185,56 @@ def eager(adapter: Any, prepared: Prepared) -> int:
         tower.set_attn_implementation("sdpa")
 
 
+def random_views(method: Method, width: int) -> Encoded:
+    """A 2 x 2 picture as LLaVA-NeXT-7B leaves it: 5 x 576 tokens, 16 heads of 64, about a tenth outliers."""
+    layout, needs = conformance.llava_layout((2, 2), (24, 24)), method.needs(conformance.CLIP)
+    made = conformance.random_encoded(layout, needs, heads=16, width=width)
+    draw = torch.Generator().manual_seed(0)
+    return dataclasses.replace(
+        made,
+        projector_input=torch.randn(5, 576, WIDTHS[0], generator=draw) if needs.projector_input else None,
+        cls_query={layer: 0.9 * torch.randn(5, 16, 64, generator=draw) for layer in made.cls_query},
+        keys={layer: torch.randn(5, 577, 16, 64, generator=draw).transpose(1, 2) for layer in made.keys},
+    )
+
+
+@torch.no_grad()
+def select_times(rounds: int) -> list[dict[str, Any]]:
+    """Median CPU ms of `select` at R = .2, one row per before-LLM method, printed as they come."""
+    rows = []
+    for name in names():
+        method = create(name)
+        if method.stage != "before-llm" or name == "full":
+            continue
+        line: dict[str, Any] = {"method": name, "aim_ms": 100 if name in GREEDY else 10}
+        for width in WIDTHS:
+            encoded = random_views(method, width)
+            budget, seconds = Budget.of(encoded.layout, 0.2), []
+            for _ in range(rounds + 1):
+                start = time.process_time()
+                chosen = method.select(encoded, budget)
+                seconds.append(time.process_time() - start)
+            line |= {f"select_{width}_ms": 1e3 * statistics.median(seconds[1:]), "kept": chosen.n_selected}
+        rows.append(line)
+        figures = " ".join(f"{line[f'select_{width}_ms']:>8.1f} ms" for width in WIDTHS)
+        print(f"{name:<12} {figures}  kept {line['kept']:>4}  aim {line['aim_ms']} ms", flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="hero,hired,fastervlm,globalcom2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", default="1000x1000", help="WIDTHxHEIGHT of the picture")
     parser.add_argument("--device", default=None)
+    parser.add_argument("--select-only", action="store_true", help="without a tower: select on random tokens alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print("select " + " ".join(f"{'width ' + str(width):>14}" for width in WIDTHS), flush=True)
+    selects = select_times(5)
+    if options.select_only:
+        report("selection", {"selects": selects})
+        return
     width, height = map(int, options.size.split("x"))
     noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     adapter = thin_adapter(options.device)
@@ -197,7 +247,7 @@ def main() -> None:
         parts = " ".join(f"{entry[key]:>6.1f} ms" for key in ("capture_ms", "ask_ms", "select_ms", "added_ms"))
         tail = f"{entry['added_percent']:>6.2f} % {entry['memory_mib']:>8.1f} MiB {entry['difference_ms']:>+7.0f} ms"
         print(f"{entry['method']:<12} {parts} {tail}")
-    report("selection", figures)
+    report("selection", {**figures, "selects": selects})
 
 
 if __name__ == "__main__":
