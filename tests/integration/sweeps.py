@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from hero_ray.config import build
+from hero_ray.evaluate import Settings
 from hero_ray.pipeline.facts import Plan, make_plan
+from hero_ray.pipeline.run import model_args
+from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
 from hero_ray.plan import ModelFact
+from hero_ray.store import Store, open_store
 
 SLEEPING = ModelFact("sleeping", "llava-1.5", "sleeping-1", "float32", 16)
 LOADER = "perf.sleeping:load"
@@ -29,11 +35,57 @@ def small_plan(num_images: int = 6, **document: Any) -> Plan:
     return make_plan(build(defaults | document), [SLEEPING])
 
 
-def answers(database: Path, run_id: str) -> list[tuple[Any, ...]]:
-    """Everything a prediction says, in a fixed order; what must be equal between a disturbed and a quiet run."""
-    with sqlite3.connect(database) as connection:
-        return connection.execute(
-            "select cell_id, sample_id, text, score, n_selected, n_visual_llm, keep_mask, error_type"
-            " from predictions where run_id = ? order by cell_id, sample_id",
-            (run_id,),
-        ).fetchall()
+def answers(results: Path | Store, run_id: str) -> list[tuple[Any, ...]]:
+    """Everything a prediction says, in a fixed order; what must be equal between a disturbed and a quiet run.
+
+    Equal whether it comes from a SQLite file or from an open store of either kind.
+    """
+    if isinstance(results, Path):
+        with open_store(f"sqlite:///{results}") as store:
+            return answers(store, run_id)
+    statement = text(
+        "select cell_id, sample_id, text, score, n_selected, n_visual_llm, keep_mask, error_type"
+        " from predictions where run_id = :run order by cell_id, sample_id"
+    )
+    with results.reading() as connection:
+        found = connection.execute(statement, {"run": run_id}).all()
+    return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in found]
+
+
+def undisturbed(plan: Plan, folder: Path) -> list[tuple[Any, ...]]:
+    """The table a plan must end with: its units answered one after another in this process, without Ray."""
+    with open_store(f"sqlite:///{folder / 'undisturbed.db'}") as store:
+        store.create_run("quiet", "sweep", {}, plan.hash)
+        store.add_cells("quiet", plan.cells, plan.expected)
+        store.add_samples(plan.samples)
+        (model,) = plan.models
+        job = WorkerJob(
+            run_id="quiet",
+            store_url=store.url,
+            model=model.name,
+            model_args=model_args(plan, model.name),
+            cells=plan.cells,
+            tasks=plan.tasks,
+            settings=Settings(),
+            loader=LOADER,
+        )
+        UnitWorker(job)({"unit": [pack_unit(unit) for unit in plan.units]})  # type: ignore[dict-item]
+        return answers(store, "quiet")
+
+
+def begun_twice(store: Store, run_id: str) -> int:
+    """Units of a run that were begun more than once: the work that was done again."""
+    statement = text("select count(*) from unit_attempts where run_id = :run and attempts > 1")
+    with store.reading() as connection:
+        return int(connection.execute(statement, {"run": run_id}).scalar_one())
+
+
+def when_rows(store: Store, at_least: int) -> None:
+    """Wait until a run under way has committed so many predictions."""
+    for _ in range(2400):
+        with store.reading() as connection:
+            count = connection.execute(text("select count(*) from predictions")).scalar() or 0
+        if count >= at_least:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no rows within two minutes")

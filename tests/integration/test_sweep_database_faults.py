@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
-from sweeps import LOADER, answers, small_plan
+from sweeps import LOADER, answers, small_plan, when_rows
 
 from hero_ray.errors import StoreError
 from hero_ray.pipeline.run import run
-from hero_ray.store import Store, open_store
+from hero_ray.store import open_store
 
 pytestmark = pytest.mark.ray
 WORK = {"work_ms": 8}
@@ -30,28 +29,6 @@ def quiet(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[tup
     path = tmp_path_factory.mktemp("quiet") / "results.db"
     outcome = run(small_plan(model_args=WORK), open_store(f"sqlite:///{path}"), loader=LOADER)
     return answers(path, outcome.run_id)
-
-
-def rows_of(store: Store, run_id: str) -> list[tuple[Any, ...]]:
-    """The same columns as `answers`, from either database."""
-    statement = text(
-        "select cell_id, sample_id, text, score, n_selected, n_visual_llm, keep_mask, error_type"
-        " from predictions where run_id = :run order by cell_id, sample_id"
-    )
-    with store.reading() as connection:
-        found = connection.execute(statement, {"run": run_id}).all()
-    return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in found]
-
-
-def when_rows(store: Store, at_least: int) -> None:
-    """Wait until a run under way has committed so many predictions."""
-    for _ in range(2400):
-        with store.reading() as connection:
-            count = connection.execute(text("select count(*) from predictions")).scalar() or 0
-        if count >= at_least:
-            return
-        time.sleep(0.05)
-    raise AssertionError("no rows within two minutes")
 
 
 def test_a_locked_sqlite_file_is_waited_for(local_ray: None, tmp_path: Path, quiet: list[Any]) -> None:
@@ -92,7 +69,7 @@ def test_postgresql_killed_and_restarted_in_the_middle(local_ray: None, quiet: l
             outcome = run(small_plan(model_args=WORK), store, loader=LOADER)
             thread.join()
             assert outcome.status == "complete"
-            assert rows_of(store, outcome.run_id) == quiet
+            assert answers(store, outcome.run_id) == quiet
             store.close()
         finally:
             server.cleanup()

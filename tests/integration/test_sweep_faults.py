@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import LOADER, answers, small_plan
+from sqlalchemy import text
+from sweeps import LOADER, answers, begun_twice, small_plan, undisturbed, when_rows
 
 from hero_ray.errors import RunLockedError
+from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.run import run
 from hero_ray.store import Store, open_store
 
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(f"sqlite:///{tmp_path / 'results.db'}")
+
+
+@pytest.fixture
+def either_store(store_url: str) -> Iterator[Store]:
+    """SQLite, then PostgreSQL."""
+    with open_store(store_url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +62,16 @@ def test_the_same_sweep_again_is_complete(local_ray: None, store: Store) -> None
     assert run(plan, store, fresh=True, loader=LOADER).run_id != first.run_id
 
 
-def test_a_worker_killed_once_changes_nothing(local_ray: None, store: Store, tmp_path: Path, quiet: list[Any]) -> None:
+def test_a_worker_killed_once_changes_nothing(
+    local_ray: None, either_store: Store, tmp_path: Path, quiet: list[Any]
+) -> None:
     victim = small_plan().units[2].image_key
     control = _control(tmp_path, die=victim, once="yes")
-    outcome = run(small_plan(model_args={"control": str(control)}), store, loader=LOADER)
+    outcome = run(small_plan(model_args={"control": str(control)}), either_store, loader=LOADER)
     assert not (control / "die").exists(), "the worker never met the picture that kills it"
     assert outcome.status == "complete"
-    assert _without_ids(answers(tmp_path / "results.db", outcome.run_id)) == _without_ids(quiet)
+    assert _without_ids(answers(either_store, outcome.run_id)) == _without_ids(quiet)
+    assert begun_twice(either_store, outcome.run_id) == 1, "a lost worker takes its current unit with it, no more"
 
 
 @pytest.mark.parametrize("fault", ["die", "hang"])
@@ -94,38 +105,61 @@ def test_a_second_start_is_told_who_holds_the_run(local_ray: None, store: Store)
 
 DRIVER = """
 import sys
-from sweeps import LOADER, small_plan
+from sweeps import LOADER
+from test_sweep_faults import longer_plan
 from hero_ray.pipeline.run import run
 from hero_ray.store import open_store
 try:
-    run(small_plan(num_images=8, model_args={"work_ms": 30}), open_store(sys.argv[1]), loader=LOADER)
+    run(longer_plan(), open_store(sys.argv[1]), loader=LOADER)
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_killed_driver_is_resumed_to_the_same_table(
-    local_ray: None, store: Store, tmp_path: Path, blow: signal.Signals
+REPLICAS = 2
+
+
+def longer_plan() -> Plan:
+    """Enough to do that a driver can be killed in the middle."""
+    return small_plan(num_images=8, replicas=REPLICAS, model_args={"work_ms": 30})
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    return undisturbed(longer_plan(), tmp_path_factory.mktemp("longer"))
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_driver_leaves_a_resumable_run(
+    local_ray: None, store: Store, longer: list[Any], blow: signal.Signals
 ) -> None:
-    database = tmp_path / "results.db"
     driver = _start_driver(store.url)
-    rows = _wait_for_rows(database, driver, at_least=10)
+    when_rows(store, 10)
     driver.send_signal(blow)
-    code = driver.wait(timeout=240)
-    assert code == (-signal.SIGKILL if blow == signal.SIGKILL else 130)
-    plan = small_plan(num_images=8, model_args={"work_ms": 30})
-    assert rows < sum(plan.expected.values()), "the driver finished before it was killed"
-    if blow == signal.SIGKILL:  # its lease is still held; what expires in a minute is taken away here at once
-        with sqlite3.connect(database) as connection:
-            connection.execute("delete from leases")
-    else:
-        assert store.run("latest").status == "interrupted"
-    resumed = run(plan, store, loader=LOADER)
-    assert resumed.status == "complete"
-    assert resumed.answered < sum(plan.expected.values()), "the resumed run began from nothing"
-    undisturbed = run(plan, store, fresh=True, loader=LOADER)
-    assert answers(database, resumed.run_id) == answers(database, undisturbed.run_id)
+    assert driver.wait(timeout=240) == 130
+    assert store.run("latest").status == "interrupted"
+    _finish_and_compare(store, longer)
+
+
+def test_a_killed_driver_is_resumed_to_the_same_table(local_ray: None, either_store: Store, longer: list[Any]) -> None:
+    driver = _start_driver(either_store.url)
+    when_rows(either_store, 10)
+    driver.kill()
+    assert driver.wait(timeout=240) == -signal.SIGKILL
+    with either_store.engine.begin() as connection:  # what expires in a minute is taken away here at once
+        connection.execute(text("delete from leases"))
+    run_id = _finish_and_compare(either_store, longer)
+    assert begun_twice(either_store, run_id) <= REPLICAS
+
+
+def _finish_and_compare(store: Store, expected: list[tuple[Any, ...]]) -> str:
+    """Resume the latest run, hold its table against an undisturbed one, return its id."""
+    run_id = store.run("latest").id
+    resumed = run(longer_plan(), store, loader=LOADER)
+    assert (resumed.run_id, resumed.status) == (run_id, "complete")
+    assert 0 < resumed.answered < len(expected), "the driver had finished, or the resumed run began from nothing"
+    assert answers(store, run_id) == expected
+    return run_id
 
 
 def _control(folder: Path, **files: str) -> Path:
@@ -153,15 +187,3 @@ def _start_driver(url: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-
-
-def _wait_for_rows(database: Path, driver: subprocess.Popen[bytes], at_least: int) -> int:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, "the driver ended by itself"
-        with sqlite3.connect(database) as connection:
-            (count,) = connection.execute("select count(*) from predictions").fetchone()
-        if count >= at_least:
-            return int(count)
-        time.sleep(0.05)
-    raise AssertionError("no rows within five minutes")
