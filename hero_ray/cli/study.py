@@ -28,6 +28,8 @@ Ratio = Annotated[float, typer.Option("--ratio", help="For case-study: retention
 Source = Annotated[list[str] | None, typer.Option("--source", help="Benchmark option: data=FOLDER, split=validation.")]
 Run = Annotated[str, typer.Option("--run", help="For verify-paper: run id, a prefix of one, or latest.")]
 
+Into = Annotated[Path | None, typer.Option("--into", help="For paper-tables: page whose measured part is replaced.")]
+
 
 @app.command()
 def study(
@@ -41,6 +43,7 @@ def study(
     ratio: Ratio = 0.2,
     source: Source = None,
     run: Run = "latest",
+    into: Into = None,
     db: Db = None,
 ) -> None:
     """Run a study of the papers, or set a paper's table beside what a run measured (`study verify-paper hero-IV`)."""
@@ -52,7 +55,7 @@ def study(
         typer.echo(f"{VERIFY:18} a paper's table beside a run: hero-ray study {VERIFY} hero-IV")
         typer.echo(f"{TABLES:18} the newest runs of the papers' sweep files as tables")
     elif name == TABLES:
-        _tables(table or "", db)
+        _tables(table or "", into, db)
     elif name == VERIFY:
         _verify(table, run, model, db)
     else:
@@ -88,12 +91,14 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None
     typer.echo(json.dumps(record, default=str))
 
 
-def _tables(prefix: str, db: str | None) -> None:
+def _tables(prefix: str, into: Path | None, db: str | None) -> None:
     from hero_ray.store import open_store
-    from hero_ray.studies import files, paper_tables
+    from hero_ray.studies import files, paper_page, paper_tables
 
     with open_store(db, read_only=True) as store:
         found = paper_tables.every(store, prefix)
+        if into is not None:
+            paper_page.write(into, store, found)
     for each in found:
         typer.echo(files.markdown(each) + "\n")
     typer.echo(json.dumps({"tables": len(found)}))

@@ -16,14 +16,15 @@ EMBEDDED_NOTE = "Figures on embedded models show the tool at work; they are no e
 
 
 def table(points: Sequence[PointRow], benchmarks: Sequence[str]) -> str:
-    """One row per model, method and budget; scores x100 with the half width of their 95 % interval.
+    """One row per model, method setting and budget; scores x100 with the half width of their 95 % interval.
 
     Seeds of one method are averaged in the row (their intervals too). Costs are means over samples; speed comes from
     the profile pass.
     """
     rows: dict[tuple[str, str, str], list[PointRow]] = defaultdict(list)
+    varied = _varied(points)
     for point in points:
-        rows[point.model, _method_label(point), _budget_label(point)].append(point)
+        rows[point.model, _method_label(point, varied), _budget_label(point)].append(point)
     head = ["Model", "Method", "Budget", *benchmarks, "Visual tokens", "GFLOPs", "KV KiB", "TTFT ms", "Decode tok/s"]
     lines = [_line(head), _line([":--"] * 3 + ["--:"] * (len(head) - 3))]
     for (model, method, budget), group in rows.items():
@@ -36,8 +37,32 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _method_label(point: PointRow) -> str:
-    return point.method if point.variant == "exact" else f"{point.method} ({point.variant})"
+def _varied(points: Sequence[PointRow]) -> dict[str, set[str]]:
+    """Method -> parameters (never the seed) that its points differ in: what a label must say."""
+    seen: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for point in points:
+        if point.params not in seen[point.method]:
+            seen[point.method].append(point.params)
+    return {
+        method: {
+            key
+            for key in set().union(*settings) - {"seed"}
+            if any(setting.get(key) != settings[0].get(key) for setting in settings)
+        }
+        for method, settings in seen.items()
+    }
+
+
+def _method_label(point: PointRow, varied: Mapping[str, set[str]]) -> str:
+    name = point.method if point.variant == "exact" else f"{point.method} ({point.variant})"
+    told = [f"{key}={_short(point.params[key])}" for key in sorted(varied[point.method] & point.params.keys())]
+    return f"{name} {', '.join(told)}" if told else name
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_short, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _budget_label(point: PointRow) -> str:
@@ -98,15 +123,15 @@ def notes(points: Sequence[PointRow], failures: Mapping[str, int]) -> list[str]:
 
 def straw_man_flags(points: Sequence[PointRow]) -> list[str]:
     """Methods whose mean over benchmarks does not exceed the best straw man's at the same budget."""
-    straw = {"random", "spatial", "spatial-pool", "downsample"}
+    straw, varied = {"random", "spatial", "spatial-pool", "downsample"}, _varied(points)
     by_key: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
-        by_key[point.model, _budget_label(point)][_method_label(point)].append(point.value / point.scale)
+        by_key[point.model, _budget_label(point)][_method_label(point, varied)].append(point.value / point.scale)
     flags = []
     for (model, budget), methods in by_key.items():
-        best = max((mean(v) for name, v in methods.items() if name in straw), default=None)
+        best = max((mean(v) for name, v in methods.items() if name.split()[0] in straw), default=None)
         for name, values in methods.items():
-            if best is not None and name not in straw and name != FULL and mean(values) <= best:
+            if best is not None and name.split()[0] not in straw and name != FULL and mean(values) <= best:
                 flags.append(f"{name} at {budget} ({model})")
     return flags
 
