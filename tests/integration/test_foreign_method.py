@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from hero_ray.models import miniature
+from hero_ray.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,6 +112,58 @@ print(out.selection.n_selected, out.tokens.budget_nominal)
     assert done.returncode == 0, done.stderr
     kept, budget = done.stdout.split()
     assert kept == budget
+
+
+@pytest.mark.ray
+def test_a_sweep_runs_it_and_stores_what_it_kept(installed: dict[str, str], tmp_path: Path) -> None:
+    """The whole way: Ray's workers find the package, its masks and scores end in the tables under its name."""
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    options = ["--models", "hero-tiny", "--methods", "loudest", "--budgets", "0.2", "--tasks", "synth-exist"]
+    options += ["--limit", "4", "--no-profile", "--no-straw-men"]
+    done = python(installed, "-m", "hero_ray.sweep", *options, "--db", url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["status"] == "complete"
+    assert summary["failed"] == 0
+    assert "loudest" in done.stdout
+    query = (
+        "select c.params, p.n_selected, p.budget_nominal, p.keep_mask, p.score from predictions p"
+        " join cells c on c.id = p.cell_id where c.method = 'loudest'"
+    )
+    with open_store(url) as store, store.reading() as connection:
+        rows = connection.execute(text(query)).all()
+    assert len(rows) == 4
+    for parameters, kept, budget, mask, score in rows:
+        assert json.loads(parameters) == {"power": 2.0}
+        assert kept == budget == sum(byte.bit_count() for byte in mask)
+        assert score in (0.0, 1.0)
+
+
+def test_explain_shows_its_masks_and_scores(installed: dict[str, str]) -> None:
+    script = """
+import json
+from fastapi.testclient import TestClient
+from tests.unit.test_serve_routes import Local, Noted, data_url, picture
+from hero_ray.serve.api import build_api
+from hero_ray.serve.desk import Desk
+from hero_ray.serve.engine import Engine
+from hero_ray.serve.settings import ServeSettings
+settings = ServeSettings(db="sqlite://")
+pruning = {"method": "loudest", "retention_ratio": 0.2, "power": 1}
+body = {"model": "hero-tiny", "image": data_url(picture()), "question": "What color is it?", "pruning": [pruning]}
+with TestClient(build_api(settings, Local(Engine({})), Desk(settings, Noted()))) as client:
+    response = client.post("/v1/explain", json=body)
+    print(json.dumps({"status": response.status_code, "body": response.json()}))
+"""
+    done = python(installed, "-W", "ignore", "-c", script)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["status"] == 200, answer["body"]
+    [row] = answer["body"]["results"]
+    assert row["method"] == "loudest"
+    assert row["parameters"] == {"power": 1.0}
+    assert sum(row["kept_per_view"]) == row["tokens"]["n_selected"] == row["tokens"]["budget_nominal"]
+    assert row["kept_per_view"] == row["view_budgets"]
 
 
 def test_a_name_of_ours_is_refused(installed: dict[str, str]) -> None:
