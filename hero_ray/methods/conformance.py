@@ -61,12 +61,13 @@ def random_encoded(
     width: int = 8,
     levels: int | None = None,
 ) -> Encoded:
-    """Everything `needs` names, drawn at random; `levels` rounds attention to few values, which makes ties."""
+    """Everything `needs` names, drawn at random; `levels` leaves few values per tensor, which makes ties everywhere."""
     draw = torch.Generator().manual_seed(seed)
     views, tokens = layout.num_views, layout.tokens_per_view
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=draw)
+        drawn = torch.randn(*shape, generator=draw)
+        return drawn if levels is None else (drawn * levels / 2).round() * 2 / levels
 
     def attention(*shape: int) -> Tensor:
         weights = torch.softmax(2.0 * normal(*shape), -1)
@@ -156,8 +157,12 @@ def check_selection(method: Method, encoded: Encoded, budget: Budget, selection:
         _must(method, selection.edited.shape[:2] == keep.shape, "edited is [views, tokens, width]")
 
 
-def check_rejects_non_finite(method: Method, encoded: Encoded, ratio: float, bad: float = float("nan")) -> bool:
+def check_rejects_non_finite(
+    method: Method, encoded: Encoded, ratio: float, bad: float = float("nan"), place: float = 1.0
+) -> bool:
     """Poison each captured score in turn; every one that changes nothing or raises the named error passes.
+
+    `place` says which value, from the first (0) to the last (1) of a tensor.
 
     Returns whether the method reads any captured score at all.
 
@@ -166,7 +171,7 @@ def check_rejects_non_finite(method: Method, encoded: Encoded, ratio: float, bad
     """
     budget, reads = Budget.of(encoded.layout, ratio), False
     clean = method.select(encoded, budget)
-    for what, broken in _poisoned(encoded, bad):
+    for what, broken in _poisoned(encoded, bad, place):
         try:
             selection = method.select(broken, budget)
         except NonFiniteScoreError:
@@ -177,12 +182,12 @@ def check_rejects_non_finite(method: Method, encoded: Encoded, ratio: float, bad
     return reads
 
 
-def _poisoned(encoded: Encoded, bad: float) -> Iterator[tuple[str, Encoded]]:
+def _poisoned(encoded: Encoded, bad: float, place: float) -> Iterator[tuple[str, Encoded]]:
     """The same picture with one value spoilt, once for every tensor a method may read."""
 
     def spoilt(value: Tensor) -> Tensor:
         value = value.clone()
-        value.view(-1)[-1] = bad
+        value.view(-1)[round(place * (value.numel() - 1))] = bad
         return value
 
     yield "features", replace(encoded, features=spoilt(encoded.features))
