@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,19 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "paper" / "offline"
 
 
-@pytest.fixture(scope="module")
-def model() -> Any:
+@cache
+def model(name: str) -> Any:
     torch.set_num_threads(1)
-    return load("hero-tiny")
+    return load(name)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
-def test_an_offline_variant_answers_in_every_cell(name: str, model: Any, tmp_path: Path) -> None:
+def test_an_offline_variant_answers_in_every_cell(name: str, tmp_path: Path) -> None:
     config = papers.load(FOLDER / f"{name}.yaml").model_copy(update={"limit": 1})
     plan = make_plan(config)
     forecast = describe_plan(plan, f"sqlite:///{tmp_path / 'none.db'}")
-    evaluator = Evaluator(model, plan.cells, plan.benchmarks, Settings(budget_base=config.budget_base))
+    settings = Settings(budget_base=config.budget_base)
+    evaluator = Evaluator(model(config.models[0]), plan.cells, plan.benchmarks, settings)
     found = [prediction for unit in plan.units for prediction in evaluator.evaluate(unit)]
     assert f"{len(plan.cells)} cells" in forecast
     assert len(found) == sum(plan.expected.values()) == len(plan.cells)
