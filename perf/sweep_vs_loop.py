@@ -11,8 +11,8 @@ Every way answers the same samples with the same prompts in the same cells on on
 - sweep: the same with prefix and picture computed once per selection, as a sweep runs it.
 
 Start-up (imports, loading, the first picture) is reported apart and counted against a process per cell, which pays its
-own in every process. Each step of this ladder is measured, so the gains of loading once, encoding once, batching and prefix sharing are
-differences of measured times. Answers of all five ways must agree sample by sample.
+own in every process. Each step of this ladder is measured, so the gains of loading once, encoding once, batching and
+prefix sharing are differences of measured times. Answers of all five ways must agree sample by sample.
 """
 
 from __future__ import annotations
