@@ -6,7 +6,8 @@ Kernel: rel_i cos(x_i, x_j) rel_j on projected tokens; per view T tokens by gree
 
 Differs: the budget is split evenly over views under their real token count, padding takes no part, and newlines follow
 the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1 and the selection says
-`cdpruner-v`.
+`cdpruner-v`. Left out: the code's theta, commented out there, and its way with questions beyond 77 positions, where
+only the last segment ends in the token that is read; the model's `clip_text` setting says what happens instead.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ position is never sampled, and once more than a sixth are outliers the stride is
 
 Differs: padding takes no part; a stride of 0 (more than a third outliers, impossible by the fence) counts as 1, and
 without outliers no samples are added, where the code divides by zero. `count=fixed` follows EffiVLM-Bench: the budget's
-equal share, filled with samples of stride floor(N / b).
+equal share, filled with samples of stride floor(N / b). Left out: the code's training branch, whose samples start at
+half a step and lie a whole step apart.
 """
 
 from __future__ import annotations

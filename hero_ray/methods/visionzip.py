@@ -7,7 +7,8 @@ mean), and the target adds the mean of its group. Follows dvlab-research/VisionZ
 contextual; no newlines.
 
 Differs: the budget is split evenly over views and counts the CLS token, padding takes no part. On InternVL2, where a
-token stands for four patches, there is no CLS token to pass on.
+token stands for four patches, there is no CLS token to pass on. Left out: ranking by the mean attention received, for
+towers without a CLS token; both towers here have one.
 """
 
 from __future__ import annotations
