@@ -159,6 +159,8 @@ class InternVLTowers(TowerPair):
 class InternVLAnswerer(Answerer):
     """InternVL with a frozen tower; pixel shuffle is transformers' own."""
 
+    tower_prefix = "vision."
+
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
         self.module = model
         self._model, self._inner = model, model.model
@@ -184,19 +186,6 @@ class InternVLAnswerer(Answerer):
     def visual_tokens(self, scenes: Sequence[Scene], features: Tensor) -> Tensor:
         projected = self._inner.multi_modal_projector(features)
         return projected.reshape(len(scenes), -1, projected.shape[-1])
-
-    def embed(self, ids: Tensor) -> Tensor:
-        return self._inner.language_model.embed_tokens(ids)
-
-    def logits(self, embeddings: Tensor, mask: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-        states = self._inner.language_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
-        ).last_hidden_state
-        return self._model.lm_head(states[:, -wanted.shape[1] :][wanted])
-
-    def adopt_tower(self, state: dict[str, Tensor]) -> None:
-        vision = {name.removeprefix("vision."): t for name, t in state.items() if name.startswith("vision.")}
-        self._inner.vision_tower.load_state_dict(vision)
 
     def initialise(self, scenes: Sequence[Scene], features: Tensor) -> None:
         projector, language_model = self._inner.multi_modal_projector, self._inner.language_model

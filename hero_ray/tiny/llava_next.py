@@ -48,6 +48,8 @@ class ClipTowers(TowerPair):
 class LlavaNextAnswerer(Answerer):
     """LLaVA-NeXT with a frozen tower; packing, unpadding and newlines are transformers' own."""
 
+    tower_prefix = "vision_model."
+
     def __init__(self, model: LlavaNextForConditionalGeneration) -> None:
         self.module = model
         self._model, self._inner = model, model.model
@@ -72,21 +74,6 @@ class LlavaNextAnswerer(Answerer):
             list(views), sizes, "default", image_newline=self._inner.image_newline
         )
         return torch.stack(list(packed))
-
-    def embed(self, ids: Tensor) -> Tensor:
-        return self._inner.language_model.embed_tokens(ids)
-
-    def logits(self, embeddings: Tensor, mask: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-        states = self._inner.language_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
-        ).last_hidden_state
-        return self._model.lm_head(states[:, -wanted.shape[1] :][wanted])
-
-    def adopt_tower(self, state: dict[str, Tensor]) -> None:
-        vision = {
-            name.removeprefix("vision_model."): t for name, t in state.items() if name.startswith("vision_model.")
-        }
-        self._inner.vision_tower.load_state_dict(vision)
 
     def initialise(self, scenes: Sequence[Scene], features: Tensor) -> None:
         projector, language_model = self._inner.multi_modal_projector, self._inner.language_model

@@ -9,6 +9,7 @@ Every visual token is always present: nothing is trained on pruned input.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,14 +76,18 @@ CURRICULA = {
 
 
 class Answerer:
-    """What stages B and C need from a vision-language model."""
+    """What stages B and C need from a vision-language model of transformers' usual build."""
 
-    module: nn.Module
+    module: Any
     prefix_ids: tuple[int, ...]
+    tower_prefix: str
+    """What the vision tower's weights are called in the checkpoint stage A left."""
 
     def adopt_tower(self, state: dict[str, Tensor]) -> None:
         """Take over the vision tower from the weights stage A left."""
-        raise NotImplementedError
+        start = self.tower_prefix
+        vision = {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
+        self.module.model.vision_tower.load_state_dict(vision)
 
     def initialise(self, scenes: Sequence[Scene], features: Tensor) -> None:
         """Fresh projector and language model, fitted to the tower features of a sample of scenes."""
@@ -97,11 +102,14 @@ class Answerer:
         raise NotImplementedError
 
     def embed(self, ids: Tensor) -> Tensor:
-        raise NotImplementedError
+        return self.module.model.language_model.embed_tokens(ids)
 
     def logits(self, embeddings: Tensor, mask: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """Next-token logits at the `wanted` positions (bool, over the sequence without its prefix)."""
-        raise NotImplementedError
+        states = self.module.model.language_model(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return self.module.lm_head(states[:, -wanted.shape[1] :][wanted])
 
     def trainable(self) -> list[nn.Parameter]:
         raise NotImplementedError
