@@ -149,15 +149,15 @@ class FamilyAdapter(TowerEncoder):
             SelectionError: the order names a token or an extra row that is not there.
         """
         sequence = selection.sequence(encoded.layout, policy).to(self._device)
-        features = encoded.features
-        if selection.edited is not None:
-            features = self._in_llm_space(selection.edited, selection)
-        flat = features.reshape(-1, features.shape[-1])
+        source = encoded.features if selection.edited is None else selection.edited
+        flat = source.reshape(-1, source.shape[-1])
         extra = selection.extra
         newline = getattr(self._core, "image_newline", None)
         if selection.order is not None:  # the layout's own order is right by construction; looking would cost a sync
             _check_order(selection.order, flat.shape[0], 0 if extra is None else extra.shape[0], newline is not None)
-        visual = flat[sequence.clamp(min=0)]
+        visual = flat[sequence.clamp(min=0).to(flat.device)]
+        if selection.edited is not None:  # what was dropped need not be projected
+            visual = self._in_llm_space(visual, selection)
         if newline is not None:
             visual = torch.where((sequence == NEWLINE)[:, None], newline.to(visual.dtype), visual)
         if extra is not None:
