@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def run(name: str) -> bool:
-    """One benchmark; the figures of its last line are kept, unless it kept them itself. Returns whether it succeeded."""
+    """One benchmark; its last line is kept, unless it kept its figures itself. Returns whether it succeeded."""
     print(f"\n== {name}", flush=True)
     began, started, last = time.time(), time.perf_counter(), ""
     command = [sys.executable, "-u", "-m", f"perf.{name}", *ALL[name]]
