@@ -40,7 +40,7 @@ def test_a_study_leaves_figures_files_and_a_row(tmp_path: Path) -> None:
     assert done.exit_code == 0
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["findings"]["n"] == 2
-    read = study_figures.read_study(tmp_path / "out" / "layer-similarity.json")
+    read = study_figures.read_study(study_figures.read_file(tmp_path / "out" / "layer-similarity.json") or {})
     assert read is not None
     assert len(read["charts"][0][1].data[0].z) == 12
     with open_store(url) as store, store.reading() as connection:

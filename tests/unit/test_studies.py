@@ -157,7 +157,7 @@ def test_a_study_is_written_in_the_form_the_dashboard_draws(tmp_path: Path) -> N
     assert [path.name for path in paths] == [
         "layer-iou.json", "layer-iou.html", "layer-iou-chart-1.png", "layer-iou-chart-2.png", "extra.png",
     ]  # fmt: skip
-    read = study_figures.read_study(paths[0])
+    read = study_figures.read_study(study_figures.read_file(paths[0]) or {})
     assert read is not None
     assert [title for title, _ in read["charts"]] == ["curve", "matrix"]
     assert json.loads(paths[0].read_text())["provenance"] == {"model": "m"}
