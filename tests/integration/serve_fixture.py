@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -34,6 +35,10 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         (folder / "serve.yaml").write_text(json.dumps(SETTINGS | {"port": self.port} | settings))
         environment = {key: value for key, value in os.environ.items() if key != "HERO_RAY_TOKENS"}
+        self.taken = socket.socket()  # the port every Ray's agent wants, as if another Ray ran on this machine
+        with contextlib.suppress(OSError):
+            self.taken.bind(("0.0.0.0", 52365))
+            self.taken.listen()
         self.log = (folder / "serve.log").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hero_ray", "serve", "serve.yaml", "--db", f"sqlite:///{folder / 'results.db'}"],
@@ -74,6 +79,7 @@ class Service:
                 child.kill()
             self.process.kill()
         self.log.close()
+        self.taken.close()
 
 
 @pytest.fixture(scope="session")
