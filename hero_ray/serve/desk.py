@@ -131,7 +131,10 @@ class Desk:
             if isinstance(row, dict):
                 return row
             counts = store.counts(row.id).values()
-            return _run(row) | {
+            shown = _run(row)
+            if row.status == "running" and self._job_ended(row.id):
+                shown["status"] = "interrupted"  # the driver died without a word; what it answered is kept
+            return shown | {
                 "cells": len(counts),
                 "expected": sum(count.expected for count in counts),
                 "done": sum(count.done for count in counts),
@@ -217,6 +220,15 @@ class Desk:
             if status is None:
                 raise
             return {"id": run_id, "status": "failed" if status == "failed" else "submitted"}
+
+    def _job_ended(self, run_id: str) -> bool:
+        """Whether a sweep that was submitted here has no job any more."""
+        if not _SWEEP_ID.fullmatch(run_id):
+            return False
+        try:
+            return self._jobs.status(run_id) in ("failed", "stopped", "succeeded")
+        except Exception:
+            return False
 
     def _read(self, look: Callable[[Store], Any], write: bool = False) -> Any:
         try:

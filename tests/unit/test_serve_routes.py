@@ -447,6 +447,23 @@ def test_a_sweep_is_known_before_its_first_row(client: TestClient) -> None:
     refusal(client.get("/v1/sweeps/api-000000000000"), 404)
 
 
+def test_a_sweep_whose_driver_died_is_not_said_to_run(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'own.db'}"
+
+    class Died(Noted):
+        def status(self, job_id: str) -> str | None:
+            return "failed"
+
+    with open_store(url) as store:
+        for run_id in ("api-0123456789ab", "somebody-elses"):
+            store.create_run(run_id, "x", {}, run_id, {}, None, "manual")
+            store.set_status(run_id, "running")
+    made = ServeSettings(db=url)
+    assert Desk(made, Died()).run("api-0123456789ab")["status"] == "interrupted"
+    assert Desk(made, Died()).run("somebody-elses")["status"] == "running"
+    assert Desk(made, Noted()).run("api-0123456789ab")["status"] == "running"
+
+
 @pytest.mark.parametrize("name", ["..%2F..%2Fetc", "%00", "x" * 500, "'; drop table runs", "latest"])
 def test_names_that_are_no_runs(client: TestClient, name: str) -> None:
     for path in (f"/v1/sweeps/{name}", f"/v1/cells?run={name}", f"/v1/frontier?run={name}"):
