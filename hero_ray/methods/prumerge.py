@@ -46,10 +46,14 @@ class PruMerge(Method):
         if budget.is_full:
             return keep_all(encoded.layout)
         counts = equal(budget.total, caps(encoded.layout.valid))
-
-        def choose(view: int, scores: Tensor) -> Tensor:
-            return descending(scores, outliers(scores) if self.count == "adaptive" else counts[view])
-
         note = "" if self.count == "fixed" else "the count follows from the picture's attention outliers"
         (layer,) = encoded.vision.scaled((self.layer,))
+
+        def choose(view: int, scores: Tensor) -> Tensor:
+            return self.pick(scores, counts[view])
+
         return merged_selection(encoded, layer, self.name, choose, self.neighbours, note)
+
+    def pick(self, scores: Tensor, fixed: int) -> Tensor:
+        """Kept positions of a view with `scores` [N], best first; `fixed` is its share of the budget."""
+        return descending(scores, outliers(scores) if self.count == "adaptive" else fixed)

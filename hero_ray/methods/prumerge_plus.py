@@ -13,51 +13,23 @@ half a step and lie a whole step apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.allocation import equal
-from hero_ray.methods.base import Method
-from hero_ray.methods.merging import descending, merged_selection, outliers
-from hero_ray.methods.scores import caps
+from hero_ray.methods.merging import descending, outliers
+from hero_ray.methods.prumerge import PruMerge
 
 
 @dataclass(frozen=True)
-class PruMergePlus(Method):
+class PruMergePlus(PruMerge):
     """Adaptive outliers and even samples with merging."""
 
-    count: Literal["adaptive", "fixed"] = "adaptive"
-    neighbours: int = 32
-    layer: int = 24
-
     name = "prumerge+"
-    paper = "LLaVA-PruMerge, arXiv 2403.15388"
-    fixed_budget = False
 
-    def check(self) -> None:
-        self.require(self.neighbours >= 1, "neighbours", "at least 1 neighbour")
-        self.require(1 <= self.layer <= 24, "layer", "a block of a 24-deep tower, counted from 1")
-
-    def needs(self, vision: VisionInfo) -> Needs:
-        return Needs(keys=frozenset(vision.scaled((self.layer,))), projector_input=True)
-
-    def select(self, encoded: Encoded, budget: Budget) -> Selection:
-        if budget.is_full:
-            return keep_all(encoded.layout)
-        counts = equal(budget.total, caps(encoded.layout.valid))
-
-        def choose(view: int, scores: Tensor) -> Tensor:
-            best = descending(scores, outliers(scores))
-            if self.count == "adaptive":
-                return with_samples(best, len(scores))
-            return filled(best, len(scores), counts[view])
-
-        note = "" if self.count == "fixed" else "the count follows from the picture's attention outliers"
-        (layer,) = encoded.vision.scaled((self.layer,))
-        return merged_selection(encoded, layer, self.name, choose, self.neighbours, note)
+    def pick(self, scores: Tensor, fixed: int) -> Tensor:
+        best = descending(scores, outliers(scores))
+        return with_samples(best, len(scores)) if self.count == "adaptive" else filled(best, len(scores), fixed)
 
 
 def stride(ratio: float) -> int:
