@@ -202,7 +202,8 @@ class Evaluator:
     def _generate(self, batch: list[Job]) -> list[Generation]:
         method, budget = batch[0].pruning.method, batch[0].budget
         pruner = None if budget.is_full else method.pruner_for(budget, [job.selection for job in batch])
-        return self.adapter.generate([job.request for job in batch], pruner=pruner, positions=method.positions)
+        requests = [job.request for job in batch]
+        return self.adapter.generate(requests, pruner=pruner, positions=method.positions, batch_size=len(batch))
 
     def _predict(self, job: Job, generation: Generation) -> Prediction:
         try:
