@@ -9,7 +9,7 @@ import typer
 from hero_ray.errors import ConfigError
 
 Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="First n documents of each benchmark.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
 Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
 ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE,...: dtype=bfloat16,max_tiles=6.")]
 Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]

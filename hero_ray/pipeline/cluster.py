@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -46,7 +46,7 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
     if not already:
         target = address or os.environ.get("RAY_ADDRESS")
         local: dict[str, Any] = {} if target else {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
-        with _silent_stderr(), _agent_port_of_its_own():
+        with _silent_stderr(), _agent_port_of_its_own() if dashboard else nullcontext():
             # "local": without it Ray attaches to whatever cluster was started on this machine last.
             ray.init(address=target or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     quiet()
