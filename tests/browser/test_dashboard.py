@@ -70,7 +70,7 @@ def test_a_filter_changes_the_chart_and_the_url_and_a_link_brings_it_back(visit:
     page = tab.open("", chart=True)
     assert "Visual tokens" in str(page.locator(".xtitle").first.text_content())
     page.get_by_text("KV cache", exact=True).click()
-    page.wait_for_function("document.querySelector('.xtitle').textContent.startsWith('KV cache')")
+    page.wait_for_function("document.querySelector('.xtitle')?.textContent.startsWith('KV cache')")
     assert "cost=KV" in page.url
     page.get_by_text("Published points").click()
     page.wait_for_function("location.search.includes('published=true')")
