@@ -10,7 +10,7 @@ from pathlib import Path
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# A shell that starts the tests in the background has its children ignore Ctrl-C, which drivers and services are sent here.
+# A shell that runs the tests in the background has its children ignore Ctrl-C; drivers and services here must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
 # Test helpers and `perf` are imported by name, in this process and in Ray's workers.

@@ -73,7 +73,7 @@ class Settings:
         window: good nights that tonight is compared with.
         suspicion: share of change-free nights whose answers, and again whose timings, may have a cell repeated.
         confirmation: chance of a repetition without change to confirm. Both together keep false alarms below 5 % of
-            nights; `tests/unit/test_nightly_simulations.py` measures it.
+            nights; `tests/simulations/test_nightly_simulations.py` measures it.
         alone: the level for findings that could not be repeated.
         min_drop: smallest alarming loss of accuracy, in points of 100.
         min_slowdown: smallest alarming relative growth of a time or of memory.
