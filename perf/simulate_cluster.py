@@ -2,7 +2,7 @@
 
     python -m perf.simulate_cluster [--units 20000] [--unit-s 4.0] [--deaths-per-hour 0.05] [--rows-per-unit 400]
 
-The rules are the real ones: units longest first, blocks of `pipeline.execute.block_size`, a fixed pool, a dead
+The rules are the real ones: units longest first, blocks of `pipeline.execute.block_sizes`, a fixed pool, a dead
 replica's block given again with its committed units skipped, one SQL transaction per unit. What is simulated is time:
 unit seconds are drawn around the mean with the spread measured on real units, replicas take `--startup-s` to load,
 die at a constant rate and come back, and the database commits one transaction at a time at `--sql-rows-per-s`
@@ -16,10 +16,11 @@ import heapq
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import numpy as np
 
-from hero_ray.pipeline.execute import block_size
+from hero_ray.pipeline.execute import block_sizes
 from perf.report import report
 
 REPLICAS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -62,8 +63,8 @@ def unit_times(count: int, mean_s: float, seed: int) -> np.ndarray:
 def simulate(times: np.ndarray, cluster: Cluster, seed: int = 0) -> Trace:
     """One sweep on one cluster."""
     rng = np.random.default_rng(seed)
-    size = block_size(len(times), cluster.replicas)
-    blocks = deque(deque(times[start : start + size].tolist()) for start in range(0, len(times), size))
+    starts = accumulate(block_sizes(len(times), cluster.replicas), initial=0)
+    blocks = deque(deque(times[start:stop].tolist()) for start, stop in pairwise(starts))
     trace = Trace(useful_s=float(times.sum()))
     commit_s = cluster.rows_per_unit / cluster.sql_rows_per_s
     database_free = 0.0

@@ -1,0 +1,29 @@
+"""How units are cut into blocks for a pool of replicas."""
+
+from __future__ import annotations
+
+import pytest
+
+from hero_ray.pipeline.execute import MAX_BLOCK_UNITS, block_sizes
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 8, 512])
+@pytest.mark.parametrize("units", [1, 3, 100, 2_500])
+def test_blocks_shrink_to_single_units_and_leave_none_out(units: int, replicas: int) -> None:
+    sizes = block_sizes(units, replicas)
+    assert sum(sizes) == units
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] <= MAX_BLOCK_UNITS
+    assert sizes[-1] == 1
+    assert len(sizes) >= min(units, replicas)
+
+
+def test_no_block_is_more_than_half_a_fair_share() -> None:
+    left = 1_000
+    for size in block_sizes(left, 8):
+        assert size == 1 or size <= left / 16
+        left -= size
+
+
+def test_nothing_to_do_has_no_blocks() -> None:
+    assert block_sizes(0, 4) == []
