@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -46,7 +46,7 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
     if not already:
         target = address or os.environ.get("RAY_ADDRESS")
         local: dict[str, Any] = {} if target else {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
-        with _silent_stderr(), _agent_port_of_its_own() if dashboard else nullcontext():
+        with _silent_stderr(), _agent_port_of_its_own():
             # "local": without it Ray attaches to whatever cluster was started on this machine last.
             ray.init(address=target or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     quiet()
@@ -60,7 +60,7 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
 @contextmanager
 def _agent_port_of_its_own() -> Iterator[None]:
     """Let the agent of a Ray that starts here choose its port. The default is one fixed port, so the second Ray of a
-    machine would have no agent and refuse every job; `ray.init` has no option for it, `ray start` has."""
+    machine, ours or another's, would have no agent and refuse every job; `ray.init` has no option, `ray start` has."""
     from ray._private import parameter
 
     known = parameter.RayParams
