@@ -48,8 +48,8 @@ class Backend(Protocol):
         """Whether a replica answers."""
         ...
 
-    def lost(self) -> bool:
-        """Whether a replica died and no answer has come since."""
+    def lost(self, within_s: float) -> bool:
+        """Whether a replica died in the last `within_s` seconds, or before and no answer has come since."""
         ...
 
 
@@ -180,7 +180,7 @@ def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics:
         try:
             return await _within(work, settings.limits.request_seconds)
         except Problem as problem:
-            if problem.status == 504 and backend.lost():  # not slow but gone
+            if problem.status == 504 and backend.lost(settings.limits.request_seconds):  # not slow but gone
                 raise replica_lost() from None
             raise
 

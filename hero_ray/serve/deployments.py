@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -127,10 +129,14 @@ class ServeBackend:
 
     def __init__(self, handle: DeploymentHandle, settings: ServeSettings) -> None:
         self._handle, self._settings = handle, settings
-        self._lost = False
+        self._lost, self._lost_at = False, -math.inf
 
-    def lost(self) -> bool:
-        return self._lost
+    def lost(self, within_s: float) -> bool:
+        return self._lost or time.monotonic() - self._lost_at <= within_s
+
+    def _note(self, error: Exception) -> None:
+        if _replica_died(error):
+            self._lost, self._lost_at = True, time.monotonic()
 
     def _on(self, model: str) -> DeploymentHandle:
         return self._handle.options(multiplexed_model_id=model)
@@ -156,7 +162,7 @@ class ServeBackend:
             except Problem:
                 raise
             except Exception as error:
-                self._lost = self._lost or _replica_died(error)
+                self._note(error)
                 if begun or attempt == RETRIES or not _replica_died(error):
                     raise _serve_problem(error) from None
 
@@ -172,7 +178,7 @@ class ServeBackend:
             except BackPressureError:
                 raise _busy() from None
             except Exception as error:
-                self._lost = self._lost or _replica_died(error)
+                self._note(error)
                 if attempt == RETRIES or not _replica_died(error):
                     raise _serve_problem(error) from None
         raise AssertionError("unreachable")

@@ -63,7 +63,7 @@ class Local:
     async def ready(self) -> bool:
         return True
 
-    def lost(self) -> bool:
+    def lost(self, within_s: float) -> bool:
         return False
 
 
@@ -348,7 +348,7 @@ def test_a_stuck_model_gives_504(client_of: Build, backend: Local) -> None:
 
 
 def test_a_lost_replica_gives_503_not_504(client_of: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stuck, "lost", lambda self: True)
+    monkeypatch.setattr(Stuck, "lost", lambda self, within_s: within_s > 0)
     client = client_of(Stuck.__new__(Stuck), limits={"request_seconds": 0.05})
     answer = client.post("/v1/chat/completions", json=question())
     assert refusal(answer, 503)["code"] == "replica_lost"
