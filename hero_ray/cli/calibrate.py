@@ -67,11 +67,8 @@ def calibrate(
 
 
 def _open(name: str, source: str | None) -> Any:
-    from hero_ray.benchmarks import get, resolve
+    from hero_ray.tuning.validation import on_validation
 
-    options = pairs(source, "--source")
-    if resolve(name).startswith("synth-"):
-        options = {"split": "validation"} | options
-    benchmark = get(name, **options)
-    benchmark.require()  # type: ignore[attr-defined]
+    benchmark = on_validation(name, pairs(source, "--source"))
+    benchmark.require()
     return benchmark

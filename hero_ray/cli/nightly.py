@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_INTERRUPTED, app
-from hero_ray.cli.options import Assign, Db, Limit
+from hero_ray.cli.options import Address, Assign, Db, Limit
 
 EXIT_REGRESSION = 3
 EXIT_FAILED = 1
@@ -30,7 +30,6 @@ Models = Annotated[
     str | None, typer.Option("--models", "--model", help="Comma-separated models instead of the panel's.")
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the panel's.")]
-Address = Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")]
 Summary = Annotated[str | None, typer.Option("--summary", help="Also write the Markdown summary to this file.")]
 Which = Annotated[str, typer.Argument(help="A date, a run id, or latest.")]
 

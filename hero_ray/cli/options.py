@@ -12,6 +12,7 @@ Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RA
 Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
 Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
 ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE,...: dtype=bfloat16,max_tiles=6.")]
+Address = Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")]
 Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
 Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hero_ray.cli import app
-from hero_ray.cli.options import Limit, ModelArgs, pairs
+from hero_ray.cli.options import Address, Limit, ModelArgs, pairs
 
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
 Method = Annotated[str, typer.Option("--method", help="A method; what follows it is fixed: hero:variant=paper.")]
@@ -29,7 +29,6 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 Preset = Annotated[str | None, typer.Option("--preset", help="Export the best: NAME, or a path ending in .yaml.")]
 Export = Annotated[int | None, typer.Option("--export", help="Export this trial instead of the best.")]
 Reported = Annotated[bool, typer.Option("--on-reported-split", help="Search on what sweeps report; it is recorded.")]
-Address = Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")]
 
 
 @app.command()

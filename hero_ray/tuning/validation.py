@@ -26,6 +26,12 @@ def is_reported(benchmark: Any) -> bool:
     return split_of(benchmark) == split_of(type(benchmark)())
 
 
+def on_validation(task: str, options: Mapping[str, Any]) -> Any:
+    """A benchmark to choose settings on; the embedded ones take their validation split unless `options` say otherwise."""
+    own = benchmarks.resolve(task).startswith("synth-")
+    return benchmarks.get(task, **{**({"split": "validation"} if own else {}), **options})
+
+
 def opened(tasks: Sequence[str], options: Mapping[str, Any], on_reported_split: bool = False) -> list[Any]:
     """The benchmarks of a search; the embedded ones take their validation split unless `options` name another.
 
@@ -37,8 +43,7 @@ def opened(tasks: Sequence[str], options: Mapping[str, Any], on_reported_split: 
         raise ConfigError("no benchmark to tune on; give --benchmark NAME")
     found = []
     for task in tasks:
-        own = benchmarks.resolve(task).startswith("synth-")
-        benchmark: Any = benchmarks.get(task, **{**({"split": "validation"} if own else {}), **options})
+        benchmark = on_validation(task, options)
         if is_reported(benchmark) and not on_reported_split:
             raise ConfigError(
                 f"{benchmark.name}, split {split_of(benchmark)!r}, is what sweeps report on: parameters chosen there "
