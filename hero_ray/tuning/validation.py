@@ -27,7 +27,7 @@ def is_reported(benchmark: Any) -> bool:
 
 
 def on_validation(task: str, options: Mapping[str, Any]) -> Any:
-    """A benchmark to choose settings on; the embedded ones take their validation split unless `options` say otherwise."""
+    """A benchmark to choose settings on; embedded ones take their validation split unless `options` say otherwise."""
     own = benchmarks.resolve(task).startswith("synth-")
     return benchmarks.get(task, **{**({"split": "validation"} if own else {}), **options})
 
