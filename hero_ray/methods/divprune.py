@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class DivPrune(Method):
         if budget.is_full:
             return keep_all(layout)
         real = layout.sequence[layout.sequence >= 0].to(encoded.features.device)
-        features = finite(encoded.features.flatten(0, 1)[real], self.name, "projected features")
+        features = finite(encoded.features.flatten(0, 1).index_select(0, real), self.name, "projected features")
         picks = max_min(features, min(budget.total, len(real)))
         keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
         keep[real[picks]] = True
@@ -43,11 +44,13 @@ class DivPrune(Method):
 
 def max_min(features: Tensor, count: int) -> Tensor:
     """Greedy picks in order, ties to the lower index: int64 [count]; features [n, D]."""
-    likeness = cosines(features).fill_diagonal_(-torch.inf)  # cosine distance is 1 minus this
-    picks = [likeness.amax(1).argmin(0, keepdim=True)]
-    likeness.fill_diagonal_(torch.inf)  # what is picked is never the farthest again
-    nearest = likeness.index_select(0, picks[0])[0]
+    # One token after another is work for the host: a kernel launch takes longer than a row of n numbers.
+    likeness = cosines(features).cpu().numpy()  # cosine distance is 1 minus this
+    np.fill_diagonal(likeness, -np.inf)
+    picks = [int(likeness.max(1).argmin())]
+    np.fill_diagonal(likeness, np.inf)  # what is picked is never the farthest again
+    nearest = likeness[picks[0]].copy()
     for _ in range(1, count):
-        picks.append(nearest.argmin(0, keepdim=True))
-        torch.maximum(nearest, likeness.index_select(0, picks[-1])[0], out=nearest)
-    return torch.cat(picks)
+        picks.append(int(nearest.argmin()))
+        np.maximum(nearest, likeness[picks[-1]], out=nearest)
+    return torch.tensor(picks, device=features.device)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep
 from hero_ray.methods.allocation import allocate
 from hero_ray.methods.base import Method
 from hero_ray.methods.scores import cls_attention, finite
-from hero_ray.methods.similarity import gram
+from hero_ray.methods.similarity import upper_products
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,14 @@ class HoloV(Method):
             return keep_all(layout)
         scores = cls_attention(encoded, (encoded.vision.feature_layer,), self.name)
         real = layout.sequence[layout.sequence >= 0].to(scores.device)
-        # Run by run: one run of tokens stays in the processor's cache, the whole picture does not.
         tokens = encoded.features.flatten(0, 1)
-        parts = [finite(tokens[run], self.name, "projected features") for run in real.tensor_split(self.runs)]
-        order = self.places(scores.flatten()[real], parts, budget.total)
+        room = tokens.new_empty(-(-len(real) // self.runs), tokens.shape[1])
+        products = []
+        # Run by run in the same memory: it stays in the processor's cache, the whole picture does not.
+        for run in real.tensor_split(self.runs)[: len(real)]:
+            own = torch.index_select(tokens, 0, run, out=room[: len(run)])
+            products.append(upper_products(finite(own, self.name, "projected features")))
+        order = self.places(scores.flatten()[real], products, budget.total)
         keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=scores.device)
         keep[real[order]] = True
         if self.variant == "exact":
@@ -62,31 +67,46 @@ class HoloV(Method):
         note = "a run's surplus is lost"
         return Selection(keep.view(layout.valid.shape), order=real[order], scores=scores, note=note)
 
-    def places(self, attention: Tensor, parts: Sequence[Tensor], total: int) -> Tensor:
-        """Kept positions run by run, attention-descending inside a run: int64 [n]; `parts` are the runs' tokens."""
-        runs = list(zip(attention.tensor_split(self.runs), parts, strict=True))
-        sizes = [len(part) for part, _ in runs]
-        weights = [run_score(part, tokens, self.variety) if len(part) else 0.0 for part, tokens in runs]
+    def places(self, attention: Tensor, products: Sequence[Tensor], total: int) -> Tensor:
+        """Kept positions run by run, attention-descending inside a run: int64 [total].
+
+        Args:
+            attention: [n].
+            products: `upper_products` of every run that has tokens.
+        """
+        runs = attention.tensor_split(self.runs)
+        sizes = [len(run) for run in runs]
+        weights: list[float] = []
+        for _, same in groupby(zip(runs, products, strict=False), key=lambda run: len(run[0])):
+            scores, halves = zip(*same, strict=True)
+            weights += run_scores(torch.stack(scores), torch.stack(halves), self.variety)
+        weights += [0.0] * (self.runs - len(weights))  # more runs than tokens
         counts = allocate(total, weights, sizes) if self.variant == "exact" else released_counts(total, weights)
         kept, start = [], 0
-        for (part, _), size, count in zip(runs, sizes, counts, strict=True):
-            best = part.argsort(descending=True, stable=True)[:count]
-            kept.append(start + (best if count < size else torch.arange(size, device=part.device)))
+        for run, size, count in zip(runs, sizes, counts, strict=True):
+            best = run.argsort(descending=True, stable=True)[:count]
+            kept.append(start + (best if count < size else torch.arange(size, device=best.device)))
             start += size
         return torch.cat(kept)
 
 
-def run_score(attention: Tensor, features: Tensor, variety: float) -> float:
-    """Mean token score of one run; a run of one token has no variety and, as in the code, unscaled attention."""
-    size = len(attention)
+def run_scores(attention: Tensor, products: Tensor, variety: float) -> list[float]:
+    """Mean token score of runs of one length s: attention [r, s], `upper_products` [r, s, s].
+
+    A run of one token has no variety and, as in the code, unscaled attention.
+    """
+    size = attention.shape[1]
     if size == 1:
-        return float(attention.mean())
-    likeness = gram(features, (features.norm(dim=1) + 1e-6).reciprocal()).fill_diagonal_(0.0)
-    mean = likeness.sum(1, keepdim=True) / (size - 1)
-    variance = (likeness - mean).square().sum(1) / (size - 1)
+        return list(attention[:, 0].tolist())
+    scale = (products.diagonal(dim1=1, dim2=2).sqrt() + 1e-6).reciprocal()
+    cosines = (products * scale[:, :, None] * scale[:, None]).triu_(1)
+    squares = cosines.square()
+    mean = (cosines.sum(1) + cosines.sum(2)) / (size - 1)
+    # Mean square minus squared mean, except that the mean is over s - 1 and a token's own entry counts as a zero.
+    variance = (squares.sum(1) + squares.sum(2)) / (size - 1) - mean.square() * (size - 2) / (size - 1)
     scaled = attention * 1e3
-    magnitude = scaled.abs().mean() / (variance.abs().mean() + 1e-6)
-    return float((scaled + variety * magnitude * variance).mean())
+    magnitude = scaled.abs().mean(1, keepdim=True) / (variance.abs().mean(1, keepdim=True) + 1e-6)
+    return list((scaled + variety * magnitude * variance).mean(1).tolist())
 
 
 def released_counts(total: int, weights: list[float]) -> list[int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hero_ray.encoded import Encoded, Selection
 from hero_ray.errors import SelectionError
-from hero_ray.methods.scores import caps, captured, finite
+from hero_ray.methods.scores import caps, captured, finite, unchecked
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,25 @@ class View:
     Attributes:
         scores: [N] CLS attention over the full width.
         keys: [N, C].
+        norms: [N], of the keys.
         features: [N, W] projector input.
     """
 
     scores: Tensor
     keys: Tensor
+    norms: Tensor
     features: Tensor
+
+    def only(self, tokens: Tensor) -> View:
+        """The same of some tokens."""
+        return View(self.scores[tokens], self.keys[tokens], self.norms[tokens], self.features[tokens])
 
 
 def outliers(scores: Tensor) -> int:
     """How many scores lie above the upper fence Q3 + 1.5 IQR."""
-    low, high = torch.quantile(scores.double(), torch.tensor([0.25, 0.75], dtype=torch.float64, device=scores.device))
-    return int((scores > high + 1.5 * (high - low)).sum())
+    values = scores.double().cpu().numpy()
+    low, high = np.quantile(values, (0.25, 0.75))
+    return int(np.count_nonzero(values > high + 1.5 * (high - low)))
 
 
 def merge(view: View, order: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
@@ -53,16 +60,14 @@ def merge(view: View, order: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
     features, scores = view.features.float(), view.scores.float()
     keys = view.keys.float()
     # The norm of a kept token's own key does not change who is nearest to it.
-    likeness = (keys[order] @ keys.T) / keys.norm(dim=1).clamp(min=1e-12)
+    likeness = (keys.index_select(0, order) @ keys.T).div_(view.norms.clamp(min=1e-12))
     likeness.scatter_(1, order[:, None], -torch.inf)
     near = likeness.topk(min(neighbours, len(scores) - 1), dim=1, sorted=False).indices
-    kept, dropped = features[order], scores.index_fill(0, order, 0.0) @ features
-    if not near.numel():  # a view of one token has no neighbours
-        return kept, dropped
-    # A few neighbours each: summing them alone takes a fraction of a product with every token.
-    return kept + torch.nn.functional.embedding_bag(
-        near, features, mode="sum", per_sample_weights=scores[near]
-    ), dropped
+    kept, dropped = features.index_select(0, order), scores.index_fill(0, order, 0.0) @ features
+    if near.numel():  # a view of one token has no neighbours
+        # A few neighbours each: summing them alone takes a fraction of a product with every token.
+        kept += torch.nn.functional.embedding_bag(near, features, mode="sum", per_sample_weights=scores[near])
+    return kept, dropped
 
 
 def merged_selection(
@@ -73,36 +78,41 @@ def merged_selection(
     `choose` returns kept positions in output order; every view ends with its leftover token. No newlines.
     """
     layout, device = encoded.layout, encoded.features.device
-    keys = captured(encoded.keys, layer, name, "keys of layer").transpose(1, 2).flatten(2)  # [V, 1 + N, C]
     query = captured(encoded.cls_query, layer, name, "CLS query of layer").flatten(1)
-    attention = torch.softmax(torch.einsum("vc,vnc->vn", query, keys) * keys.shape[-1] ** -0.5, -1)[:, 1:]
-    if encoded.projector_input is None:
+    every_key = unchecked(encoded.keys, layer, name, "keys of layer")
+    source = encoded.projector_input
+    if source is None:
         raise SelectionError(f"{name} merges tokens before the projector, but the encoder did not capture its input")
-    source = finite(encoded.projector_input, name, "the projector's input")
     keep = torch.zeros(layout.valid.shape, dtype=torch.bool, device=device)
-    edited = blank(encoded.projector_input)
+    attention = torch.zeros(layout.valid.shape, device=device)
+    edited = blank(source)
     extra: list[Tensor] = []
     order: dict[int, Tensor] = {}
+    # All work on one view before the next: a view's keys stay in the processor's cache, the whole picture's do not.
     for index, count in enumerate(caps(layout.valid)):
         if not count:
             continue
+        keys = every_key[index].float().transpose(0, 1).flatten(1)  # [1 + N, C]
+        # Norms and leftover are made from every key and every feature, and are finite only if all of those are.
+        norms = finite(torch.linalg.vector_norm(keys, dim=1), name, f"norms of keys of layer {layer!r}")
+        attention[index] = torch.softmax(keys @ query[index] * keys.shape[1] ** -0.5, 0)[1:]
+        view = View(attention[index], keys[1:], norms[1:], source[index].float())
         real = layout.valid[index].to(device).nonzero()[:, 0]
-        view = View(attention[index], keys[index, 1:], source[index])
         if count < layout.tokens_per_view:
-            view = View(view.scores[real], view.keys[real], view.features[real])
+            view = view.only(real)
         chosen = choose(index, view.scores)
         tokens, leftover = merge(view, chosen, neighbours)
         keep[index, real[chosen]] = True
         edited[index, real[chosen]] = tokens.to(edited.dtype)
         entry = torch.full((1,), -2 - len(extra), device=device)
         order[index] = torch.cat([index * layout.tokens_per_view + real[chosen], entry])
-        extra.append(leftover.to(edited.dtype))
+        extra.append(finite(leftover, name, "the sum of projector inputs").to(edited.dtype))
     turn = sorted(order, key=lambda index: _turn(encoded, index))
     return Selection(
         keep,
         order=torch.cat([order[index] for index in turn]),
         edited=edited,
-        extra=torch.stack(extra).to(encoded.projector_input.dtype),
+        extra=torch.stack(extra).to(source.dtype),
         space="projector_input",
         scores=attention,
         note=note,

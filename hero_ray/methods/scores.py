@@ -34,6 +34,20 @@ def finite(scores: Tensor, method: str, what: str) -> Tensor:
     return scores
 
 
+def unchecked(source: Mapping[Key, Tensor], key: Key, method: str, what: str) -> Tensor:
+    """One captured tensor as it is.
+
+    Raises:
+        SelectionError: the encoder did not capture it.
+    """
+    if key not in source:
+        raise SelectionError(
+            f"{method} reads {what} {key!r}, but the encoder captured {sorted(source) or 'none'}; "
+            "pass the method's needs(vision) to encode"
+        )
+    return source[key]
+
+
 def captured(source: Mapping[Key, Tensor], key: Key, method: str, what: str) -> Tensor:
     """One captured tensor, checked to be finite.
 
@@ -41,12 +55,7 @@ def captured(source: Mapping[Key, Tensor], key: Key, method: str, what: str) -> 
         SelectionError: the encoder did not capture it.
         NonFiniteScoreError: it holds NaN or infinity.
     """
-    if key not in source:
-        raise SelectionError(
-            f"{method} reads {what} {key!r}, but the encoder captured {sorted(source) or 'none'}; "
-            "pass the method's needs(vision) to encode"
-        )
-    return finite(source[key], method, f"{what} {key!r}")
+    return finite(unchecked(source, key, method, what), method, f"{what} {key!r}")
 
 
 def cls_attention(encoded: Encoded, layers: Sequence[int], method: str) -> Tensor:

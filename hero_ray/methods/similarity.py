@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.linalg import blas
 from torch import Tensor
+
+_RANK_K = {torch.float32: blas.ssyrk, torch.float64: blas.dsyrk}
+_ROWS = 96
+"""Rows mirrored at a time: few enough to stay in a core's cache."""
+
+
+def upper_products(tokens: Tensor) -> Tensor:
+    """<x_i, x_j> of every pair with i <= j, zero below: [..., n, C] -> [..., n, n].
+
+    On a CPU only this half is multiplied out (BLAS rank-k update); a GPU has arithmetic to spare.
+    """
+    rank_k = None if tokens.is_cuda else _RANK_K.get(tokens.dtype)
+    if rank_k is None or not tokens.numel():
+        return (tokens @ tokens.mT).triu_()
+    size = tokens.shape[-2]
+    matrices = tokens.detach().reshape(-1, *tokens.shape[-2:]).contiguous().numpy()
+    # Zeroed, not empty: some BLAS multiply what they find by beta = 0, and NaN times 0 is NaN.
+    out = np.zeros((*tokens.shape[:-1], size), matrices.dtype)
+    for half, matrix in zip(out.reshape(-1, size, size), matrices, strict=True):
+        rank_k(1.0, matrix.T, trans=1, lower=1, c=half.T, overwrite_c=1)  # columns first, its lower half is our upper
+    return torch.from_numpy(out)
 
 
 def gram(tokens: Tensor, scale: Tensor) -> Tensor:
     """scale_i <x_i, x_j> scale_j of every pair: [..., n, n].
 
-    On a CPU only the upper half is multiplied out and then mirrored; a GPU has arithmetic to spare.
-
     Args:
         tokens: [..., n, C].
         scale: [..., n].
     """
-    size = tokens.shape[-2]
-    step = _rows_per_block(size)
-    if tokens.is_cuda or size <= step:
-        product = tokens @ tokens.mT
-        return product.mul_(scale[..., None]).mul_(scale[..., None, :])
-    out = tokens.new_empty(*tokens.shape[:-1], size)
-    for start in range(0, size, step):
-        stop = min(start + step, size)
-        part = tokens[..., start:stop, :] @ tokens[..., start:, :].mT
+    out = upper_products(tokens)
+    for start in range(0, out.shape[-1], _ROWS):
+        stop = start + _ROWS
+        part = out[..., start:stop, start:]
         part.mul_(scale[..., start:stop, None]).mul_(scale[..., None, start:])
-        out[..., start:stop, start:] = part
-        out[..., stop:, start:stop] = part[..., stop - start :].mT
+        out[..., stop:, start:stop] = part[..., _ROWS:].mT
+        square = part[..., :_ROWS]
+        square.copy_(square + square.triu(1).mT)
     return out
 
 
@@ -38,8 +55,3 @@ def inverse_norm(tokens: Tensor) -> Tensor:
 def cosines(tokens: Tensor) -> Tensor:
     """Cosine of every pair: [..., n, C] -> [..., n, n]."""
     return gram(tokens, inverse_norm(tokens))
-
-
-def _rows_per_block(size: int) -> int:
-    """Few, so that little of the lower half is computed; enough, and in whole registers, for a fast product."""
-    return min(max(64, size // 4 // 64 * 64), 192)

@@ -64,10 +64,13 @@ def pool(features: Tensor, valid: Tensor, side: tuple[int, int], edge: int) -> T
     image = features.float().view(-1, *side, features.shape[-1])
     if not bool(valid.all()):
         image = image * weight[..., None]
-    # Rows first, then columns: the bins are products of intervals.
-    high = torch.matmul(rows, image.flatten(2)).unflatten(2, (side[1], -1))
-    sums = torch.matmul(cols, high).flatten(1, 2)
-    return (sums / counts.clamp(min=1.0)[..., None]).to(features.dtype)
+    sums = image.new_empty(len(image), edge, edge, image.shape[-1])
+    high = image.new_empty(edge, image[0, 0].numel())
+    # Rows first, then columns: the bins are products of intervals. View by view in the same memory.
+    for view, out in zip(image, sums, strict=True):
+        torch.mm(rows, view.flatten(1), out=high)
+        torch.matmul(cols, high.unflatten(1, view.shape[1:]), out=out)
+    return sums.flatten(1, 2).div_(counts.clamp(min=1.0)[..., None]).to(features.dtype)
 
 
 def _bins(size: int, edge: int) -> Tensor:

@@ -70,7 +70,7 @@ def thinned(features: Tensor, residual: Tensor, count: int, per_round: int) -> T
     Args:
         features: [n, C]; residual: int64 positions among the n, best first.
     """
-    likeness = cosines(features[residual])
+    likeness = cosines(features.index_select(0, residual))
     alive = torch.arange(len(residual), device=residual.device)
     while len(alive) > count:
         even, odd = alive[::2], alive[1::2]

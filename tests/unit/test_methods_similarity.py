@@ -11,7 +11,9 @@ from hero_ray.methods.merging import View, blank, merge
 from hero_ray.methods.similarity import cosines, gram
 
 
-@pytest.mark.parametrize("shape", [(1, 8), (7, 3), (192, 16), (400, 16), (1001, 4), (3, 500, 8), (2, 2, 301, 4)])
+@pytest.mark.parametrize(
+    "shape", [(0, 8), (1, 8), (7, 3), (192, 16), (400, 16), (1001, 4), (3, 500, 8), (2, 2, 301, 4)]
+)
 def test_cosines_are_those_of_every_pair(shape: tuple[int, ...]) -> None:
     tokens = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found = cosines(tokens)
@@ -90,7 +92,7 @@ def test_merging_adds_the_nearest_keys_by_weight(neighbours: int) -> None:
     draw = torch.Generator().manual_seed(neighbours)
     scores, keys = torch.rand(120, generator=draw), torch.randn(120, 16, generator=draw)
     features, order = torch.randn(120, 8, generator=draw), torch.tensor([7, 3, 99, 0])
-    kept, dropped = merge(View(scores, keys, features), order, neighbours)
+    kept, dropped = merge(View(scores, keys, keys.norm(dim=1), features), order, neighbours)
     unit = torch.nn.functional.normalize(keys.double(), dim=1)
     for row, token in zip(kept, order.tolist(), strict=True):
         others = sorted((other for other in range(120) if other != token), key=lambda j: -float(unit[token] @ unit[j]))

@@ -144,7 +144,10 @@ def test_globalcom2_released_misplaces_tokens_of_padded_tiles() -> None:
 def prumerge_view(name: str) -> tuple[View, dict[str, object]]:
     given = vector(name)
     inputs = given["inputs"]
-    view = View(*(torch.tensor(inputs[key], dtype=torch.float64) for key in ("cls_attn", "keys", "features")))
+    scores, keys, features = (
+        torch.tensor(inputs[key], dtype=torch.float64) for key in ("cls_attn", "keys", "features")
+    )
+    view = View(scores, keys, keys.norm(dim=1), features)
     return view, given["expected"]
 
 
