@@ -47,6 +47,9 @@ def test_a_lost_node_takes_no_row_with_it(store_url: str, tmp_path: Path) -> Non
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), os.environ["PYTHONPATH"]])}
     environment.pop("RAY_ADDRESS", None)
+    # A lost node is noticed in two seconds instead of twenty.
+    environment |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "500"}
+    environment |= {"RAY_health_check_failure_threshold": "3"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, store_url],
         cwd=here.parents[1],
