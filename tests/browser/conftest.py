@@ -155,8 +155,9 @@ class Visitor:
         return self.page
 
     def settle(self) -> None:
-        """Wait until the script behind the page has run to its end."""
-        self.page.wait_for_timeout(250)
+        """Wait until the script behind the page has run to its end and what it sent is drawn."""
+        self.page.wait_for_timeout(250)  # for a click to reach the server
+        self.page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
         self.page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
         self.page.wait_for_timeout(150)
 
