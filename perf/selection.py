@@ -18,6 +18,10 @@ First, without any model, `select` of every before-LLM method on random 5 x 576 
 
 from __future__ import annotations
 
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before scipy loads it: torch's own setting does not reach it
+
 import argparse
 import dataclasses
 import statistics
