@@ -26,7 +26,7 @@ class FullMarks(BaseHTTPRequestHandler):
 def serving() -> Iterator[str]:
     """The endpoint's URL while it listens."""
     server = HTTPServer(("127.0.0.1", 0), FullMarks)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()

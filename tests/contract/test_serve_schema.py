@@ -18,13 +18,13 @@ with warnings.catch_warnings():
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from unit.test_serve_routes import Local, Noted
 
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine import Engine
 from hero_ray.serve.settings import Limits, ServeSettings
 from hero_ray.store import open_store
+from tests.local_serve import Local, Noted
 
 
 @pytest.fixture(scope="session")

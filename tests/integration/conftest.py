@@ -46,3 +46,5 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 from ray_fixture import local_ray  # noqa: E402,F401
 from serve_fixture import service  # noqa: E402,F401
+
+from tests.local_serve import backend, client, client_of, url  # noqa: E402,F401

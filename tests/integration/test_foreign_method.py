@@ -143,7 +143,7 @@ def test_explain_shows_its_masks_and_scores(installed: dict[str, str]) -> None:
     script = """
 import json
 from fastapi.testclient import TestClient
-from tests.unit.test_serve_routes import Local, Noted, data_url, picture
+from tests.local_serve import Local, Noted, data_url, picture
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine import Engine

@@ -22,7 +22,8 @@ import pytest
 
 pytest.importorskip("ray.serve")
 from serve_fixture import Service
-from unit.test_serve_routes import HERO, data_url, picture, question
+
+from tests.local_serve import HERO, data_url, picture, question
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -14,9 +14,9 @@ import yaml
 
 pytest.importorskip("ray.serve")
 from serve_fixture import Service
-from unit.test_serve_routes import picture
 
 from hero_ray.serve.settings import ServeSettings, build_settings
+from tests.local_serve import picture
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 BLOCKS = re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

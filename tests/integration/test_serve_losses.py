@@ -18,7 +18,8 @@ import pytest
 
 pytest.importorskip("ray.serve")
 from serve_fixture import Service
-from unit.test_serve_routes import question
+
+from tests.local_serve import question
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -6,65 +6,24 @@ import asyncio
 import base64
 import io
 import json
-import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from PIL import Image, ImageDraw, features
-
-pytest.importorskip("fastapi")
-pytest.importorskip("prometheus_client")
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what starlette says of its own test client's future
-    from fastapi.testclient import TestClient
+from PIL import Image
 
 from hero_ray import methods
-from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk
-from hero_ray.serve.engine import Engine
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import problem_from
 from hero_ray.serve.schemas import Pruning
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import open_store
+from tests.local_serve import HERO, Build, Local, Noted, data_url, picture, question, refusal
 
-HERO = {"method": "hero", "retention_ratio": 0.2}
-
-
-class Local:
-    """`Backend` on one engine in this process."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.adapter = engine, engine.load("hero-tiny")
-
-    async def chat(self, model: str, job: ChatJob) -> ChatResult:
-        outcome = self.engine.answer(self.adapter, [job])[0]
-        if isinstance(outcome, Exception):
-            raise problem_from(outcome)
-        return outcome
-
-    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
-        pieces: list[str] = []
-        try:
-            result = self.engine.stream(self.adapter, job, pieces.append)
-        except Exception as error:
-            raise problem_from(error) from None
-        for piece in filter(None, pieces):
-            yield piece
-        yield result
-
-    async def explain(self, model: str, picture: bytes, question: str, prunings: Any, options: Any) -> dict[str, Any]:
-        return self.engine.explain(self.adapter, picture, question, prunings, **options)
-
-    async def ready(self) -> bool:
-        return True
-
-    def lost(self, within_s: float) -> bool:
-        return False
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
 
 
 class Stuck(Local):
@@ -73,80 +32,6 @@ class Stuck(Local):
     async def chat(self, model: str, job: ChatJob) -> ChatResult:
         await asyncio.sleep(60)
         raise AssertionError("unreachable")
-
-
-class Noted:
-    """Jobs that are only written down."""
-
-    def __init__(self) -> None:
-        self.submitted: list[tuple[str, dict[str, str], str]] = []
-        self.stopped: list[str] = []
-
-    def submit(self, entrypoint: str, environment: dict[str, str], job_id: str) -> None:
-        self.submitted.append((entrypoint, environment, job_id))
-
-    def status(self, job_id: str) -> str | None:
-        return "pending" if any(job_id == known for *_, known in self.submitted) else None
-
-    def stop(self, job_id: str) -> None:
-        self.stopped.append(job_id)
-
-
-def picture(size: tuple[int, int] = (160, 120), format: str = "PNG") -> bytes:
-    image = Image.new("RGB", size, "white")
-    ImageDraw.Draw(image).ellipse((20, 20, 70, 70), fill="red")
-    buffer = io.BytesIO()
-    image.save(buffer, format)
-    return buffer.getvalue()
-
-
-def data_url(data: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def question(url: str | None = None, text: str = "What color is the circle?", **more: Any) -> dict[str, Any]:
-    parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
-    parts.append({"type": "image_url", "image_url": {"url": url or data_url(picture())}})
-    return {"model": "hero-tiny", "messages": [{"role": "user", "content": parts}], "max_tokens": 8} | more
-
-
-@pytest.fixture(scope="module")
-def backend() -> Local:
-    return Local(Engine({}))
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    made = f"sqlite:///{tmp_path_factory.mktemp('serve') / 'results.db'}"
-    open_store(made).close()
-    return made
-
-
-Build = Callable[..., TestClient]
-
-
-@pytest.fixture
-def client_of(backend: Local, url: str) -> Build:
-    def build(used: Local = backend, **settings: Any) -> TestClient:
-        made = ServeSettings(**({"db": url} | settings))
-        return TestClient(build_api(made, used, Desk(made, Noted())), raise_server_exceptions=False)
-
-    return build
-
-
-@pytest.fixture
-def client(client_of: Build) -> Iterator[TestClient]:
-    with client_of() as made:
-        yield made
-
-
-def refusal(response: Any, status: int) -> dict[str, Any]:
-    """The error of a refused request, its shape checked."""
-    assert response.status_code == status, response.text
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert "Traceback" not in response.text
-    return error
 
 
 def test_a_chat_answer_counts_what_was_kept(client: TestClient) -> None:
@@ -252,93 +137,6 @@ def test_unknown_fields_are_ignored_and_unknown_models_are_not(client: TestClien
     assert client.post("/v1/chat/completions", json=question(logit_bias={}, user="me")).status_code == 200
     error = refusal(client.post("/v1/chat/completions", json=question(model="../../etc/passwd")), 404)
     assert error["code"] == "model_not_found"
-
-
-def _bomb() -> bytes:
-    from PIL import PngImagePlugin
-
-    Image.new("1", (16, 16)).save(buffer := io.BytesIO(), "PNG", pnginfo=PngImagePlugin.PngInfo())
-    data = bytearray(buffer.getvalue())
-    data[16:24] = (60_000).to_bytes(4, "big") * 2  # the header claims 3.6 billion pixels
-    import zlib
-
-    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
-    return bytes(data)
-
-
-def _text_bomb() -> bytes:
-    """97 KB of PNG whose comment unpacks to 100 MB."""
-    from PIL import PngImagePlugin
-
-    notes = PngImagePlugin.PngInfo()
-    notes.add_text("comment", "x" * 100_000_000, zip=True)
-    Image.new("RGB", (8, 8)).save(buffer := io.BytesIO(), "PNG", pnginfo=notes)
-    return buffer.getvalue()
-
-
-def _damaged_avif() -> bytes:
-    if not features.check("avif"):
-        return b"\0\0\0\x1cftypavif"
-    data = bytearray(picture(format="AVIF"))
-    data[-40:] = bytes(40)
-    return bytes(data)
-
-
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
-HOSTILE = {
-    "svg": lambda: data_url(SVG, "svg+xml"),
-    "svg that says png": lambda: data_url(SVG),
-    "image bomb": lambda: data_url(_bomb()),
-    "text bomb": lambda: data_url(_text_bomb()),
-    "damaged avif": lambda: data_url(_damaged_avif(), "avif"),
-    "broken base64": lambda: "data:image/png;base64,@@@@",
-    "odd base64": lambda: "data:image/png;base64,abc",
-    "empty": lambda: "data:image/png;base64,",
-    "truncated": lambda: data_url(picture()[:200]),
-    "http": lambda: "http://169.254.169.254/latest/meta-data",
-    "file": lambda: "file:///etc/passwd",
-    "path": lambda: "../../../etc/passwd",
-    "null bytes": lambda: "data:image/png;base64,\x00\x00",
-    "eps": lambda: data_url(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"),
-}
-
-
-@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_pictures_are_refused(client: TestClient, make: Callable[[], str]) -> None:
-    assert refusal(client.post("/v1/chat/completions", json=question(make())), 400)["param"] == "messages"
-    body = {"model": "hero-tiny", "image": make(), "question": "?"}
-    assert refusal(client.post("/v1/explain", json=body), 400)["param"] in ("image", "messages")
-
-
-RAW = {
-    "nested": b"[" * 200_000,
-    "nested object": b'{"model":' * 50_000,
-    "not utf-8": b'{"model": "\xff\xfe"}',
-    "lone surrogate": b'{"model": "hero-tiny", "messages": [{"role": "user", "content": "\\ud800"}]}',
-    "surrogate key": json.dumps(question(pruning=HERO | {"\ud800": 1})).encode(),
-    "null": b"null",
-    "empty": b"",
-    "huge number": b'{"model": "hero-tiny", "seed": ' + b"9" * 10_000 + b"}",
-    "not a number": json.dumps(question(temperature=float("nan"))).encode(),
-}
-
-
-@pytest.mark.parametrize("body", RAW.values(), ids=RAW)
-def test_hostile_json_is_refused(client: TestClient, body: bytes) -> None:
-    for path in ("/v1/chat/completions", "/v1/explain"):
-        refusal(client.post(path, content=body, headers={"content-type": "application/json"}), 400)
-
-
-def test_a_thin_picture_and_null_text_do_no_harm(client: TestClient) -> None:
-    thin = question(data_url(picture((3000, 1))), text="What\x00 color?")
-    assert client.post("/v1/chat/completions", json=thin).status_code in (200, 400)
-
-
-def test_bodies_over_the_limit_are_refused_declared_or_not(client_of: Build) -> None:
-    client = client_of(limits={"body_bytes": 4096})
-    assert refusal(client.post("/v1/explain", content=b"x" * 5000), 413)["code"] == "body_too_large"
-    chunks = (b"x" * 1000 for _ in range(6))  # no content-length
-    assert refusal(client.post("/v1/explain", content=chunks), 413)["code"] == "body_too_large"
 
 
 def test_a_stuck_model_gives_504(client_of: Build, backend: Local) -> None:

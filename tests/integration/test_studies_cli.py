@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     server = Endpoint()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setenv(judge.URL, f"http://127.0.0.1:{server.server_port}/v1")
     monkeypatch.setenv(judge.MODEL, "stub-1")

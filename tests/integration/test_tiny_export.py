@@ -62,7 +62,8 @@ def test_unknown_models_are_refused() -> None:
 
 
 def test_a_missing_checkpoint_is_named(tmp_path) -> None:
-    result = CliRunner().invoke(_app(), ["--checkpoints", str(tmp_path), "--out", str(tmp_path / "out")])
+    wide = {"COLUMNS": "400"}  # a long path is not broken in the middle of the name
+    result = CliRunner().invoke(_app(), ["--checkpoints", str(tmp_path), "--out", str(tmp_path / "out")], env=wide)
     assert result.exit_code == 2
     assert "polish.pt" in result.output
     assert not (tmp_path / "out").exists()

@@ -56,7 +56,7 @@ class Server:
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.api = Api(f"http://127.0.0.1:{self.server.server_port}", "hero-ray", "token")
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
 
 @pytest.fixture
