@@ -14,7 +14,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -46,12 +47,6 @@ SWEEP = (
 )
 PANEL = ("--limit", "4", "--set", "methods=[hired]", "--set", "budgets=[0.4]", "--set", "tasks=[synth-exist]",
          "--set", "profile.enabled=false")  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def embedded_model(folder: Path) -> str:
@@ -76,7 +71,7 @@ class Rehearsal:
     def __post_init__(self) -> None:
         self.compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
         self.api_token = secrets.token_hex(32)
-        self.ports = {port: free_port() for port in (6379, 8000, 8265, 8501)}
+        self.ports = {port: machine.free_port() for port in (6379, 8000, 8265, 8501)}
         self.values = {
             "POSTGRES_PASSWORD": "unused",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -106,9 +101,12 @@ class Rehearsal:
         words = [self.put(word) for word in self.compose[service]["command"]]
         if words[:2] == ["ray", "start"]:
             # Two nodes share this machine's ports and memory, which containers would not.
-            words += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+            words += [
+                f"--dashboard-agent-listen-port={machine.free_port()}",
+                f"--metrics-export-port={machine.free_port()}",
+            ]
             words += ["--node-ip-address=127.0.0.1", "--include-log-monitor=false"]
-            head = [f"--temp-dir={self.folder}/ray", f"--ray-client-server-port={free_port()}"]
+            head = [f"--temp-dir={self.folder}/ray", f"--ray-client-server-port={machine.free_port()}"]
             words += head if "--head" in words else ["--num-cpus=1"]
         return words
 
@@ -238,21 +236,14 @@ def open_dashboard(made: Rehearsal, picture: Path | None = None) -> list[str]:
     """Headings of the dashboard's first page in a real browser; its health page alone where there is no browser."""
     made.start("dashboard")
     address = f"http://127.0.0.1:{made.ports[8501]}"
-    chromium = shutil.which("chromium")
+    chromium = machine.chromium()
     if chromium is None:
         with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as answer:
             return [answer.read().decode()]
     from playwright.sync_api import sync_playwright
 
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--no-first-run",
-    ]
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, headless=True, args=flags)
+        browser = driver.chromium.launch(executable_path=chromium, headless=True, args=machine.CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(address)
         page.wait_for_selector("h1", timeout=90_000)

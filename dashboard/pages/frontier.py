@@ -157,8 +157,15 @@ def _chart(
     best = points.best(points.place(members, axis))
     figure = figures.frontier(members, axis, title, best, extra, log_x)
     key = f"chart-{model}-{certificate}"
+    line = _pareto_line([members[i] for i in best])
+    st.markdown(f"On the Pareto line, cheapest first: {line}.")  # read long before a browser has drawn the chart
     event = st.plotly_chart(
-        figure, key=key, on_select="rerun", selection_mode="points", config=figures.CONFIG, alt=_alt(members, best)
+        figure,
+        key=key,
+        on_select="rerun",
+        selection_mode="points",
+        config=figures.CONFIG,
+        alt=f"{len(members)} points; on the Pareto line: {line}",
     )
     clicked = _clicked(event, members)
     if clicked is not None:
@@ -167,9 +174,11 @@ def _chart(
         st.caption("Bars and band: 95 % intervals. Click a point to open its cell.")
 
 
-def _alt(members: list[Mark], best: list[int]) -> str:
-    names = ", ".join(f"{members[i].series} at {members[i].budget} ({members[i].value:.1f})" for i in best)
-    return f"{len(members)} points; on the Pareto line: {names}"
+def _pareto_line(members: list[Mark], shown: int = 12) -> str:
+    """Marks of the line in words, with their scores."""
+    words = [f"{mark.series} at {mark.budget} ({mark.value:.1f})" for mark in members[:shown]]
+    more = [f"and {len(members) - shown} more"] if len(members) > shown else []
+    return ", ".join(words + more)
 
 
 def _clicked(event: Any, members: list[Mark]) -> Mark | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,26 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests import machine
+
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = Path(__file__).parent / "artifacts"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
-
 Serve = Callable[[str], str]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
@@ -64,7 +47,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     def start(url: str) -> str:
         if url in known:
             return known[url]
-        port = _free_port()
+        port = machine.free_port()
         log = tmp_path_factory.mktemp("dashboard") / "log"
         with log.open("wb") as sink:
             environment = dashboard.environment(url, allow_cancel=False) | {"OMP_NUM_THREADS": "1"}
@@ -108,11 +91,11 @@ def chromium() -> Iterator[Any]:
     For one module: while it runs, Playwright holds an event loop that tests elsewhere must not meet.
     """
     sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = machine.chromium()
     if path is None:
         pytest.skip("no Chromium on this machine")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=machine.CHROMIUM_FLAGS)
         yield browser
         browser.close()
 

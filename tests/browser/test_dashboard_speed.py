@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from hero_ray.store import MetricRow, open_store, writes
 from hero_ray.store.tables import MetricTable, PredictionTable, RunCell
 from hero_ray.types import Cell, Sample
+from tests import machine
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(machine.chromium() is None, reason="no Chromium on this machine"),
+]
 
 BENCHMARKS = ("vqav2_val", "gqa", "textvqa_val", "pope")
 METHODS = ("hero", "hired", "fastervlm", "ptp", "random", "spatial")
@@ -74,21 +84,94 @@ def _fill(connection: Any, cell: Cell, ids: list[str], scores: np.ndarray) -> No
     connection.execute(own.update().where(where).values(**closed))
 
 
+FIRST_SEEN = """
+window.firstSeen = {};
+const seen = (what, found) => { if (found && !(what in window.firstSeen)) window.firstSeen[what] = performance.now(); };
+const look = () => {
+  seen("title", document.querySelector("h1"));
+  seen("results", [...document.querySelectorAll("p")].some(p => p.textContent.startsWith("On the Pareto line")));
+  seen("chart", document.querySelector(".js-plotly-plot .scatterlayer .point"));
+};
+new MutationObserver(look).observe(document, {childList: true, subtree: true});
+"""
+
+
+def first_seen(address: str, profile: Path) -> dict[str, float]:
+    """Seconds after navigation began until a browser that was never here shows title, results and chart.
+
+    Spoken to without Playwright, which listens to every script: V8 then keeps stack traces for it, and Plotly alone
+    takes half a second longer to load than for a visitor.
+    """
+    port = machine.free_port()
+    command = [
+        str(machine.chromium()),
+        "--headless=new",
+        f"--remote-debugging-port={port}",
+        f"--user-data-dir={profile}",
+    ]
+    with subprocess.Popen(
+        [*command, "--window-size=1440,900", *machine.CHROMIUM_FLAGS, "about:blank"], stderr=subprocess.DEVNULL
+    ) as run:
+        try:
+            with connect(_page_socket(port)) as tab:
+                _call(tab, "Page.enable")
+                _call(tab, "Page.addScriptToEvaluateOnNewDocument", source=FIRST_SEEN)
+                time.sleep(1)  # for the browser's own start to be over
+                _call(tab, "Page.navigate", url=address)
+                deadline = time.monotonic() + 60
+                while time.monotonic() < deadline:
+                    time.sleep(2)
+                    found = _call(tab, "Runtime.evaluate", expression="JSON.stringify(window.firstSeen)")
+                    times = json.loads(found["result"].get("value", "{}"))
+                    if "chart" in times:
+                        return {what: milliseconds / 1e3 for what, milliseconds in times.items()}
+        finally:
+            run.terminate()
+    raise AssertionError(f"no chart within a minute, only {times}")
+
+
+def _page_socket(port: int) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=5) as answer:
+                pages = [target for target in json.load(answer) if target["type"] == "page"]
+        except OSError:
+            pages = []
+        if pages:
+            return str(pages[0]["webSocketDebuggerUrl"])
+        time.sleep(0.2)
+    raise AssertionError("Chromium did not open its debugging port")
+
+
+def _call(tab: Any, method: str, **parameters: Any) -> dict[str, Any]:
+    """A command of the DevTools protocol and its result; events are passed over."""
+    tab.send(json.dumps({"id": 1, "method": method, "params": parameters}))
+    while True:
+        message = json.loads(tab.recv(timeout=60))
+        if message.get("id") == 1:
+            return dict(message["result"])
+
+
+def test_a_million_predictions_are_seen_soon(serve: Callable[[str], str], million: str, tmp_path: Path) -> None:
+    address = serve(million)
+    first_seen(address, tmp_path / "warm")  # the server's first visitor warms it
+    visits = [first_seen(address, tmp_path / str(i)) for i in range(3)]
+    title, results, chart = (sorted(visit[what] for visit in visits)[1] for what in ("title", "results", "chart"))
+    print(f"\nfirst paint: title {title:.2f} s, results {results:.2f} s, chart {chart:.2f} s after navigation began")
+    # The aim is 2 s on a quiet machine; a shared one only guards against seconds turning into minutes.
+    assert title <= results <= chart < 30
+
+
 def test_a_million_predictions_feel_quick(visit: Callable[..., Any], million: str) -> None:
-    visit(million).open("", chart=True)  # warms the server
     tab = visit(million)
-    started = time.perf_counter()
-    tab.page.goto(tab.address)
-    tab.page.wait_for_selector("h1")
-    tab.page.wait_for_selector(".js-plotly-plot .scatterlayer .point", state="attached")
-    paint = time.perf_counter() - started
-    tab.settle()
+    tab.open("", chart=True)
     changes = []
-    for name, title in (("KV cache", "KV cache"), ("FLOPs", "Computation"), ("Tokens", "Visual tokens")):
+    for name, axis in (("KV cache", "KV cache"), ("FLOPs", "Computation"), ("Tokens", "Visual tokens")):
         started = time.perf_counter()
         tab.page.get_by_text(name, exact=True).click()
         tab.page.wait_for_function(
-            f"document.querySelector('.xtitle') && document.querySelector('.xtitle').textContent.startsWith('{title}')",
+            f"document.querySelector('.xtitle') && document.querySelector('.xtitle').textContent.startsWith('{axis}')",
             polling=20,
         )
         changes.append(time.perf_counter() - started)
@@ -98,10 +181,7 @@ def test_a_million_predictions_feel_quick(visit: Callable[..., Any], million: st
     flips.page.goto(f"{flips.address}/flips")
     flips.page.wait_for_selector("text=/Both answered/")
     looked = time.perf_counter() - started
-    print(f"\nfirst chart {paint:.2f} s, filter change {sorted(changes)[1]:.2f} s, flips {looked:.2f} s")
+    print(f"\nfilter change {sorted(changes)[1]:.2f} s, flips {looked:.2f} s")
     size = Path(million.removeprefix("sqlite:///")).stat().st_size
     print(f"10^6 predictions, {size / 2**20:.0f} MiB; filter changes {', '.join(f'{c:.2f}' for c in changes)} s")
-    # The aims are 2 s and 0.5 s on a quiet machine; the figures are printed, a shared one only guards against seconds
-    # turning into minutes.
-    assert paint < 30
-    assert sorted(changes)[1] < 10
+    assert sorted(changes)[1] < 10  # the aim is 0.5 s on a quiet machine

@@ -18,13 +18,9 @@ import httpx
 import psutil
 import pytest
 
+from tests.machine import free_port
+
 SETTINGS = {"replicas": 2, "cpus_per_replica": 0.2, "batch_wait_s": 0.05, "limits": {"request_seconds": 60}}
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Service:
