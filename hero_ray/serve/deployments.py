@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ray import serve
@@ -22,6 +23,7 @@ from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens, is_l
 
 T = TypeVar("T")
 APP_NAME = "hero-ray"
+MODEL_DEPLOYMENT = "ModelReplica"
 RETRIES = 1
 """A request whose replica died is given to another one once; it has no side effects."""
 
@@ -130,13 +132,34 @@ class ServeBackend:
     def __init__(self, handle: DeploymentHandle, settings: ServeSettings) -> None:
         self._handle, self._settings = handle, settings
         self._lost, self._lost_at = False, -math.inf
+        self._waiting = 0
+        self._look: asyncio.Task[None] | None = None
 
     def lost(self, within_s: float) -> bool:
         return self._lost or time.monotonic() - self._lost_at <= within_s
 
-    def _note(self, error: Exception) -> None:
-        if _replica_died(error):
-            self._lost, self._lost_at = True, time.monotonic()
+    def _note_loss(self) -> None:
+        self._lost, self._lost_at = True, time.monotonic()
+
+    @contextmanager
+    def _waits(self) -> Iterator[None]:
+        self._waiting += 1
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._look_for_replicas())
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    async def _look_for_replicas(self) -> None:
+        """While someone waits, see every second whether there is a replica to wait for.
+
+        A request that was running when its replica died fails; one that finds no replica is kept in silence by Serve.
+        """
+        while self._waiting:
+            await asyncio.sleep(1)
+            if self._waiting and not await asyncio.to_thread(_any_replica):
+                self._note_loss()
 
     def _on(self, model: str) -> DeploymentHandle:
         return self._handle.options(multiplexed_model_id=model)
@@ -155,14 +178,16 @@ class ServeBackend:
             begun = False
             try:
                 pieces: Any = self._on(model).options(stream=True).stream.remote(job)
-                async for piece in pieces:
-                    begun, self._lost = True, False
-                    yield _unwrapped(piece)
+                with self._waits():
+                    async for piece in pieces:
+                        begun, self._lost = True, False
+                        yield _unwrapped(piece)
                 return
             except Problem:
                 raise
             except Exception as error:
-                self._note(error)
+                if _replica_died(error):
+                    self._note_loss()
                 if begun or attempt == RETRIES or not _replica_died(error):
                     raise _serve_problem(error) from None
 
@@ -172,13 +197,15 @@ class ServeBackend:
     async def _retried(self, call: Any) -> Any:
         for attempt in range(RETRIES + 1):
             try:
-                answer = await call()
+                with self._waits():
+                    answer = await call()
                 self._lost = False
                 return answer
             except BackPressureError:
                 raise _busy() from None
             except Exception as error:
-                self._note(error)
+                if _replica_died(error):
+                    self._note_loss()
                 if attempt == RETRIES or not _replica_died(error):
                     raise _serve_problem(error) from None
         raise AssertionError("unreachable")
@@ -194,6 +221,16 @@ def _replica_died(error: BaseException) -> bool:
     from ray.exceptions import RayActorError
 
     return isinstance(error, RayActorError) or type(error).__name__ in ("ActorDiedError", "ActorUnavailableError")
+
+
+def _any_replica() -> bool:
+    """Whether the controller knows a model replica that runs; True if it cannot be asked."""
+    try:
+        own = serve.status().applications[serve.get_replica_context().app_name]
+        states = own.deployments[MODEL_DEPLOYMENT].replica_states
+    except Exception:  # whatever ails the controller is not known to be a lost replica
+        return True
+    return bool(states.get("RUNNING", 0))  # type: ignore[call-overload]
 
 
 def _busy() -> Problem:
@@ -236,10 +273,11 @@ def build_app(settings: ServeSettings) -> serve.Application:
         }
     replicas: Any = serve.deployment(
         _replica_class(settings.models_per_replica),
-        name="ModelReplica",
+        name=MODEL_DEPLOYMENT,
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
         max_ongoing_requests=2 * settings.batch_size,
         max_queued_requests=limits.queued,
+        health_check_period_s=2,  # a replica that was killed is replaced that much sooner
         **scaling,
     )
     ingress: Any = serve.deployment(
