@@ -93,15 +93,15 @@ class HoloV(Method):
 def run_scores(attention: Tensor, products: Tensor, variety: float) -> list[float]:
     """Mean token score of runs of one length s: attention [r, s], `upper_products` [r, s, s].
 
-    A run of one token has no variety and, as in the code, unscaled attention.
+    A run of one token has no variety and, as in the code, unscaled attention. `products` is overwritten.
     """
     size = attention.shape[1]
     if size == 1:
         return list(attention[:, 0].tolist())
     scale = (products.diagonal(dim1=1, dim2=2).sqrt() + 1e-6).reciprocal()
-    cosines = (products * scale[:, :, None] * scale[:, None]).triu_(1)
-    squares = cosines.square()
+    cosines = products.mul_(scale[:, :, None]).mul_(scale[:, None]).triu_(1)
     mean = (cosines.sum(1) + cosines.sum(2)) / (size - 1)
+    squares = cosines.square_()
     # Mean square minus squared mean, except that the mean is over s - 1 and a token's own entry counts as a zero.
     variance = (squares.sum(1) + squares.sum(2)) / (size - 1) - mean.square() * (size - 2) / (size - 1)
     scaled = attention * 1e3
