@@ -235,7 +235,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("select " + " ".join(f"{'width ' + str(width):>14}" for width in WIDTHS), flush=True)
-    selects = select_times(5)
+    selects = select_times(15)
     if options.select_only:
         report("selection", {"selects": selects})
         return

@@ -5,6 +5,7 @@ Shape letters: N tokens, C width of keys, W width of features, n kept tokens.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,9 +41,11 @@ class View:
 
 def outliers(scores: Tensor) -> int:
     """How many scores lie above the upper fence Q3 + 1.5 IQR."""
-    values = scores.double().cpu().numpy()
-    low, high = np.quantile(values, (0.25, 0.75))
-    return int(np.count_nonzero(values > high + 1.5 * (high - low)))
+    if len(scores) < 2:
+        return 0
+    scores = scores.double()
+    low, _, high = statistics.quantiles(scores.tolist(), n=4, method="inclusive")
+    return int((scores > high + 1.5 * (high - low)).sum())
 
 
 def merge(view: View, order: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
@@ -84,7 +87,7 @@ def merged_selection(
     if source is None:
         raise SelectionError(f"{name} merges tokens before the projector, but the encoder did not capture its input")
     keep = torch.zeros(layout.valid.shape, dtype=torch.bool, device=device)
-    attention = torch.zeros(layout.valid.shape, device=device)
+    attention = torch.zeros(layout.valid.shape, dtype=query.dtype, device=device)
     edited = blank(source)
     extra: list[Tensor] = []
     order: dict[int, Tensor] = {}
@@ -92,20 +95,21 @@ def merged_selection(
     for index, count in enumerate(caps(layout.valid)):
         if not count:
             continue
-        keys = every_key[index].float().transpose(0, 1).flatten(1)  # [1 + N, C]
+        keys = every_key[index].to(query.dtype).transpose(0, 1).flatten(1)  # [1 + N, C]
         # Norms and leftover are made from every key and every feature, and are finite only if all of those are.
         norms = finite(torch.linalg.vector_norm(keys, dim=1), name, f"norms of keys of layer {layer!r}")
         attention[index] = torch.softmax(keys @ query[index] * keys.shape[1] ** -0.5, 0)[1:]
-        view = View(attention[index], keys[1:], norms[1:], source[index].float())
+        view = View(attention[index], keys[1:], norms[1:], source[index])
         real = layout.valid[index].to(device).nonzero()[:, 0]
         if count < layout.tokens_per_view:
             view = view.only(real)
         chosen = choose(index, view.scores)
         tokens, leftover = merge(view, chosen, neighbours)
-        keep[index, real[chosen]] = True
-        edited[index, real[chosen]] = tokens.to(edited.dtype)
+        places = real[chosen]
+        keep[index, places] = True
+        edited[index, places] = tokens.to(edited.dtype)
         entry = torch.full((1,), -2 - len(extra), device=device)
-        order[index] = torch.cat([index * layout.tokens_per_view + real[chosen], entry])
+        order[index] = torch.cat([index * layout.tokens_per_view + places, entry])
         extra.append(finite(leftover, name, "the sum of projector inputs").to(edited.dtype))
     turn = sorted(order, key=lambda index: _turn(encoded, index))
     return Selection(
