@@ -25,7 +25,7 @@ ALL: dict[str, tuple[str, ...]] = {
     "simulate_cluster": (),
     "store": ("--rows", "1000000"),
 }
-"""Benchmarks and their options; `gpu_tables` needs a CUDA device and is run by itself."""
+"""Benchmarks and their options; `gpu_tables` (needs CUDA) and `lmms_harness` (another environment) run apart."""
 
 RESULTS = Path(__file__).parent / "results"
 

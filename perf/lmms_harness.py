@@ -2,10 +2,10 @@
 
     python -m perf.lmms_harness --python ENV/bin/python [--images 16] [--cells 16]
 
-ENV is an environment with lmms-eval (`pip install lmms-eval==0.7.3 decord`); its pins differ from ours, so it stays
-apart. It knows no pruning: what can be compared is the unpruned cell of each benchmark, the same pictures and questions
-in the same words, one thread on both sides. Answers must agree sample by sample. Of lmms-eval the whole process is
-timed, and what it reports for `generate()` alone; ours is everything from the picture's bytes to text.
+ENV is an environment with lmms-eval (`pip install lmms-eval==0.7.3 decord`), kept apart for all that it brings.
+It knows no pruning: what can be compared is the unpruned cell of each benchmark, the same pictures and questions in the
+same words, one thread on both sides. Answers must agree sample by sample. Of lmms-eval the whole process is timed, and
+what it reports for `generate()` alone; ours is everything from the picture's bytes to text.
 """
 
 from __future__ import annotations
