@@ -100,14 +100,14 @@ def merged_selection(
         norms = finite(torch.linalg.vector_norm(keys, dim=1), name, f"norms of keys of layer {layer!r}")
         attention[index] = torch.softmax(keys @ query[index] * keys.shape[1] ** -0.5, 0)[1:]
         view = View(attention[index], keys[1:], norms[1:], source[index])
-        real = layout.valid[index].to(device).nonzero()[:, 0]
-        if count < layout.tokens_per_view:
+        real = None if count == layout.tokens_per_view else layout.valid[index].to(device).nonzero()[:, 0]
+        if real is not None:
             view = view.only(real)
         chosen = choose(index, view.scores)
         tokens, leftover = merge(view, chosen, neighbours)
-        places = real[chosen]
-        keep[index, places] = True
-        edited[index, places] = tokens.to(edited.dtype)
+        places = chosen if real is None else real[chosen]
+        keep[index].index_fill_(0, places, True)
+        edited[index].index_copy_(0, places, tokens.to(edited.dtype))
         entry = torch.full((1,), -2 - len(extra), device=device)
         order[index] = torch.cat([index * layout.tokens_per_view + places, entry])
         extra.append(finite(leftover, name, "the sum of projector inputs").to(edited.dtype))
