@@ -103,6 +103,7 @@ def test_a_click_opens_the_cell(visit: Visit, demo_results: str) -> None:
 def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
     page = visit(demo_results).open("compare")
     page.wait_for_selector(".hr-table b")
+    assert page.locator(".hr-table b").count() > 0
     for button, start in (("Download LaTeX", "\\begin{tabular}"), ("Download CSV", "model,method,budget")):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
