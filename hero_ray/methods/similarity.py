@@ -12,15 +12,19 @@ _ROWS = 96
 """Rows mirrored at a time: few enough to stay in a core's cache."""
 
 
+def _halves(tokens: Tensor) -> bool:
+    """Whether multiplying out one half alone is possible, and worth mirroring it."""
+    return tokens.device.type == "cpu" and tokens.dtype in _RANK_K and tokens.numel() > 0
+
+
 def upper_products(tokens: Tensor) -> Tensor:
     """<x_i, x_j> of every pair with i <= j, zero below: [..., n, C] -> [..., n, n].
 
     On a CPU only this half is multiplied out (BLAS rank-k update); a GPU has arithmetic to spare.
     """
-    rank_k = None if tokens.is_cuda else _RANK_K.get(tokens.dtype)
-    if rank_k is None or not tokens.numel():
+    if not _halves(tokens):
         return (tokens @ tokens.mT).triu_()
-    size = tokens.shape[-2]
+    rank_k, size = _RANK_K[tokens.dtype], tokens.shape[-2]
     matrices = tokens.detach().reshape(-1, *tokens.shape[-2:]).contiguous().numpy()
     # Zeroed, not empty: some BLAS multiply what they find by beta = 0, and NaN times 0 is NaN.
     out = np.zeros((*tokens.shape[:-1], size), matrices.dtype)
@@ -36,6 +40,8 @@ def gram(tokens: Tensor, scale: Tensor) -> Tensor:
         tokens: [..., n, C].
         scale: [..., n].
     """
+    if not _halves(tokens):
+        return (tokens @ tokens.mT).mul_(scale[..., None]).mul_(scale[..., None, :])
     out = upper_products(tokens)
     for start in range(0, out.shape[-1], _ROWS):
         stop = start + _ROWS
