@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hero_ray.methods.scores import descending
+
 
 def density_peaks(tokens: Tensor, clusters: int) -> Tensor:
     """Group of every token: int64 [n] in 0..clusters-1.
@@ -19,7 +21,7 @@ def density_peaks(tokens: Tensor, clusters: int) -> Tensor:
     place = torch.arange(len(tokens), device=tokens.device)
     denser = (density[None] > density[:, None]) | ((density[None] == density[:, None]) & (place[None] < place[:, None]))
     gap = torch.where(denser, distance, distance.max()).amin(-1)
-    centres = (gap * density).argsort(descending=True, stable=True)[:clusters]
+    centres = descending(gap * density, clusters)
     group = distance[centres].argmin(0)
     group[centres] = torch.arange(len(centres), device=tokens.device)
     return group

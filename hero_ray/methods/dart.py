@@ -21,7 +21,7 @@ from hero_ray.encoded import Budget, Encoded, Selection
 from hero_ray.methods import dropping
 from hero_ray.methods.allocation import equal
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
-from hero_ray.methods.scores import finite
+from hero_ray.methods.scores import descending, finite
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,10 @@ class _Pivots(LayerPruner):
         return Survivors(keep)
 
     def _choose(self, hidden: Tensor, norms: Tensor, visual: Tensor, text: Tensor, wanted: int) -> Tensor:
-        mine = top(norms[visual], min(self._method.visual_pivots, wanted))
-        theirs = top(norms[text], self._method.text_pivots)
+        mine = descending(norms[visual], min(self._method.visual_pivots, wanted))
+        theirs = descending(norms[text], self._method.text_pivots)
         likeness = torch.cat([hidden[visual[mine]], hidden[text[theirs]]]) @ hidden[visual].T
         return choose(likeness, mine, self._method.counts(wanted, len(mine), len(theirs)))
-
-
-def top(scores: Tensor, count: int) -> Tensor:
-    """Positions of the `count` largest, best first, ties to the lower index."""
-    return scores.argsort(descending=True, stable=True)[:count]
 
 
 def choose(likeness: Tensor, pivots: Tensor, counts: list[int]) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.allocation import allocate
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import cls_attention, finite
+from hero_ray.methods.scores import cls_attention, descending, finite
 from hero_ray.methods.similarity import upper_products
 
 
@@ -84,7 +84,7 @@ class HoloV(Method):
         counts = allocate(total, weights, sizes) if self.variant == "exact" else released_counts(total, weights)
         kept, start = [], 0
         for run, size, count in zip(runs, sizes, counts, strict=True):
-            best = run.argsort(descending=True, stable=True)[:count]
+            best = descending(run, count)
             kept.append(start + (best if count < size else torch.arange(size, device=best.device)))
             start += size
         return torch.cat(kept)

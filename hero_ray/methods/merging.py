@@ -133,11 +133,6 @@ def blank(like: Tensor) -> Tensor:
     return torch.from_numpy(np.zeros(like.numel() * like.element_size(), np.uint8)).view(like.dtype).view(like.shape)
 
 
-def descending(scores: Tensor, count: int) -> Tensor:
-    """The `count` best positions, best first, ties to the lower index."""
-    return scores.argsort(descending=True, stable=True)[:count]
-
-
 def _turn(encoded: Encoded, view: int) -> int:
     """Place of a view: InternVL2 puts the thumbnail last, everyone else first."""
     thumbnail_last = int(encoded.layout.sequence[0]) >= encoded.layout.tokens_per_view

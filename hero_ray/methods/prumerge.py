@@ -19,8 +19,8 @@ from torch import Tensor
 from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.allocation import equal
 from hero_ray.methods.base import Method
-from hero_ray.methods.merging import descending, merged_selection, outliers
-from hero_ray.methods.scores import caps
+from hero_ray.methods.merging import merged_selection, outliers
+from hero_ray.methods.scores import caps, descending
 
 
 @dataclass(frozen=True)

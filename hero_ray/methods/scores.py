@@ -64,6 +64,11 @@ def cls_attention(encoded: Encoded, layers: Sequence[int], method: str) -> Tenso
     return torch.stack(rows).mean(0)
 
 
+def descending(scores: Tensor, count: int) -> Tensor:
+    """The `count` best positions, best first, ties to the lower index."""
+    return scores.argsort(descending=True, stable=True)[:count]
+
+
 def keep_top(scores: Tensor, counts: Sequence[int], valid: Tensor) -> Tensor:
     """Mask of the `counts[v]` best valid tokens of every view, ties to the lower index: bool [V, N]."""
     valid = valid.to(scores.device)

@@ -30,7 +30,7 @@ from hero_ray.encoded import Budget, Encoded, Selection
 from hero_ray.methods import dropping
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.clustering import averaged
-from hero_ray.methods.scores import finite
+from hero_ray.methods.scores import descending, finite
 
 _LISTS = {0: (0, 0, 0), 64: (66, 30, 17), 96: (238, 48, 26), 128: (303, 110, 36), 192: (300, 200, 110)}
 _LISTS |= {576: (576, 576, 576)}
@@ -119,7 +119,7 @@ class _Sparsifier(LayerPruner):
         for row, gone in enumerate(state.visual & ~keep):
             dropped = gone.nonzero()[:, 0]
             pool, clusters = self._method.recycled_counts(len(dropped))
-            best = self._scores[row, dropped].argsort(descending=True, stable=True)[:pool]
+            best = descending(self._scores[row, dropped], pool)
             merged.append(averaged(state.hidden[row, dropped[best]], clusters) if clusters else state.hidden[row, :0])
         most = max(len(tokens) for tokens in merged)
         if not most:

@@ -14,9 +14,10 @@ from hero_ray.errors import NonFiniteScoreError, ParameterError
 from hero_ray.methods import create, gsearch, vtw
 from hero_ray.methods.clustering import averaged, density_peaks
 from hero_ray.methods.conformance import random_encoded, single_layout
-from hero_ray.methods.dart import choose, top
+from hero_ray.methods.dart import choose
 from hero_ray.methods.dropping import after_block, mean_share, share_of
 from hero_ray.methods.fastv import rounded_share
+from hero_ray.methods.scores import descending
 from hero_ray.methods.sparsevlm import SparseVLM, debiased, rater_relevance, stage_shares, top_heads
 from hero_ray.models.live import BlockState, LiveTokens
 from hero_ray.models.runner import Runner
@@ -314,8 +315,8 @@ def test_dart_vector() -> None:
     inputs, expected, params = given["inputs"], given["expected"], given["params"]
     pictures, words = torch.tensor(inputs["image_states"]), torch.tensor(inputs["text_states"])
     keys = torch.tensor([*inputs["image_key_l1"], *inputs["text_key_l1"]])[None, None, :, None]
-    mine = top(torch.tensor(inputs["image_key_l1"]), params["pivot_image"])
-    theirs = top(torch.tensor(inputs["text_key_l1"]), params["pivot_text"])
+    mine = descending(torch.tensor(inputs["image_key_l1"]), params["pivot_image"])
+    theirs = descending(torch.tensor(inputs["text_key_l1"]), params["pivot_text"])
     assert (mine.tolist(), theirs.tolist()) == (expected["pivot_image"], expected["pivot_text"])
     unit = torch.nn.functional.normalize(torch.cat([pictures[mine], words[theirs]]), dim=-1)
     order = choose(unit @ torch.nn.functional.normalize(pictures, dim=-1).T, mine, [params["per_pivot"]] * 2)
