@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before scipy loads it: torch's own setting does not reach it
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy loads it: torch's own setting does not reach it
 
 import argparse
 import dataclasses

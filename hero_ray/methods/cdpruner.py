@@ -21,7 +21,7 @@ from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep
 from hero_ray.methods.allocation import equal
 from hero_ray.methods.base import Method
 from hero_ray.methods.scores import caps, finite
-from hero_ray.methods.similarity import gram, inverse_norm
+from hero_ray.methods.similarity import inverse_norm, scaled_gram
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> 
 
     Padding is picked only once a view's real tokens are used up. features [V, N, D], weights and valid [V, N].
     """
-    kernel = gram(features, weights * inverse_norm(features))
+    kernel = scaled_gram(features, weights * inverse_norm(features))
     views = torch.arange(len(kernel), device=kernel.device)
     gain = kernel.diagonal(dim1=1, dim2=2).masked_fill(~valid, -torch.inf)
     floor = 1e-5 * gain.amax(1, keepdim=True)

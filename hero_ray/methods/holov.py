@@ -15,16 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.allocation import allocate
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import cls_attention, descending, finite
-from hero_ray.methods.similarity import upper_products
+from hero_ray.methods.scores import cls_attention, finite
+from hero_ray.methods.similarity import gram
 
 
 @dataclass(frozen=True)
@@ -52,61 +53,64 @@ class HoloV(Method):
             return keep_all(layout)
         scores = cls_attention(encoded, (encoded.vision.feature_layer,), self.name)
         real = layout.sequence[layout.sequence >= 0].to(scores.device)
-        tokens = encoded.features.flatten(0, 1)
-        room = tokens.new_empty(-(-len(real) // self.runs), tokens.shape[1])
-        products = []
-        # Run by run in the same memory: it stays in the processor's cache, the whole picture does not.
-        for run in real.tensor_split(self.runs)[: len(real)]:
-            own = torch.index_select(tokens, 0, run, out=room[: len(run)])
-            products.append(upper_products(finite(own, self.name, "projected features")))
-        order = self.places(scores.flatten()[real], products, budget.total)
-        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=scores.device)
-        keep[real[order]] = True
-        if self.variant == "exact":
-            return Selection(keep.view(layout.valid.shape), scores=scores)
-        note = "a run's surplus is lost"
-        return Selection(keep.view(layout.valid.shape), order=real[order], scores=scores, note=note)
-
-    def places(self, attention: Tensor, products: Sequence[Tensor], total: int) -> Tensor:
-        """Kept positions run by run, attention-descending inside a run: int64 [total].
-
-        Args:
-            attention: [n].
-            products: `upper_products` of every run that has tokens.
-        """
-        runs = attention.tensor_split(self.runs)
+        runs = real.tensor_split(self.runs)
+        attention = pad_sequence([scores.flatten()[run] for run in runs], batch_first=True)
+        variances = self.variances(encoded.features.flatten(0, 1), runs)
+        weights = run_scores(attention, runs, variances, self.variety)
         sizes = [len(run) for run in runs]
-        weights: list[float] = []
-        for _, same in groupby(zip(runs, products, strict=False), key=lambda run: len(run[0])):
-            scores, halves = zip(*same, strict=True)
-            weights += run_scores(torch.stack(scores), torch.stack(halves), self.variety)
-        weights += [0.0] * (self.runs - len(weights))  # more runs than tokens
-        counts = allocate(total, weights, sizes) if self.variant == "exact" else released_counts(total, weights)
-        kept, start = [], 0
-        for run, size, count in zip(runs, sizes, counts, strict=True):
-            best = descending(run, count)
-            kept.append(start + (best if count < size else torch.arange(size, device=best.device)))
-            start += size
-        return torch.cat(kept)
+        if self.variant == "exact":
+            counts, note = allocate(budget.total, weights, sizes), ""
+        else:
+            counts, note = released_counts(budget.total, weights), "a run's surplus is lost"
+        # Attention is positive, so that what pads a short run comes behind all its tokens.
+        best = attention.argsort(dim=1, descending=True, stable=True)
+        order = torch.cat([run[own[: min(n, len(run))]] for run, own, n in zip(runs, best, counts, strict=True)])
+        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=scores.device)
+        keep[order] = True
+        ordered = None if self.variant == "exact" else order
+        return Selection(keep.view(layout.valid.shape), order=ordered, scores=scores, note=note)
+
+    def variances(self, tokens: Tensor, runs: Sequence[Tensor]) -> Tensor:
+        """`mean_variance` of every run of rows of `tokens` [n, C]: [r]."""
+        size, dtype = len(runs[0]), torch.promote_types(tokens.dtype, torch.float32)
+        room, products = tokens.new_empty(size, tokens.shape[1]), tokens.new_empty(size * size, dtype=dtype)
+        found, squares = [], []
+        # Run by run in the same memory: it stays in the processor's cache, the whole picture does not.
+        for run in runs:
+            size = len(run)
+            own = torch.index_select(tokens, 0, run, out=room[:size]).to(dtype)
+            with np.errstate(invalid="ignore", over="ignore"):  # refused by name below
+                together = gram(own, products[: size * size].view(size, size))
+            squares.append(together.diagonal().clone())
+            found.append(mean_variance(together))
+        # A token's square is finite only if all of it is.
+        finite(torch.cat(squares), self.name, "squares of projected features")
+        return torch.stack(found)
 
 
-def run_scores(attention: Tensor, products: Tensor, variety: float) -> list[float]:
-    """Mean token score of runs of one length s: attention [r, s], `upper_products` [r, s, s].
+def mean_variance(products: Tensor) -> Tensor:
+    """Variance of a token's cosines to its run, mean over the run: from the Gram matrix [s, s], which is overwritten.
 
-    A run of one token has no variety and, as in the code, unscaled attention. `products` is overwritten.
+    The code's variance: a token's own entry counts as a zero, sums are divided by s - 1. A lone token has none.
     """
-    size = attention.shape[1]
-    if size == 1:
-        return list(attention[:, 0].tolist())
-    scale = (products.diagonal(dim1=1, dim2=2).sqrt() + 1e-6).reciprocal()
-    cosines = products.mul_(scale[:, :, None]).mul_(scale[:, None]).triu_(1)
-    mean = (cosines.sum(1) + cosines.sum(2)) / (size - 1)
-    squares = cosines.square_()
-    # Mean square minus squared mean, except that the mean is over s - 1 and a token's own entry counts as a zero.
-    variance = (squares.sum(1) + squares.sum(2)) / (size - 1) - mean.square() * (size - 2) / (size - 1)
-    scaled = attention * 1e3
-    magnitude = scaled.abs().mean(1, keepdim=True) / (variance.abs().mean(1, keepdim=True) + 1e-6)
-    return list((scaled + variety * magnitude * variance).mean(1).tolist())
+    size = len(products)
+    scale = (products.diagonal().sqrt() + 1e-6).reciprocal()
+    cosines = products.mul_(scale[:, None]).mul_(scale).fill_diagonal_(0.0)
+    mean = cosines.sum(1) / max(1, size - 1)
+    squares = cosines.flatten()
+    return (squares.dot(squares) - (size - 2) * mean.dot(mean)) / max(1, size * (size - 1))
+
+
+def run_scores(attention: Tensor, runs: Sequence[Tensor], variances: Tensor, variety: float) -> list[float]:
+    """Mean over a run of 1000 a + `variety` v', where v' is the variance scaled to the attention's magnitude.
+
+    Only the mean of v enters, so that it is all that is asked for: attention [r, s] zero-padded, variances [r]. A run
+    of one token has no variety and, as in the code, unscaled attention; one without tokens scores 0.
+    """
+    sizes = attention.new_tensor([len(run) for run in runs])
+    mean = attention.sum(1) / sizes.clamp(min=1.0)
+    scored = 1e3 * mean * (1.0 + variety * variances / (variances + 1e-6))
+    return list(torch.where(sizes > 1, scored, mean).tolist())
 
 
 def released_counts(total: int, weights: list[float]) -> list[int]:

@@ -4,53 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.linalg import blas
 from torch import Tensor
 
-_RANK_K = {torch.float32: blas.ssyrk, torch.float64: blas.dsyrk}
 _ROWS = 96
-"""Rows mirrored at a time: few enough to stay in a core's cache."""
+"""Rows scaled at a time: few enough to stay in a core's cache."""
 
 
-def _halves(tokens: Tensor) -> bool:
-    """Whether multiplying out one half alone is possible, and worth mirroring it."""
-    return tokens.device.type == "cpu" and tokens.dtype in _RANK_K and tokens.numel() > 0
+def gram(tokens: Tensor, out: Tensor | None = None) -> Tensor:
+    """<x_i, x_j> of every pair, in fp32 or fp64: [..., n, C] -> [..., n, n], written to `out` where given.
 
-
-def upper_products(tokens: Tensor) -> Tensor:
-    """<x_i, x_j> of every pair with i <= j, zero below: [..., n, C] -> [..., n, n].
-
-    On a CPU only this half is multiplied out (BLAS rank-k update); a GPU has arithmetic to spare.
+    On a CPU by numpy, which sees a matrix times its own transpose and multiplies out one triangle (BLAS' rank-k
+    update), half of torch's work; a GPU has arithmetic to spare.
     """
-    if not _halves(tokens):
-        return (tokens @ tokens.mT).triu_()
-    rank_k, size = _RANK_K[tokens.dtype], tokens.shape[-2]
-    matrices = tokens.detach().reshape(-1, *tokens.shape[-2:]).contiguous().numpy()
-    # Zeroed, not empty: some BLAS multiply what they find by beta = 0, and NaN times 0 is NaN.
-    out = np.zeros((*tokens.shape[:-1], size), matrices.dtype)
-    for half, matrix in zip(out.reshape(-1, size, size), matrices, strict=True):
-        rank_k(1.0, matrix.T, trans=1, lower=1, c=half.T, overwrite_c=1)  # columns first, its lower half is our upper
-    return torch.from_numpy(out)
+    if tokens.device.type != "cpu":
+        return torch.matmul(tokens, tokens.mT, out=out)
+    rows = tokens.detach().numpy()
+    return torch.from_numpy(np.matmul(rows, rows.swapaxes(-1, -2), out=None if out is None else out.numpy()))
 
 
-def gram(tokens: Tensor, scale: Tensor) -> Tensor:
-    """scale_i <x_i, x_j> scale_j of every pair: [..., n, n].
+def scaled_gram(tokens: Tensor, scale: Tensor) -> Tensor:
+    """scale_i <x_i, x_j> scale_j of every pair: [..., n, C] and [..., n] -> [..., n, n].
 
-    Args:
-        tokens: [..., n, C].
-        scale: [..., n].
+    Products are scaled, not tokens: a second copy of wide tokens costs more than this does.
     """
-    if not _halves(tokens):
-        return (tokens @ tokens.mT).mul_(scale[..., None]).mul_(scale[..., None, :])
-    out = upper_products(tokens)
-    for start in range(0, out.shape[-1], _ROWS):
-        stop = start + _ROWS
-        part = out[..., start:stop, start:]
-        part.mul_(scale[..., start:stop, None]).mul_(scale[..., None, start:])
-        out[..., stop:, start:stop] = part[..., _ROWS:].mT
-        square = part[..., :_ROWS]
-        square.copy_(square + square.triu(1).mT)
-    return out
+    products = gram(tokens)
+    for rows, own in zip(products.split(_ROWS, -2), scale.split(_ROWS, -1), strict=True):
+        rows.mul_(own[..., None]).mul_(scale[..., None, :])
+    return products
 
 
 def inverse_norm(tokens: Tensor) -> Tensor:
@@ -60,4 +40,4 @@ def inverse_norm(tokens: Tensor) -> Tensor:
 
 def cosines(tokens: Tensor) -> Tensor:
     """Cosine of every pair: [..., n, C] -> [..., n, n]."""
-    return gram(tokens, inverse_norm(tokens))
+    return scaled_gram(tokens, inverse_norm(tokens))

@@ -10,8 +10,8 @@ from hero_ray.methods import create
 from hero_ray.methods.cdpruner import greedy_map, relevance
 from hero_ray.methods.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
 from hero_ray.methods.divprune import max_min
-from hero_ray.methods.holov import HoloV, released_counts, run_scores
-from hero_ray.methods.similarity import upper_products
+from hero_ray.methods.holov import HoloV, mean_variance, released_counts, run_scores
+from hero_ray.methods.similarity import gram
 from hero_ray.methods.visionzip import contextual_tokens
 from hero_ray.methods.vispruner import thinned
 from tests.method_vectors import encoded, kept, vector
@@ -87,7 +87,9 @@ def test_holov_vector() -> None:
     given = vector("holov")
     inputs, params, expected = given["inputs"], given["params"], given["expected"]
     attention, features = torch.tensor(inputs["attn"]), torch.tensor(inputs["features"])
-    scores = run_scores(attention.view(2, 4), upper_products(features.view(2, 4, -1)), params["alpha"])
+    runs = torch.arange(8).tensor_split(2)
+    variances = torch.stack([mean_variance(gram(features[run])) for run in runs])
+    scores = run_scores(attention.view(2, 4), runs, variances, params["alpha"])
     assert scores == pytest.approx(expected["chunk_scores"], abs=1e-4)
     assert released_counts(params["budget"], scores) == expected["alloc"]
     layout = single_layout((2, 4))
