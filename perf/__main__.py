@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from perf.report import keep
+
 ALL: dict[str, tuple[str, ...]] = {
     "overhead": (),
     "planning": (),
@@ -47,8 +49,7 @@ def run(name: str) -> bool:
         return False
     if any(path.stat().st_mtime >= began for path in RESULTS.glob(f"{name}*.json")):
         return process.returncode == 0
-    stamp = {"measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    (RESULTS / f"{name}.json").write_text(json.dumps(stamp | figures, indent=2) + "\n", encoding="utf-8")
+    keep(RESULTS / f"{name}.json", name, figures)
     return process.returncode == 0
 
 

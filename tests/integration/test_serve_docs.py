@@ -32,21 +32,21 @@ def test_the_settings_shown_are_the_defaults() -> None:
     assert build_settings(yaml.safe_load(blocks("settings")[0])) == ServeSettings()
 
 
+def printed(command: list[str], service: Service, folder: Path) -> list[str]:
+    """Lines that an example prints beside a picture, with the service's address in its environment."""
+    (folder / "picture.png").write_bytes(picture())
+    environment = os.environ | {"API": service.url}
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("script", blocks("curl"))
 def test_the_curl_examples(service: Service, tmp_path: Path, script: str) -> None:
-    (tmp_path / "picture.png").write_bytes(picture())
-    ended = subprocess.run(
-        ["bash", "-ec", script.replace("curl -s", "curl -sS --fail -w '\\n'")],
-        cwd=tmp_path,
-        env=os.environ | {"API": service.url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
-    answers = [json.loads(line) for line in ended.stdout.splitlines() if line]
+    script = script.replace("curl -s", "curl -sS --fail -w '\\n'")
+    answers = [json.loads(line) for line in printed(["bash", "-ec", script], service, tmp_path) if line]
     assert answers
     assert all("error" not in answer for answer in answers)
 
@@ -54,16 +54,6 @@ def test_the_curl_examples(service: Service, tmp_path: Path, script: str) -> Non
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_openai_example(service: Service, tmp_path: Path) -> None:
-    (tmp_path / "picture.png").write_bytes(picture())
-    ended = subprocess.run(
-        [sys.executable, "-c", blocks("python")[0]],
-        cwd=tmp_path,
-        env=os.environ | {"API": service.url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
-    first, second = ended.stdout.splitlines()[:2]
+    first, second = printed([sys.executable, "-c", blocks("python")[0]], service, tmp_path)[:2]
     assert "kept" in first
     assert second
