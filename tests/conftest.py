@@ -18,3 +18,5 @@ for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "integration"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+
+from tests.demo import demo  # noqa: E402,F401

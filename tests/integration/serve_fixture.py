@@ -66,14 +66,22 @@ class Service:
                 continue
         return found
 
-    def stop(self) -> None:
+    def stop(self) -> int:
+        """End it as Ctrl-C does; its exit code."""
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
+            return self.process.wait(60)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it and its Ray at once."""
+        with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children(recursive=True):
-                child.kill()
-            self.process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        self.process.kill()
+        self.process.wait()
         self.log.close()
         self.taken.close()
 
@@ -85,4 +93,4 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         made.wait()
         yield made
     finally:
-        made.stop()
+        made.kill()

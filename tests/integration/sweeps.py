@@ -21,7 +21,10 @@ LOADER = "perf.sleeping:load"
 
 
 def small_plan(num_images: int = 6, **document: Any) -> Plan:
-    """Two benchmarks over the same few pictures, three methods, two budgets, one seed."""
+    """Two benchmarks over the same few pictures, three methods, two budgets, one seed, one replica.
+
+    A replica costs four seconds of processor time to start; a test asks for the second where it matters.
+    """
     source = {"num_images": num_images, "questions_per_image": 2}
     tasks = [{"name": name, "source": source} for name in ("synth-exist", "synth-count")]
     defaults: dict[str, Any] = {
@@ -31,6 +34,7 @@ def small_plan(num_images: int = 6, **document: Any) -> Plan:
         "random_seeds": 1,
         "models": ["sleeping"],
         "profile": {"enabled": False},
+        "replicas": 1,
     }
     return make_plan(build(defaults | document), [SLEEPING])
 
@@ -53,7 +57,7 @@ def answers(results: Path | Store, run_id: str) -> list[tuple[Any, ...]]:
 
 
 def undisturbed(plan: Plan, folder: Path) -> list[tuple[Any, ...]]:
-    """The table a plan must end with: its units answered one after another in this process, without Ray."""
+    """The table a plan must end with: its units answered one after another in this process, without Ray or sleep."""
     with open_store(f"sqlite:///{folder / 'undisturbed.db'}") as store:
         store.create_run("quiet", "sweep", {}, plan.hash)
         store.add_cells("quiet", plan.cells, plan.expected)
@@ -63,7 +67,7 @@ def undisturbed(plan: Plan, folder: Path) -> list[tuple[Any, ...]]:
             run_id="quiet",
             store_url=store.url,
             model=model.name,
-            model_args=model_args(plan, model.name),
+            model_args=model_args(plan, model.name) | {"work_ms": 0},
             cells=plan.cells,
             tasks=plan.tasks,
             settings=Settings(),
@@ -80,12 +84,12 @@ def begun_twice(store: Store, run_id: str) -> int:
         return int(connection.execute(statement, {"run": run_id}).scalar_one())
 
 
-def when_rows(store: Store, at_least: int) -> None:
-    """Wait until a run under way has committed so many predictions."""
+def when_rows(store: Store, at_least: int) -> int:
+    """Wait until a run under way has committed so many predictions; how many there are then."""
     for _ in range(2400):
         with store.reading() as connection:
             count = connection.execute(text("select count(*) from predictions")).scalar() or 0
         if count >= at_least:
-            return
+            return int(count)
         time.sleep(0.05)
     raise AssertionError("no rows within two minutes")

@@ -36,8 +36,9 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     try:
         made.wait()
         yield made
+        assert made.stop() == 0, "Ctrl-C is an orderly end"
     finally:
-        made.stop()
+        made.kill()
 
 
 def post(service: Service, body: dict[str, Any]) -> httpx.Response:

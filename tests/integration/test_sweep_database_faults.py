@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import LOADER, answers, small_plan, when_rows
+from sweeps import LOADER, answers, small_plan, undisturbed, when_rows
 
 from hero_ray.errors import StoreError
 from hero_ray.pipeline.run import run
@@ -25,10 +25,8 @@ WORK = {"work_ms": 8}
 
 
 @pytest.fixture(scope="module")
-def quiet(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
-    path = tmp_path_factory.mktemp("quiet") / "results.db"
-    outcome = run(small_plan(model_args=WORK), open_store(f"sqlite:///{path}"), loader=LOADER)
-    return answers(path, outcome.run_id)
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    return undisturbed(small_plan(model_args=WORK), tmp_path_factory.mktemp("quiet"))
 
 
 def test_a_locked_sqlite_file_is_waited_for(local_ray: None, tmp_path: Path, quiet: list[Any]) -> None:

@@ -35,17 +35,14 @@ def either_store(store_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def quiet(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
-    """The answers of an undisturbed run."""
-    path = tmp_path_factory.mktemp("quiet") / "results.db"
-    outcome = run(small_plan(), open_store(f"sqlite:///{path}"), loader=LOADER)
-    return answers(path, outcome.run_id)
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    return undisturbed(small_plan(), tmp_path_factory.mktemp("quiet"))
 
 
 def test_a_run_completes_and_encodes_every_picture_once(
     local_ray: None, store: Store, tmp_path: Path, quiet: list[Any]
 ) -> None:
-    plan = small_plan()
+    plan = small_plan(replicas=2)
     outcome = run(plan, store, loader=LOADER)
     assert outcome.status == "complete"
     assert outcome.counters["encodes"] == len(plan.units) == len({sample.image_key for sample in plan.samples})
@@ -67,7 +64,8 @@ def test_a_worker_killed_once_changes_nothing(
 ) -> None:
     victim = small_plan().units[2].image_key
     control = _control(tmp_path, die=victim, once="yes")
-    outcome = run(small_plan(model_args={"control": str(control)}), either_store, loader=LOADER)
+    plan = small_plan(replicas=2, model_args={"control": str(control)})
+    outcome = run(plan, either_store, loader=LOADER)
     assert not (control / "die").exists(), "the worker never met the picture that kills it"
     assert outcome.status == "complete"
     assert _without_ids(answers(either_store, outcome.run_id)) == _without_ids(quiet)
@@ -120,8 +118,8 @@ REPLICAS = 2
 
 
 def longer_plan() -> Plan:
-    """Enough to do that a driver can be killed in the middle."""
-    return small_plan(num_images=8, replicas=REPLICAS, model_args={"work_ms": 30})
+    """Enough to do that a driver can be stopped in the middle, and another after it."""
+    return small_plan(num_images=16, replicas=REPLICAS, model_args={"work_ms": 20})
 
 
 @pytest.fixture(scope="module")
@@ -129,27 +127,40 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
     return undisturbed(longer_plan(), tmp_path_factory.mktemp("longer"))
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_driver_leaves_a_resumable_run(
-    local_ray: None, store: Store, longer: list[Any], blow: signal.Signals
+def test_a_run_stopped_again_and_again_ends_with_the_same_table(
+    local_ray: None, store: Store, longer: list[Any]
 ) -> None:
-    driver = _start_driver(store.url)
-    when_rows(store, 10)
-    driver.send_signal(blow)
-    assert driver.wait(timeout=240) == 130
-    assert store.run("latest").status == "interrupted"
-    _finish_and_compare(store, longer)
+    """Ctrl-C, a termination, a kill: each driver goes on where the one before it was stopped."""
+    seen = 0
+    for blow in (signal.SIGINT, signal.SIGTERM):
+        driver = _start_driver(store.url)
+        seen = when_rows(store, seen + 10)
+        driver.send_signal(blow)
+        assert driver.wait(timeout=240) == 130
+        assert store.run("latest").status == "interrupted"
+    _kill_a_driver(store, seen + 10)
+    run_id = _finish_and_compare(store, longer)
+    assert begun_twice(store, run_id) <= 3 * REPLICAS
 
 
-def test_a_killed_driver_is_resumed_to_the_same_table(local_ray: None, either_store: Store, longer: list[Any]) -> None:
-    driver = _start_driver(either_store.url)
-    when_rows(either_store, 10)
+def test_a_killed_driver_is_resumed_to_the_same_table(local_ray: None, postgres_url: str, longer: list[Any]) -> None:
+    """Here on a cluster that outlives it, which must end what it had started."""
+    import ray
+
+    with open_store(postgres_url) as store:
+        _kill_a_driver(store, 10, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
+        run_id = _finish_and_compare(store, longer)
+        assert begun_twice(store, run_id) <= REPLICAS
+
+
+def _kill_a_driver(store: Store, at_rows: int, **environment: str) -> None:
+    """Start a driver and kill it once so many predictions are there."""
+    driver = _start_driver(store.url, **environment)
+    when_rows(store, at_rows)
     driver.kill()
     assert driver.wait(timeout=240) == -signal.SIGKILL
-    with either_store.engine.begin() as connection:  # what expires in a minute is taken away here at once
+    with store.engine.begin() as connection:  # what expires in a minute is taken away here at once
         connection.execute(text("delete from leases"))
-    run_id = _finish_and_compare(either_store, longer)
-    assert begun_twice(either_store, run_id) <= REPLICAS
 
 
 def _finish_and_compare(store: Store, expected: list[tuple[Any, ...]]) -> str:
@@ -175,14 +186,14 @@ def _without_ids(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(row[1:] for row in rows)
 
 
-def _start_driver(url: str) -> subprocess.Popen[bytes]:
+def _start_driver(url: str, **environment: str) -> subprocess.Popen[bytes]:
+    """A sweep in a process of its own; on a Ray of its own unless `RAY_ADDRESS` is given."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    environment.pop("RAY_ADDRESS", None)
+    inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, url],
-        env=environment,
+        env={**inherited, "PYTHONPATH": path, **environment},
         cwd=here.parents[1],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
