@@ -155,7 +155,7 @@ class Rehearsal:
             if process.poll() is None:
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(10)  # what is thrown away anyway need not end in order
+                    process.wait(3)  # what is thrown away anyway need not end in order
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
