@@ -75,13 +75,17 @@ def parse_budget(value: Any) -> BudgetEntry:
 
 
 class MethodEntry(Strict):
-    """One method with its parameters; several entries of one method compare variants."""
+    """One method with its parameters; several entries of one method compare variants.
+
+    `tuned_on`, from a preset: benchmark -> fingerprint of the rows that the parameters were searched on.
+    """
 
     name: str
     variant: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
     budgets: tuple[BudgetEntry, ...] | None = None
+    tuned_on: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("budgets", mode="before")
     @classmethod
@@ -125,7 +129,8 @@ def _method_from_preset(preset: str, **more: Any) -> MethodEntry:
             f"preset {preset!r} with {unknown[0]!r}: beside a preset only `budgets` and `seeds` may stand"
         )
     found = presets.load(preset)
-    return MethodEntry(name=found.method, variant=found.variant, params=found.params, **more)
+    tuned_on = found.tuned.fingerprints if found.tuned else {}
+    return MethodEntry(name=found.method, variant=found.variant, params=found.params, tuned_on=tuned_on, **more)
 
 
 def _method_from_params(name: str, params: dict[str, Any]) -> MethodEntry:

@@ -178,7 +178,7 @@ def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))
     typer.echo(summary.table(points, names))
-    for line in summary.notes(points, failures):
+    for line in (*summary.notes(points, failures), *plan.cautions):
         typer.echo(line)
     if plan.config.output_path:
         from hero_ray.exchange import write_run

@@ -41,6 +41,19 @@ class Plan:
         return [cell for cell in self.cells if cell.model == model]
 
     @property
+    def cautions(self) -> list[str]:
+        """What readers of the scores must know: methods whose settings were searched on the rows they are scored on."""
+        lines = []
+        for entry in self.config.methods:
+            shared = sorted(entry.tuned_on.keys() & self.benchmarks.keys())
+            if same := [name for name in shared if self.benchmarks[name].fingerprint() == entry.tuned_on[name]]:
+                lines.append(
+                    f"Caution: {entry.name} runs with a preset that was searched on the very rows of "
+                    f"{', '.join(same)} scored here; its scores there are too good. Tune on another split."
+                )
+        return lines
+
+    @property
     def expected(self) -> dict[str, int]:
         """Samples each cell should end with."""
         counts: dict[str, int] = {}

@@ -62,7 +62,7 @@ def describe_plan(plan: Plan, url: str) -> str:
     rates = answer_rates(plan.models, url)
     for model in plan.models:
         lines.append(_model_line(plan, model, rates.get(model.name)))
-    return "\n".join(lines)
+    return "\n".join([*lines, *plan.cautions])
 
 
 def smallest_difference(questions: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,8 @@ from hero_ray.benchmarks import get
 from hero_ray.config import MethodEntry, build, parse_method
 from hero_ray.encoded import VisionInfo
 from hero_ray.errors import BudgetError, ConfigError, InputError, ParameterError, UnknownNameError
+from hero_ray.pipeline.facts import make_plan
+from hero_ray.pipeline.forecast import describe_plan
 from hero_ray.tuning import search, validation
 from hero_ray.tuning.search import Search, Trial, best, front, numbered
 from hero_ray.tuning.space import Choice, Range, Space, parse_space
@@ -181,6 +184,26 @@ def test_a_preset_stands_for_its_method(folder: Path) -> None:
     config = build({"methods": "hired,preset:mine", "tasks": "synth-exist"})
     assert config.methods[1] == expected
     assert "preset" not in json.dumps(config.model_dump(mode="json")["methods"])
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_sweep_says_that_it_scores_what_was_searched_on(folder: Path, split: str) -> None:
+    searched = get("synth-exist", split=split)
+    document = tuned_preset(splits={"synth-exist": split}, fingerprints={"synth-exist": searched.fingerprint()})
+    presets.write(presets.Preset(method="hero", tuned=presets.Tuned(**document)), "mine")
+    config = build({"methods": "hired,preset:mine", "tasks": "synth-exist,synth-count", "limit": 1})
+    plan = make_plan(config)
+    warned = "hero runs with a preset that was searched on the very rows of synth-exist scored here"
+    assert [warned in line for line in plan.cautions] == ([True] if split == "test" else [])
+    assert [warned in line for line in describe_plan(plan, "sqlite://").splitlines()].count(True) == len(plan.cautions)
+
+
+def tuned_preset(**more: Any) -> dict[str, Any]:
+    """What `tune` notes beside a preset's settings."""
+    facts = {"model": "any", "revision": "1", "limit": None, "questions": 1, "pictures": 1, "on_reported_split": True}
+    facts |= {"budget": 0.2, "budget_base": "real", "space": {}, "trials": 1, "seed": 0, "score": 0.5, "tokens": 60.0}
+    facts |= {"default_score": 0.4, "difference": 0.1, "low": None, "high": None, "commit": None, "created": "today"}
+    return facts | more
 
 
 @pytest.mark.parametrize(
