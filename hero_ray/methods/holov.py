@@ -13,13 +13,11 @@ Differs: cosines are of projected tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.allocation import allocate
@@ -53,62 +51,95 @@ class HoloV(Method):
             return keep_all(layout)
         scores = cls_attention(encoded, (encoded.vision.feature_layer,), self.name)
         real = layout.sequence[layout.sequence >= 0].to(scores.device)
-        runs = real.tensor_split(self.runs)
-        attention = pad_sequence([scores.flatten()[run] for run in runs], batch_first=True)
-        variances = self.variances(encoded.features.flatten(0, 1), runs)
-        weights = run_scores(attention, runs, variances, self.variety)
-        sizes = [len(run) for run in runs]
+        runs = Runs.cut(real, self.runs)
+        attention = scores.flatten()[runs.tokens] * runs.inside
+        products = runs.products(encoded.features.flatten(0, 1))
+        squares = finite(products.diagonal(dim1=1, dim2=2).clone(), self.name, "squares of projected features")
+        weights = run_scores(attention, mean_variances(products, squares, runs.sizes), runs.sizes, self.variety)
         if self.variant == "exact":
-            counts, note = allocate(budget.total, weights, sizes), ""
+            counts, note = allocate(budget.total, weights, runs.sizes.tolist()), ""
         else:
             counts, note = released_counts(budget.total, weights), "a run's surplus is lost"
-        # Attention is positive, so that what pads a short run comes behind all its tokens.
-        best = attention.argsort(dim=1, descending=True, stable=True)
-        order = torch.cat([run[own[: min(n, len(run))]] for run, own, n in zip(runs, best, counts, strict=True)])
-        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=scores.device)
+        order = runs.best(attention, torch.tensor(counts, device=real.device))
+        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
         keep[order] = True
         ordered = None if self.variant == "exact" else order
         return Selection(keep.view(layout.valid.shape), order=ordered, scores=scores, note=note)
 
-    def variances(self, tokens: Tensor, runs: Sequence[Tensor]) -> Tensor:
-        """`mean_variance` of every run of rows of `tokens` [n, C]: [r]."""
-        size, dtype = len(runs[0]), torch.promote_types(tokens.dtype, torch.float32)
-        room, products = tokens.new_empty(size, tokens.shape[1]), tokens.new_empty(size * size, dtype=dtype)
-        found, squares = [], []
+
+@dataclass(frozen=True)
+class Runs:
+    """Contiguous runs of tokens, the first ones a token longer where they do not divide evenly.
+
+    Attributes:
+        tokens: int64 [r, s] ids, padded with 0.
+        inside: bool [r, s], what is no padding.
+        sizes: int64 [r].
+    """
+
+    tokens: Tensor
+    inside: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def cut(cls, tokens: Tensor, count: int) -> Runs:
+        """`count` runs of `tokens` [n], as `tensor_split` cuts them."""
+        ends = torch.arange(count + 1, device=tokens.device)
+        ends = ends * (len(tokens) // count) + ends.clamp(max=len(tokens) % count)
+        sizes = ends.diff()
+        places = torch.arange(-(-len(tokens) // count), device=tokens.device)
+        inside = places < sizes[:, None]
+        return cls(tokens[(ends[:-1, None] + places).clamp(max=len(tokens) - 1)] * inside, inside, sizes)
+
+    def products(self, features: Tensor) -> Tensor:
+        """Gram matrix of every run, padding as zero tokens: features [n, C] -> [r, s, s] in fp32 or fp64."""
+        count, size = self.tokens.shape
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        out = features.new_empty(count, size, size, dtype=dtype)
+        room = features.new_empty(size, features.shape[1])
         # Run by run in the same memory: it stays in the processor's cache, the whole picture does not.
-        for run in runs:
-            size = len(run)
-            own = torch.index_select(tokens, 0, run, out=room[:size]).to(dtype)
-            with np.errstate(invalid="ignore", over="ignore"):  # refused by name below
-                together = gram(own, products[: size * size].view(size, size))
-            squares.append(together.diagonal().clone())
-            found.append(mean_variance(together))
-        # A token's square is finite only if all of it is.
-        finite(torch.cat(squares), self.name, "squares of projected features")
-        return torch.stack(found)
+        with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses by name what is not finite
+            for run, length, product in zip(self.tokens, self.sizes.tolist(), out, strict=True):
+                torch.index_select(features, 0, run, out=room)
+                if length < size:
+                    room[length:] = 0.0
+                gram(room.to(dtype), product)
+        return out
+
+    def best(self, scores: Tensor, counts: Tensor) -> Tensor:
+        """The `counts` [r] best tokens of every run by `scores` [r, s], run by run and best first: int64 [k]."""
+        ranked = scores.masked_fill(~self.inside, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        first = torch.arange(scores.shape[1], device=scores.device) < torch.minimum(counts, self.sizes)[:, None]
+        return self.tokens.gather(1, ranked)[first]
 
 
-def mean_variance(products: Tensor) -> Tensor:
-    """Variance of a token's cosines to its run, mean over the run: from the Gram matrix [s, s], which is overwritten.
+def mean_variances(products: Tensor, squares: Tensor, sizes: Tensor) -> Tensor:
+    """Variance of a token's cosines to its run, mean over every run: [r].
 
     The code's variance: a token's own entry counts as a zero, sums are divided by s - 1. A lone token has none.
+
+    Args:
+        products: [r, s, s] Gram matrices, padding as zero tokens; overwritten.
+        squares: [r, s], their diagonals.
+        sizes: [r].
     """
-    size = len(products)
-    scale = (products.diagonal().sqrt() + 1e-6).reciprocal()
-    cosines = products.mul_(scale[:, None]).mul_(scale).fill_diagonal_(0.0)
-    mean = cosines.sum(1) / max(1, size - 1)
-    squares = cosines.flatten()
-    return (squares.dot(squares) - (size - 2) * mean.dot(mean)) / max(1, size * (size - 1))
+    scale = (squares.sqrt() + 1e-6).reciprocal()
+    half_scaled = products.mul_(scale[:, None])  # a row's own scale is put on its sums: one pass over the matrices less
+    half_scaled.diagonal(dim1=1, dim2=2).zero_()
+    others = (sizes - 1).clamp(min=1)
+    means = half_scaled.sum(2) * scale / others[:, None]
+    norms = torch.linalg.vector_norm(half_scaled, dim=2) * scale
+    total = norms.square().sum(1) - (sizes - 2) * means.square().sum(1)
+    return total / (sizes.clamp(min=1) * others)
 
 
-def run_scores(attention: Tensor, runs: Sequence[Tensor], variances: Tensor, variety: float) -> list[float]:
+def run_scores(attention: Tensor, variances: Tensor, sizes: Tensor, variety: float) -> list[float]:
     """Mean over a run of 1000 a + `variety` v', where v' is the variance scaled to the attention's magnitude.
 
-    Only the mean of v enters, so that it is all that is asked for: attention [r, s] zero-padded, variances [r]. A run
-    of one token has no variety and, as in the code, unscaled attention; one without tokens scores 0.
+    Only the mean of v enters, so that it is all that is asked for: attention [r, s] zero-padded, variances and sizes
+    [r]. A run of one token has no variety and, as in the code, unscaled attention; one without tokens scores 0.
     """
-    sizes = attention.new_tensor([len(run) for run in runs])
-    mean = attention.sum(1) / sizes.clamp(min=1.0)
+    mean = attention.sum(1) / sizes.clamp(min=1)
     scored = 1e3 * mean * (1.0 + variety * variances / (variances + 1e-6))
     return list(torch.where(sizes > 1, scored, mean).tolist())
 

@@ -5,6 +5,7 @@ Shape letters: V views, N visual tokens per view, H heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ def finite(scores: Tensor, method: str, what: str) -> Tensor:
     """
     scores = scores if scores.dtype == torch.float64 else scores.float()
     # A sum is finite only if every term is: one pass without a mask in the usual case.
-    if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
+    if not math.isfinite(scores.sum()) and not bool(torch.isfinite(scores).all()):
         bad = int((~torch.isfinite(scores)).sum())
         raise NonFiniteScoreError(
             f"{method}: {bad} of {scores.numel()} values of {what} are NaN or infinite; expected finite scores. "

@@ -10,8 +10,7 @@ from hero_ray.methods import create
 from hero_ray.methods.cdpruner import greedy_map, relevance
 from hero_ray.methods.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
 from hero_ray.methods.divprune import max_min
-from hero_ray.methods.holov import HoloV, mean_variance, released_counts, run_scores
-from hero_ray.methods.similarity import gram
+from hero_ray.methods.holov import HoloV, Runs, mean_variances, released_counts, run_scores
 from hero_ray.methods.visionzip import contextual_tokens
 from hero_ray.methods.vispruner import thinned
 from tests.method_vectors import encoded, kept, vector
@@ -87,9 +86,10 @@ def test_holov_vector() -> None:
     given = vector("holov")
     inputs, params, expected = given["inputs"], given["params"], given["expected"]
     attention, features = torch.tensor(inputs["attn"]), torch.tensor(inputs["features"])
-    runs = torch.arange(8).tensor_split(2)
-    variances = torch.stack([mean_variance(gram(features[run])) for run in runs])
-    scores = run_scores(attention.view(2, 4), runs, variances, params["alpha"])
+    runs = Runs.cut(torch.arange(8), 2)
+    products = runs.products(features)
+    variances = mean_variances(products, products.diagonal(dim1=1, dim2=2).clone(), runs.sizes)
+    scores = run_scores(attention.view(2, 4), variances, runs.sizes, params["alpha"])
     assert scores == pytest.approx(expected["chunk_scores"], abs=1e-4)
     assert released_counts(params["budget"], scores) == expected["alloc"]
     layout = single_layout((2, 4))
@@ -100,6 +100,32 @@ def test_holov_vector() -> None:
     exact = HoloV(runs=params["num_patches"]).select(image, budget)
     assert kept(exact)["G"] == expected["kept"]
     assert exact.order is None
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(40, 5), (37, 5), (7, 3), (5, 5), (3, 5)])
+def test_holov_scores_runs_of_any_length_by_its_definition(tokens: int, count: int) -> None:
+    draw = torch.Generator().manual_seed(tokens)
+    features = torch.randn(tokens + 4, 12, generator=draw) + 0.5
+    attention, ids = torch.rand(tokens + 4, generator=draw), torch.randperm(tokens + 4, generator=draw)[:tokens]
+    wanted = []
+    for run in ids.tensor_split(count):
+        size, own = len(run), features[run].double()
+        own = own / (own.norm(dim=1, keepdim=True) + 1e-6)
+        cosines = (own @ own.T).fill_diagonal_(0.0)
+        variance = ((cosines - cosines.sum(1, keepdim=True) / max(1, size - 1)) ** 2).sum(1) / max(1, size - 1)
+        scaled = 1e3 * attention[run].double()
+        magnitude = scaled.abs().mean() / (variance.abs().mean() + 1e-6)
+        wanted.append(float((scaled + 0.09 * magnitude * variance).mean() if size > 1 else attention[run].sum()))
+    runs = Runs.cut(ids, count)
+    products = runs.products(features)
+    variances = mean_variances(products, products.diagonal(dim1=1, dim2=2).clone(), runs.sizes)
+    found = run_scores(attention[runs.tokens] * runs.inside, variances, runs.sizes, 0.09)
+    assert found == pytest.approx(wanted, rel=1e-4)
+    counts = torch.arange(count) % 3
+    best = [
+        run[attention[run].argsort(descending=True)][:n] for run, n in zip(ids.tensor_split(count), counts, strict=True)
+    ]
+    assert runs.best(attention[runs.tokens], counts).tolist() == torch.cat(best).tolist()
 
 
 def test_cdpruner_vector() -> None:
