@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep
 from hero_ray.methods.allocation import allocate
 from hero_ray.methods.base import Method
 from hero_ray.methods.scores import cls_attention, finite
-from hero_ray.methods.similarity import gram
+from hero_ray.methods.similarity import grouped_gram
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class HoloV(Method):
         real = layout.sequence[layout.sequence >= 0].to(scores.device)
         runs = Runs.cut(real, self.runs)
         attention = scores.flatten()[runs.tokens] * runs.inside
-        products = runs.products(encoded.features.flatten(0, 1))
+        products = grouped_gram(encoded.features.flatten(0, 1), runs.tokens, runs.inside)
         squares = finite(products.diagonal(dim1=1, dim2=2).clone(), self.name, "squares of projected features")
         weights = run_scores(attention, mean_variances(products, squares, runs.sizes), runs.sizes, self.variety)
         if self.variant == "exact":
@@ -90,21 +89,6 @@ class Runs:
         places = torch.arange(-(-len(tokens) // count), device=tokens.device)
         inside = places < sizes[:, None]
         return cls(tokens[(ends[:-1, None] + places).clamp(max=len(tokens) - 1)] * inside, inside, sizes)
-
-    def products(self, features: Tensor) -> Tensor:
-        """Gram matrix of every run, padding as zero tokens: features [n, C] -> [r, s, s] in fp32 or fp64."""
-        count, size = self.tokens.shape
-        dtype = torch.promote_types(features.dtype, torch.float32)
-        out = features.new_empty(count, size, size, dtype=dtype)
-        room = features.new_empty(size, features.shape[1])
-        # Run by run in the same memory: it stays in the processor's cache, the whole picture does not.
-        with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses by name what is not finite
-            for run, length, product in zip(self.tokens, self.sizes.tolist(), out, strict=True):
-                torch.index_select(features, 0, run, out=room)
-                if length < size:
-                    room[length:] = 0.0
-                gram(room.to(dtype), product)
-        return out
 
     def best(self, scores: Tensor, counts: Tensor) -> Tensor:
         """The `counts` [r] best tokens of every run by `scores` [r, s], run by run and best first: int64 [k]."""

@@ -10,16 +10,39 @@ _ROWS = 96
 """Rows scaled at a time: few enough to stay in a core's cache."""
 
 
-def gram(tokens: Tensor, out: Tensor | None = None) -> Tensor:
-    """<x_i, x_j> of every pair, in fp32 or fp64: [..., n, C] -> [..., n, n], written to `out` where given.
+def gram(tokens: Tensor) -> Tensor:
+    """<x_i, x_j> of every pair, in fp32 or fp64: [..., n, C] -> [..., n, n].
 
     On a CPU by numpy, which sees a matrix times its own transpose and multiplies out one triangle (BLAS' rank-k
     update), half of torch's work; a GPU has arithmetic to spare.
     """
     if tokens.device.type != "cpu":
-        return torch.matmul(tokens, tokens.mT, out=out)
+        return tokens @ tokens.mT
     rows = tokens.detach().numpy()
-    return torch.from_numpy(np.matmul(rows, rows.swapaxes(-1, -2), out=None if out is None else out.numpy()))
+    return torch.from_numpy(rows @ rows.swapaxes(-1, -2))
+
+
+def grouped_gram(tokens: Tensor, groups: Tensor, inside: Tensor) -> Tensor:
+    """Gram matrix of every group of tokens, at least fp32, padding as zero tokens: [r, s, s].
+
+    Args:
+        tokens: [n, C].
+        groups: int64 [r, s] rows of `tokens`.
+        inside: bool [r, s], what is no padding: the first of every group.
+    """
+    tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+    if tokens.device.type != "cpu":
+        return gram(tokens[groups].masked_fill(~inside[..., None], 0.0))
+    rows, size = tokens.detach().numpy(), groups.shape[1]
+    room = np.empty((size, rows.shape[1]), rows.dtype)
+    out = np.empty((len(groups), size, size), rows.dtype)
+    # Group by group in the same memory: it stays in the processor's cache, all tokens together do not.
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN stays NaN, as in torch
+        for group, length, product in zip(groups.numpy(), inside.sum(1).tolist(), out, strict=True):
+            np.take(rows, group, axis=0, out=room, mode="clip")  # the default mode goes through a buffer
+            room[length:] = 0.0
+            np.matmul(room, room.T, out=product)
+    return torch.from_numpy(out)
 
 
 def scaled_gram(tokens: Tensor, scale: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from hero_ray.methods.cdpruner import greedy_map, relevance
 from hero_ray.methods.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
 from hero_ray.methods.divprune import max_min
 from hero_ray.methods.holov import HoloV, Runs, mean_variances, released_counts, run_scores
+from hero_ray.methods.similarity import grouped_gram
 from hero_ray.methods.visionzip import contextual_tokens
 from hero_ray.methods.vispruner import thinned
 from tests.method_vectors import encoded, kept, vector
@@ -87,7 +88,7 @@ def test_holov_vector() -> None:
     inputs, params, expected = given["inputs"], given["params"], given["expected"]
     attention, features = torch.tensor(inputs["attn"]), torch.tensor(inputs["features"])
     runs = Runs.cut(torch.arange(8), 2)
-    products = runs.products(features)
+    products = grouped_gram(features, runs.tokens, runs.inside)
     variances = mean_variances(products, products.diagonal(dim1=1, dim2=2).clone(), runs.sizes)
     scores = run_scores(attention.view(2, 4), variances, runs.sizes, params["alpha"])
     assert scores == pytest.approx(expected["chunk_scores"], abs=1e-4)
@@ -117,7 +118,7 @@ def test_holov_scores_runs_of_any_length_by_its_definition(tokens: int, count: i
         magnitude = scaled.abs().mean() / (variance.abs().mean() + 1e-6)
         wanted.append(float((scaled + 0.09 * magnitude * variance).mean() if size > 1 else attention[run].sum()))
     runs = Runs.cut(ids, count)
-    products = runs.products(features)
+    products = grouped_gram(features, runs.tokens, runs.inside)
     variances = mean_variances(products, products.diagonal(dim1=1, dim2=2).clone(), runs.sizes)
     found = run_scores(attention[runs.tokens] * runs.inside, variances, runs.sizes, 0.09)
     assert found == pytest.approx(wanted, rel=1e-4)
