@@ -14,7 +14,7 @@ from torch import Tensor
 from hero_ray.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.allocation import EPSILON
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
-from hero_ray.methods.scores import finite
+from hero_ray.methods.scores import finite, keep_top
 
 REFERENCE_DEPTH = 32
 """Depth of the 7B models that the papers give their layers for."""
@@ -58,10 +58,7 @@ def checked(state: LayerState, scores: Tensor, method: str) -> Tensor:
 
 def keep_visual(state: LayerState, scores: Tensor, counts: Tensor) -> Survivors:
     """All text and the `counts[b]` best visual tokens of every row, ties to the earlier position."""
-    order = scores.masked_fill(~state.visual, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, places)
-    return Survivors((state.valid & ~state.visual) | (state.visual & (rank < counts[:, None].to(rank.device))))
+    return Survivors((state.valid & ~state.visual) | keep_top(scores, counts, state.visual))
 
 
 class StagedPruner(LayerPruner):

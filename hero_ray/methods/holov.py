@@ -21,7 +21,7 @@ from torch import Tensor
 from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.allocation import allocate
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import cls_attention, finite
+from hero_ray.methods.scores import cls_attention, finite, ranked
 from hero_ray.methods.similarity import grouped_gram
 
 
@@ -53,8 +53,8 @@ class HoloV(Method):
         runs = Runs.cut(real, self.runs)
         attention = scores.flatten()[runs.tokens] * runs.inside
         products = grouped_gram(encoded.features.flatten(0, 1), runs.tokens, runs.inside)
-        squares = finite(products.diagonal(dim1=1, dim2=2).clone(), self.name, "squares of projected features")
-        weights = run_scores(attention, mean_variances(products, squares, runs.sizes), runs.sizes, self.variety)
+        finite(products.diagonal(dim1=1, dim2=2), self.name, "squares of projected features")
+        weights = run_scores(attention, mean_variances(products, runs.sizes), runs.sizes, self.variety)
         if self.variant == "exact":
             counts, note = allocate(budget.total, weights, runs.sizes.tolist()), ""
         else:
@@ -92,24 +92,23 @@ class Runs:
 
     def best(self, scores: Tensor, counts: Tensor) -> Tensor:
         """The `counts` [r] best tokens of every run by `scores` [r, s], run by run and best first: int64 [k]."""
-        ranked = scores.masked_fill(~self.inside, -torch.inf).argsort(dim=1, descending=True, stable=True)
         first = torch.arange(scores.shape[1], device=scores.device) < torch.minimum(counts, self.sizes)[:, None]
-        return self.tokens.gather(1, ranked)[first]
+        return self.tokens.gather(1, ranked(scores, self.inside))[first]
 
 
-def mean_variances(products: Tensor, squares: Tensor, sizes: Tensor) -> Tensor:
+def mean_variances(products: Tensor, sizes: Tensor) -> Tensor:
     """Variance of a token's cosines to its run, mean over every run: [r].
 
     The code's variance: a token's own entry counts as a zero, sums are divided by s - 1. A lone token has none.
 
     Args:
         products: [r, s, s] Gram matrices, padding as zero tokens; overwritten.
-        squares: [r, s], their diagonals.
         sizes: [r].
     """
-    scale = (squares.sqrt() + 1e-6).reciprocal()
+    own = products.diagonal(dim1=1, dim2=2)
+    scale = (own.sqrt() + 1e-6).reciprocal()
     half_scaled = products.mul_(scale[:, None])  # a row's own scale is put on its sums: one pass over the matrices less
-    half_scaled.diagonal(dim1=1, dim2=2).zero_()
+    own.zero_()
     others = (sizes - 1).clamp(min=1)
     means = half_scaled.sum(2) * scale / others[:, None]
     norms = torch.linalg.vector_norm(half_scaled, dim=2) * scale

@@ -70,13 +70,18 @@ def descending(scores: Tensor, count: int) -> Tensor:
     return scores.argsort(descending=True, stable=True)[:count]
 
 
-def keep_top(scores: Tensor, counts: Sequence[int], valid: Tensor) -> Tensor:
+def ranked(scores: Tensor, valid: Tensor) -> Tensor:
+    """Positions of every row best first, ties to the lower index, what is not valid last: int64 [V, N]."""
+    return scores.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
+
+
+def keep_top(scores: Tensor, counts: Sequence[int] | Tensor, valid: Tensor) -> Tensor:
     """Mask of the `counts[v]` best valid tokens of every view, ties to the lower index: bool [V, N]."""
     valid = valid.to(scores.device)
-    order = scores.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    order = ranked(scores, valid)
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(1, order, places)
-    return (rank < torch.tensor(list(counts), device=order.device)[:, None]) & valid
+    return (rank < torch.as_tensor(counts, device=order.device)[:, None]) & valid
 
 
 def cosine_to_thumbnail(embeddings: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def test_holov_vector() -> None:
     attention, features = torch.tensor(inputs["attn"]), torch.tensor(inputs["features"])
     runs = Runs.cut(torch.arange(8), 2)
     products = grouped_gram(features, runs.tokens, runs.inside)
-    variances = mean_variances(products, products.diagonal(dim1=1, dim2=2).clone(), runs.sizes)
+    variances = mean_variances(products, runs.sizes)
     scores = run_scores(attention.view(2, 4), variances, runs.sizes, params["alpha"])
     assert scores == pytest.approx(expected["chunk_scores"], abs=1e-4)
     assert released_counts(params["budget"], scores) == expected["alloc"]
@@ -119,7 +119,7 @@ def test_holov_scores_runs_of_any_length_by_its_definition(tokens: int, count: i
         wanted.append(float((scaled + 0.09 * magnitude * variance).mean() if size > 1 else attention[run].sum()))
     runs = Runs.cut(ids, count)
     products = grouped_gram(features, runs.tokens, runs.inside)
-    variances = mean_variances(products, products.diagonal(dim1=1, dim2=2).clone(), runs.sizes)
+    variances = mean_variances(products, runs.sizes)
     found = run_scores(attention[runs.tokens] * runs.inside, variances, runs.sizes, 0.09)
     assert found == pytest.approx(wanted, rel=1e-4)
     counts = torch.arange(count) % 3
