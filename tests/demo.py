@@ -52,4 +52,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("user")
     done = command(folder, *SWEEP)
     assert done.returncode == 0, done.stderr[-3000:]
-    return Demo(folder, tuple(done.stdout.strip().splitlines()))
+    made = Demo(folder, tuple(done.stdout.strip().splitlines()))
+    assert made.last["failed"] == 0
+    return made

@@ -69,10 +69,7 @@ class Service:
     def stop(self) -> int:
         """End it as Ctrl-C does; its exit code."""
         self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.wait(60)
-        finally:
-            self.kill()
+        return self.process.wait(60)
 
     def kill(self) -> None:
         """End it and its Ray at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,13 @@ def begun_twice(store: Store, run_id: str) -> int:
     statement = text("select count(*) from unit_attempts where run_id = :run and attempts > 1")
     with store.reading() as connection:
         return int(connection.execute(statement, {"run": run_id}).scalar_one())
+
+
+def script_environment(**more: str) -> dict[str, str]:
+    """For a script that imports this module, in a process and, unless `RAY_ADDRESS` is given, on a Ray of its own."""
+    inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    return {**inherited, "PYTHONPATH": path, **more}
 
 
 def when_rows(store: Store, at_least: int) -> int:

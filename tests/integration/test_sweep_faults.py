@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sweeps import LOADER, answers, begun_twice, small_plan, undisturbed, when_rows
+from sweeps import LOADER, answers, begun_twice, script_environment, small_plan, undisturbed, when_rows
 
 from hero_ray.errors import RunLockedError
 from hero_ray.pipeline.facts import Plan
@@ -187,14 +186,11 @@ def _without_ids(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _start_driver(url: str, **environment: str) -> subprocess.Popen[bytes]:
-    """A sweep in a process of its own; on a Ray of its own unless `RAY_ADDRESS` is given."""
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
-    inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    """A sweep in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, url],
-        env={**inherited, "PYTHONPATH": path, **environment},
-        cwd=here.parents[1],
+        env=script_environment(**environment),
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

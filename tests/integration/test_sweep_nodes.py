@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import answers, begun_twice, small_plan, undisturbed
+from sweeps import answers, begun_twice, script_environment, small_plan, undisturbed
 
 from hero_ray.store import open_store
 
@@ -51,16 +50,16 @@ for end in ends:
 
 def test_a_lost_node_takes_no_row_with_it(tmp_path: Path, postgres_url: str) -> None:
     """One sweep into SQLite, one into PostgreSQL; each loses one of its two nodes."""
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), os.environ["PYTHONPATH"]])}
-    environment.pop("RAY_ADDRESS", None)
     # A lost node is noticed in two seconds instead of twenty.
-    environment |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "500"}
-    environment |= {"RAY_health_check_failure_threshold": "3"}
+    environment = script_environment(
+        RAY_health_check_initial_delay_ms="1000",
+        RAY_health_check_period_ms="500",
+        RAY_health_check_failure_threshold="3",
+    )
     urls = [f"sqlite:///{tmp_path / 'results.db'}", postgres_url]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *urls],
-        cwd=here.parents[1],
+        cwd=Path(__file__).parents[2],
         env=environment,
         capture_output=True,
         text=True,
