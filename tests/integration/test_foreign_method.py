@@ -164,17 +164,3 @@ with TestClient(build_api(settings, Local(Engine({})), Desk(settings, Noted())))
     assert row["parameters"] == {"power": 1.0}
     assert sum(row["kept_per_view"]) == row["tokens"]["n_selected"] == row["tokens"]["budget_nominal"]
     assert row["kept_per_view"] == row["view_budgets"]
-
-
-def test_a_name_of_ours_is_refused(installed: dict[str, str]) -> None:
-    package = Path(installed["PYTHONPATH"].split(os.pathsep)[0])
-    entry_points = package / "loudest_pruning-0.1.dist-info" / "entry_points.txt"
-    entry_points.write_text("[hero_ray.methods]\nhero = loudest_pruning:Loudest\n")
-    done = verb(installed, "list")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: entry point 'hero' (loudest_pruning:Loudest)")
-    assert "Traceback" not in done.stderr
-    entry_points.write_text("[hero_ray.methods]\nother = loudest_pruning:Loudest\n")
-    done = verb(installed, "list")
-    assert done.returncode == 2
-    assert "holds no Method whose name is 'other'" in done.stderr
