@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hero_ray.shipped import checkout
+
 PACKAGES = ("hero-ray", "torch", "transformers", "tokenizers", "ray", "numpy", "pillow", "sqlalchemy", "datasets")
 
 
@@ -19,7 +21,9 @@ def git_commit() -> str | None:
     """
     if built := os.environ.get("HERO_RAY_GIT_COMMIT"):
         return built
-    folder = Path(__file__).resolve().parents[2]
+    folder = checkout()
+    if folder is None or not (folder / ".git").exists():
+        return None  # git would go up and find whatever repository the installation lies in
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
