@@ -16,7 +16,7 @@ EXTRA = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def check(settings: ServeSettings) -> None:
-    """Check packages, tokens, models with their arguments, the database's place and the port. Nothing is written.
+    """Check packages, tokens, the database's place, the port, and models with their arguments. Nothing is written.
 
     A hub id that is no registered name is checked for its form only: nothing is fetched.
 
@@ -31,9 +31,9 @@ def check(settings: ServeSettings) -> None:
             raise MissingExtraError(package, "serve")
     Tokens.from_environment()  # a public address asked for them already; here it is also their form
     _check_database(settings.db)
+    _check_port(settings.host, settings.port)
     for name in settings.models:
         _check_model(name, settings.model_args)
-    _check_port(settings.host, settings.port)
 
 
 def _check_database(url: str | None) -> None:
