@@ -34,7 +34,7 @@ perf: $(STAMP)
 	$(BIN)/python -m perf
 
 docs: $(STAMP)
-	$(BIN)/python -m hero_ray.methods.catalogue > docs/methods.md
+	$(BIN)/python -m hero_ray.methods.kit.catalogue > docs/methods.md
 
 # Every table of the papers on the embedded models: some 190,000 answers and 7 studies, 27 minutes on two shared cores.
 # LIMIT=20 asks 20 questions of each benchmark. Interrupted, it goes on where it was.

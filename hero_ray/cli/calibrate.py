@@ -37,8 +37,9 @@ def calibrate(
     out: Out = None,
 ) -> None:
     """Find the schedule of gsearch or vtw, or the mean spread for ratio=auto; its JSON holds an entry for `methods`."""
-    from hero_ray import calibration, models
-    from hero_ray.config import parse_method
+    from hero_ray import models
+    from hero_ray.core.config import parse_method
+    from hero_ray.studies import calibration
 
     benchmarks = [_open(name.strip(), source) for name in tasks.split(",") if name.strip()]
     questions = calibration.Questions.of(benchmarks, limit)
@@ -67,7 +68,7 @@ def calibrate(
 
 
 def _open(name: str, source: str | None) -> Any:
-    from hero_ray.tuning.validation import on_validation
+    from hero_ray.studies.tuning.validation import on_validation
 
     benchmark = on_validation(name, pairs(source, "--source"))
     benchmark.require()

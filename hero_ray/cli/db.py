@@ -18,7 +18,7 @@ app.add_typer(database)
 @database.command()
 def upgrade(db: Db = None) -> None:
     """Create or migrate the tables and load the papers' numbers."""
-    from hero_ray import published
+    from hero_ray.results import published
     from hero_ray.store import open_store
     from hero_ray.store.schema import HEAD
 
@@ -51,7 +51,7 @@ def prune(
     """Remove finished runs. Runs that are unfinished stay, whatever their age."""
     from datetime import timedelta
 
-    from hero_ray.errors import InputError
+    from hero_ray.core.errors import InputError
     from hero_ray.store import maintenance, open_store
 
     if keep is None and older_than is None:

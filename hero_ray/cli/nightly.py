@@ -13,7 +13,7 @@ import typer
 
 from hero_ray.cli import EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Address, Assign, Db, Limit
-from hero_ray.shipped import checkout, folder
+from hero_ray.core.shipped import checkout, folder
 
 EXIT_REGRESSION = 3
 EXIT_FAILED = 1
@@ -54,7 +54,7 @@ def nightly(
     """
     if context.invoked_subcommand is not None:
         return
-    from hero_ray import config as configuration
+    from hero_ray.core import config as configuration
 
     document = configuration.read(config or PANEL)
     given = {"models": models, "tasks": tasks, "limit": limit, "db": db}
@@ -70,7 +70,7 @@ def night_of(text: str | None) -> str:
     Raises:
         ConfigError: not a date.
     """
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     try:
         return (date.fromisoformat(text) if text else datetime.now(UTC).date()).isoformat()
@@ -79,7 +79,7 @@ def night_of(text: str | None) -> str:
 
 
 def _run(config: Any, night: str, address: str | None, summary: str | None) -> int:
-    from hero_ray.errors import InputError, StoreError
+    from hero_ray.core.errors import InputError, StoreError
     from hero_ray.nightly import notify, report
     from hero_ray.nightly.run import run_night
     from hero_ray.pipeline.facts import make_plan

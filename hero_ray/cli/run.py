@@ -11,8 +11,8 @@ import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, pairs
-from hero_ray.errors import ConfigError
-from hero_ray.shipped import folder
+from hero_ray.core.errors import ConfigError
+from hero_ray.core.shipped import folder
 
 DEMO = folder("configs") / "demo.yaml"
 
@@ -38,7 +38,7 @@ MaxFailed = Annotated[int | None, typer.Option("--max-failed", help="Failed samp
 
 def _config(path: str | None, assignments: list[str] | None, **options: Any) -> Any:
     """Command line over file over defaults."""
-    from hero_ray import config
+    from hero_ray.core import config
 
     document = config.read(path or DEMO)
     for key in ("replicas",):
@@ -154,7 +154,7 @@ def _planned(config: Any, url: str) -> str:
     Raises:
         InputError: neither can be planned.
     """
-    from hero_ray.errors import CheckpointError, DatasetError, MissingExtraError
+    from hero_ray.core.errors import CheckpointError, DatasetError, MissingExtraError
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any client is imported: a plan downloads nothing
     from hero_ray.pipeline.facts import make_plan
@@ -170,7 +170,7 @@ def _planned(config: Any, url: str) -> str:
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
-    from hero_ray.pipeline import summary
+    from hero_ray.results import summary
     from hero_ray.store import queries
 
     points = store.points([outcome.run_id])
@@ -183,7 +183,7 @@ def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
     for line in (*summary.notes(points, failures), *plan.cautions):
         typer.echo(line)
     if plan.config.output_path:
-        from hero_ray.exchange import write_run
+        from hero_ray.results.exchange import write_run
 
         for path in write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples):
             typer.echo(f"wrote {path}")

@@ -122,7 +122,7 @@ def _listed(text: str | None) -> tuple[str, ...]:
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     parts = [item.partition("=") for item in given or ()]
     if not all(equals for _, equals, _ in parts):

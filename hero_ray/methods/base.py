@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
-from hero_ray.errors import ParameterError
+from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.errors import ParameterError
 
 Stage = Literal["image", "before-llm", "in-llm"]
 

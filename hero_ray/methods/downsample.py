@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, ImagePlan
+from hero_ray.core.encoded import Budget, ImagePlan
 from hero_ray.methods.base import Method
 
 

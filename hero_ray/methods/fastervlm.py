@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.adaptive import AdaptiveRatio
-from hero_ray.methods.allocation import equal, floor
-from hero_ray.methods.scores import caps, cls_attention, keep_top
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.methods.kit.adaptive import AdaptiveRatio
+from hero_ray.methods.kit.allocation import equal, floor
+from hero_ray.methods.kit.scores import caps, cls_attention, keep_top
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.base import Method
 
 

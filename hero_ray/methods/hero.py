@@ -24,10 +24,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.adaptive import AdaptiveRatio, trusted_alpha
-from hero_ray.methods.allocation import allocate, floor
-from hero_ray.methods.scores import caps, captured, cls_attention, cosine_to_thumbnail, finite, keep_top
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.methods.kit.adaptive import AdaptiveRatio, trusted_alpha
+from hero_ray.methods.kit.allocation import allocate, floor
+from hero_ray.methods.kit.scores import caps, captured, cls_attention, cosine_to_thumbnail, finite, keep_top
 
 _RELEASED_DENSITY_WEIGHT = 0.2
 _LLM_BLOCK = 2

@@ -16,9 +16,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, Encoded, Selection
-from hero_ray.methods import dropping
+from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
+from hero_ray.methods.kit import dropping
 
 
 @dataclass(frozen=True)

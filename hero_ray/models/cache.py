@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hero_ray.errors import PromptError
+from hero_ray.core.errors import PromptError
 
 
 class KeyValueCache:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hero_ray.errors import SelectionError
+from hero_ray.core.errors import SelectionError
 from hero_ray.models.batch import PromptBatch
 from hero_ray.models.cache import KeyValueCache
 from hero_ray.models.live import BlockState, LiveTokens, Positions

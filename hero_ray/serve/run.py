@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from hero_ray.errors import MissingExtraError
+from hero_ray.core.errors import MissingExtraError
 from hero_ray.pipeline.cluster import connected
 from hero_ray.pipeline.run import absolute_url
 from hero_ray.serve.settings import ServeSettings

@@ -13,8 +13,9 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from hero_ray import published
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
+from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.results import published
 from hero_ray.store import queries, schema, writes
 from hero_ray.store.engine import (
     check_sqlite_path,
@@ -29,7 +30,6 @@ from hero_ray.store.engine import (
 )
 from hero_ray.store.records import CellCount, CellRow, ImageRecord, MetricRow, PointRow, RunRow, ScoreRow, sample_id
 from hero_ray.store.tables import Alert, Lease, Profile, Run, RunCell
-from hero_ray.types import Cell, Prediction, Sample
 
 T = TypeVar("T")
 

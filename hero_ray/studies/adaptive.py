@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from hero_ray import benchmarks, stats
-from hero_ray.calibration import Questions, mean_spread
-from hero_ray.encoded import Budget, Needs
-from hero_ray.errors import InputError
+from hero_ray.core.encoded import Budget, Needs
+from hero_ray.core.errors import InputError
 from hero_ray.methods import create
-from hero_ray.methods.adaptive import AdaptiveRatio
 from hero_ray.methods.base import Method
 from hero_ray.methods.hero import Hero
+from hero_ray.methods.kit.adaptive import AdaptiveRatio
 from hero_ray.models.base import Adapter
 from hero_ray.studies import asking
+from hero_ray.studies.calibration import Questions, mean_spread
 from hero_ray.studies.records import Request, Study, Table
 
 NAME = "adaptive"

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from hero_ray.errors import UnknownNameError
+from hero_ray.core.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from hero_ray.studies.records import Request, Study

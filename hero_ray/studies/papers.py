@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hero_ray import benchmarks, methods
-from hero_ray.config import MethodEntry, SweepConfig, TaskEntry, build, read
-from hero_ray.errors import ConfigError, DatasetError, InputError
+from hero_ray.core.config import MethodEntry, SweepConfig, TaskEntry, build, read
+from hero_ray.core.errors import ConfigError, DatasetError, InputError
+from hero_ray.core.plan import FULL, MethodFact, ModelFact, TaskFact, cells
+from hero_ray.core.types import Cell
+from hero_ray.costs.ledger import ledger
 from hero_ray.models.shapes import shape
-from hero_ray.plan import FULL, MethodFact, ModelFact, TaskFact, cells
-from hero_ray.profiling.ledger import ledger
-from hero_ray.types import Cell
 
 PICTURES: Mapping[str, int] = {
     "vqav2_val": 40_504,

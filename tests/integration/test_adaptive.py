@@ -11,14 +11,14 @@ import torch
 
 from hero_ray import benchmarks
 from hero_ray.cli import main
-from hero_ray.comparison.contenders import Results, parse_contender
-from hero_ray.config import build, parse_method
-from hero_ray.evaluate import Evaluator, Settings
+from hero_ray.core.config import build, parse_method
+from hero_ray.core.plan import units
+from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.methods import create
-from hero_ray.methods.adaptive import AdaptiveRatio
+from hero_ray.methods.kit.adaptive import AdaptiveRatio
 from hero_ray.models import load
 from hero_ray.pipeline.facts import make_plan
-from hero_ray.plan import units
+from hero_ray.results.contenders import Results, parse_contender
 
 PICTURES = 3
 
@@ -45,7 +45,7 @@ def test_calibration_keeps_the_mean_budget_of_its_pictures(entry: dict[str, Any]
     assert method.mean_budget
     benchmark = benchmarks.get("synth-exist", split="validation")
     kept = asked = 0
-    from hero_ray.encoded import Budget
+    from hero_ray.core.encoded import Budget
 
     seen = {sample.image_key: sample for sample in benchmark.samples(24)}
     assert entry["samples"] == len(seen)

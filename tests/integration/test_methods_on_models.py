@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from hero_ray import models
+from hero_ray.engine.vlm import VisionLanguageModel
 from hero_ray.methods import create, get, names
 from hero_ray.models import miniature
-from hero_ray.vlm import VisionLanguageModel
 
 PICTURE = Image.fromarray(np.random.default_rng(5).integers(0, 255, (100, 200, 3), dtype=np.uint8))
 CASES = [(name, variant) for name in names() for variant in get(name).variants]

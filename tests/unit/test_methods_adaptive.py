@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hero_ray.encoded import Budget, Encoded
-from hero_ray.errors import InputError, ParameterError
-from hero_ray.methods import conformance, create
-from hero_ray.methods.adaptive import (
+from hero_ray.core.encoded import Budget, Encoded
+from hero_ray.core.errors import InputError, ParameterError
+from hero_ray.methods import create
+from hero_ray.methods.kit import conformance
+from hero_ray.methods.kit.adaptive import (
     AdaptiveRatio,
     agreement,
     attention_spread,

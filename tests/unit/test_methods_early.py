@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from hero_ray.encoded import Budget, Encoded, ImagePlan, Needs, Question, VisionInfo
-from hero_ray.errors import ParameterError, SelectionError, UnknownNameError
+from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Needs, Question, VisionInfo
+from hero_ray.core.errors import ParameterError, SelectionError, UnknownNameError
 from hero_ray.methods import create
-from hero_ray.methods.allocation import allocate
-from hero_ray.methods.conformance import internvl_layout, llava_layout, random_encoded, single_layout
-from hero_ray.methods.scores import keep_top
+from hero_ray.methods.kit.allocation import allocate
+from hero_ray.methods.kit.conformance import internvl_layout, llava_layout, random_encoded, single_layout
+from hero_ray.methods.kit.scores import keep_top
 from hero_ray.methods.spatial import centred, hired_stride
 from hero_ray.methods.spatial_pool import pool, pooled_side
 from tests.method_vectors import VECTORS, encoded, half, heads, kept, llm_order, two_tiles, vector

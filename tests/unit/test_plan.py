@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from hero_ray import plan
-from hero_ray.config import SweepConfig, build
-from hero_ray.errors import ConfigError
-from hero_ray.types import Sample
+from hero_ray.core import plan
+from hero_ray.core.config import SweepConfig, build
+from hero_ray.core.errors import ConfigError
+from hero_ray.core.types import Sample
 
 MODEL = plan.ModelFact("tiny", "llava-next", "abc", "float32", 320)
 TASK = plan.TaskFact("synth-exist", "head", "data", 8)
