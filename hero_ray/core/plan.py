@@ -32,7 +32,7 @@ class ModelFact:
 
 @dataclass(frozen=True)
 class MethodFact:
-    """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the retention ratio changes what it does."""
+    """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the ratio decides its count."""
 
     name: str
     variant: str
@@ -80,7 +80,8 @@ def cells(
 ) -> list[Cell]:
     """Every cell of a sweep, models outermost, in the order the file names things.
 
-    `full` gives one cell per model and benchmark, whatever the budgets; seeded methods one per seed. A cell that two
+    `full` and methods whose count is their own give one cell per model and benchmark, whatever the budgets; seeded
+    methods one per seed. A cell that two
     entries ask for appears once.
 
     Raises:
@@ -101,9 +102,13 @@ def cells(
 
 
 def _budgets(config: SweepConfig, entry: MethodEntry, fact: MethodFact) -> Iterable[BudgetEntry]:
-    if fact.name == FULL or not fact.budgeted:
+    if fact.name == FULL:
         return (BudgetEntry(ratio=1.0),)
-    return entry.budgets or config.budgets
+    budgets = entry.budgets or config.budgets
+    if fact.budgeted:
+        return budgets
+    # The count is the method's own at every ratio below 1; the first that was asked names the one cell.
+    return [next((budget for budget in budgets if budget.ratio != 1.0), budgets[0])]
 
 
 def _seeds(config: SweepConfig, entry: MethodEntry, fact: MethodFact) -> Iterable[int]:
