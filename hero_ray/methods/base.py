@@ -184,7 +184,6 @@ class Method:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-@cache
 def field_types(method: type[Method]) -> dict[str, Any]:
     """Resolved type of every hyper-parameter of a method class."""
     hints = typing.get_type_hints(method)
@@ -192,7 +191,7 @@ def field_types(method: type[Method]) -> dict[str, Any]:
 
 
 @cache
-def _checkers(method: type[Method]) -> dict[str, TypeAdapter[Any]]:
+def _checkers(method: Any) -> dict[str, TypeAdapter[Any]]:
     # Strict: "0.5" is no number and a list no tuple, but 1 becomes 1.0, so that both give the same cell.
     config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     return {field: TypeAdapter(expected, config=config) for field, expected in field_types(method).items()}
