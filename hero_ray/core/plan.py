@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -208,3 +208,25 @@ def sweep_hash(config: SweepConfig, planned: Sequence[Cell], sample_sets: Mappin
             "race": config.race_margin,
         }
     )
+
+
+SPEC_NAMES = {
+    ("model", "revision"): "weights of {model}",
+    ("model", "dtype"): "dtype of {model}",
+    ("model", "options"): "options of {model}",
+    ("method", "code"): "code version of {method}",
+    ("method", "params"): "parameters of {method}",
+    ("benchmark", "data"): "dataset {benchmark}",
+    ("generation", "prompt"): "prompts of {benchmark}",
+    ("generation", "max_new_tokens"): "answer length of {benchmark}",
+}
+"""Where a cell's content (`Cell.spec`) says what, in words."""
+
+
+def spec_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(what, before, after) for everything named in `SPEC_NAMES` that differs between the contents of two cells."""
+    names = {part: dict(after.get(part) or {}).get("name", "?") for part in ("model", "method", "benchmark")}
+    for (part, key), text in SPEC_NAMES.items():
+        old, new = (dict(side.get(part) or {}).get(key) for side in (before, after))
+        if old != new:
+            yield text.format(**names), str(old), str(new)

@@ -117,7 +117,8 @@ class Method:
     """What it looks at beyond its `needs`, in words: projected tokens, or anything inside the LLM."""
 
     def __post_init__(self) -> None:
-        for field, checker in _checkers(type(self)).items():
+        kind: Any = type(self)
+        for field, checker in _checkers(kind).items():
             value = getattr(self, field)
             try:
                 object.__setattr__(self, field, checker.validate_python(value))
