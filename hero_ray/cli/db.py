@@ -82,8 +82,9 @@ def backup(
 @database.command()
 def restore(path: Annotated[Path, typer.Argument(help="File written by `db backup`.")], db: Db = None) -> None:
     """Bring a backup into an empty database; also the way from SQLite to PostgreSQL."""
-    from hero_ray.store import maintenance, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import maintenance
 
-    store = open_store(db)
+    store = open_results(db)
     counts = maintenance.restore(path, store)
     finish(db=store.shown_url, rows=sum(counts.values()), runs=counts["runs"])

@@ -56,7 +56,7 @@ def export(
 
 
 def _text(format: str, rows: list[dict[str, object]], run: dict[str, object], db: str | None, model: str | None) -> str:
-    from hero_ray.results import Results
+    from hero_ray.results.contenders import Results
     from hero_ray.results.exchange import files
 
     if format == "csv":
@@ -98,20 +98,20 @@ def import_(
 
     from hero_ray.core.config import parse_budget
     from hero_ray.profiling import job as profile
+    from hero_ray.results.database import open_results
     from hero_ray.results.exchange import readers
     from hero_ray.results.exchange.into_store import import_task
-    from hero_ray.store import open_store
 
     if profile.is_profile_file(path):
         records = profile.read_records(path)
-        finish(run_id=profile.store_records(open_store(db), records, trigger="import"), profiles=len(records))
+        finish(run_id=profile.store_records(open_results(db), records, trigger="import"), profiles=len(records))
         return
     imported = readers.read(path)
     if task is not None:
         imported = replace(imported, task=task)
     entry = parse_budget(budget) if budget is not None else None
     run_id, kept, unmatched = import_task(
-        open_store(db),
+        open_results(db),
         imported,
         as_is,
         model=model,

@@ -84,11 +84,12 @@ def _run(config: Any, night: str, address: str | None, summary: str | None) -> i
     from hero_ray.nightly.run import run_night
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.run import absolute_url
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
     try:
         plan = make_plan(config)
-        store = open_store(absolute_url(config.db or default_url()))
+        store = open_results(absolute_url(config.db or default_url()))
         verdict, new = run_night(plan, store, night, address=address, say=_say)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on where it stopped")
@@ -161,9 +162,9 @@ def accept(
 ) -> None:
     """Declare a night's regression the new normal, so that later nights are compared with it."""
     from hero_ray.nightly.run import accept as accept_night
-    from hero_ray.store import open_store
+    from hero_ray.results.database import open_results
 
-    with open_store(db) as store:
+    with open_results(db) as store:
         verdict = accept_night(store, which, reason)
     typer.echo(f"night {verdict.night} ({verdict.run_id}) is good from now on: {reason}")
 

@@ -114,9 +114,10 @@ def _keep(records: list[dict[str, Any]], out: Path | None, db: str | None) -> st
         room.write_records(out, records)
         if db is None:
             return None
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
-    return room.store_records(open_store(db or default_url()), records)
+    return room.store_records(open_results(db or default_url()), records)
 
 
 def _sizes(text: str) -> tuple[tuple[int, int], ...]:

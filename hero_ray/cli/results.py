@@ -12,7 +12,7 @@ from hero_ray.cli import app
 from hero_ray.cli.options import Db
 
 if TYPE_CHECKING:
-    from hero_ray.results import Results
+    from hero_ray.results.contenders import Results
     from hero_ray.store import Store
 
 EXIT_CLAIM_FAILS = 1
@@ -39,7 +39,7 @@ def listed(text: str | None) -> list[str] | None:
 
 
 def opened(db: str | None, run: str, model: str | None) -> Results:
-    from hero_ray.results import Results
+    from hero_ray.results.contenders import Results
 
     return Results(reading(db), run, model)
 
@@ -90,13 +90,14 @@ def compare(
     db: Db = None,
 ) -> None:
     """Is A better than B? Paired on the samples both answered, corrected over benchmarks."""
-    from hero_ray import results as comparison
+    from hero_ray.results import contenders
+    from hero_ray.results import pairs as paired
     from hero_ray.results.report import tables
 
     results = opened(db, run, model)
-    others = comparison.Results(results.store, against_run, model) if against_run else results
-    pairs = (results, comparison.parse_contender(first)), (others, comparison.parse_contender(second))
-    found = comparison.compare(*pairs, listed(tasks))
+    others = contenders.Results(results.store, against_run, model) if against_run else results
+    pairs = (results, contenders.parse_contender(first)), (others, contenders.parse_contender(second))
+    found = paired.compare(*pairs, listed(tasks))
     typer.echo(tables.comparisons(first, second, found))
     finish(
         run_id=results.run.id,

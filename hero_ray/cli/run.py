@@ -130,7 +130,8 @@ def run_sweep(
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.run import absolute_url, run
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
     started = time.perf_counter()
     url = absolute_url(config.db or default_url())
@@ -138,7 +139,7 @@ def run_sweep(
         typer.echo(_planned(config, url))
         return 0
     plan = make_plan(config)
-    store = open_store(url)
+    store = open_results(url)
     _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
     try:
         outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, say=_say)
@@ -231,9 +232,10 @@ def cancel(
     run_id: Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")] = "latest", db: Db = None
 ) -> None:
     """Ask a running sweep to stop after the units in flight; it stays resumable."""
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
-    store = open_store(db or default_url())
+    store = open_results(db or default_url())
     run = store.run(run_id)
     store.request_cancel(run.id)
     typer.echo(f"run {run.id} ({run.status}) is asked to stop")

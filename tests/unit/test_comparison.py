@@ -9,8 +9,10 @@ import pytest
 
 from hero_ray.cli import main
 from hero_ray.core.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
-from hero_ray.results import Results, advice, claims, compare, difficulty, parse_contender, retained, straw_men
+from hero_ray.results import advice, claims
+from hero_ray.results.contenders import Results, parse_contender
 from hero_ray.results.frontiers import average_frontier, frontiers
+from hero_ray.results.pairs import compare, difficulty, retained, straw_men
 from hero_ray.stats.frontier import axis
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake

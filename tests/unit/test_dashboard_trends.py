@@ -11,10 +11,7 @@ from hero_ray.store import RunRow
 
 pytest.importorskip("plotly")
 
-from dashboard import (
-    study_figures,
-    trends,
-)
+from dashboard import study_figures, trends
 from hero_ray.store.page_queries import TrendRow
 from tests.dashboard_rows import row
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hero_ray.cli import main
-from hero_ray.results import Results
+from hero_ray.results.contenders import Results
 from hero_ray.results.frontiers import Frontier, frontiers
 from hero_ray.results.report import document
 from hero_ray.results.report.markdown import table

@@ -10,8 +10,10 @@ from html import escape
 from typing import Any
 
 from hero_ray import stats
-from hero_ray.results import FULL, Results, compare_labels, difficulty, published, retained, straw_men
+from hero_ray.results import published
+from hero_ray.results.contenders import FULL, Results
 from hero_ray.results.frontiers import Frontier, average_frontier, frontiers
+from hero_ray.results.pairs import compare_labels, difficulty, retained, straw_men
 from hero_ray.results.report import tables
 from hero_ray.results.report.markdown import number, points, span, table
 from hero_ray.results.report.svg import Overlaid, frontier_chart
