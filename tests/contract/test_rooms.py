@@ -13,6 +13,8 @@ ROOMS = {
     "hero_ray.types": ("torch", "pydantic", *HEAVY),
     "hero_ray.errors": ("torch", "pydantic", *HEAVY),
     "hero_ray.encoded": ("transformers", "pydantic", *HEAVY),
+    "hero_ray.plugins": ("torch", "pydantic", *HEAVY),
+    "hero_ray.shipped": ("torch", "pydantic", *HEAVY),
     "hero_ray.config": ("torch", "transformers", *HEAVY),
     "hero_ray.plan": ("torch", "transformers", *HEAVY),
     "hero_ray.methods": ("torch", "transformers", *HEAVY),
