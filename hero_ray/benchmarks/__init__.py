@@ -12,12 +12,12 @@ import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hero_ray import plugins
-from hero_ray.errors import ParameterError, PluginError, UnknownNameError
+from hero_ray.core import plugins
+from hero_ray.core.errors import ParameterError, PluginError, UnknownNameError
 
 if TYPE_CHECKING:
     from hero_ray.benchmarks.base import Benchmark
-    from hero_ray.plugins import Plugin
+    from hero_ray.core.plugins import Plugin
 
 ENTRY_POINT_GROUP = "hero_ray.benchmarks"
 _NOT_BENCHMARKS = {

@@ -24,8 +24,8 @@ def folder() -> Path:
     Raises:
         MissingExtraError: this installation came without the app.
     """
-    from hero_ray import shipped
-    from hero_ray.errors import MissingExtraError
+    from hero_ray.core import shipped
+    from hero_ray.core.errors import MissingExtraError
 
     place = shipped.folder("dashboard")
     if not (place / "app.py").is_file():
@@ -41,7 +41,7 @@ def require_packages() -> None:
     """
     from importlib.util import find_spec
 
-    from hero_ray.errors import MissingExtraError
+    from hero_ray.core.errors import MissingExtraError
 
     for package in ("streamlit", "plotly"):
         if find_spec(package) is None:
@@ -54,7 +54,7 @@ def write_bundle(store: Store, run_id: str, target: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder cannot be written.
     """
-    from hero_ray.errors import InputError
+    from hero_ray.core.errors import InputError
 
     require_packages()
     sys.path.insert(0, str(folder().parent))

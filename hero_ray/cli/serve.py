@@ -48,7 +48,7 @@ def serve(
 def _read(path: Path) -> dict[str, Any]:
     import yaml
 
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     if not path.is_file():
         raise ConfigError(f"no settings file at {str(path)!r}")

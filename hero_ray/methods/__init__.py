@@ -13,25 +13,14 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hero_ray import plugins
-from hero_ray.errors import ParameterError, PluginError, UnknownNameError
+from hero_ray.core import plugins
+from hero_ray.core.errors import ParameterError, PluginError, UnknownNameError
 
 if TYPE_CHECKING:
+    from hero_ray.core.plugins import Plugin
     from hero_ray.methods.base import Method
-    from hero_ray.plugins import Plugin
 
-_NOT_METHODS = {
-    "adaptive",
-    "base",
-    "allocation",
-    "scores",
-    "similarity",
-    "conformance",
-    "merging",
-    "dropping",
-    "clustering",
-    "catalogue",
-}
+_NOT_METHODS = {"base", "kit"}
 ENTRY_POINT_GROUP = "hero_ray.methods"
 
 
@@ -58,7 +47,7 @@ def foreign() -> tuple[Plugin, ...]:
 def _accept(name: str, loaded: Any) -> tuple[type[Method], tuple[str, ...]]:
     if name in _own():
         raise PluginError(f"{name!r} is the name of a built-in method; rename it")
-    from hero_ray.methods.catalogue import card_of
+    from hero_ray.methods.kit.catalogue import card_of
 
     method = _class_in(vars(loaded).values() if isinstance(loaded, ModuleType) else [loaded], name)
     if method is None:

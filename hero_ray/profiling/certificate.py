@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from hero_ray import __version__
-from hero_ray.errors import NotComparableError
+from hero_ray.core.errors import NotComparableError
+from hero_ray.core.shipped import checkout
+from hero_ray.core.version import __version__
 from hero_ray.models.base import ModelInfo
-from hero_ray.shipped import checkout
 
 UNKNOWN = "unknown"
 INFORMATION = frozenset({"n", "model", "revision", "hero_ray", "commit", "clock_mhz"})

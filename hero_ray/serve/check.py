@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hero_ray.errors import ConfigError, MissingExtraError, ParameterError, UnknownNameError
+from hero_ray.core.errors import ConfigError, MissingExtraError, ParameterError, UnknownNameError
 from hero_ray.models.registry import SPECS
 from hero_ray.serve.settings import ServeSettings, Tokens
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray import config, presets, shipped
-from hero_ray.errors import ConfigError, UnknownNameError
+from hero_ray.core import config, presets, shipped
+from hero_ray.core.errors import ConfigError, UnknownNameError
 
 
 def test_a_shipped_file_has_three_spellings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
