@@ -24,9 +24,9 @@ def _wire(event, arguments):
     if event not in ("open", "os.listdir", "os.scandir") or not arguments or not isinstance(arguments[0], (str, bytes)):
         return
     path = os.path.abspath(os.fsdecode(arguments[0]))
-    ours = any(path.startswith(site + "/hero_ray") for site in {sites!r})
+    editable = any(path.startswith(site + "/hero_ray/") for site in {sites!r})
     inside = path.startswith({root!r} + "/") and not path.startswith(tuple({sites!r}))
-    if (ours and not path.endswith(".dist-info")) or inside:
+    if editable or inside:
         os.write(2, f"reached {{path}}\\n".encode())
         os._exit({tripped})
 

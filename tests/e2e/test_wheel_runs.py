@@ -82,23 +82,27 @@ def _answer(address: str, process: subprocess.Popen[str], seconds: float = 120.0
     raise AssertionError(f"no answer from {address}; exit code {process.poll()}")
 
 
-def test_data_of_ones_own(swept: Installed) -> None:
+def test_data_of_ones_own(user: Installed) -> None:
     rows = []
     for number, colour in enumerate(("red", "green", "blue")):
         picture = Image.new("RGB", (112, 112), "white")
         ImageDraw.Draw(picture).ellipse((30, 30, 80, 80), fill=colour)
-        picture.save(swept.folder / f"{colour}.png")
+        picture.save(user.folder / f"{colour}.png")
         question = "What color is the circle?"
         rows.append({"image": f"{colour}.png", "question": question, "answer": colour, "id": str(number)})
-    (swept.folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = swept.hero_ray("sweep", "demo", "--tasks", "file:mine.jsonl", "--methods", "hero", "--no-straw-men", *FEW)
+    (user.folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = user.hero_ray(
+        "sweep", "demo", "--tasks", "file:mine.jsonl", "--methods", "hero", "--no-straw-men", *FEW, "--db", "mine.db"
+    )
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert (last["status"], last["failed"], last["samples"]) == ("complete", 0, 3 * last["cells"])
 
 
-def test_a_night_runs_the_shipped_panel(swept: Installed) -> None:
-    done = swept.hero_ray("nightly", "--night", "2026-01-31", "--limit", "2", "--set", "profile.enabled=false")
+def test_a_night_runs_the_shipped_panel(user: Installed) -> None:
+    done = user.hero_ray(
+        "nightly", "--night", "2026-01-31", "--limit", "2", "--set", "profile.enabled=false", "--db", "night.db"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["night"] == "2026-01-31"
