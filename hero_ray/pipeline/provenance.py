@@ -60,14 +60,14 @@ def installation() -> dict[str, Any]:
     """What is installed, beside the lock.
 
     Returns:
-        `installed`: a hash of the names and versions of all installed packages but hero-ray and pip. `locked`: whether
-        none of them has another version than the lock's; None where no lock is found. `moved`: one text for each that
-        has. What the lock does not name is in the hash only.
+        `installed`: a hash of the names and versions of all installed packages but hero-ray, whose commit stands beside
+        it, and pip. `locked`: whether none of them has another version than the lock's; None where no lock is found.
+        `moved`: one text for each that has. What the lock does not name is in the hash only.
     """
-    found = installed()
+    found = {name: version for name, version in installed().items() if name not in ("hero-ray", "pip")}
     known = locked()
     moved = [] if known is None else differences(found, known)
-    lines = "\n".join(f"{name}=={found[name]}" for name in sorted(found.keys() - {"hero-ray", "pip"}))
+    lines = "\n".join(f"{name}=={found[name]}" for name in sorted(found))
     return {
         "installed": hashlib.sha256(lines.encode()).hexdigest()[:16],
         "locked": None if known is None else not moved,
@@ -87,7 +87,8 @@ def installed() -> dict[str, str]:
 
 def locked() -> dict[str, str] | None:
     """The lock's versions for this Python and platform, by normal name; None where the lock is not found."""
-    for place in (Path(__file__).parents[2] / "constraints.txt", Path(__file__).parents[1] / "_lock.txt"):
+    # In an installed wheel, else in the checkout.
+    for place in (Path(__file__).parents[1] / "_lock.txt", Path(__file__).parents[2] / "constraints.txt"):
         if place.is_file():
             lines = place.read_text(encoding="utf-8").splitlines()
             wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]

@@ -75,11 +75,12 @@ def test_what_a_locked_package_needs_is_locked(python: str, machine: str) -> Non
         "python_full_version": f"{python}.0",
         "platform_machine": machine,
     }
-    held = {name for name, one in LOCK.items() if one.marker is None or one.marker.evaluate(here)}
+    held = {name: one for name, one in LOCK.items() if one.marker is None or one.marker.evaluate(here)}
     missing = []
     for distribution in metadata.distributions():
         name = canonicalize_name(distribution.metadata["Name"])
-        for text in (distribution.requires or []) if name in held else []:
+        is_locked = name in held and distribution.version.partition("+")[0] in held[name].specifier
+        for text in (distribution.requires or []) if is_locked else []:
             one = Requirement(text)
             needed = one.marker is None or one.marker.evaluate(here | {"extra": ""})
             if needed and canonicalize_name(one.name) not in held:

@@ -32,7 +32,9 @@ def test_provenance_says_what_moved(monkeypatch: pytest.MonkeyPatch) -> None:
         listed = [SimpleNamespace(metadata={"Name": name}, version=version) for name, version in found.items()]
         monkeypatch.setattr(provenance.metadata, "distributions", lambda: listed)
 
-    monkeypatch.setattr(provenance, "locked", lambda: {"torch": "2.13.0", "numpy": "2.4.6", "absent-extra": "3"})
+    monkeypatch.setattr(
+        provenance, "locked", lambda: {"torch": "2.13.0", "numpy": "2.4.6", "absent-extra": "3", "pip": "1"}
+    )
     install(versions)
     same = provenance.installation()
     assert (same["locked"], same["moved"]) == (True, [])
