@@ -96,7 +96,7 @@ def measure_cells(
 
 def item_of(cell: Cell, adapter: Any, base: Any = "real", policy: Any = "unpadded_rows") -> Any:
     """A cell as the profiling room takes it: callables, no method."""
-    from hero_ray.engine.evaluate import Pruning
+    from hero_ray.engine.cut import Pruning
     from hero_ray.profiling.requests import ProfileItem
 
     method = Pruning.of(cell).method

@@ -16,6 +16,7 @@ import numpy as np
 from hero_ray import benchmarks, stats
 from hero_ray.core.encoded import Budget, Needs
 from hero_ray.core.errors import InputError
+from hero_ray.engine.cut import Picture
 from hero_ray.methods import create
 from hero_ray.methods.base import Method
 from hero_ray.methods.hero import Hero
@@ -121,10 +122,10 @@ def run(request: Request) -> Study:
     answers = {name: {setting: Answers() for setting in found} for name, found in methods.items()}
     names, images = [], []
     for image, asked in asking.pictures(asking.opened(request, TASKS), request.limit):
-        encoded = adapter.encode(adapter.prepare(image, asked[0][1].image_key), needs)
-        budget = Budget.of(encoded.layout, ratio=request.ratio)
+        picture = Picture(adapter, image, asked[0][1].image_key, needs)
+        budget = Budget.of(picture.layout, ratio=request.ratio)
         for benchmark, sample in asked:
-            seen = asking.with_question(adapter, encoded, benchmark, sample, needs)
+            seen = picture.asked(sample.question, asking.prompt_of(adapter, benchmark, sample))
             selections = {f"{name}|{setting}": m.select(seen, budget) for (name, setting), m in flat.items()}
             outcomes = asking.ask(adapter, seen, benchmark, sample, selections)
             for (name, setting), outcome in zip(flat, outcomes, strict=True):
