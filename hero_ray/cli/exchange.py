@@ -116,9 +116,16 @@ def import_(
         as_is,
         model=model,
         method=method,
+        straw_man=_straw_man(method or str(imported.settings.get("method", "full"))),
         retention_ratio=entry.ratio if entry else None,
         tokens=entry.tokens if entry else None,
     )
     if unmatched:
         typer.echo(f"{unmatched} answers belong to no sample of {imported.task} and were left out")
     finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched)
+
+
+def _straw_man(method: str) -> bool:
+    from hero_ray import methods
+
+    return method in methods.names() and methods.get(method).straw_man

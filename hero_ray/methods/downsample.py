@@ -21,7 +21,7 @@ class Downsample(Method):
     name = "downsample"
     stage = "image"
     paper = "baseline"
-    baseline = True
+    straw_man = True
     fixed_budget = False
 
     def choose(self, options: tuple[ImagePlan, ...], budget: Budget) -> ImagePlan | None:

@@ -19,7 +19,6 @@ class Full(Method):
 
     name = "full"
     paper = "baseline"
-    baseline = True
     fixed_budget = False
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:

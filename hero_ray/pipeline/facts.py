@@ -109,6 +109,7 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         code_version=method.code_version,
         seeded="seed" in params,
         budgeted=entry.name != FULL and getattr(method, "takes_budget", True),
+        straw_man=method.straw_man,
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from hero_ray.core.errors import StoreError
 
-HEAD = "0002"
+HEAD = "0003"
 """Newest revision under `db/versions`; a test holds the two together."""
 
 

@@ -154,7 +154,9 @@ def _method_fact(entry: MethodEntry) -> MethodFact:
     method = methods.create(entry.name, **entry.params, **({"variant": entry.variant} if entry.variant else {}))
     params = method.parameters()
     budgeted = entry.name != FULL and getattr(method, "takes_budget", True)
-    return MethodFact(entry.name, method.variant, params, method.code_version, "seed" in params, budgeted)
+    return MethodFact(
+        entry.name, method.variant, params, method.code_version, "seed" in params, budgeted, method.straw_man
+    )
 
 
 def _model_fact(name: str) -> ModelFact:
