@@ -14,6 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboard.figures import style
+from hero_ray.results.names import budget_of
 from hero_ray.results.shown.palette import COLOURS, VARIANT_DASHES
 from hero_ray.store import PointRow
 
@@ -87,7 +88,7 @@ def parameter_curve(points: Sequence[PointRow], method: str, parameter: str) -> 
     groups: dict[str, dict[float, PointRow]] = defaultdict(dict)
     for point, setting in zip(own, rest, strict=True):
         if setting == usual:
-            name = f"{point.benchmark} at {100 * point.retention_ratio:g}%"
+            name = f"{point.benchmark} at {budget_of(point)}"
             groups[name].setdefault(float(point.params[parameter]), point)
     curves = []
     for name, members in groups.items():

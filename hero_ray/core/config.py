@@ -35,7 +35,7 @@ class BudgetEntry(Strict):
     @property
     def label(self) -> str:
         """`20%` or `576tok`."""
-        return f"{self.tokens}tok" if self.ratio is None else f"{100 * self.ratio:.4g}%"
+        return f"{self.tokens}tok" if self.ratio is None else f"{100 * self.ratio:g}%"
 
 
 def parse_budget(value: Any) -> BudgetEntry:

@@ -8,24 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from hero_ray import stats
-from hero_ray.core.errors import UnknownNameError
+from hero_ray.core.errors import NotComparableError, UnknownNameError
 from hero_ray.core.types import Scored
-from hero_ray.results.contenders import FULL, Contender, Results, aligned, budget_label
+from hero_ray.results import marks
+from hero_ray.results.contenders import Contender, Results, aligned
+from hero_ray.results.marks import Mark
+from hero_ray.results.names import FULL, Name, budget_of
 from hero_ray.store import CellRow
 
 DOWNSAMPLE = "downsample"
-STRAW_MEN = ("random", "spatial", "spatial-pool", DOWNSAMPLE)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A against B on one benchmark; p values also corrected over the benchmarks compared.
+    """A against B on one benchmark; p values also corrected over everything compared with it.
 
     Attributes:
+        label: of A.
         value_a, value_b: the benchmark's main metric as reported for each.
         detectable: smallest true difference this many samples would show with 80 % chance.
     """
 
+    label: str
     benchmark: str
     paired: stats.Paired
     value_a: float | None
@@ -42,6 +46,16 @@ class Comparison:
             return "undecided"
         return "better" if self.paired.difference > 0 else "worse"
 
+    @property
+    def unit(self) -> float:
+        """What the paired figures are out of: a composite is tested in its own unit (MME points), a mean in scores."""
+        return self.scale if self.paired.test == "cluster-swap" else 1.0
+
+    @property
+    def points(self) -> float:
+        """What A leads by, in points of 100."""
+        return 100 * self.paired.difference / self.unit
+
 
 def compare(
     first: tuple[Results, Contender], second: tuple[Results, Contender], benchmarks: Iterable[str] | None = None
@@ -52,11 +66,14 @@ def compare(
     return _corrected(results, others, [(name, results.find(a, name), others.find(b, name)) for name in chosen])
 
 
-def compare_labels(results: Results, a: str, b: str, benchmarks: Iterable[str] | None = None) -> list[Comparison]:
-    """Paired comparison of two labels of one run, on the benchmarks that both have."""
-    mine, theirs = results.groups[a], results.groups[b]
-    chosen = [name for name in results.only(benchmarks) if name in mine and name in theirs]
-    return _corrected(results, results, [(name, mine[name], theirs[name]) for name in chosen])
+def compare_labels(
+    results: Results, labels: Iterable[str], rival: str, benchmarks: Iterable[str] | None = None
+) -> list[Comparison]:
+    """Paired comparisons of labels with one rival, on the benchmarks that both answered: one family."""
+    chosen, others = results.only(benchmarks), results.groups[rival]
+    named = [(results.groups[label], name) for label in labels if label != rival for name in chosen]
+    both = [(name, mine[name], others[name]) for mine, name in named if name in mine and name in others]
+    return _corrected(results, results, [pair for pair in both if _shared(results, *pair[1:]) is not None])
 
 
 def _corrected(
@@ -70,6 +87,7 @@ def _corrected(
         metric = results.metrics.get(a[0].id)
         made.append(
             Comparison(
+                label=results.labels[a[0].id],
                 benchmark=name,
                 paired=result,
                 value_a=_value(results, a),
@@ -81,6 +99,16 @@ def _corrected(
             )
         )
     return made
+
+
+def _shared(
+    results: Results, a: Sequence[CellRow], b: Sequence[CellRow]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """`aligned` scores of both, or None where no sample was answered by both: a run under way, or answers pruned."""
+    try:
+        return aligned(results.scores(a), results.scores(b))
+    except NotComparableError:
+        return None
 
 
 def _value(results: Results, cells: Sequence[CellRow]) -> float | None:
@@ -133,9 +161,9 @@ def parts(results: Results, label: str, rival: str, benchmarks: Sequence[str]) -
     found = {}
     for name in benchmarks:
         mine, other = results.groups[label].get(name), results.groups.get(rival, {}).get(name)
-        if mine and other:
-            first, second, images = aligned(results.scores(mine), results.scores(other))
-            found[name] = stats.Part(first, second, images)
+        shared = _shared(results, mine, other) if mine and other else None
+        if shared is not None:
+            found[name] = stats.Part(*shared)
     return found
 
 
@@ -146,14 +174,13 @@ def difficulty(results: Results, benchmarks: Iterable[str] | None = None) -> dic
     """
     chosen = results.only(benchmarks)
     cheap: dict[str, str] = {}
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
+    for label in results.groups:
+        cell = results.first(label)
         if cell.method == DOWNSAMPLE:
-            cheap[budget_label(cell)] = label
+            cheap[budget_of(cell)] = label
     found = {}
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
-        rival = cheap.get(budget_label(cell))
+    for label in results.groups:
+        rival = cheap.get(budget_of(results.first(label)))
         if rival is None or label == rival:
             continue
         shared = list(parts(results, label, rival, chosen).values())
@@ -170,14 +197,14 @@ AnyPart = stats.Part | stats.CompositePart
 def ratio_part(results: Results, cells: Sequence[CellRow], full: Sequence[CellRow]) -> AnyPart | None:
     """A contender beside the unpruned model on one benchmark, by its own aggregate where that is no mean of scores.
 
-    None where the unpruned model scores nothing: a share of nothing is undefined.
+    None where the unpruned model scores nothing (a share of nothing is undefined) or nothing was answered by both.
     """
     composite = composite_pair(results, cells, results, full)
     if composite is not None:
         figure, mine, base, pictures = composite
         return stats.CompositePart(figure, mine, base, pictures) if figure(base) > 0 else None
-    scores, reference, images = aligned(results.scores(cells), results.scores(full))
-    return stats.Part(scores, reference, images) if reference.sum() > 0 else None
+    shared = _shared(results, cells, full)
+    return stats.Part(*shared) if shared is not None and shared[1].sum() > 0 else None
 
 
 @dataclass(frozen=True)
@@ -185,12 +212,14 @@ class StrawMan:
     """A method against the baselines anyone could write, at the same budget, over all benchmarks.
 
     Attributes:
+        name: what `label` is the key of.
         rival: the straw man that is hardest to beat.
         result: mean difference in score to it (A minus straw man).
         flagged: not shown to be better than every straw man.
     """
 
     label: str
+    name: Name
     rival: str
     result: stats.OneSided
     flagged: bool
@@ -199,36 +228,48 @@ class StrawMan:
 def straw_men(results: Results, benchmarks: Iterable[str] | None = None) -> list[StrawMan]:
     """Every method against the best straw man. Beating the best means beating each, so no correction is due."""
     chosen = results.only(benchmarks)
-    budgets: dict[str, set[str]] = {}
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
-        if cell.method in STRAW_MEN:
-            budgets.setdefault(budget_label(cell), set()).add(label)
+    return results.once(("straw men", chosen), lambda: _straw_men(results, chosen))
+
+
+def _straw_men(results: Results, chosen: Sequence[str]) -> list[StrawMan]:
+    budgets: dict[str, list[str]] = {}
+    for label in results.groups:
+        cell = results.first(label)
+        if cell.straw_man:
+            budgets.setdefault(budget_of(cell), []).append(label)
     found = []
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
-        rivals = budgets.get(budget_label(cell), set())
-        if cell.method in (*STRAW_MEN, FULL) or not rivals:
+    for label in results.groups:
+        cell = results.first(label)
+        if cell.straw_man or cell.method == FULL:
             continue
-        tests = {}
-        for rival in sorted(rivals):
-            shared = parts(results, label, rival, chosen)
-            if shared:
-                tests[rival] = stats.pooled_difference(shared)
+        tests = {
+            rival: stats.pooled_difference(shared)
+            for rival in sorted(budgets.get(budget_of(cell), ()))
+            if (shared := parts(results, label, rival, chosen))
+        }
         if tests:
             hardest = max(tests, key=lambda name: (tests[name].p_claim, -tests[name].value))
-            found.append(StrawMan(label, hardest, tests[hardest], tests[hardest].p_claim >= 0.05))
+            lead = tests[hardest]
+            found.append(StrawMan(label, results.names[cell.id], hardest, lead, lead.p_claim >= 0.05))
     return found
+
+
+def flagged(results: Results, benchmarks: Iterable[str] | None = None) -> set[str]:
+    """Labels that are not shown to be better than every straw man of their budget."""
+    return {item.label for item in straw_men(results, benchmarks) if item.flagged}
+
+
+FLAG = "†"
+FLAG_NOTE = f"{FLAG} not shown to be better than the best straw man at the same budget, over the benchmarks"
 
 
 @dataclass(frozen=True)
 class Retained:
-    """A label's average share of the unpruned score, and its mean costs over the same benchmarks."""
+    """A label's average share of the unpruned score, and what it was averaged from."""
 
     label: str
     interval: stats.Interval
     parts: Mapping[str, AnyPart]
-    cells: tuple[CellRow, ...]
 
 
 def retained(results: Results, benchmarks: Iterable[str] | None = None, baseline: str = FULL) -> list[Retained]:
@@ -240,7 +281,10 @@ def retained(results: Results, benchmarks: Iterable[str] | None = None, baseline
     chosen = results.only(benchmarks)
     if baseline not in results.groups:
         raise UnknownNameError("baseline of this run", baseline, results.groups)
-    base = results.groups[baseline]
+    return results.once(("retained", chosen, baseline), lambda: _retained(results, chosen, results.groups[baseline]))
+
+
+def _retained(results: Results, chosen: Sequence[str], base: Mapping[str, Sequence[CellRow]]) -> list[Retained]:
     full = {name: ratio_part(results, base[name], base[name]) for name in chosen if name in base}
     usable = [name for name, part in full.items() if part is not None]
     found = []
@@ -248,6 +292,27 @@ def retained(results: Results, benchmarks: Iterable[str] | None = None, baseline
         made = {name: ratio_part(results, by_benchmark[name], base[name]) for name in usable if name in by_benchmark}
         parts = {name: part for name, part in made.items() if part is not None}
         if usable and set(parts) == set(usable):
-            cells = tuple(cell for name in usable for cell in by_benchmark[name])
-            found.append(Retained(label, stats.retention_average(parts), parts, cells))
+            found.append(Retained(label, stats.retention_average(parts), parts))
+    return found
+
+
+def _share(part: AnyPart) -> float:
+    if isinstance(part, stats.CompositePart):
+        return part.figure(part.scores) / part.figure(part.full)
+    return float(np.sum(part.scores) / np.sum(part.full))
+
+
+def averages(results: Results, benchmarks: Iterable[str] | None = None) -> list[Mark]:
+    """The retention averages as marks; none where the run has no unpruned cells."""
+    chosen = results.only(benchmarks)
+    if FULL not in results.groups:
+        return []
+    own: dict[str, list[Mark]] = {}
+    for mark in results.marks(chosen):
+        own.setdefault(mark.name.key, []).append(mark)
+    found = []
+    for item in retained(results, chosen):
+        group = [mark for mark in own.get(item.label, ()) if mark.benchmark in item.parts]
+        if group:
+            found.append(marks.average(group, item.interval, {name: _share(part) for name, part in item.parts.items()}))
     return found
