@@ -71,12 +71,11 @@ def marks(rows: Sequence[PointRow], names: Mapping[str, Name] | None = None) -> 
         rows: figures of cells; of a cell and seed one row per figure.
         names: cell id -> name, where more cells than these share the names; made from the rows if not given.
     """
-    known = names or {row.cell_id: name for row, name in zip(rows, name_all(rows), strict=True)}
-    groups: dict[tuple[str, ...], list[PointRow]] = {}
-    for row in rows:
-        key = (row.model, known[row.cell_id].key, row.benchmark, row.flavour, row.category, row.metric)
-        groups.setdefault(key, []).append(row)
-    return [_merged(group, known[group[0].cell_id]) for group in groups.values()]
+    named = name_all(rows) if names is None else [names[row.cell_id] for row in rows]
+    groups: dict[tuple[str, Name, str, str, str], list[PointRow]] = {}
+    for row, name in zip(rows, named, strict=True):
+        groups.setdefault((row.model, name, row.benchmark, row.category, row.metric), []).append(row)
+    return [_merged(group, key[1]) for key, group in groups.items()]
 
 
 def _merged(group: Sequence[PointRow], name: Name) -> Mark:

@@ -226,7 +226,7 @@ class Desk:
 
     def _read(self, look: Callable[[Store], Any], write: bool = False) -> Any:
         try:
-            with open_store(self._url, read_only=not write, patience_s=5) as store:
+            with open_store(self._url, read_only=not write, upgrade=False, patience_s=5) as store:
                 return look(store)
         except Problem:
             raise

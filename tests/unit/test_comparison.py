@@ -10,10 +10,10 @@ import pytest
 from hero_ray.cli import main
 from hero_ray.core.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
 from hero_ray.results import advice, claims
+from hero_ray.results.axes import axis
 from hero_ray.results.contenders import Results, parse_contender
-from hero_ray.results.frontiers import average_frontier, frontiers
+from hero_ray.results.frontiers import average_frontiers, frontiers
 from hero_ray.results.pairs import compare, difficulty, retained, straw_men
-from hero_ray.stats.frontier import axis
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 
@@ -165,7 +165,7 @@ def test_frontiers_by_benchmark_category_and_average(results: Results) -> None:
     assert states["random@20%"] == "dominated"
     assert {states["hero@20%"], states["hired@20%"]} <= {"frontier", "unclear"}
     assert len(frontiers(results, categories=True)) == 6
-    average = average_frontier(results, "flops")
+    (average,) = average_frontiers(results, "flops")
     assert {p.point.id for p in average.placed} == set(results.groups)
 
 

@@ -58,7 +58,7 @@ ORDER = tuple(_LOOKS)
 
 
 def look(method: str, straw_man: bool = False) -> Look:
-    """The look of a method; one from outside the package gets a fixed look derived from its name, a straw man in grey."""
+    """The look of a method; one from outside the package gets one derived from its name, a straw man in grey."""
     if method in _LOOKS:
         return _LOOKS[method]
     number = int.from_bytes(hashlib.sha256(method.encode()).digest()[:4], "big")
