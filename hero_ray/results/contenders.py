@@ -35,15 +35,8 @@ class Contender:
             and (self.method.variant is None or cell.variant == self.method.variant)
             and all(cell.params.get(key) == value for key, value in wanted.items())
             and (seed is None or cell.seed == seed)
-            and (self.budget is None or fits_budget(cell, self.budget))
+            and (self.budget is None or budget_of(cell) == self.budget.label)
         )
-
-
-def fits_budget(cell: CellRow, budget: BudgetEntry) -> bool:
-    """Whether a cell stands at a budget; a share fits only cells that were asked for by share."""
-    if budget.tokens is not None:
-        return cell.tokens == budget.tokens
-    return cell.tokens is None and budget.ratio is not None and abs(cell.retention_ratio - budget.ratio) < 1e-9
 
 
 def parse_contender(text: str) -> Contender:
@@ -101,7 +94,6 @@ class Results:
         }
         """Cell id -> main metric over the whole benchmark."""
         self.names = {cell.id: name for cell, name in zip(self.cells, name_all(self.cells), strict=True)}
-        self._scores: dict[tuple[str, ...], Scores] = {}
         self._memo: dict[Any, Any] = {}
 
     @cached_property
@@ -177,10 +169,7 @@ class Results:
 
     def scores(self, cells: Sequence[CellRow]) -> Scores:
         """Scores of one contender on one benchmark: the mean over its seeds on the samples all of them answered."""
-        key = tuple(cell.id for cell in cells)
-        if key not in self._scores:
-            self._scores[key] = self._load(cells)
-        return self._scores[key]
+        return self.once(("scores", *(cell.id for cell in cells)), lambda: self._load(cells))
 
     def _load(self, cells: Sequence[CellRow]) -> Scores:
         parts = [self._read(cell) for cell in cells]

@@ -13,7 +13,7 @@ from hero_ray.core.errors import NotComparableError
 from hero_ray.results.axes import axis
 from hero_ray.results.contenders import Results, aligned
 from hero_ray.results.marks import Mark, by_certificate
-from hero_ray.results.pairs import averages, retained
+from hero_ray.results.pairs import averages, retained, strictly
 from hero_ray.stats.frontier import Placed, Point, frontier
 
 AVERAGE = "average share of the unpruned score"
@@ -146,8 +146,3 @@ def _by_shares(results: Results, benchmarks: tuple[str, ...]) -> Test:
         return strictly(stats.retention_difference(by_label[a], by_label[b]))
 
     return lambda a, b: results.once(("p", benchmarks, a, b), lambda: test(a, b))
-
-
-def strictly(result: stats.OneSided) -> float:
-    """p that a value is above 0, where equal scores (no spread at all) show nothing."""
-    return 1.0 if result.value <= 0 else result.p_claim

@@ -248,10 +248,15 @@ def _straw_men(results: Results, chosen: Sequence[str]) -> list[StrawMan]:
             if (shared := parts(results, label, rival, chosen))
         }
         if tests:
-            hardest = max(tests, key=lambda name: (tests[name].p_claim, -tests[name].value))
+            hardest = max(tests, key=lambda name: (strictly(tests[name]), -tests[name].value))
             lead = tests[hardest]
-            found.append(StrawMan(label, results.names[cell.id], hardest, lead, lead.p_claim >= 0.05))
+            found.append(StrawMan(label, results.names[cell.id], hardest, lead, strictly(lead) >= 0.05))
     return found
+
+
+def strictly(result: stats.OneSided) -> float:
+    """p that a value is above 0, where equal scores (no spread at all) show nothing."""
+    return 1.0 if result.value <= 0 else result.p_claim
 
 
 def flagged(results: Results, benchmarks: Iterable[str] | None = None) -> set[str]:
