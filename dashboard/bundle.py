@@ -19,11 +19,11 @@ from plotly.offline import get_plotlyjs
 
 from dashboard import figures
 from hero_ray.results import masks
+from hero_ray.results.averages import averages, flagged
 from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of
-from hero_ray.results.pairs import averages, flagged
 from hero_ray.results.shown import palette, tables
 from hero_ray.store import CellRow, RunRow, Store
 from hero_ray.store import page_queries as pages

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from hero_ray.core.errors import HeroRayError, StoreError
-from hero_ray.results import pairs
+from hero_ray.results.averages import averages
 from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.marks import Mark
@@ -103,27 +103,12 @@ def _load_charts(
     return [chart for chart in charts if chart.placed and chart.category == category]
 
 
-def _load_summary(run_ids: tuple[str, ...], model: str, benchmarks: tuple[str, ...]) -> tuple[list[Mark], set[str]]:
-    (own,) = results(run_ids, model)
-    return pairs.averages(own, benchmarks), pairs.flagged(own, benchmarks)
-
-
-def _load_differences(
-    run_ids: tuple[str, ...], model: str, labels: tuple[str, ...], rival: str, benchmarks: tuple[str, ...]
-) -> list[pairs.Comparison]:
-    (own,) = results(run_ids, model)
-    return pairs.compare_labels(own, labels, rival, benchmarks)
-
-
 _LOADERS: dict[str, Callable[..., Any]] = {
     "runs": lambda: store().runs(MAX_RUNS),
     "sizes": lambda: read(pages.run_sizes),
     "marks": _load_marks,
-    "averages": lambda runs: _ordered(mark for each in results(runs) for mark in pairs.averages(each)),
+    "averages": lambda runs: _ordered(mark for each in results(runs) for mark in averages(each)),
     "charts": _load_charts,
-    "summary": _load_summary,
-    "differences": _load_differences,
-    "points": lambda runs: store().points(runs),
     "metric_names": lambda runs: read(pages.metric_names, runs),
     "categories": lambda benchmark: read(pages.categories, benchmark),
     "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),

@@ -93,7 +93,7 @@ def conditions(rows: Sequence[Row]) -> list[Conditions]:
     return sorted(found, key=lambda group: -len(group.rows))
 
 
-def _cell(row: Mapping[str, Any]) -> SimpleNamespace:
+def _cell(row: Mapping[str, Any]) -> Any:
     return SimpleNamespace(**row | {"tokens": row["cell_tokens"]})
 
 

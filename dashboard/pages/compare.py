@@ -5,9 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import figures, filters, loaders
+from hero_ray.results.averages import averages, flagged
 from hero_ray.results.marks import Mark
 from hero_ray.results.names import FULL
-from hero_ray.results.pairs import Comparison
+from hero_ray.results.pairs import Comparison, compare_labels
 from hero_ray.results.shown import palette, tables
 
 
@@ -43,7 +44,8 @@ def _table(ids: tuple[str, ...], marks: list[Mark]) -> None:
     if len(marks) > 1200:
         st.caption(f"{len(marks):,} figures: the table shows the first 1,200. Narrow it down in the sidebar.")
         shown = marks[:1200]
-    table = tables.method_table(shown, *loaders.load("summary", ids, shown[0].model, _benchmarks(shown)))
+    (own,), benchmarks = loaders.results(ids, shown[0].model), _benchmarks(shown)
+    table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks))
     st.html(f"<style>{tables.CSS}</style>{tables.to_html(table)}")
     st.caption(" ".join(table.notes))
     left, right, _ = st.columns([1, 1, 3])
@@ -70,9 +72,9 @@ def _differences(ids: tuple[str, ...], marks: list[Mark]) -> None:
     with right:
         start = next((name for name in ("random", FULL) if name in rivals), next(iter(rivals)))
         baseline = filters.choose("Compared with", list(rivals), "baseline", start)
-    asked = (ids, marks[0].model, tuple(members.values()), rivals[baseline], _benchmarks(marks))
+    (own,) = loaders.results(ids, marks[0].model)
     with st.spinner("Testing pairs …"):
-        rows: list[Comparison] = loaders.load("differences", *asked)
+        rows = compare_labels(own, tuple(members.values()), rivals[baseline], _benchmarks(marks))
     if not rows:
         st.info("These cells share no answered sample, so no pair can be tested.")
         return

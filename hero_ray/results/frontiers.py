@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hero_ray import stats
 from hero_ray.core.errors import NotComparableError
+from hero_ray.results.averages import averages, retained, strictly
 from hero_ray.results.axes import axis
-from hero_ray.results.contenders import Results, aligned
+from hero_ray.results.contenders import Results
 from hero_ray.results.marks import Mark, by_certificate
-from hero_ray.results.pairs import averages, retained, strictly
+from hero_ray.results.pairs import parts
 from hero_ray.stats.frontier import Placed, Point, frontier
 
 AVERAGE = "average share of the unpruned score"
@@ -127,14 +130,11 @@ def _composite(results: Results, mark: Mark) -> bool:
 
 def _by_scores(results: Results, benchmark: str) -> Test:
     def test(a: str, b: str) -> float | None:
-        mine, other = results.groups[a].get(benchmark), results.groups[b].get(benchmark)
-        if not mine or not other:
-            return None
-        try:
-            first, second, images = aligned(results.scores(mine), results.scores(other))
-        except NotComparableError:  # answers that were pruned, or a run under way: intervals are left
-            return None
-        return strictly(stats.one_sided(first - second, images))
+        shared = parts(results, a, b, [benchmark])
+        if not shared:
+            return None  # answers that were pruned, or a run under way: intervals are left
+        pair = shared[benchmark]
+        return strictly(stats.one_sided(np.subtract(pair.scores, pair.full), pair.clusters))
 
     return lambda a, b: results.once(("p", benchmark, a, b), lambda: test(a, b))
 

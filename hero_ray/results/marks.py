@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Any
 
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.names import Name, name_all
@@ -23,6 +24,7 @@ class Mark:
     """A contender on one benchmark (or category, or on average) with every cost.
 
     Attributes:
+        params: the seed left out.
         benchmark: "" for an average over benchmarks.
         value, low, high: points of 100; for an average percent of the unpruned score.
         cells: (run id, cell id) behind it.
@@ -35,6 +37,7 @@ class Mark:
     name: Name
     model: str
     method: str
+    params: Mapping[str, Any]
     straw_man: bool
     retention_ratio: float
     benchmark: str
@@ -89,6 +92,7 @@ def _merged(group: Sequence[PointRow], name: Name) -> Mark:
         name=name,
         model=first.model,
         method=first.method,
+        params={key: value for key, value in first.params.items() if key != "seed"},
         straw_man=first.straw_man,
         retention_ratio=first.retention_ratio,
         benchmark=first.benchmark,

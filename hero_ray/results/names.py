@@ -9,31 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from hero_ray.core.config import BudgetEntry
 from hero_ray.core.plan import FULL as FULL
+from hero_ray.core.types import Cell
+from hero_ray.store import CellRow, PointRow
+from hero_ray.store.page_queries import TrendRow
 
 EMBEDDED_NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
 
 
-class Setting(Protocol):
-    """What a name is made of; cells, points, trends and cells in the making have these."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def variant(self) -> str: ...
-    @property
-    def params(self) -> Mapping[str, Any]: ...
-    @property
-    def retention_ratio(self) -> float: ...
-    @property
-    def tokens(self) -> int | None: ...
-    @property
-    def seed(self) -> int: ...
+Setting = CellRow | PointRow | TrendRow | Cell
+"""What has a name; all of these hold `model method variant params retention_ratio tokens seed`."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hero_ray.results.averages import straw_men
 from hero_ray.results.contenders import Results
 from hero_ray.results.marks import Mark, mean_of
 from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
-from hero_ray.results.pairs import straw_men
 from hero_ray.results.report import markdown
 from hero_ray.store import Store
 

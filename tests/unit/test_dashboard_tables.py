@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("plotly")
 
+from hero_ray.results.averages import FLAG_NOTE
 from hero_ray.results.marks import marks
-from hero_ray.results.pairs import FLAG_NOTE
 from hero_ray.results.shown import tables
 from tests.dashboard_rows import GRID, row
 

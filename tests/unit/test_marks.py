@@ -11,10 +11,10 @@ import pytest
 
 from hero_ray.core.errors import NotComparableError, UnknownNameError
 from hero_ray.results import frontiers as charts
+from hero_ray.results.averages import averages, flagged
 from hero_ray.results.axes import AXES, axis
 from hero_ray.results.contenders import Results, every_model, parse_contender
 from hero_ray.results.marks import by_certificate, marks
-from hero_ray.results.pairs import averages, flagged
 from hero_ray.store import PointRow, open_store
 from tests import dashboard_data as data
 from tests import fake_results as fake

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hero_ray.results.advice import Candidate
+from hero_ray.results.averages import StrawMan
 from hero_ray.results.axes import axis
 from hero_ray.results.claims import Finding
 from hero_ray.results.frontiers import Frontier
-from hero_ray.results.pairs import Comparison, StrawMan
+from hero_ray.results.pairs import Comparison
 from hero_ray.results.report.markdown import cost, number, p_value, points, span, table
 from hero_ray.stats import Interval, Split
 

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from hero_ray.results.averages import FLAG, FLAG_NOTE
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.marks import Mark, mean_of
 from hero_ray.results.names import FULL
-from hero_ray.results.pairs import FLAG, FLAG_NOTE
 from hero_ray.results.shown import palette
 
 AVERAGE = "Avg. % of full"
@@ -54,7 +54,7 @@ def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: 
 
     Args:
         found: marks of one model.
-        averages, flagged: from `results.pairs`, over the same benchmarks.
+        averages, flagged: from `results.averages`, over the same benchmarks.
     """
     benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
     rows: dict[str, dict[str, Mark]] = defaultdict(dict)
