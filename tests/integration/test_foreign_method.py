@@ -115,6 +115,7 @@ print(out.selection.n_selected, out.tokens.budget_nominal)
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_sweep_runs_it_and_stores_what_it_kept(installed: dict[str, str], tmp_path: Path) -> None:
     """The whole way: Ray's workers find the package, its masks and scores end in the tables under its name."""
     url = f"sqlite:///{tmp_path / 'results.db'}"
