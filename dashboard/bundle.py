@@ -17,8 +17,9 @@ import plotly.io
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from dashboard import figures, masks, palette, points, tables
-from dashboard.points import AXES, FULL, Mark
+from dashboard import figures, masks
+from hero_ray.results.shown import palette, points, tables
+from hero_ray.results.shown.points import AXES, FULL, Mark
 from hero_ray.store import CellRow, RunRow, Store
 from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import CellRef, FlipRow

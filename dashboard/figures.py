@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard import palette
-from dashboard.points import Axis, Mark
+from hero_ray.results.shown import palette
+from hero_ray.results.shown.points import Axis, Mark
 
 MANY = 400
 """Above so many markers intervals are left out of the picture (not of the hover) and WebGL draws."""

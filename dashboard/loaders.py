@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from dashboard.points import Mark, marks
-from hero_ray.errors import HeroRayError, StoreError
+from hero_ray.core.errors import HeroRayError, StoreError
+from hero_ray.results.shown.points import Mark, marks
 from hero_ray.store import RunRow, Store, default_url, open_store, queries, studies
 from hero_ray.store import page_queries as pages
 from hero_ray.store.engine import parse_url, sqlite_path

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from hero_ray import published
-from hero_ray.published import OverlayPoint
+from hero_ray.results import published
+from hero_ray.results.published import OverlayPoint
 
 _MEASURED_BY = {
     "authors": "measured by the method's authors",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from dashboard import palette
-from dashboard.points import CONDITIONS_APART, budget_label, series_labels, settings_of
+from hero_ray.results.shown import palette
+from hero_ray.results.shown.points import CONDITIONS_APART, budget_label, series_labels, settings_of
 
 Row = dict[str, Any]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard import palette
 from dashboard.figures import NEUTRAL, style
+from hero_ray.results.shown import palette
 
 Row = Mapping[str, Any]
 

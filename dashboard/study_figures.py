@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboard.figures import style
-from dashboard.palette import COLOURS, VARIANT_DASHES
+from hero_ray.results.shown.palette import COLOURS, VARIANT_DASHES
 from hero_ray.store import PointRow
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "triangle-left", "triangle-right")

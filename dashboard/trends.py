@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard import palette
 from dashboard.figures import NEUTRAL, style
-from dashboard.points import budget_label, series_labels, settings_of
+from hero_ray.results.shown import palette
+from hero_ray.results.shown.points import budget_label, series_labels, settings_of
 from hero_ray.store.page_queries import TrendRow
 from hero_ray.store.records import RunRow
 

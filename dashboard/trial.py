@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dashboard import masks, palette
+from dashboard import masks
+from hero_ray.results.shown import palette
 
 MAX_PIXELS = 40_000_000
 
@@ -37,7 +38,7 @@ class Answer:
 
 def load_model(name: str) -> Any:
     """A model in this process; imports torch."""
-    from hero_ray.vlm import load_model
+    from hero_ray.engine.vlm import load_model
 
     return load_model(name)
 
@@ -116,7 +117,7 @@ def open_upload(data: bytes) -> Image.Image:
 
     from PIL import ImageOps
 
-    from hero_ray.errors import ImageError
+    from hero_ray.core.errors import ImageError
 
     try:
         with Image.open(io.BytesIO(data)) as opened:

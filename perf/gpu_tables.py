@@ -26,15 +26,16 @@ from typing import Any
 
 import torch
 
-from hero_ray import models, published
-from hero_ray.config import build
+from hero_ray import models
+from hero_ray.core.config import build
 from hero_ray.models.graphs import GraphedDecode
-from hero_ray.profile import FORMAT, KIND, items_of, make_probes, write_records
 from hero_ray.profiling import tables
 from hero_ray.profiling.batches import sweep_batches
 from hero_ray.profiling.cells import profile_cells
+from hero_ray.profiling.job import FORMAT, KIND, items_of, make_probes, write_records
 from hero_ray.profiling.records import ProfileSettings
 from hero_ray.profiling.roofline import measure_peaks
+from hero_ray.results import published
 from perf.paper_tables import TABLES, PaperTable
 from perf.report import report
 

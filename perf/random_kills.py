@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 from sqlalchemy import make_url, text
 
-from hero_ray.errors import HeroRayError
+from hero_ray.core.errors import HeroRayError
 from hero_ray.pipeline import cluster
 from hero_ray.pipeline.run import run
 from hero_ray.store import Store, open_store

@@ -17,11 +17,11 @@ import torch
 
 from hero_ray import models
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.config import TaskEntry
-from hero_ray.encoded import Budget
-from hero_ray.evaluate import Pruning
+from hero_ray.core.config import TaskEntry
+from hero_ray.core.encoded import Budget
+from hero_ray.core.types import Cell, Sample
+from hero_ray.engine.evaluate import Pruning
 from hero_ray.pipeline.facts import open_task
-from hero_ray.types import Cell, Sample
 
 
 @torch.no_grad()

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hero_ray import stats
+from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.store import ImageRecord, MetricRow, Store, open_store
-from hero_ray.types import Cell, Prediction, Sample, TokenCount
 
 DAY = datetime(2026, 11, 1, 2, 0, tzinfo=UTC)
 STRENGTH = {"full": 0.9, "hero": 0.86, "hired": 0.83, "fastervlm": 0.84, "random": 0.72, "spatial": 0.74}

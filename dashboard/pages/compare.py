@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import differences, figures, filters, loaders, palette, tables
-from dashboard.differences import Difference
-from dashboard.points import FULL, Mark
+from dashboard import figures, filters, loaders
+from hero_ray.results.shown import differences, palette, tables
+from hero_ray.results.shown.differences import Difference
+from hero_ray.results.shown.points import FULL, Mark
 
 
 def main() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import figures, filters, loaders, palette, points, profiles, speed_figures
-from dashboard.points import FULL
+from dashboard import figures, filters, loaders, profiles, speed_figures
 from dashboard.profiles import Conditions
-from hero_ray import published
+from hero_ray.results import published
+from hero_ray.results.shown import palette, points
+from hero_ray.results.shown.points import FULL
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import streamlit as st
 from PIL import Image
 
-from dashboard import filters, loaders, masks, palette
-from dashboard.points import FULL, budget_label, series_labels, settings_of
+from dashboard import filters, loaders, masks
+from hero_ray.results.shown import palette
+from hero_ray.results.shown.points import FULL, budget_label, series_labels, settings_of
 from hero_ray.store import CellRow
 from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import AnswerRow, CellRef, FlipRow, SampleRow

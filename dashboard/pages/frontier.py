@@ -6,8 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import figures, filters, loaders, palette, points, printed
-from dashboard.points import AXES, Mark
+from dashboard import figures, filters, loaders, printed
+from hero_ray.results.shown import palette, points
+from hero_ray.results.shown.points import AXES, Mark
 
 AVERAGE = "average"
 NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."

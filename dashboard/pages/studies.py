@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import figures, filters, loaders, study_figures
-from hero_ray import published
+from hero_ray.results import published
 
 # Environment variable that names the folder of study files; `./studies` without it.
 FOLDER = "HERO_RAY_STUDIES"

@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from dashboard import filters, loaders, palette, service, trial
+from dashboard import filters, loaders, service, trial
 from dashboard.trial import Answer
 from hero_ray.methods import names as method_names
 from hero_ray.models import names as model_names
+from hero_ray.results.shown import palette
 
 # Comma-separated names, hub ids or folders to offer instead of the embedded models.
 MODELS = "HERO_RAY_TRY_MODELS"

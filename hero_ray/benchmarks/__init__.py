@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.errors import ParameterError, UnknownNameError
+from hero_ray.core.errors import ParameterError, UnknownNameError
 
 if TYPE_CHECKING:
     from hero_ray.benchmarks.base import Benchmark

@@ -22,8 +22,8 @@ from hero_ray.benchmarks.sources import Source, open_path
 from hero_ray.benchmarks.tables import Table
 from hero_ray.benchmarks.vqa_text import normalise, vqa_accuracy
 from hero_ray.benchmarks.yes_no import by_words
-from hero_ray.errors import DatasetError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError
+from hero_ray.core.types import Metric, Sample, Scored
 
 Rule = Callable[[str, Sequence[str]], float]
 

@@ -13,8 +13,8 @@ from PIL import Image
 from hero_ray.benchmarks import images
 from hero_ray.benchmarks.sources import Source, open_source
 from hero_ray.benchmarks.tables import Locator, Table
-from hero_ray.errors import DatasetError, ImageError, ParameterError, UnknownNameError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError, ImageError, ParameterError, UnknownNameError
+from hero_ray.core.types import Metric, Sample, Scored
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, means, spaced
 from hero_ray.benchmarks.sources import Source, open_source
 from hero_ray.benchmarks.tables import Locator, Table, fingerprint
-from hero_ray.errors import DatasetError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError
+from hero_ray.core.types import Metric, Sample, Scored
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 

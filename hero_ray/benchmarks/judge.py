@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hero_ray.errors import JudgeError
+from hero_ray.core.errors import JudgeError
 
 URL, MODEL, KEY, CACHE = "HERO_RAY_JUDGE_URL", "HERO_RAY_JUDGE_MODEL", "HERO_RAY_JUDGE_KEY", "HERO_RAY_JUDGE_CACHE"
 TEMPERATURE_STEP, TEMPERATURE_LIMIT = 0.5, 2.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.benchmarks.tables import JsonlTable, ParquetTable, Table
-from hero_ray.errors import DatasetError, MissingExtraError
+from hero_ray.core.errors import DatasetError, MissingExtraError
 
 DATA_FOLDER = "HERO_RAY_DATA"
 

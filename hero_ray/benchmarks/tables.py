@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from hero_ray.errors import DatasetError
+from hero_ray.core.errors import DatasetError
 
 Locator = list[int] | int
 """Where a row is: [file, row group, row in group] of Parquet, byte offset of JSONL. JSON-able."""

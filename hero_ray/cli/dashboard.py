@@ -24,7 +24,7 @@ def folder() -> Path:
     Raises:
         MissingExtraError: this installation came without the app.
     """
-    from hero_ray.errors import MissingExtraError
+    from hero_ray.core.errors import MissingExtraError
 
     checkout = Path(__file__).resolve().parents[2] / "dashboard"
     packaged = Path(__file__).resolve().parents[1] / "_app" / "dashboard"
@@ -42,7 +42,7 @@ def require_packages() -> None:
     """
     from importlib.util import find_spec
 
-    from hero_ray.errors import MissingExtraError
+    from hero_ray.core.errors import MissingExtraError
 
     for package in ("streamlit", "plotly"):
         if find_spec(package) is None:
@@ -55,7 +55,7 @@ def write_bundle(store: Store, run_id: str, target: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder cannot be written.
     """
-    from hero_ray.errors import InputError
+    from hero_ray.core.errors import InputError
 
     require_packages()
     sys.path.insert(0, str(folder().parent))

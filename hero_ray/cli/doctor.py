@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hero_ray import __version__
 from hero_ray.cli import app
 from hero_ray.cli.options import Attention, Device
+from hero_ray.core.version import __version__
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "ray", "sqlalchemy", "flash-attn")
 

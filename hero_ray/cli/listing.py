@@ -32,7 +32,7 @@ def list_(what: What = "methods", as_json: AsJson = False) -> None:
 
 
 def _methods() -> list[dict[str, str]]:
-    from hero_ray.methods.catalogue import cards
+    from hero_ray.methods.kit.catalogue import cards
 
     return [
         {

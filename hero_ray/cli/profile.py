@@ -63,8 +63,8 @@ def profile(
 
     Every request runs alone and whole; pictures are cut and questions tokenised beforehand. Accuracy needs a sweep.
     """
-    from hero_ray import config
-    from hero_ray import profile as room
+    from hero_ray.core import config
+    from hero_ray.profiling import job as room
     from hero_ray.profiling.records import ProfileSettings
 
     started = time.perf_counter()
@@ -108,19 +108,20 @@ def _print(records: list[dict[str, Any]]) -> None:
 
 
 def _keep(records: list[dict[str, Any]], out: Path | None, db: str | None) -> str | None:
-    from hero_ray import profile as room
+    from hero_ray.profiling import job as room
 
     if out is not None:
         room.write_records(out, records)
         if db is None:
             return None
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
-    return room.store_records(open_store(db or default_url()), records)
+    return room.store_records(open_results(db or default_url()), records)
 
 
 def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     sizes = []
     for part in filter(None, text.split(",")):
@@ -134,7 +135,7 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdigit() and int(part) for part in parts):

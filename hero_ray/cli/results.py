@@ -12,7 +12,7 @@ from hero_ray.cli import app
 from hero_ray.cli.options import Db
 
 if TYPE_CHECKING:
-    from hero_ray.comparison import Results
+    from hero_ray.results.contenders import Results
     from hero_ray.store import Store
 
 EXIT_CLAIM_FAILS = 1
@@ -39,7 +39,7 @@ def listed(text: str | None) -> list[str] | None:
 
 
 def opened(db: str | None, run: str, model: str | None) -> Results:
-    from hero_ray.comparison import Results
+    from hero_ray.results.contenders import Results
 
     return Results(reading(db), run, model)
 
@@ -61,8 +61,8 @@ def frontier(
     db: Db = None,
 ) -> None:
     """Which cells are worth their cost: on the frontier, dominated, or within noise of what dominates them."""
-    from hero_ray.comparison.frontiers import average_frontier, frontiers
-    from hero_ray.report import tables
+    from hero_ray.results.frontiers import average_frontier, frontiers
+    from hero_ray.results.report import tables
 
     results = opened(db, run, model)
     chosen = listed(tasks)
@@ -90,13 +90,14 @@ def compare(
     db: Db = None,
 ) -> None:
     """Is A better than B? Paired on the samples both answered, corrected over benchmarks."""
-    from hero_ray import comparison
-    from hero_ray.report import tables
+    from hero_ray.results import contenders
+    from hero_ray.results import pairs as paired
+    from hero_ray.results.report import tables
 
     results = opened(db, run, model)
-    others = comparison.Results(results.store, against_run, model) if against_run else results
-    pairs = (results, comparison.parse_contender(first)), (others, comparison.parse_contender(second))
-    found = comparison.compare(*pairs, listed(tasks))
+    others = contenders.Results(results.store, against_run, model) if against_run else results
+    pairs = (results, contenders.parse_contender(first)), (others, contenders.parse_contender(second))
+    found = paired.compare(*pairs, listed(tasks))
     typer.echo(tables.comparisons(first, second, found))
     finish(
         run_id=results.run.id,
@@ -116,8 +117,8 @@ def check(
     db: Db = None,
 ) -> None:
     """Test a claim about a run. Exit code 0: it holds; 1: it fails; 3: the samples do not decide it."""
-    from hero_ray import claims
-    from hero_ray.report import tables
+    from hero_ray.results import claims
+    from hero_ray.results.report import tables
 
     parsed = claims.parse_claim(claim)
     results = opened(db, run, model)
@@ -142,9 +143,9 @@ def advise(
     db: Db = None,
 ) -> None:
     """The cheapest method and budget whose loss is shown to stay within --max-loss on every benchmark asked for."""
-    from hero_ray import advice
-    from hero_ray import frontier as frontiers
-    from hero_ray.report import tables
+    from hero_ray.results import advice
+    from hero_ray.results.report import tables
+    from hero_ray.stats import frontier as frontiers
 
     allowance, chosen = advice.parse_allowance(max_loss), frontiers.axis(axis)
     results = opened(db, run, model)
@@ -178,8 +179,8 @@ def report(
         with reading(db) as store:
             finish(**write_bundle(store, run, bundle))
         return
-    from hero_ray.errors import InputError
-    from hero_ray.report import document
+    from hero_ray.core.errors import InputError
+    from hero_ray.results.report import document
 
     if output.suffix not in (".html", ".md"):
         raise InputError(f"report file {output} ends in {output.suffix or 'nothing'!r}; expected .html or .md")

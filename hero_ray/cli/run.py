@@ -12,7 +12,7 @@ import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, pairs
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
@@ -36,7 +36,7 @@ MaxFailed = Annotated[int | None, typer.Option("--max-failed", help="Failed samp
 
 def _config(path: str | None, assignments: list[str] | None, **options: Any) -> Any:
     """Command line over file over defaults."""
-    from hero_ray import config
+    from hero_ray.core import config
 
     document = config.read(path or DEMO)
     for key in ("replicas",):
@@ -128,7 +128,8 @@ def run_sweep(
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.run import absolute_url, run
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
     started = time.perf_counter()
     url = absolute_url(config.db or default_url())
@@ -136,7 +137,7 @@ def run_sweep(
         typer.echo(_planned(config, url))
         return 0
     plan = make_plan(config)
-    store = open_store(url)
+    store = open_results(url)
     _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
     try:
         outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, say=_say)
@@ -152,7 +153,7 @@ def _planned(config: Any, url: str) -> str:
     Raises:
         InputError: neither can be planned.
     """
-    from hero_ray.errors import CheckpointError, DatasetError, MissingExtraError
+    from hero_ray.core.errors import CheckpointError, DatasetError, MissingExtraError
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any client is imported: a plan downloads nothing
     from hero_ray.pipeline.facts import make_plan
@@ -168,7 +169,7 @@ def _planned(config: Any, url: str) -> str:
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
-    from hero_ray.pipeline import summary
+    from hero_ray.results import summary
     from hero_ray.store import queries
 
     points = store.points([outcome.run_id])
@@ -181,7 +182,7 @@ def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
     for line in (*summary.notes(points, failures), *plan.cautions):
         typer.echo(line)
     if plan.config.output_path:
-        from hero_ray.exchange import write_run
+        from hero_ray.results.exchange import write_run
 
         for path in write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples):
             typer.echo(f"wrote {path}")
@@ -229,9 +230,10 @@ def cancel(
     run_id: Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")] = "latest", db: Db = None
 ) -> None:
     """Ask a running sweep to stop after the units in flight; it stays resumable."""
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
-    store = open_store(db or default_url())
+    store = open_results(db or default_url())
     run = store.run(run_id)
     store.request_cancel(run.id)
     typer.echo(f"run {run.id} ({run.status}) is asked to stop")

@@ -28,7 +28,7 @@ def serve(
     """
     import yaml
 
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
     from hero_ray.serve.settings import build_settings
 
     document: dict[str, Any] = {}

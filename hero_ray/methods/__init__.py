@@ -12,23 +12,12 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.errors import ParameterError, UnknownNameError
+from hero_ray.core.errors import ParameterError, UnknownNameError
 
 if TYPE_CHECKING:
     from hero_ray.methods.base import Method
 
-_NOT_METHODS = {
-    "adaptive",
-    "base",
-    "allocation",
-    "scores",
-    "similarity",
-    "conformance",
-    "merging",
-    "dropping",
-    "clustering",
-    "catalogue",
-}
+_NOT_METHODS = {"base", "kit"}
 ENTRY_POINT_GROUP = "hero_ray.methods"
 
 

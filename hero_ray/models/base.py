@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import Encoded, ImagePlan, Layout, Needs, NewlinePolicy, Selection, VisionInfo
+from hero_ray.core.encoded import Encoded, ImagePlan, Layout, Needs, NewlinePolicy, Selection, VisionInfo
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import (
+from hero_ray.core.encoded import (
     NEWLINE,
     Encoded,
     Needs,
@@ -22,7 +22,7 @@ from hero_ray.encoded import (
     Selection,
     keep_all,
 )
-from hero_ray.errors import PromptError, SelectionError
+from hero_ray.core.errors import PromptError, SelectionError
 from hero_ray.models.base import Generation, ModelInfo, Prompt, Request
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.encoding import TowerEncoder

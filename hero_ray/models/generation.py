@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hero_ray.errors import DeviceMemoryError, ParameterError, PromptError
+from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError
 from hero_ray.models.base import Request
 from hero_ray.models.batch import length_of, own_parts, share_groups, shared_parts, whole_prompts
 from hero_ray.models.live import Positions

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hero_ray.errors import SelectionError
+from hero_ray.core.errors import SelectionError
 from hero_ray.models.batch import PromptBatch
-from hero_ray.models.cache import KeyValueCache
+from hero_ray.models.cache import KeyValueCache, cache_argument
 from hero_ray.models.live import BlockState, LiveTokens, Positions
 
 Rope = tuple[Tensor, Tensor]
@@ -76,11 +76,15 @@ class Runner:
         language_model: transformers' `LlamaModel` (or one with the same block interface).
         head: the output projection.
         attention: the kernel set on the model: `sdpa`, `flash_attention_2` or `eager`.
+
+    Raises:
+        CheckpointError: a block that takes no key-value cache by a name we know.
     """
 
     def __init__(self, language_model: Any, head: nn.Module, attention: str = "sdpa") -> None:
         self._model = language_model
         self._blocks = list(language_model.layers)
+        self._cache_names = [cache_argument(block) for block in self._blocks]
         self._head = head
         self._attention = attention
 
@@ -230,9 +234,9 @@ class Runner:
         return self._blocks[index](
             hidden,
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=True,
             position_embeddings=rope,
+            **{self._cache_names[index]: cache},
         )
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from hero_ray.core.plan import digest
 from hero_ray.nightly.records import SPEEDS, CellNight, Night, Speed
-from hero_ray.plan import digest
 from hero_ray.store import Store, nights, queries
 from hero_ray.store.records import CellRow, RunRow
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.errors import HeroRayError, RunLockedError, StoreError
+from hero_ray.core.errors import HeroRayError, RunLockedError, StoreError
 from hero_ray.nightly import history, report
 from hero_ray.nightly.guard import judge
 from hero_ray.nightly.records import Finding, Night, Settings, Verdict

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 
 CPU_SHARE = 0.75
 """CPUs an actor without GPU asks for: below one, so that a two-core machine has room for Ray's own tasks."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
 
-from hero_ray.errors import HeroRayError, ReplicaError
+from hero_ray.core.errors import HeroRayError, ReplicaError
+from hero_ray.core.plan import Unit
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.worker import UnitOutcome, UnitWorker, WorkerJob, pack_unit
-from hero_ray.plan import Unit
 
 MAX_BLOCK_UNITS = 16
 IN_FLIGHT = 2

@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
+from hero_ray.core.plan import ModelFact
+from hero_ray.core.types import Cell
+from hero_ray.costs.costs import ELEMENT_BYTES
+from hero_ray.costs.ledger import ledger
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
 from hero_ray.pipeline.facts import Plan
-from hero_ray.plan import ModelFact
-from hero_ray.profiling.costs import ELEMENT_BYTES
-from hero_ray.profiling.ledger import ledger
 from hero_ray.profiling.roofline import weight_bytes
 from hero_ray.stats import detectable
 from hero_ray.store import open_store
-from hero_ray.types import Cell
 
 TEXT_TOKENS = 60
 DISCORDANT = 0.2

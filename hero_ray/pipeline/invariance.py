@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from hero_ray.plan import ModelFact
+from hero_ray.core.plan import ModelFact
 from hero_ray.store import Store
 from hero_ray.store.records import RunRow
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hero_ray.config import ProfileSettings, TaskEntry
+from hero_ray.core.config import ProfileSettings, TaskEntry
+from hero_ray.core.plan import FULL, Unit, digest
+from hero_ray.core.types import Cell
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.facts import Plan, open_task
 from hero_ray.pipeline.worker import load_callable
-from hero_ray.plan import FULL, Unit, digest
 from hero_ray.store import Store, queries
-from hero_ray.types import Cell
 
 
 def speed_key(cell: Cell) -> str:
@@ -96,7 +96,7 @@ def measure_cells(
 
 def item_of(cell: Cell, adapter: Any, base: Any = "real", policy: Any = "unpadded_rows") -> Any:
     """A cell as the profiling room takes it: callables, no method."""
-    from hero_ray.evaluate import Pruning
+    from hero_ray.engine.evaluate import Pruning
     from hero_ray.profiling.requests import ProfileItem
 
     method = Pruning.of(cell).method

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hero_ray.plan import Unit, digest
+from hero_ray.core.plan import Unit, digest
+from hero_ray.core.types import Cell
 from hero_ray.stats.anytime import confidence_sequence
 from hero_ray.store import Store
-from hero_ray.types import Cell
 
 LEVEL = 0.05
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hero_ray.evaluate import Settings
+from hero_ray.core.plan import Unit
+from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import cluster
-from hero_ray.pipeline.close import close_cells
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.invariance import settled
@@ -25,7 +25,7 @@ from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit
 from hero_ray.pipeline.race import Race, shuffled
 from hero_ray.pipeline.worker import WorkerJob
-from hero_ray.plan import Unit
+from hero_ray.results.close import close_cells
 from hero_ray.store import Store
 from hero_ray.store.records import sample_id
 

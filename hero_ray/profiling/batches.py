@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hero_ray.errors import DeviceMemoryError
+from hero_ray.core.errors import DeviceMemoryError
 from hero_ray.profiling.cells import ProfileSettings, profile_cells
 from hero_ray.profiling.requests import Arrangement, Probe, ProfileItem, arrange, run_request
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from hero_ray import __version__
-from hero_ray.errors import NotComparableError
+from hero_ray.core.errors import NotComparableError
+from hero_ray.core.version import __version__
 from hero_ray.models.base import ModelInfo
 
 UNKNOWN = "unknown"

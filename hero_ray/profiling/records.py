@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from hero_ray.costs.ledger import TERA, AnswerCost, answer_cost
 from hero_ray.profiling import requests, stock
 from hero_ray.profiling.certificate import Certificate
 from hero_ray.profiling.counter import relative_difference
-from hero_ray.profiling.ledger import TERA, AnswerCost, answer_cost
 from hero_ray.profiling.marks import percentile
 from hero_ray.profiling.memory import PhaseMemory
 from hero_ray.profiling.requests import Probe, ProfileItem

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import Budget, BudgetBase, Encoded, ImagePlan, Needs, NewlinePolicy, Selection, keep_all
+from hero_ray.core.encoded import Budget, BudgetBase, Encoded, ImagePlan, Needs, NewlinePolicy, Selection, keep_all
 from hero_ray.models.base import Adapter, Prepared, Prompt, Request
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.runner import DecodeState

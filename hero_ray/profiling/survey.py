@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from hero_ray.profiling import costs, requests
+from hero_ray.costs import costs
+from hero_ray.costs.ledger import AnswerCost, answer_cost
+from hero_ray.costs.scoring import method_scoring
+from hero_ray.profiling import requests
 from hero_ray.profiling.counter import count_flops
-from hero_ray.profiling.ledger import AnswerCost, answer_cost
 from hero_ray.profiling.memory import PhaseMemory
 from hero_ray.profiling.requests import Arrangement
-from hero_ray.profiling.scoring import method_scoring
 from hero_ray.profiling.syncs import HostSync, host_syncs
 
 

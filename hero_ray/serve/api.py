@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from hero_ray import __version__
+from hero_ray.core.version import __version__
 from hero_ray.serve.completions import completion, events
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine_types import ChatJob, ChatResult

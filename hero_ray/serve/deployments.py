@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk, RayJobs
 from hero_ray.serve.engine_types import ChatJob, ChatResult

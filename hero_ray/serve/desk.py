@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from yaml import YAMLError
 
 from hero_ray import benchmarks, methods
-from hero_ray.config import SweepConfig, build
-from hero_ray.errors import ConfigError, HeroRayError, StoreError
+from hero_ray.core.config import SweepConfig, build
+from hero_ray.core.errors import ConfigError, HeroRayError, StoreError
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import Store, default_url, open_store
@@ -158,7 +158,7 @@ class Desk:
 
     def frontier(self, run_id: str, benchmark: str | None) -> dict[str, Any]:
         """Points of a run with intervals, costs and their place on the frontier (visual tokens as cost)."""
-        from hero_ray import frontier
+        from hero_ray.stats import frontier
 
         def look(store: Store) -> dict[str, Any]:
             row = _find(store, run_id)

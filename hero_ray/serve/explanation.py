@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from hero_ray.benchmarks.images import decode
-from hero_ray.encoded import Encoded, Needs
+from hero_ray.core.encoded import Encoded, Needs
+from hero_ray.costs.ledger import ledger
+from hero_ray.engine.vlm import picture_id
 from hero_ray.methods.base import Method
 from hero_ray.models.base import Adapter, Prompt, Request
-from hero_ray.profiling.ledger import ledger
 from hero_ray.serve.schemas import Pruning
 from hero_ray.serve.splice import POLICY, choose, method_of
-from hero_ray.vlm import picture_id
 
 COLOUR = "#d55e00"
 """Outline of kept tokens; distinguishable with every common colour vision."""
@@ -122,7 +122,7 @@ def _row(adapter: Adapter, asked: _Asked, pruning: Pruning, method: Method) -> d
 
 def overlay_png(image: Image.Image, keep: torch.Tensor, encoded: Encoded, family: str) -> str:
     """The picture with dropped tokens dimmed, as a data URL."""
-    from hero_ray.masks import panels, side_by_side
+    from hero_ray.results.masks import panels, side_by_side
 
     geometry = (*encoded.layout.grid, *encoded.layout.side)
     packed = np.packbits(keep.numpy().reshape(-1)).tobytes()

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from hero_ray.benchmarks.images import decode
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, keep_all
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, keep_all
+from hero_ray.engine.vlm import picture_id
 from hero_ray.methods import create
 from hero_ray.methods.base import Method
 from hero_ray.models.base import Adapter, Request
 from hero_ray.serve.engine_types import ChatJob
 from hero_ray.serve.schemas import Pruning
-from hero_ray.vlm import picture_id
 
 POLICY: Literal["unpadded_rows"] = "unpadded_rows"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
 from hero_ray.store.engine import explain, parse_url
 from hero_ray.store.records import TERMINAL, RunRow
 from hero_ray.store.store import Store, open_store

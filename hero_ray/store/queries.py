@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, or_, select
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
 from hero_ray.store.records import CellCount, CellRow, MetricRow, PointRow, RunRow, ScoreRow
 from hero_ray.store.tables import (
     CellTable,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 TERMINAL = frozenset({"complete", "failed", "cancelled", "superseded"})
 """Run states that no worker will leave again by itself."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
 
 HEAD = "0002"
 """Newest revision under `db/versions`; a test holds the two together."""

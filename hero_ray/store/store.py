@@ -13,8 +13,8 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from hero_ray import published
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
+from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.store import queries, schema, writes
 from hero_ray.store.engine import (
     check_sqlite_path,
@@ -29,7 +29,6 @@ from hero_ray.store.engine import (
 )
 from hero_ray.store.records import CellCount, CellRow, ImageRecord, MetricRow, PointRow, RunRow, ScoreRow, sample_id
 from hero_ray.store.tables import Alert, Lease, Profile, Run, RunCell
-from hero_ray.types import Cell, Prediction, Sample
 
 T = TypeVar("T")
 
@@ -52,6 +51,7 @@ class Store:
         self.shown_url = shown(self._url)
         self.read_only = read_only
         self.patience_s = min(patience_s, READ_PATIENCE_S) if read_only else patience_s
+        self.migrated = False  # whether opening it made or changed its tables
         self._engine: Engine | None = None
         self._pid = 0
 
@@ -359,7 +359,7 @@ def open_store(
                 schema.require(connection, store.shown_url)
         if not fits:
             schema.upgrade(store.engine)
-            published.load(store)
+            store.migrated = True
     except (SQLAlchemyError, OSError) as problem:
         store.close()
         raise explain(problem, store._url) from problem

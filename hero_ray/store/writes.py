@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hero_ray.errors import RunLockedError, StoreError
+from hero_ray.core.errors import RunLockedError, StoreError
+from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.store.engine import clean_text
 from hero_ray.store.records import TERMINAL, ImageRecord, MetricRow, sample_id
 from hero_ray.store.tables import (
@@ -30,7 +31,6 @@ from hero_ray.store.tables import (
     SampleTable,
     UnitAttempt,
 )
-from hero_ray.types import Cell, Prediction, Sample
 
 MEANS = (
     "n_text",

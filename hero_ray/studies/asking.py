@@ -11,12 +11,12 @@ from PIL import Image
 
 from hero_ray import benchmarks
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.encoded import Encoded, Needs, Selection
+from hero_ray.core.encoded import Encoded, Needs, Selection
+from hero_ray.core.types import Sample
 from hero_ray.models import base
 from hero_ray.models.base import Adapter
 from hero_ray.stats import Interval, mean_interval
 from hero_ray.studies.records import Request
-from hero_ray.types import Sample
 
 
 @dataclass(frozen=True)

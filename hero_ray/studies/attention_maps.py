@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import Encoded, Needs
+from hero_ray.core.encoded import Encoded, Needs
 from hero_ray.methods.ptp import instruction_score
 from hero_ray.models.base import Adapter
 from hero_ray.studies import asking

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.judge import Judge
-from hero_ray.errors import JudgeError
+from hero_ray.core.errors import JudgeError
 from hero_ray.models.base import Request as Answer
 from hero_ray.stats import mean_interval
 from hero_ray.studies import asking

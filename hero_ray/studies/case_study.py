@@ -7,12 +7,12 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from hero_ray.encoded import Budget, Needs, Selection
-from hero_ray.evaluate import check_selection
-from hero_ray.masks import Geometry, panels
+from hero_ray.core.encoded import Budget, Needs, Selection
+from hero_ray.engine.evaluate import check_selection
 from hero_ray.methods import create
 from hero_ray.methods.base import Method
 from hero_ray.models.base import Request as Answer
+from hero_ray.results.masks import Geometry, panels
 from hero_ray.studies import asking
 from hero_ray.studies.drawing import sheet
 from hero_ray.studies.records import Request, Study, Table

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from hero_ray import benchmarks
 from hero_ray.benchmarks.duts import Duts, clip_square, foreground, overlap
-from hero_ray.encoded import Needs
-from hero_ray.errors import InputError
+from hero_ray.core.encoded import Needs
+from hero_ray.core.errors import InputError
 from hero_ray.models.base import Adapter
 from hero_ray.stats import mean_interval
 from hero_ray.studies.records import Request, Study, Table, curve, figures, lines

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Needs
+from hero_ray.core.encoded import Needs
 from hero_ray.studies import asking
 from hero_ray.studies.records import Request, Study, Table, heat
 

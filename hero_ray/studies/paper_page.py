@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 from hero_ray.studies.files import markdown
 from hero_ray.studies.records import Table
 

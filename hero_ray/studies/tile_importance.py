@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Encoded, Layout, Needs, Selection
-from hero_ray.errors import InputError
-from hero_ray.methods.scores import cosine_to_thumbnail
+from hero_ray.core.encoded import Encoded, Layout, Needs, Selection
+from hero_ray.core.errors import InputError
+from hero_ray.methods.kit.scores import cosine_to_thumbnail
 from hero_ray.studies import asking
 from hero_ray.studies.records import Request, Study, Table, curve, figures, lines
 

@@ -6,9 +6,9 @@ The paper's bands are 4-8 and 12-23 of 24 layers and are mapped to shallower tow
 
 from __future__ import annotations
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo
 from hero_ray.methods import create
-from hero_ray.methods.scores import caps, cls_attention, keep_top
+from hero_ray.methods.kit.scores import caps, cls_attention, keep_top
 from hero_ray.studies import asking
 from hero_ray.studies.records import Request, Study, Table, figures
 

@@ -13,15 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hero_ray import benchmarks, published
-from hero_ray.errors import UnknownNameError
+from hero_ray import benchmarks
+from hero_ray.core.errors import UnknownNameError
+from hero_ray.core.types import Metric
+from hero_ray.costs.ledger import ledger
 from hero_ray.methods import create
-from hero_ray.profiling.ledger import ledger
+from hero_ray.results import published
 from hero_ray.studies import verify_rules as rules
 from hero_ray.studies import verify_studies
 from hero_ray.studies.papers import UNCONFIRMED_ROWS
 from hero_ray.studies.records import Table
-from hero_ray.types import Metric
 
 if TYPE_CHECKING:
     from hero_ray.store import CellRow, MetricRow, Store

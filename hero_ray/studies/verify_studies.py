@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hero_ray import benchmarks, published
+from hero_ray import benchmarks
+from hero_ray.results import published
 from hero_ray.studies.papers import UNCONFIRMED_ROWS
 
 Row = Mapping[str, Any]

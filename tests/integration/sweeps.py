@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from hero_ray.config import build
-from hero_ray.evaluate import Settings
+from hero_ray.core.config import build
+from hero_ray.core.plan import ModelFact
+from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.pipeline.run import model_args
 from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
-from hero_ray.plan import ModelFact
 from hero_ray.store import Store, open_store
 
 SLEEPING = ModelFact("sleeping", "llava-1.5", "sleeping-1", "float32", 16)

@@ -29,10 +29,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, Encoded, Selection, keep_all
-from hero_ray.methods.allocation import equal
+from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import caps, finite, keep_top
+from hero_ray.methods.kit.scores import caps, finite, keep_top
 
 
 @dataclass(frozen=True)

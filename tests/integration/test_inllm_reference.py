@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from hero_ray import models
-from hero_ray.encoded import Budget, keep_all
+from hero_ray.core.encoded import Budget, keep_all
 from hero_ray.methods import create, get, names
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.models import miniature

@@ -15,15 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 from hero_ray.cli import app, load_verbs
-from hero_ray.config import build
-from hero_ray.errors import StoreError
+from hero_ray.core.config import build
+from hero_ray.core.errors import StoreError
+from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.nightly import notify, report
 from hero_ray.nightly import run as nightly
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.run import Outcome
 from hero_ray.store import Store, nights, open_store
 from hero_ray.store.page_queries import alerts
-from hero_ray.types import Cell, Prediction, Sample
 
 QUESTIONS = 300
 METHODS = ("full", "hired", "hero")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from hero_ray.core.types import Prediction, TokenCount
 from hero_ray.store import MetricRow, Store, open_store
 from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import CellRef
-from hero_ray.types import Prediction, TokenCount
 from tests import stored as stores
 
 FULL, HERO = stores.cell("full", 1.0), stores.cell("hero", 0.2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 from hero_ray.store import open_store, studies
 from hero_ray.studies import paper_page
 from hero_ray.studies.records import Table

@@ -14,20 +14,20 @@ import torch
 
 from hero_ray import models
 from hero_ray.cli import main
-from hero_ray.encoded import Needs, VisionInfo
-from hero_ray.errors import InputError
+from hero_ray.core.encoded import Needs, VisionInfo
+from hero_ray.core.errors import InputError
+from hero_ray.costs.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
+from hero_ray.costs.scoring import method_scoring
 from hero_ray.methods import create
 from hero_ray.methods import names as method_names
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.graphs import GraphedDecode
-from hero_ray.profile import cell_of, make_probes, read_records, store_records
 from hero_ray.profiling.cells import ProfileSettings, profile_cells
-from hero_ray.profiling.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
 from hero_ray.profiling.counter import count_flops, relative_difference
+from hero_ray.profiling.job import cell_of, make_probes, read_records, store_records
 from hero_ray.profiling.requests import ProfileItem
-from hero_ray.profiling.scoring import method_scoring
 from hero_ray.store import open_store
 
 NAMED = ["llava-next-7b", "llava-1.5-13b", "sharegpt4v-7b", "internvl2-2b", "internvl2-8b"]
@@ -116,7 +116,7 @@ def test_file_is_written_without_ray_or_a_database_and_imported(
     arguments = ["profile", *options[1:], "--out", str(path)]
     script = (
         "import runpy, sys; sys.modules.update(dict.fromkeys(('ray', 'sqlalchemy', 'alembic'))); "
-        f"sys.argv = {arguments!r}; runpy.run_module('hero_ray.profile', run_name='__main__')"
+        f"sys.argv = {arguments!r}; runpy.run_module('hero_ray', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -136,8 +136,8 @@ def test_file_is_written_without_ray_or_a_database_and_imported(
 
 
 def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -> None:
-    from hero_ray.config import BudgetEntry, MethodEntry, build
-    from hero_ray.profile import item_of
+    from hero_ray.core.config import BudgetEntry, MethodEntry, build
+    from hero_ray.profiling.job import item_of
 
     adapter = models.load(str(folder))
     config = build({"tasks": ["profile"]})
@@ -157,10 +157,10 @@ def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_choice_before_the_llm_is_dropped_inside_it(folder: Path, batch_size: int) -> None:
-    from hero_ray import profile
-    from hero_ray.config import BudgetEntry, MethodEntry, build
+    from hero_ray.core.config import BudgetEntry, MethodEntry, build
+    from hero_ray.core.types import Cell
     from hero_ray.pipeline import profile_pass
-    from hero_ray.types import Cell
+    from hero_ray.profiling import job as profile
 
     adapter = models.load(str(folder))
     params = create("ptp", mode="continue", llm_layer=1).parameters()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hero_ray import models
-from hero_ray.config import build
-from hero_ray.profile import items_of, make_probes, read_records
+from hero_ray.core.config import build
+from hero_ray.profiling.job import items_of, make_probes, read_records
 from hero_ray.profiling.requests import arrange
 from perf.gpu_tables import Session, against_published, prompt_of
 from perf.paper_tables import TABLES

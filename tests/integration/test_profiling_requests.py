@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hero_ray.encoded import Encoded, ImagePlan, Layout, Needs, Selection, VisionInfo, keep_all
-from hero_ray.errors import DeviceMemoryError
+from hero_ray.core.encoded import Encoded, ImagePlan, Layout, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.errors import DeviceMemoryError
 from hero_ray.methods.base import LayerPruner, Survivors
 from hero_ray.models.base import LanguageShape, ModelInfo, Prepared, Prompt, VisionShape
 from hero_ray.models.runner import Runner

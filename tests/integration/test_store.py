@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray.errors import RunLockedError, StoreError
+from hero_ray.core.errors import RunLockedError, StoreError
 from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, open_store
 from hero_ray.store import schema as schema_room
 from tests import stored as data

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dashboard import study_figures
 from hero_ray import cli
 from hero_ray.benchmarks import judge
-from hero_ray.errors import JudgeError
+from hero_ray.core.errors import JudgeError
 from hero_ray.models import load
 from hero_ray.store import open_store, studies
 from hero_ray.studies import caption_judge, case_study

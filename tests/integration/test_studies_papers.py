@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from hero_ray.evaluate import Evaluator, Settings
+from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.models import load
 from hero_ray.pipeline.facts import make_plan
 from hero_ray.pipeline.forecast import describe_plan

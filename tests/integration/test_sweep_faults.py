@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sweeps import LOADER, answers, begun_twice, script_environment, small_plan, undisturbed, when_rows
 
-from hero_ray.errors import RunLockedError
+from hero_ray.core.errors import RunLockedError
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.run import run
 from hero_ray.store import Store, open_store

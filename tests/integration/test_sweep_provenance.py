@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sweeps import LOADER, small_plan
 
-from hero_ray.config import ProfileSettings, build
-from hero_ray.evaluate import Settings
+from hero_ray.core.config import ProfileSettings, build
+from hero_ray.engine.evaluate import Settings
 from hero_ray.methods import create
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.pipeline.invariance import certificates, certify_run, describe, settled

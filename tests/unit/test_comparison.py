@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray import advice, claims
 from hero_ray.cli import main
-from hero_ray.comparison import Results, compare, difficulty, parse_contender, retained, straw_men
-from hero_ray.comparison.frontiers import average_frontier, frontiers
-from hero_ray.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
-from hero_ray.frontier import axis
+from hero_ray.core.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
+from hero_ray.results import advice, claims
+from hero_ray.results.contenders import Results, parse_contender
+from hero_ray.results.frontiers import average_frontier, frontiers
+from hero_ray.results.pairs import compare, difficulty, retained, straw_men
+from hero_ray.stats.frontier import axis
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 
@@ -108,7 +109,7 @@ def test_two_runs_are_compared_on_shared_samples(store: Store, results: Results)
 def test_cells_over_different_data_are_not_compared(results: Results) -> None:
     a = results.scores(results.find(parse_contender("hero@20%"), "synth-color"))
     b = results.scores(results.find(parse_contender("hero@20%"), "synth-digits"))
-    from hero_ray.comparison.contenders import aligned
+    from hero_ray.results.contenders import aligned
 
     with pytest.raises(NotComparableError, match="share no answered sample"):
         aligned(a, b)
@@ -278,8 +279,8 @@ def mme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     import numpy as np
 
     from hero_ray.benchmarks import get
-    from hero_ray.pipeline.close import close_cells
-    from hero_ray.types import Cell, Prediction, Sample
+    from hero_ray.core.types import Cell, Prediction, Sample
+    from hero_ray.results.close import close_cells
 
     benchmark, rng = get("mme"), np.random.default_rng(8)
     cells = [Cell(m, "hero-tiny", m, "exact", {}, r, "mme", "head") for m, r in (("full", 1.0), ("hero", 0.2))]

@@ -10,12 +10,8 @@ from hero_ray.store import PointRow
 
 pytest.importorskip("plotly")
 
-from dashboard import (
-    figures,
-    palette,
-    points,
-    printed,
-)
+from dashboard import figures, printed
+from hero_ray.results.shown import palette, points
 from tests.dashboard_rows import GRID, row
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from dashboard import palette
+from hero_ray.results.shown import palette
 
 
 def test_every_method_has_a_look_of_its_own() -> None:

@@ -8,10 +8,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from dashboard import (
-    profiles,
-    speed_figures,
-)
+from dashboard import profiles, speed_figures
 
 
 def profile(method: str, ratio: float, batch: int = 1, **more: Any) -> dict[str, Any]:

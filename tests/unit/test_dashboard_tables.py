@@ -7,11 +7,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from dashboard import (
-    differences,
-    points,
-    tables,
-)
+from hero_ray.results.shown import differences, points, tables
 from tests.dashboard_rows import GRID, row
 
 

@@ -11,10 +11,7 @@ from hero_ray.store import RunRow
 
 pytest.importorskip("plotly")
 
-from dashboard import (
-    study_figures,
-    trends,
-)
+from dashboard import study_figures, trends
 from hero_ray.store.page_queries import TrendRow
 from tests.dashboard_rows import row
 
@@ -78,7 +75,7 @@ def test_parameter_curve_holds_the_other_parameters_fixed() -> None:
 
 @pytest.mark.parametrize("name", sorted(study_figures.PRINTED))
 def test_every_printed_ablation_can_be_drawn(name: str) -> None:
-    from hero_ray import published
+    from hero_ray.results import published
 
     curves, x_title, y_title = study_figures.printed_curves(published.ablations(), name)
     assert curves

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from hero_ray.benchmarks import get
-from hero_ray.errors import DatasetError
-from hero_ray.exchange.lmms_export import folder_name, model_args, results_document, write
-from hero_ray.exchange.readers import read
-from hero_ray.exchange.records import Answer, ModelRun, TaskResult
-from hero_ray.exchange.rescore import rescore
+from hero_ray.core.errors import DatasetError
+from hero_ray.results.exchange.lmms_export import folder_name, model_args, results_document, write
+from hero_ray.results.exchange.readers import read
+from hero_ray.results.exchange.records import Answer, ModelRun, TaskResult
+from hero_ray.results.exchange.rescore import rescore
 from tests import hub_layouts
 
 TIME = datetime(2026, 3, 4, 5, 6, 7)

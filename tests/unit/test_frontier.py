@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hero_ray.errors import NotComparableError, UnknownNameError
-from hero_ray.frontier import AXES, Point, axis, frontier, pareto, points, staircase
+from hero_ray.core.errors import NotComparableError, UnknownNameError
+from hero_ray.stats.frontier import AXES, Point, axis, frontier, pareto, points, staircase
 
 
 def place(*cells: tuple[str, float, float, float], **options: Any) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hero_ray import published
+from hero_ray.results import published
 from hero_ray.store import open_store
 from hero_ray.store import queries as q
 

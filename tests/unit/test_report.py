@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from hero_ray.cli import main
-from hero_ray.comparison import Results
-from hero_ray.comparison.frontiers import Frontier, frontiers
-from hero_ray.frontier import Point, frontier
-from hero_ray.report import document
-from hero_ray.report.markdown import table
-from hero_ray.report.svg import Overlaid, Scale, frontier_chart
+from hero_ray.results.contenders import Results
+from hero_ray.results.frontiers import Frontier, frontiers
+from hero_ray.results.report import document
+from hero_ray.results.report.markdown import table
+from hero_ray.results.report.svg import Overlaid, Scale, frontier_chart
+from hero_ray.stats.frontier import Point, frontier
 from hero_ray.store import open_store
 from tests import fake_results as fake
 

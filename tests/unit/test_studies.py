@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from dashboard import study_figures
-from hero_ray.encoded import Encoded, Question, VisionInfo
-from hero_ray.errors import InputError, JudgeError, UnknownNameError
-from hero_ray.methods.conformance import CLIP, llava_layout, random_encoded
+from hero_ray.core.encoded import Encoded, Question, VisionInfo
+from hero_ray.core.errors import InputError, JudgeError, UnknownNameError
+from hero_ray.methods.kit.conformance import CLIP, llava_layout, random_encoded
 from hero_ray.studies import (
     attention_maps,
     caption_judge,
@@ -181,7 +181,7 @@ def test_a_benchmark_without_masks_is_refused() -> None:
         name = "bare"
 
         def samples(self) -> list[Any]:
-            from hero_ray.types import Sample
+            from hero_ray.core.types import Sample
 
             return [Sample("bare", "1", "", [], "k", None)]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hero_ray.encoded import Encoded, Question
-from hero_ray.errors import ConfigError
+from hero_ray.core.encoded import Encoded, Question
+from hero_ray.core.errors import ConfigError
 from hero_ray.methods import create
-from hero_ray.methods.conformance import internvl_layout
+from hero_ray.methods.kit.conformance import internvl_layout
 from hero_ray.methods.ptp import instruction_score
 from hero_ray.studies import papers
 from tests.method_vectors import half
@@ -82,7 +82,7 @@ def ptp_image() -> Encoded:
 
 
 def papers_vision():  # type: ignore[no-untyped-def]
-    from hero_ray.encoded import VisionInfo
+    from hero_ray.core.encoded import VisionInfo
 
     return VisionInfo(24, 23)
 

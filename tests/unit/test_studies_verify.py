@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hero_ray.errors import UnknownNameError
+from hero_ray.core.errors import UnknownNameError
 from hero_ray.methods import create
 from hero_ray.store import CellRow, MetricRow
 from hero_ray.studies import verify

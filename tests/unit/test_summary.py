@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from hero_ray.pipeline.summary import straw_man_flags, table
+from hero_ray.results.summary import straw_man_flags, table
 
 
 def point(value: float, method: str = "hero", **params: Any) -> Any:

@@ -1,0 +1,130 @@
+"""Which budget is safe? The cheapest cell whose loss is shown to stay within what was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hero_ray import stats
+from hero_ray.core.errors import InputError, UnknownNameError
+from hero_ray.results.contenders import FULL, Results, aligned
+from hero_ray.stats.frontier import Axis, cost_of
+from hero_ray.stats.paired import OneSided
+from hero_ray.store import PointRow
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Loss that may be: `points` hundredths of the score's scale, or (relative) percent of the unpruned score."""
+
+    amount: float
+    relative: bool = False
+
+    def margin(self, full: np.ndarray) -> np.ndarray:
+        """The allowance per sample, in score units."""
+        return self.amount / 100 * (full if self.relative else np.ones_like(full))
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}% of the unpruned score" if self.relative else f"{self.amount:g} points"
+
+
+def parse_allowance(text: str) -> Allowance:
+    """Read `1.0` (points of 100) or `2%` (of the unpruned score).
+
+    Raises:
+        InputError: not a number, or negative.
+    """
+    try:
+        amount = float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise InputError(f"allowed loss {text!r} is not a number; write 1.0 (points) or 2% (of the score)") from None
+    if not 0 <= amount < 100:
+        raise InputError(f"allowed loss {text!r} is out of range; expected 0 to 100")
+    return Allowance(amount, text.strip().endswith("%"))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a cell loses on one benchmark, in score units, with a one-sided 95 % bound, and its verdict.
+
+    `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown. `unproven`: the samples do not decide.
+    """
+
+    benchmark: str
+    value: float
+    at_most: float | None
+    p: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One method at one budget with its cost and what it loses where.
+
+    `safe` only if safe on every benchmark with Holm's correction over all candidates: the cheapest of many safe-looking
+    cells would otherwise be the luckiest one.
+    """
+
+    label: str
+    cost: float | None
+    losses: tuple[Loss, ...]
+    p_holm: float
+    verdict: str
+
+
+def advise(
+    results: Results, allowance: Allowance, axis: Axis, benchmarks: Iterable[str] | None = None, baseline: str = FULL
+) -> list[Candidate]:
+    """Every candidate of a run, cheapest first; the first safe one is the advice.
+
+    Raises:
+        UnknownNameError: no unpruned cells to compare with.
+    """
+    chosen = results.only(benchmarks)
+    if baseline not in results.groups:
+        raise UnknownNameError("baseline of this run", baseline, results.groups)
+    rows = {row.cell_id: row for row in results.store.points([results.run.id], benchmarks=chosen)}
+    found = []
+    for label, by_benchmark in results.groups.items():
+        if label == baseline or not set(chosen) <= set(by_benchmark):
+            continue
+        losses = tuple(_loss(results, label, baseline, name, allowance) for name in chosen)
+        ids = [cell.id for name in chosen for cell in by_benchmark[name]]
+        found.append((label, _mean_cost([rows[i] for i in ids if i in rows], axis), losses))
+    corrected = stats.holm([max(loss.p for loss in losses) for *_, losses in found])
+    made = [
+        Candidate(label, cost, losses, float(p), _overall(losses, float(p)))
+        for (label, cost, losses), p in zip(found, corrected, strict=True)
+    ]
+    sign = -1.0 if axis.higher_is_cheaper else 1.0
+    return sorted(made, key=lambda c: (c.cost is None, sign * (c.cost or 0.0), c.label))
+
+
+def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The advice: the cheapest safe candidate whose cost is known."""
+    return next((c for c in candidates if c.verdict == "safe" and c.cost is not None), None)
+
+
+def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance) -> Loss:
+    mine, full = results.groups[label][name], results.groups[baseline][name]
+    scores, reference, images = aligned(results.scores(mine), results.scores(full))
+    test: OneSided = stats.one_sided(scores - reference + allowance.margin(reference), images)
+    difference = stats.one_sided(reference - scores, images)
+    verdict = "safe" if test.p_claim < ALPHA else "unsafe" if test.p_against < ALPHA else "unproven"
+    return Loss(name, difference.value, difference.high, test.p_claim, verdict)
+
+
+def _overall(losses: Sequence[Loss], p_holm: float) -> str:
+    if any(loss.verdict == "unsafe" for loss in losses):
+        return "unsafe"
+    return "safe" if p_holm < ALPHA else "unproven"
+
+
+def _mean_cost(rows: Sequence[PointRow], axis: Axis) -> float | None:
+    costs = [cost_of(row, axis) for row in rows]
+    known = [cost for cost in costs if cost is not None]
+    return float(np.mean(known)) if known and len(known) == len(costs) else None

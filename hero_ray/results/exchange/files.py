@@ -1,0 +1,139 @@
+"""Flat rows to csv, parquet, json and LaTeX; runs to experiment trackers after the fact."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hero_ray.core.errors import MissingExtraError
+from hero_ray.results.report.markdown import points, span
+
+Rows = Sequence[Mapping[str, Any]]
+FORMATS = ("csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb")
+
+
+def to_csv(rows: Rows) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_json(rows: Rows, run: Mapping[str, Any]) -> str:
+    """The rows with the run's provenance."""
+    return json.dumps(
+        {"run": dict(run), "rows": [dict(row) for row in rows]}, indent=1, default=str, ensure_ascii=False
+    )
+
+
+def to_parquet(rows: Rows, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+
+
+_LATEX = str.maketrans(
+    {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)  # fmt: skip
+
+
+def escape(text: object) -> str:
+    """`text` as LaTeX shows it."""
+    return str(text).translate(_LATEX)
+
+
+def to_latex(rows: Rows, labels: Mapping[str, str]) -> str:
+    """A booktabs table, one line per label and one column per benchmark: score and interval in points of 100.
+
+    Args:
+        rows: main figures over whole benchmarks.
+        labels: cell id -> name of its line; several seeds share one and are averaged.
+    """
+    benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
+    lines: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        lines.setdefault(labels[row["cell_id"]], {}).setdefault(row["benchmark"], []).append(row)
+    body = [
+        " & ".join([escape(label), *(_latex_cell(found.get(name, [])) for name in benchmarks)]) + r" \\"
+        for label, found in lines.items()
+    ]
+    head = " & ".join(["Cell", *(escape(name) for name in benchmarks)]) + r" \\"
+    columns = "l" + "r" * len(benchmarks)
+    parts = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _latex_cell(rows: Rows) -> str:
+    if not rows:
+        return "--"
+
+    def mean(name: str) -> float | None:
+        values = [row[name] for row in rows]
+        return None if any(value is None for value in values) else sum(values) / len(values)
+
+    scale = rows[0]["scale"]
+    interval = span(mean("ci_low"), mean("ci_high"), scale)
+    return points(mean("value"), scale) + ("" if interval == "-" else rf" {{\scriptsize {interval}}}")
+
+
+def to_mlflow(rows: Rows, run: Mapping[str, Any], experiment: str) -> int:
+    """One MLflow run per cell, at the tracking server MLFLOW_TRACKING_URI names; returns how many."""
+    try:
+        import mlflow
+    except ImportError:
+        raise MissingExtraError("mlflow", "track") from None
+    mlflow.set_experiment(experiment)
+    for row in rows:
+        with mlflow.start_run(run_name=_tracked_name(row)):
+            mlflow.log_params(_settings(row) | {"git_commit": run.get("git_commit"), "run_id": run.get("id")})
+            mlflow.log_metrics(_measures(row))
+    return len(rows)
+
+
+def to_wandb(rows: Rows, run: Mapping[str, Any], project: str) -> int:
+    """One Weights & Biases run per cell; returns how many."""
+    try:
+        import wandb
+    except ImportError:
+        raise MissingExtraError("wandb", "track") from None
+    for row in rows:
+        config = _settings(row) | {"git_commit": run.get("git_commit"), "run_id": run.get("id")}
+        tracked = wandb.init(project=project, name=_tracked_name(row), config=config, reinit="finish_previous")
+        tracked.log(_measures(row))
+        tracked.finish()
+    return len(rows)
+
+
+_SETTINGS = ("model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
+
+
+def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in _SETTINGS}
+
+
+def _tracked_name(row: Mapping[str, Any]) -> str:
+    return f"{row['model']}/{row['method']}@{row['retention_ratio']:g}/{row['benchmark']}"
+
+
+def _measures(row: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of a row under names of their own: the metric under its key, costs and timings under theirs."""
+    skip = {*_SETTINGS, "value", "scale", "n_failed"}
+    found = {row["metric"]: row["value"]}
+    found |= {k: v for k, v in row.items() if k not in skip and isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return {name: float(value) for name, value in found.items()}

@@ -1,0 +1,131 @@
+"""The tables behind the verbs and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hero_ray.results.advice import Candidate
+from hero_ray.results.claims import Finding
+from hero_ray.results.frontiers import Frontier
+from hero_ray.results.pairs import Comparison, StrawMan
+from hero_ray.results.report.markdown import cost, number, p_value, points, span, table
+from hero_ray.stats import Interval, Split
+from hero_ray.stats import frontier as axes
+
+
+def frontier(chart: Frontier) -> str:
+    """Cells of one chart, cheapest first, with their place."""
+    head = ["Cell", axes.axis(chart.axis).label, "Score", "95% interval", "State", "Beaten by", "P(frontier)", "Group"]
+    rows = [
+        (
+            entry.point.label,
+            cost(entry.point.cost),
+            points(entry.point.value, chart.scale),
+            span(entry.point.low, entry.point.high, chart.scale),
+            entry.state,
+            entry.beaten_by or "",
+            number(entry.p_frontier, ".2f"),
+            entry.group if entry.group >= 0 else "",
+        )
+        for entry in chart.placed
+    ]
+    return table(head, rows)
+
+
+def comparisons(first: str, second: str, found: Sequence[Comparison]) -> str:
+    """Paired comparisons, one line per benchmark."""
+    head = ["Benchmark", first, second, "A - B", "95% interval", "Won/lost/tied", "n", "Pictures", "p", "p (Holm)",
+            "p (BH)", "Detectable", "A is"]  # fmt: skip
+    rows = []
+    for item in found:
+        result = item.paired
+        # A composite is tested in its own unit (MME points), a mean in score units.
+        unit = item.scale if result.test == "cluster-swap" else 1.0
+        rows.append(
+            (
+                item.benchmark,
+                points(item.value_a, item.scale),
+                points(item.value_b, item.scale),
+                number(100 * result.difference / unit, "+.1f"),
+                span(result.low, result.high, unit),
+                f"{result.wins}/{result.losses}/{result.ties}",
+                result.n,
+                result.n_clusters,
+                p_value(result.p_value),
+                p_value(item.p_holm),
+                p_value(item.p_bh),
+                number(100 * item.detectable / unit),
+                item.verdict,
+            )
+        )
+    return table(head, rows)
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """What a claim came to, benchmark by benchmark; the gap is positive where the claim's side leads."""
+    head = ["Where", "Left", "Right", "Gap to the claim", "90% interval", "n", "Pictures", "p", "Verdict"]
+    rows = [
+        (
+            item.where,
+            points(item.left),
+            points(item.right),
+            number(100 * item.result.value, "+.1f"),
+            span(item.result.low, item.result.high),
+            item.result.n,
+            item.result.n_clusters,
+            p_value(item.result.p_claim),
+            item.verdict,
+        )
+        for item in found
+    ]
+    return table(head, rows)
+
+
+def advice(candidates: Sequence[Candidate], cost_label: str) -> str:
+    """Candidates, cheapest first, with the benchmark on which each is worst."""
+    head = ["Cell", cost_label, "Worst benchmark", "Loss there", "At most (95%)", "p (Holm)", "Verdict", "Unsafe on"]
+    rows = []
+    for item in candidates:
+        worst = max(item.losses, key=lambda loss: loss.p)
+        rows.append(
+            (
+                item.label,
+                cost(item.cost),
+                worst.benchmark,
+                points(worst.value),
+                points(worst.at_most),
+                p_value(item.p_holm),
+                item.verdict,
+                ", ".join(loss.benchmark for loss in item.losses if loss.verdict == "unsafe"),
+            )
+        )
+    return table(head, rows)
+
+
+def straw_men(found: Sequence[StrawMan]) -> str:
+    """Methods beside the straw man that is hardest to beat."""
+    head = ["Cell", "Hardest straw man", "Mean difference", "90% interval", "p", "Note"]
+    rows = [
+        (
+            item.label,
+            item.rival,
+            number(100 * item.result.value, "+.1f"),
+            span(item.result.low, item.result.high),
+            p_value(item.result.p_claim),
+            "not shown to be better" if item.flagged else "",
+        )
+        for item in found
+    ]
+    return table(head, rows, left=2)
+
+
+def difficulty(found: Mapping[str, Split]) -> str:
+    """Scores on samples that a smaller picture solves, and on those that need more."""
+    head = ["Cell", "Simple", "95% interval", "n", "Difficult", "95% interval", "n"]
+
+    def half(interval: Interval | None) -> tuple[object, ...]:
+        if interval is None:
+            return "-", "-", 0
+        return points(interval.value), span(interval.low, interval.high), interval.n
+
+    return table(head, [(label, *half(split.simple), *half(split.difficult)) for label, split in found.items()])
