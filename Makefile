@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ok
 
-.PHONY: setup demo test test-newest lint lock dashboard perf docs paper-offline clean
+.PHONY: setup demo test test-rest test-all test-newest lint lock dashboard perf docs paper-offline clean
 
 setup: $(STAMP)
 
@@ -25,10 +25,22 @@ $(STAMP): pyproject.toml $(wildcard lock/*.txt)
 demo: $(STAMP)
 	$(BIN)/python -m hero_ray.sweep
 
-# Real processes, browsers and databases share the machine with whatever else runs on it: what fails gets one more try,
-# by itself. A test that fails twice fails.
+# Two processes: what starts a Ray or a browser runs in one, one after another and from the beginning (the files' own
+# order, not by size), the rest beside it. Real processes, browsers and databases share the machine with whatever else
+# runs on it: what fails gets one more try, by itself. A test that fails twice fails.
+define pytest
+$(BIN)/python -m pytest -q -m "$(1)" -n 2 --dist loadfile --no-loadscope-reorder || \
+  $(BIN)/python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none
+endef
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -q || $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+	$(call pytest,not slow)
+
+# Everything that `make test` leaves out.
+test-rest: $(STAMP)
+	$(call pytest,slow)
+
+test-all: test test-rest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
