@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hero_ray import benchmarks
+from hero_ray.benchmarks import sizes
 from hero_ray.core.errors import UnknownNameError
 from hero_ray.core.types import Metric
 from hero_ray.costs.ledger import ledger
@@ -21,7 +22,6 @@ from hero_ray.methods import create
 from hero_ray.results import published
 from hero_ray.studies import verify_rules as rules
 from hero_ray.studies import verify_studies
-from hero_ray.studies.papers import UNCONFIRMED_ROWS
 from hero_ray.studies.records import Table
 
 if TYPE_CHECKING:
@@ -224,8 +224,7 @@ def _unlike(printed: Printed, cell: CellRow, model: str, budget_base: str) -> st
         return f"other scoring rules: {cell.flavour} instead of {' or '.join(rules.FLAVOURS[printed.paper])}"
     if budget_base != "grid" and printed.method != "full":
         return "other budget: a share of real patch tokens, the paper's of (K + 1) N"
-    source = getattr(benchmarks.get_class(cell.benchmark), "source", None)
-    whole = (source and source.rows) or UNCONFIRMED_ROWS.get(cell.benchmark)
+    whole = sizes.rows(cell.benchmark, getattr(benchmarks.get_class(cell.benchmark), "source", None))
     if whole and cell.n_done < whole:
         return f"other split: {cell.n_done} of {whole} questions answered"
     return ""

@@ -41,7 +41,8 @@ def plan(revision: str = "w1") -> Plan:
         Sample("synth-demo", f"q{i}", f"What is {i}?", [str(i)], f"img{i // 3}", None) for i in range(QUESTIONS)
     )
     cells = tuple(cell(method, revision) for method in METHODS)
-    return Plan(config, (), (), {}, cells, (), samples, f"hash-{revision}")
+    asked = {"synth-demo": len(samples)}
+    return Plan(config, (), (), {}, cells, (), samples, asked, QUESTIONS // 3, f"hash-{revision}")
 
 
 @dataclass
