@@ -22,9 +22,10 @@ UNCONFIRMED_ROWS: Mapping[str, int] = {"seedbench": 17_990, "realworldqa": 765, 
 """Row counts that no source of ours confirms; good enough for a forecast."""
 
 
-def rows(name: str, source: object) -> int | None:
-    """Rows of a whole benchmark from its `source`, or None where nobody knows."""
-    return getattr(source, "rows", None) or UNCONFIRMED_ROWS.get(name)
+def rows(benchmark: Benchmark | type[Benchmark]) -> int | None:
+    """Rows of a whole benchmark, or None where nobody knows."""
+    source = getattr(benchmark, "source", None)
+    return getattr(source, "rows", None) or UNCONFIRMED_ROWS.get(benchmark.name)
 
 
 def questions(benchmark: Benchmark, limit: int | None) -> int:
@@ -35,7 +36,7 @@ def questions(benchmark: Benchmark, limit: int | None) -> int:
     """
     if benchmark.name.startswith("synth-"):
         return sum(1 for _ in benchmark.samples(limit))
-    found = rows(benchmark.name, getattr(benchmark, "source", None))
+    found = rows(benchmark)
     if found is None:
         raise DatasetError(f"{benchmark.name}: how many rows it has is not known, so its cost cannot be forecast")
     return min(found, limit) if limit else found

@@ -224,7 +224,7 @@ def _unlike(printed: Printed, cell: CellRow, model: str, budget_base: str) -> st
         return f"other scoring rules: {cell.flavour} instead of {' or '.join(rules.FLAVOURS[printed.paper])}"
     if budget_base != "grid" and printed.method != "full":
         return "other budget: a share of real patch tokens, the paper's of (K + 1) N"
-    whole = sizes.rows(cell.benchmark, getattr(benchmarks.get_class(cell.benchmark), "source", None))
+    whole = sizes.rows(benchmarks.get_class(cell.benchmark))
     if whole and cell.n_done < whole:
         return f"other split: {cell.n_done} of {whole} questions answered"
     return ""
