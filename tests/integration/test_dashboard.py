@@ -73,6 +73,7 @@ def test_page_copes_with_one_cell(name: str, tmp_path: Path, monkeypatch: pytest
     assert not test.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_page_copes_with_thousands_of_cells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = page(name, data.make_many_cells(f"sqlite:///{tmp_path / 'many.db'}"), monkeypatch)

@@ -85,6 +85,12 @@ class Machine:
         return Outcome(run_id, self.status)
 
 
+ON_BOTH = pytest.mark.parametrize(
+    "store_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""For tests of many nights: 4 CPU seconds in a SQLite file, 8 in PostgreSQL."""
+
+
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
     with open_store(store_url, patience_s=5) as opened:
@@ -98,6 +104,7 @@ def good_nights(store: Store, count: int = 14) -> None:
         assert verdict.state == ("first" if day == 0 else "ok"), (date, verdict)
 
 
+@ON_BOTH
 def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     good_nights(store)
     machine = Machine(wrong={"hero": 12}, commit="bbb", day=14)
@@ -117,12 +124,14 @@ def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     assert nightly.find_verdict(store, "latest") == verdict
 
 
+@ON_BOTH
 def test_a_slowdown_is_named_by_what_was_timed(store: Store) -> None:
     good_nights(store)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-15", execute=Machine(slow={"hired": 1.15}, day=14))
     assert [(f.kind, f.label, f.figure) for f in verdict.alarms] == [("speed", "hero-tiny hired 20%", "ttft_ms_p50")]
 
 
+@ON_BOTH
 def test_a_flake_is_silenced_and_the_night_counts_as_good(store: Store) -> None:
     good_nights(store, 6)
     machine = Machine(wrong={"hero": 30}, day=6, flake_once=True)
@@ -138,6 +147,7 @@ def test_a_flake_is_silenced_and_the_night_counts_as_good(store: Store) -> None:
         assert [row["kind"] for row in alerts(connection) if row["kind"] != nights.VERDICT] == []
 
 
+@ON_BOTH
 def test_a_bad_night_is_no_baseline_until_it_is_accepted(store: Store) -> None:
     good_nights(store, 6)
     worse = {"hero": 30}
@@ -205,6 +215,7 @@ def test_a_database_that_is_away_is_an_error_not_a_verdict(store: Store) -> None
         nightly.run_night(plan(), store, "2026-01-01", execute=start)
 
 
+@ON_BOTH
 def test_verdicts_survive_the_database(store: Store) -> None:
     good_nights(store, 6)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-07", execute=Machine(wrong={"hero": 30}, day=6))
@@ -216,6 +227,7 @@ def test_verdicts_survive_the_database(store: Store) -> None:
         nightly.find_verdict(store, "2025-12-31")
 
 
+@ON_BOTH
 def test_explain_and_accept_from_the_command_line(store: Store, store_url: str) -> None:
     load_verbs()
     good_nights(store, 6)
