@@ -64,7 +64,7 @@ def _tasks() -> list[dict[str, str]]:
 
     listed = []
     for name in benchmarks.names():
-        task = benchmarks.get(name)
+        task = benchmarks.get_class(name)
         aliases, flavours = ", ".join(task.aliases) or "none", ", ".join(task.flavours)
         listed.append({"name": name, "line": "", "aliases": aliases, "flavours": flavours})
     return listed

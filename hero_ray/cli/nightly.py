@@ -13,10 +13,11 @@ import typer
 
 from hero_ray.cli import EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Address, Assign, Db, Limit
+from hero_ray.core.shipped import checkout, folder
 
 EXIT_REGRESSION = 3
 EXIT_FAILED = 1
-PANEL = Path(__file__).resolve().parents[2] / "configs" / "nightly.yaml"
+PANEL = folder("configs") / "nightly.yaml"
 nightly_app = typer.Typer(
     invoke_without_command=True, help="Run the nightly panel and compare it with the good nights."
 )
@@ -127,13 +128,13 @@ def _last_line(verdict: Any, db: str) -> str:
 def _commits(verdict: Any) -> list[str]:
     """Subjects of the commits between the last good night and tonight, where this is a checkout that has both."""
     pair = next(((old, new) for what, old, new in verdict.changed if what == "commit"), None)
-    if pair is None:
+    root = checkout()
+    if pair is None or root is None:
         return []
     span = "..".join(commit.removesuffix("+dirty") for commit in pair)
-    folder = str(Path(__file__).resolve().parents[2])
     try:
         done = subprocess.run(
-            ["git", "-C", folder, "log", "--oneline", "--max-count=20", span],
+            ["git", "-C", str(root), "log", "--oneline", "--max-count=20", span],
             capture_output=True,
             text=True,
             check=True,

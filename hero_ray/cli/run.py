@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,10 +12,13 @@ import typer
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, pairs
 from hero_ray.core.errors import ConfigError
+from hero_ray.core.shipped import folder
 
-DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+DEMO = folder("configs") / "demo.yaml"
 
-Config = Annotated[str | None, typer.Argument(help="Sweep file; without one the embedded demo runs.")]
+Config = Annotated[
+    str | None, typer.Argument(help="Sweep file, or the name of a shipped one; without one the embedded demo runs.")
+]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="The same as CONFIG.")]
 Models = Annotated[str | None, typer.Option("--models", "--model", help="Comma-separated names, hub ids or folders.")]
 Methods = Annotated[str | None, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]

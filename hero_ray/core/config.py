@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hero_ray.core import presets
 from hero_ray.core.errors import BudgetError, ConfigError
+from hero_ray.core.shipped import sweep_file
 from hero_ray.core.strict import Strict
 
 _BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
@@ -250,16 +251,14 @@ def build(document: Mapping[str, Any]) -> SweepConfig:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A sweep file as a plain document.
+    """A sweep file as a plain document; see `shipped.sweep_file` for what may stand for one.
 
     Raises:
         ConfigError: no such file, not YAML, or not a mapping.
     """
     if str(path).startswith("env:"):
         return _from_environment(str(path).removeprefix("env:"))
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"no sweep file at {str(file)!r}; give a YAML file such as configs/demo.yaml")
+    file = sweep_file(path)
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ HeroRayError
 |   +-- ImageError            bytes that are not a usable image
 |   +-- PromptError           a prompt that cannot be built or exceeds the context
 |   +-- ClaimError            a claim of `hero-ray check` that cannot be parsed
+|   +-- PluginError           a method or benchmark of another package that cannot be used
 +-- StoreError                the results database cannot be used
 +-- RunLockedError            another process holds this run
 +-- SelectionError            a method broke its own contract
@@ -87,6 +88,10 @@ class PromptError(InputError):
 
 class ClaimError(InputError):
     """A claim of `hero-ray check` that cannot be parsed."""
+
+
+class PluginError(InputError):
+    """A method or benchmark of another package that cannot be loaded, or is not what it should be."""
 
 
 class StoreError(HeroRayError):

@@ -1,5 +1,7 @@
 """Named settings of a method, as files: `configs/presets/NAME.yaml`, or any path that ends in .yaml.
 
+A name is looked for under the working directory first, then among the presets that are shipped.
+
 A sweep takes one by `methods: [{preset: NAME}]` or `--methods preset:NAME`. Its cells carry the parameters themselves,
 so that renaming or deleting a preset changes no result.
 """
@@ -13,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from hero_ray.core.errors import ConfigError, UnknownNameError
+from hero_ray.core.shipped import folder
 from hero_ray.core.strict import Strict
 
 FOLDER = Path("configs") / "presets"
@@ -73,8 +76,12 @@ def load(name: str) -> Preset:
         UnknownNameError: no such file. ConfigError: not YAML, or not a preset.
     """
     file = path_of(str(name))
+    shipped = folder("configs") / "presets"
+    if file.parent == FOLDER and not file.is_file():
+        file = shipped / file.name
     if not file.is_file():
-        raise UnknownNameError(f"preset (looked for {file})", str(name), {path.stem for path in FOLDER.glob("*.yaml")})
+        known = {path.stem for place in (FOLDER, shipped) for path in place.glob("*.yaml")}
+        raise UnknownNameError(f"preset (looked for {path_of(str(name))})", str(name), known)
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
         if not isinstance(document, dict):

@@ -72,6 +72,7 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
     Raises:
         InputError: an unknown name, a parameter out of range, a dataset that cannot be read, or nothing left to do.
     """
+    methods.foreign(), benchmarks.foreign()  # who has a broken plug-in hears of it here, once, not from the workers
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
     if model_facts is None:
         on_gpu = bool(config.gpus_per_replica) or torch.cuda.is_available()

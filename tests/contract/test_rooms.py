@@ -15,6 +15,8 @@ LIGHT = {
     "hero_ray.core.types": ("torch", "pydantic", *HEAVY),
     "hero_ray.core.errors": ("torch", "pydantic", *HEAVY),
     "hero_ray.core.encoded": ("transformers", "pydantic", *HEAVY),
+    "hero_ray.core.plugins": ("torch", "pydantic", *HEAVY),
+    "hero_ray.core.shipped": ("torch", "pydantic", *HEAVY),
     "hero_ray.core.config": ("torch", "transformers", *HEAVY),
     "hero_ray.core.plan": ("torch", "transformers", *HEAVY),
     "hero_ray.methods": ("torch", "transformers", *HEAVY),

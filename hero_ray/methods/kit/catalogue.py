@@ -70,10 +70,14 @@ def card(name: str) -> Card:
     Raises:
         UnknownNameError: nothing is registered under `name`.
     """
-    cls = get(name)
+    return card_of(get(name))
+
+
+def card_of(cls: type[Method]) -> Card:
+    """The card of a method class, registered or not; a class that cannot fill one raises whatever it raises."""
     method = cls()
     return Card(
-        name=name,
+        name=cls.name,
         stage=cls.stage,
         text_aware=cls.text_aware,
         reads=reads(method),
