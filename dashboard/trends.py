@@ -105,7 +105,7 @@ def _names(rows: Sequence[TrendRow]) -> list[str]:
 
 def trend_chart(trend: Trend, alerted: frozenset[str] = frozenset()) -> go.Figure:
     """Score per run with its interval, the control limits, and a cross on every run outside them or with an alert."""
-    look = palette.look(trend.method)
+    look = palette.look(trend.method, trend.rows[0].straw_man)
     times, values = [row.created_at for row in trend.rows], trend.values
     high = [0.0 if r.ci_high is None else 100 * (r.ci_high - r.value) / r.scale for r in trend.rows]
     low = [0.0 if r.ci_low is None else 100 * (r.value - r.ci_low) / r.scale for r in trend.rows]
