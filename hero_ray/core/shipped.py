@@ -9,10 +9,9 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import hero_ray
 from hero_ray.core.errors import ConfigError
 
-PACKAGE = Path(hero_ray.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 INSIDE = PACKAGE / "_shipped"
 CONFIGS = "configs"
 
