@@ -17,15 +17,19 @@ import plotly.io
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from dashboard import figures, masks
-from hero_ray.results.shown import palette, points, tables
-from hero_ray.results.shown.points import AXES, FULL, Mark
+from dashboard import figures
+from hero_ray.results import masks
+from hero_ray.results.averages import averages, flagged
+from hero_ray.results.axes import AXES
+from hero_ray.results.contenders import Results, every_model
+from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
+from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of
+from hero_ray.results.shown import palette, tables
 from hero_ray.store import CellRow, RunRow, Store
 from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import CellRef, FlipRow
 
 FLIPS_PER_BENCHMARK = 6
-NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
 _CSS = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
@@ -55,17 +59,17 @@ def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    marks = points.marks(store.points([run.id for run in runs]))
+    found = every_model(store, [run.id for run in runs])
     files = {"plotly.min.js": get_plotlyjs().encode()}
-    body = [_head(runs), *_charts(marks)]
-    for model in dict.fromkeys(mark.model for mark in marks):
-        table = tables.method_table([mark for mark in marks if mark.model == model])
-        name = _file_name(model)
+    body = [_head(runs), "<h2>Frontier</h2>", *(chart for results in found for chart in _charts(results))]
+    for results in found:
+        table = tables.method_table(results.marks(), averages(results), flagged(results))
+        name = _file_name(results.model)
         files |= {
             f"table-{name}.csv": tables.to_csv(table).encode(),
             f"table-{name}.tex": tables.to_latex(table).encode(),
         }
-        body.append(_table(model, name, table))
+        body.append(_table(results.model, name, table))
     shown = _flips(store, runs, files)
     body += shown
     files["index.html"] = _page(runs, body).encode()
@@ -92,7 +96,7 @@ def _page(runs: Sequence[RunRow], body: Sequence[str]) -> str:
 
 
 def _head(runs: Sequence[RunRow]) -> str:
-    parts = ["<h1>What pruning visual tokens costs and saves</h1>", f'<p class="quiet">{NOTE}</p>']
+    parts = ["<h1>What pruning visual tokens costs and saves</h1>", f'<p class="quiet">{EMBEDDED_NOTE}</p>']
     for run in runs:
         packages = dict(run.environment.get("packages") or {})
         facts = {
@@ -108,28 +112,24 @@ def _head(runs: Sequence[RunRow]) -> str:
     return "".join(parts)
 
 
-def _charts(marks: Sequence[Mark]) -> list[str]:
-    average = points.retention_average(marks)
-    several = len({mark.benchmark for mark in marks}) > 1
-    shown = average if average and several else marks
-    title = "Share of the unpruned score, %" if shown is average else "Score"
-    blocks = ["<h2>Frontier</h2>"]
-    for model in dict.fromkeys(mark.model for mark in shown):
-        own = [mark for mark in shown if mark.model == model]
-        for key in ("tokens", "flops", "kv", "ttft"):
-            for certificate, members in points.by_certificate(own, AXES[key]):
-                if certificate != "mixed":
-                    blocks.append(_chart(model, members, key, title))
+def _charts(results: Results) -> list[str]:
+    blocks = []
+    for by in ("tokens", "flops", "kv", "ttft"):
+        charts = average_frontiers(results, by, apart=True) if len(results.benchmarks) > 1 else []
+        title = "Share of the unpruned score, %" if charts else "Score"
+        for chart in charts or frontiers(results, by, apart=True):
+            if chart.placed and chart.certificate != "mixed":
+                blocks.append(_chart(chart, title))
     return blocks
 
 
-def _chart(model: str, members: Sequence[Mark], key: str, title: str) -> str:
-    best = points.best(points.place(members, AXES[key]))
-    figure = figures.frontier(members, AXES[key], title, best)
+def _chart(chart: Frontier, title: str) -> str:
+    axis = AXES[chart.axis]
+    figure = figures.frontier(list(chart.marks.values()), axis, title, chart.line)
     figure.update_layout(font={"color": "#808690"})  # reads on a light and on a dark page
     drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=figures.CONFIG)
-    name = html.escape(f"{model}: {AXES[key].title}")
-    return f"<details{' open' if key == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
+    name = html.escape(f"{chart.model}: {chart.benchmark + ', ' if chart.benchmark else ''}{axis.title}")
+    return f"<details{' open' if chart.axis == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
 
 
 def _table(model: str, name: str, table: tables.Table) -> str:
@@ -144,7 +144,7 @@ def _pairs(cells: Sequence[CellRow]) -> list[tuple[CellRow, CellRow]]:
     for model, benchmark in dict.fromkeys((cell.model, cell.benchmark) for cell in cells):
         own = [cell for cell in cells if (cell.model, cell.benchmark) == (model, benchmark) and cell.n_done]
         full = next((cell for cell in own if cell.method == FULL), None)
-        pruned = [cell for cell in own if cell.method not in palette.STRAW_MEN]
+        pruned = [cell for cell in own if cell.method != FULL and not cell.straw_man]
         if full is not None and pruned:
             key = lambda cell: (cell.method != "hero", abs(cell.retention_ratio - 0.2), cell.id)  # noqa: E731
             found.append((full, min(pruned, key=key)))
@@ -159,7 +159,7 @@ def _flips(store: Store, runs: Sequence[RunRow], files: dict[str, bytes]) -> lis
         with store.reading() as connection:
             counts = pages.flip_counts(connection, a, b)
             rows = pages.flips(connection, a, b, "worse", limit=FLIPS_PER_BENCHMARK)
-        head = f"{pruned.model}, {pruned.benchmark}: full against {pruned.method} at {100 * pruned.retention_ratio:g} %"
+        head = f"{pruned.model}, {pruned.benchmark}: full against {pruned.method} at {budget_of(pruned)}"
         blocks.append(
             f"<h2>{html.escape(head)}</h2><p>Of {counts.both:,} questions both answered, {pruned.method} does better "
             f"on {counts.better:,} and worse on {counts.worse:,}. Below: where it does worse.</p>"

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from dashboard import masks
 from dashboard.trial import Answer
 from hero_ray.core.errors import HeroRayError
+from hero_ray.results import masks
 from hero_ray.results.shown import palette
 
 TIMEOUT_S = 120

@@ -10,8 +10,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboard.figures import NEUTRAL, style
+from hero_ray.results.names import name_all, seeds_told
 from hero_ray.results.shown import palette
-from hero_ray.results.shown.points import budget_label, series_labels, settings_of
 from hero_ray.store.page_queries import TrendRow
 from hero_ray.store.records import RunRow
 
@@ -81,9 +81,8 @@ class Trend:
 
 def trends(rows: Sequence[TrendRow]) -> list[Trend]:
     """Rows grouped into lines that keep their identity when a code version gives the cell a new id."""
-    labels = series_labels(rows)
     keyed: dict[str, list[TrendRow]] = {}
-    names = dict(zip(map(id, rows), _names(rows, labels), strict=True))
+    names = dict(zip(map(id, rows), _names(rows), strict=True))
     for row in rows:
         keyed.setdefault(f"{names[id(row)]} | {row.benchmark}", []).append(row)
     return [
@@ -96,15 +95,12 @@ def _order(row: TrendRow, key: str) -> tuple[Any, ...]:
     return (palette.rank(row.method), row.benchmark, -row.retention_ratio, key)
 
 
-def _names(rows: Sequence[TrendRow], labels: Mapping[str, str]) -> list[str]:
-    several = len({row.model for row in rows}) > 1
-    seeded = {settings_of(row) for row in rows if row.seed}
-    names = []
-    for row in rows:
-        name = f"{labels[settings_of(row)]} {budget_label(row)}"
-        name += f" seed {row.seed}" if settings_of(row) in seeded else ""
-        names.append(f"{row.model} {name}" if several else name)
-    return names
+def _names(rows: Sequence[TrendRow]) -> list[str]:
+    several, names = len({row.model for row in rows}) > 1, name_all(rows)
+    return [
+        (f"{row.model} " if several else "") + f"{name.series} {name.budget}{seed}"
+        for row, name, seed in zip(rows, names, seeds_told(rows, names), strict=True)
+    ]
 
 
 def trend_chart(trend: Trend, alerted: frozenset[str] = frozenset()) -> go.Figure:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dashboard import masks
+from hero_ray.results import masks
 from hero_ray.results.shown import palette
 
 MAX_PIXELS = 40_000_000

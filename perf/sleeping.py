@@ -39,6 +39,7 @@ class SleepingModel:
     ) -> None:
         self.work_ms, self.control, self.slow_on, self.slow = float(work_ms), control, slow_on, float(slow)
         self.vision = VisionInfo(num_layers=4, feature_layer=3)
+        self.decoder = None  # nothing of ours makes its answers, so there is nothing to certify
         self.info = ModelInfo(
             name="sleeping",
             family="llava-1.5",

@@ -20,7 +20,7 @@ from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.config import TaskEntry
 from hero_ray.core.encoded import Budget
 from hero_ray.core.types import Cell, Sample
-from hero_ray.engine.evaluate import Pruning
+from hero_ray.engine.cut import Pruning
 from hero_ray.pipeline.facts import open_task
 
 

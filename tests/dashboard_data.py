@@ -52,7 +52,8 @@ def cell(method: str, ratio: float, benchmark: str, model: str = "hero-tiny", se
     family = "internvl2" if "internvl" in model else "llava-next"
     name = f"{model}.{method}.{ratio}.{benchmark}.{seed}{''.join(map(str, params.values()))}"
     spec = {"model": {"name": model, "family": family}, "method": {"name": method, "params": params}}
-    return Cell(name, model, method, "exact", params, ratio, benchmark, "head", None, seed, spec)
+    straw_man = method in ("random", "spatial")
+    return Cell(name, model, method, "exact", params, ratio, benchmark, "head", None, seed, spec, straw_man)
 
 
 def grid(

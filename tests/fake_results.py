@@ -20,7 +20,8 @@ def cell(method: str, ratio: float, benchmark: str, seed: int = 0, **params: flo
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     if method == "random":
         params["seed"] = seed
-    return Cell(digest, "hero-tiny", method, "exact", params, ratio, benchmark, "head", None, seed, {})
+    straw_man = method in ("random", "downsample")
+    return Cell(digest, "hero-tiny", method, "exact", params, ratio, benchmark, "head", None, seed, {}, straw_man)
 
 
 def sample(benchmark: str, number: int, each: int) -> Sample:

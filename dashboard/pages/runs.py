@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import filters, loaders
+from hero_ray.results.names import budget_of
 from hero_ray.store import RunRow, default_url, open_store, queries
 from hero_ray.store import page_queries as pages
 from hero_ray.store.page_queries import RunProgress
@@ -124,7 +125,7 @@ def _cell(cell: Any) -> dict[str, Any]:
         "model": cell.model,
         "method": cell.method,
         "variant": cell.variant,
-        "budget": f"{cell.tokens}tok" if cell.tokens else f"{100 * cell.retention_ratio:g}%",
+        "budget": budget_of(cell),
         "benchmark": cell.benchmark,
         "seed": cell.seed,
         "status": cell.status,

@@ -54,12 +54,17 @@ def environment() -> dict[str, Any]:
     """Versions and devices of this installation."""
     import torch
 
+    from hero_ray.pipeline.provenance import installation
+
     facts: dict[str, Any] = {"hero-ray": __version__, "python": platform.python_version(), "platform": sys.platform}
     for package in PACKAGES:
         try:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             facts[package] = "not installed"
+    versions = installation()
+    facts["versions"] = versions["installed"]
+    facts["lock"] = "not found" if versions["locked"] is None else "; ".join(versions["moved"]) or "same versions"
     facts["cuda"] = torch.cuda.is_available()
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()

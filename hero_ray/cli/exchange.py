@@ -30,6 +30,7 @@ def export(
 ) -> None:
     """Write a run's figures (or, with --samples, its answers) in a form other tools read."""
     from hero_ray.core.errors import InputError
+    from hero_ray.results.contenders import every_model
     from hero_ray.results.exchange import files, from_runs
 
     store = reading(db)
@@ -52,19 +53,12 @@ def export(
         files.to_parquet(rows, output)
         finish(run_id=found.id, rows=len(rows), path=output)
     else:
-        _write_text(_text(format, rows, asdict(found), db, model), output, found.id, len(rows))
-
-
-def _text(format: str, rows: list[dict[str, object]], run: dict[str, object], db: str | None, model: str | None) -> str:
-    from hero_ray.results.contenders import Results
-    from hero_ray.results.exchange import files
-
-    if format == "csv":
-        return files.to_csv(rows)
-    if format == "json":
-        return files.to_json(rows, run)
-    labels = Results(reading(db), str(run["id"]), model).labels
-    return files.to_latex([row for row in rows if not row["category"]], labels)
+        if format == "latex":
+            every = (mark for each in every_model(store, found.id) for mark in each.marks())
+            text = files.to_latex([mark for mark in every if model in (None, mark.model)])
+        else:
+            text = files.to_csv(rows) if format == "csv" else files.to_json(rows, asdict(found))
+        _write_text(text, output, found.id, len(rows))
 
 
 def _write_text(text: str, output: Path | None, run_id: str, rows: int) -> None:
@@ -116,9 +110,16 @@ def import_(
         as_is,
         model=model,
         method=method,
+        straw_man=_straw_man(method or str(imported.settings.get("method", "full"))),
         retention_ratio=entry.ratio if entry else None,
         tokens=entry.tokens if entry else None,
     )
     if unmatched:
         typer.echo(f"{unmatched} answers belong to no sample of {imported.task} and were left out")
     finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched)
+
+
+def _straw_man(method: str) -> bool:
+    from hero_ray import methods
+
+    return method in methods.names() and methods.get(method).straw_man

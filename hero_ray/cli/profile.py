@@ -65,7 +65,6 @@ def profile(
     """
     from hero_ray.core import config
     from hero_ray.profiling import job as room
-    from hero_ray.profiling.records import ProfileSettings
 
     started = time.perf_counter()
     loading = pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
@@ -78,10 +77,16 @@ def profile(
             "model_args": {key: value for key, value in loading.items() if value is not None},
             "budget_base": budget_base,
             "newline_policy": newline_policy,
+            "profile": {
+                "batch_size": batch_size,
+                "new_tokens": new_tokens,
+                "warmup": warmup,
+                "repeats": repeats,
+            },
         }
     )
-    settings = ProfileSettings(batch_size, new_tokens, warmup, repeats, energy=energy, stock=with_stock)
-    job = room.ProfileJob(built, settings, _sizes(image_sizes), prompt, _numbers(batches), roofline)
+    sizes, more = _sizes(image_sizes), _numbers(batches)
+    job = room.ProfileJob(built, sizes, prompt, more, with_stock=with_stock, energy=energy, roofline=roofline)
     records = room.run(job, lambda message: typer.echo(message, err=True))
     _print(records)
     run_id = _keep(records, out, db)

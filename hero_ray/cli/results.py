@@ -10,6 +10,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db
+from hero_ray.results.axes import AXES
 
 if TYPE_CHECKING:
     from hero_ray.results.contenders import Results
@@ -21,10 +22,7 @@ EXIT_CLAIM_UNDECIDED = 3
 Run = Annotated[str, typer.Option("--run", help="Run id, a unique beginning of one, or latest.")]
 Model = Annotated[str | None, typer.Option("--model", help="Model, where the run holds several.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks; default all of the run.")]
-AxisName = Annotated[
-    str,
-    typer.Option("--axis", help="Cost: tokens equivalent_tokens flops kv retention ttft tpot prefill decode memory."),
-]
+AxisName = Annotated[str, typer.Option("--axis", help=f"Cost: {' '.join(AXES)}.")]
 
 
 def reading(db: str | None) -> Store:
@@ -61,13 +59,13 @@ def frontier(
     db: Db = None,
 ) -> None:
     """Which cells are worth their cost: on the frontier, dominated, or within noise of what dominates them."""
-    from hero_ray.results.frontiers import average_frontier, frontiers
+    from hero_ray.results.frontiers import average_frontiers, frontiers
     from hero_ray.results.report import tables
 
     results = opened(db, run, model)
     chosen = listed(tasks)
     found = (
-        [average_frontier(results, axis, chosen)]
+        average_frontiers(results, axis, chosen)
         if average
         else frontiers(results, axis, chosen, categories=categories, metric=metric)
     )
@@ -143,11 +141,10 @@ def advise(
     db: Db = None,
 ) -> None:
     """The cheapest method and budget whose loss is shown to stay within --max-loss on every benchmark asked for."""
-    from hero_ray.results import advice
+    from hero_ray.results import advice, axes
     from hero_ray.results.report import tables
-    from hero_ray.stats import frontier as frontiers
 
-    allowance, chosen = advice.parse_allowance(max_loss), frontiers.axis(axis)
+    allowance, chosen = advice.parse_allowance(max_loss), axes.axis(axis)
     results = opened(db, run, model)
     candidates = advice.advise(results, allowance, chosen, listed(tasks))
     best = advice.cheapest(candidates)

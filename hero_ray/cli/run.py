@@ -172,16 +172,17 @@ def _planned(config: Any, url: str) -> str:
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
     from hero_ray.results import summary
+    from hero_ray.results.contenders import every_model
     from hero_ray.store import queries
 
-    points = store.points([outcome.run_id])
+    found = every_model(store, outcome.run_id)
     with store.reading() as connection:
         failures = queries.failure_counts(connection, outcome.run_id)
     if outcome.already_complete:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))
-    typer.echo(summary.table(points, names))
-    for line in (*summary.notes(points, failures), *plan.cautions):
+    typer.echo(summary.table([mark for results in found for mark in results.marks()], names))
+    for line in (*summary.notes(found, failures), *plan.cautions):
         typer.echo(line)
     if plan.config.output_path:
         from hero_ray.results.exchange import write_run

@@ -23,8 +23,8 @@ from hero_ray.core.strict import Strict
 _BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
 
 PRESET = "preset"
-STRAW_MEN = ("full", "random", "spatial", "downsample")
-"""Baselines that ride in every sweep unless `straw_men: false`."""
+RIDERS = ("full", "random", "spatial", "downsample")
+"""Methods that ride in every sweep unless `straw_men: false`: the unpruned model and the cheapest straw men."""
 
 
 class BudgetEntry(Strict):
@@ -36,7 +36,7 @@ class BudgetEntry(Strict):
     @property
     def label(self) -> str:
         """`20%` or `576tok`."""
-        return f"{self.tokens}tok" if self.ratio is None else f"{100 * self.ratio:.4g}%"
+        return f"{self.tokens}tok" if self.ratio is None else f"{100 * self.ratio:g}%"
 
 
 def parse_budget(value: Any) -> BudgetEntry:
@@ -217,7 +217,7 @@ class SweepConfig(Strict):
     def all_methods(self) -> tuple[MethodEntry, ...]:
         """Methods asked for, the straw men in front unless they are named or switched off."""
         named = {entry.name for entry in self.methods}
-        riders = [MethodEntry(name=name) for name in STRAW_MEN if self.straw_men and name not in named]
+        riders = [MethodEntry(name=name) for name in RIDERS if self.straw_men and name not in named]
         return (*riders, *self.methods)
 
 

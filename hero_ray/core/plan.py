@@ -32,7 +32,8 @@ class ModelFact:
 
 @dataclass(frozen=True)
 class MethodFact:
-    """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the ratio decides its count."""
+    """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the ratio decides its count; `straw_man`: a
+    baseline that the others are held against."""
 
     name: str
     variant: str
@@ -40,6 +41,7 @@ class MethodFact:
     code_version: int
     seeded: bool
     budgeted: bool
+    straw_man: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def _cell(
         tokens=budget.tokens,
         seed=seed,
         spec=spec,
+        straw_man=fact.straw_man,
     )
 
 

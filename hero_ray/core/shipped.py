@@ -22,7 +22,7 @@ def checkout() -> Path | None:
 
 
 def folder(name: str) -> Path:
-    """The folder `configs`, `db` or `dashboard`, whether or not it is there."""
+    """Where `configs`, `db`, `dashboard` or the lock `constraints.txt` lies, whether or not it is there."""
     return (checkout() or INSIDE) / name
 
 

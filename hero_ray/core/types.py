@@ -44,6 +44,7 @@ class Cell:
         tokens: absolute budget where one was asked for (`576tok`), else None.
         seed: of seeded methods; 0 elsewhere.
         spec: the resolved content behind `id`: revisions, fingerprints, prompts, code versions.
+        straw_man: whether the method is one; says nothing of the answers, so no part of `id`.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Cell:
     tokens: int | None = None
     seed: int = 0
     spec: Mapping[str, Any] = field(default_factory=dict)
+    straw_man: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ from typing import Any
 
 from hero_ray.core.encoded import Layout, Needs
 from hero_ray.costs import costs
-from hero_ray.models.base import Prompt, VisionShape
+from hero_ray.models.base import Adapter, Prompt, VisionShape
 
 
-def method_scoring(adapter: Any, needs: Needs, layout: Layout, prompt: Prompt, question: str) -> float:
+def method_scoring(adapter: Adapter, needs: Needs, layout: Layout, prompt: Prompt, question: str) -> float:
     """FLOPs of capturing what a method reads for one answer: CLS rows, CLIP text, LLM rows, a second tower.
 
     Args:
-        adapter: a loaded model; its `clip`, where it has one, is loaded by this.
+        adapter: its `clip`, where it has one, is loaded by this.
         needs: what the method reads; empty where it is bypassed.
     """
     if needs == Needs():
         return 0.0
-    clip = getattr(adapter, "clip", None) if needs.clip_score or needs.clip_tokens else None
+    clip = adapter.clip if needs.clip_score or needs.clip_tokens else None
     if clip is None:  # a family without a paired text tower answers these needs with nothing
         needs = replace(needs, clip_score=False, clip_tokens=False)
     flops = partial(

@@ -5,7 +5,6 @@ For many cells on one picture see `hero_ray.engine.evaluate`, for many pictures 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,16 @@ from typing import Any
 
 from PIL import Image
 
-from hero_ray.core.encoded import Budget, BudgetBase, Encoded, NewlinePolicy, Selection, keep_all
+from hero_ray.core.encoded import Budget, BudgetBase, Encoded, NewlinePolicy, Selection
 from hero_ray.core.errors import ImageError
 from hero_ray.core.types import TokenCount
+from hero_ray.engine.cut import Picture, Pruning, cut, generate, picture_id
 from hero_ray.methods import create
 from hero_ray.methods.base import Method
 from hero_ray.models import load
-from hero_ray.models.base import Adapter, Generation, Prompt, Request
+from hero_ray.models.base import Adapter, Generation, Request
 
-Picture = Image.Image | str | Path
+Source = Image.Image | str | Path
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class VisionLanguageModel:
 
     def generate(
         self,
-        image: Picture,
+        image: Source,
         question: str,
         method: str | Method = "full",
         retention_ratio: float | None = None,
@@ -97,55 +97,22 @@ class VisionLanguageModel:
             PromptError: an empty question, or a prompt beyond the model's context.
         """
         chosen = create(method, **parameters) if isinstance(method, str) else method
-        picture = open_picture(image)
+        pruning = Pruning(chosen, retention_ratio, tokens, budget_base, newline_policy)
+        opened = open_picture(image)
+        picture = Picture(self.adapter, opened, picture_id(opened), chosen.needs(self.adapter.vision))
         prompt = self.adapter.prompt(question + suffix, question)
-        encoded, selection, budget = self._select(
-            picture, question, prompt, chosen, retention_ratio, tokens, budget_base
-        )
-        visual = self.adapter.assemble(encoded, selection, newline_policy)
-        pruner = None if budget.is_full else chosen.pruner_for(budget, [selection])
-        generation = self.adapter.generate(
-            [Request(prompt, visual, max_new_tokens)],
-            pruner=pruner,
-            positions=chosen.positions,
+        made = cut(picture, pruning, question, prompt)
+        generation = generate(
+            self.adapter,
+            [Request(prompt, made.visual, max_new_tokens)],
+            [made],
             temperature=temperature,
             top_p=top_p,
             seed=seed,
             on_token=on_token,
         )[0]
-        count = TokenCount(
-            budget_nominal=budget.total,
-            n_selected=selection.n_selected,
-            n_visual_llm=visual.shape[0],
-            n_text=prompt.num_text,
-            visual_per_layer=generation.visual_per_layer,
-        )
-        return Output(generation.text, selection, count, generation, encoded, budget)
-
-    def _select(
-        self,
-        picture: Image.Image,
-        question: str,
-        prompt: Prompt,
-        method: Method,
-        ratio: float | None,
-        tokens: int | None,
-        base: BudgetBase,
-    ) -> tuple[Encoded, Selection, Budget]:
-        adapter, image_id = self.adapter, picture_id(picture)
-        needs = method.needs(adapter.vision)
-        prepared = adapter.prepare(picture, image_id)
-        ratio = 1.0 if ratio is None and tokens is None else ratio
-        budget = Budget.of(prepared.layout, ratio=ratio, tokens=tokens, base=base)
-        if not budget.is_full and method.stage == "image":
-            plan = method.choose(adapter.plans(picture.size), budget)
-            prepared = adapter.prepare(picture, image_id, plan)
-        encoded = adapter.encode(prepared, needs)
-        if budget.is_full or method.stage == "image":
-            return encoded, keep_all(encoded.layout), budget
-        if needs.question:
-            encoded = adapter.ask(encoded, question, needs, prompt)
-        return encoded, method.select(encoded, budget), budget
+        count = made.count(prompt, generation)
+        return Output(generation.text, made.selection, count, generation, made.encoded, made.budget)
 
 
 def load_model(name: str, **options: Any) -> VisionLanguageModel:
@@ -156,7 +123,7 @@ def load_model(name: str, **options: Any) -> VisionLanguageModel:
     return VisionLanguageModel(load(name, **options))
 
 
-def open_picture(image: Picture) -> Image.Image:
+def open_picture(image: Source) -> Image.Image:
     """An RGB picture from a PIL image or a path.
 
     Raises:
@@ -169,10 +136,3 @@ def open_picture(image: Picture) -> Image.Image:
             return opened.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"{image} is not a usable picture: {error}") from error
-
-
-def picture_id(image: Image.Image) -> str:
-    """Hash of size and pixels; the same picture gets the same seeded draws wherever it comes from."""
-    digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()

@@ -107,8 +107,8 @@ class Method:
     text_aware: ClassVar[bool] = False
     paper: ClassVar[str] = ""
     variants: ClassVar[tuple[str, ...]] = ("exact",)
-    baseline: ClassVar[bool] = False
-    """Straw man: muted in charts, ridden against by every other method."""
+    straw_man: ClassVar[bool] = False
+    """A baseline anyone could write: every other method is tested against it, charts mute it. Stored with the cell."""
     code_version: ClassVar[int] = 1
     """Raised when an answer may change, so that stored cells are not reused."""
     positions: ClassVar[Literal["compact", "keep"]] = "compact"

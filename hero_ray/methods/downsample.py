@@ -21,7 +21,7 @@ class Downsample(Method):
     name = "downsample"
     stage = "image"
     paper = "baseline"
-    baseline = True
+    straw_man = True
 
     def choose(self, options: tuple[ImagePlan, ...], budget: Budget) -> ImagePlan | None:
         if budget.is_full or not options:

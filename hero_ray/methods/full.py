@@ -19,7 +19,6 @@ class Full(Method):
 
     name = "full"
     paper = "baseline"
-    baseline = True
 
     @property
     def fixed_budget(self) -> bool:

@@ -32,7 +32,7 @@ class Random(Method):
 
     name = "random"
     paper = "baseline"
-    baseline = True
+    straw_man = True
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout

@@ -32,7 +32,7 @@ class Spatial(Method):
     name = "spatial"
     paper = "baseline"
     variants = ("exact", "released")
-    baseline = True
+    straw_man = True
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout

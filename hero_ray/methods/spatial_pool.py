@@ -29,7 +29,7 @@ class SpatialPool(Method):
     name = "spatial-pool"
     reads = "projected tokens"
     paper = "baseline"
-    baseline = True
+    straw_man = True
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout

@@ -141,7 +141,7 @@ def repeat(
     except HeroRayError as error:
         say(f"the repetition failed: {error}")
         return None
-    return history.load(store, store.run(again)) if outcome.status == "complete" else None
+    return history.load(store, store.run(again), identity) if outcome.status == "complete" else None
 
 
 def _cells_of(suspect: Finding) -> tuple[str, ...]:

@@ -110,6 +110,7 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         code_version=method.code_version,
         seeded="seed" in params,
         budgeted=method.fixed_budget,
+        straw_man=method.straw_man,
     )
 
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.core.config import BudgetEntry, MethodEntry, SweepConfig
+from hero_ray.core.config import SweepConfig
 from hero_ray.core.errors import InputError
 from hero_ray.core.plan import FULL, digest
 from hero_ray.core.types import Cell
 
 if TYPE_CHECKING:
-    from hero_ray.profiling.records import ProfileSettings
-    from hero_ray.profiling.requests import Probe, ProfileItem
+    from hero_ray.engine.cut import Pruning
+    from hero_ray.profiling.requests import Probe
 
 KIND, FORMAT = "profile", 1
 BENCHMARK = "profile"
@@ -32,95 +33,71 @@ class ProfileJob:
     """What to time on one model.
 
     Attributes:
-        config: model, methods, budgets, budget base and newline policy, as in a sweep.
-        settings: batch size, new tokens, warm-up, repeats, and what to measure besides.
+        config: model, methods, budgets, budget base and newline policy, as in a sweep, and how to time in `profile`.
         image_sizes: (width, height) of the pictures to time with.
         prompt: the user text asked of every picture.
-        batches: batch sizes to try on top of `settings.batch_size`, up to the out-of-memory point.
-        measure_peaks: also measure the device's peaks for the rooflines.
+        batches: batch sizes to try on top of the first, up to the out-of-memory point.
+        with_stock, energy: as `profile_cells` takes them.
+        roofline: also measure the device's peaks for the rooflines.
     """
 
     config: SweepConfig
-    settings: ProfileSettings
     image_sizes: tuple[tuple[int, int], ...] = ((640, 480), (480, 640), (672, 672))
     prompt: str = "Describe the image in detail."
     batches: tuple[int, ...] = ()
-    measure_peaks: bool = False
+    with_stock: bool = False
+    energy: bool = False
+    roofline: bool = False
 
 
 def run(job: ProfileJob, progress: Callable[[str], None] = lambda message: None) -> list[dict[str, Any]]:
-    """Profile every method at every budget on one model; one JSON-able record each."""
+    """Profile every method at every budget on one model; one JSON-able record each.
+
+    All items together at the settings' batch size, then the batch sweep on the first picture.
+    """
     from hero_ray.models import load
+    from hero_ray.profiling.batches import sweep_batches
+    from hero_ray.profiling.cells import profile_cells
     from hero_ray.profiling.roofline import measure_peaks
-    from hero_ray.profiling.tables import with_break_even
 
     (name,) = job.config.models
     progress(f"loading {name}")
-    adapter = load(name, **job.config.model_args)
-    settings = job.settings
-    if job.measure_peaks:
+    adapter, peaks = load(name, **job.config.model_args), None
+    if job.roofline:
         progress("measuring the device's peaks")
-        settings = replace(settings, peaks=measure_peaks(adapter.info.device, adapter.info.dtype))
-    items = items_of(adapter, job.config)
-    probes = make_probes(job.image_sizes, job.prompt)
-    records = profile(adapter, items, probes, settings, job.batches, progress)
-    revision = {"revision": adapter.info.revision, "family": adapter.info.family}
-    return [{"kind": KIND, "format": FORMAT, **revision, **record} for record in with_break_even(records, FULL)]
-
-
-def profile(
-    adapter: Any,
-    items: Sequence[ProfileItem],
-    probes: Sequence[Probe],
-    settings: ProfileSettings,
-    batches: Sequence[int],
-    progress: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """All items together at the settings' batch size, then the batch sweep on the first probe."""
-    from hero_ray.profiling.batches import sweep_batches
-    from hero_ray.profiling.cells import profile_cells
-
-    records = profile_cells(adapter, items, probes, settings, progress)
-    others = [size for size in batches if size != settings.batch_size]
+        peaks = measure_peaks(adapter.info.device, adapter.info.dtype)
+    settings, items, probes = job.config.profile, prunings_of(job.config), make_probes(job.image_sizes, job.prompt)
+    measure = partial(profile_cells, energy=job.energy, peaks=peaks)
+    records = measure(adapter, items, probes, settings, progress, with_stock=job.with_stock)
+    others = [size for size in job.batches if size != settings.batch_size]
     if others:
-        records += sweep_batches(adapter, items, probes[0], others, replace(settings, stock=False), progress)
-    return records
+        records += sweep_batches(adapter, items, probes[0], others, settings, progress, measure=measure)
+    return written(adapter, records)
 
 
-def items_of(adapter: Any, config: SweepConfig) -> list[ProfileItem]:
-    """The sweep's methods and budgets as the profiling room takes them; `full` once and in front."""
-    entries = [entry for entry in config.methods if entry.name != FULL]
-    items = [item_of(adapter, MethodEntry(name=FULL), BudgetEntry(ratio=1.0), config)]
-    for entry in entries:
-        for budget in entry.budgets or config.budgets:
-            items.append(item_of(adapter, entry, budget, config))
-    return items
+def written(adapter: Any, records: Sequence[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
+    """Records as a file holds them: with their format, their model's family and where they break even."""
+    from hero_ray.profiling.tables import with_break_even
+
+    origin = {"revision": adapter.info.revision, "family": adapter.info.family, **more}
+    return [{"kind": KIND, "format": FORMAT, **origin, **record} for record in with_break_even(records, FULL)]
 
 
-def item_of(adapter: Any, entry: MethodEntry, budget: BudgetEntry, config: SweepConfig) -> ProfileItem:
-    """One method at one budget, as callables: the profiling room knows no method."""
+def prunings_of(config: SweepConfig) -> dict[str, Pruning]:
+    """The sweep's methods at its budgets, by label; `full` once and in front."""
+    from hero_ray.engine.cut import Pruning
     from hero_ray.methods import create
-    from hero_ray.profiling.requests import ProfileItem
 
-    given = dict(entry.params) | ({"variant": entry.variant} if entry.variant else {})
-    method = create(entry.name, **given)
-    label = entry.name + "".join(f",{key}={value}" for key, value in given.items())
-    image = method.stage == "image"
-    return ProfileItem(
-        key=f"{label}@{budget.label}",
-        method=entry.name,
-        retention_ratio=budget.ratio if budget.ratio is not None else 1.0,
-        tokens=budget.tokens,
-        base=config.budget_base,
-        variant=method.variant,
-        params=method.parameters(),
-        needs=method.needs(adapter.vision),
-        select=None if image or entry.name == FULL else method.select,
-        pruner=method.pruner_for if method.stage == "in-llm" else None,
-        plan=method.choose if image else None,
-        positions=method.positions,
-        newline_policy=config.newline_policy,
-    )
+    base, policy = config.budget_base, config.newline_policy
+    found = {f"{FULL}@100%": Pruning(create(FULL), 1.0, None, base, policy)}
+    for entry in config.methods:
+        if entry.name != FULL:
+            given = {**entry.params, **({"variant": entry.variant} if entry.variant else {})}
+            label = ",".join([entry.name, *(f"{key}={value}" for key, value in given.items())])
+            for budget in entry.budgets or config.budgets:
+                pruning = Pruning(create(entry.name, **given), budget.ratio, budget.tokens, base, policy)
+                found[f"{label}@{budget.label}"] = pruning
+    return found
 
 
 def make_probes(sizes: Iterable[tuple[int, int]], prompt: str) -> list[Probe]:
@@ -150,9 +127,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         InputError: no such file, or lines that are no profile records of this format.
     """
     if not path.is_file():
-        raise InputError(
-            f"no profile file at {str(path)!r}; write one with: python -m hero_ray.profiling.job --out {path}"
-        )
+        raise InputError(f"no profile file at {str(path)!r}; write one with: hero-ray profile --out {path}")
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:

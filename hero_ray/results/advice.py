@@ -9,10 +9,11 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.errors import InputError, UnknownNameError
-from hero_ray.results.contenders import FULL, Results, aligned
-from hero_ray.stats.frontier import Axis, cost_of
+from hero_ray.results.axes import Axis
+from hero_ray.results.contenders import Results, aligned
+from hero_ray.results.marks import mean_of
+from hero_ray.results.names import FULL
 from hero_ray.stats.paired import OneSided
-from hero_ray.store import PointRow
 
 ALPHA = 0.05
 
@@ -87,14 +88,15 @@ def advise(
     chosen = results.only(benchmarks)
     if baseline not in results.groups:
         raise UnknownNameError("baseline of this run", baseline, results.groups)
-    rows = {row.cell_id: row for row in results.store.points([results.run.id], benchmarks=chosen)}
+    costs: dict[str, list[float | None]] = {}
+    for mark in results.marks(chosen):
+        costs.setdefault(mark.name.key, []).append(mark.costs[axis.name])
     found = []
     for label, by_benchmark in results.groups.items():
         if label == baseline or not set(chosen) <= set(by_benchmark):
             continue
         losses = tuple(_loss(results, label, baseline, name, allowance) for name in chosen)
-        ids = [cell.id for name in chosen for cell in by_benchmark[name]]
-        found.append((label, _mean_cost([rows[i] for i in ids if i in rows], axis), losses))
+        found.append((label, mean_of(costs.get(label, ()), some=False), losses))
     corrected = stats.holm([max(loss.p for loss in losses) for *_, losses in found])
     made = [
         Candidate(label, cost, losses, float(p), _overall(losses, float(p)))
@@ -122,9 +124,3 @@ def _overall(losses: Sequence[Loss], p_holm: float) -> str:
     if any(loss.verdict == "unsafe" for loss in losses):
         return "unsafe"
     return "safe" if p_holm < ALPHA else "unproven"
-
-
-def _mean_cost(rows: Sequence[PointRow], axis: Axis) -> float | None:
-    costs = [cost_of(row, axis) for row in rows]
-    known = [cost for cost in costs if cost is not None]
-    return float(np.mean(known)) if known and len(known) == len(costs) else None

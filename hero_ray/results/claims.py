@@ -18,7 +18,8 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.errors import ClaimError
-from hero_ray.results.contenders import FULL, Contender, Results, aligned, parse_contender
+from hero_ray.results.contenders import Contender, Results, aligned, parse_contender
+from hero_ray.results.names import FULL
 from hero_ray.results.pairs import AnyPart, composite_pair, ratio_part
 from hero_ray.stats.paired import OneSided, decide
 

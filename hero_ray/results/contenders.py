@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.config import BudgetEntry, MethodEntry, parse_budget, parse_method
 from hero_ray.core.errors import ClaimError, InputError, NotComparableError, UnknownNameError
-from hero_ray.store import CellRow, MetricRow, Store
+from hero_ray.results.marks import Mark, marks
+from hero_ray.results.names import budget_of, name_all, settings
+from hero_ray.store import CellRow, Store
 
-FULL = "full"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,10 @@ class Contender:
         return (
             cell.method == self.method.name
             and (self.method.variant is None or cell.variant == self.method.variant)
-            and all(parameter(cell, key) == value for key, value in wanted.items())
+            and all(cell.params.get(key) == value for key, value in wanted.items())
             and (seed is None or cell.seed == seed)
-            and (self.budget is None or fits_budget(cell, self.budget))
+            and (self.budget is None or budget_of(cell) == self.budget.label)
         )
-
-
-def fits_budget(cell: CellRow, budget: BudgetEntry) -> bool:
-    """Whether a cell stands at a budget; a share fits only cells that were asked for by share."""
-    if budget.tokens is not None:
-        return cell.tokens == budget.tokens
-    return cell.tokens is None and budget.ratio is not None and abs(cell.retention_ratio - budget.ratio) < 1e-9
 
 
 def parse_contender(text: str) -> Contender:
@@ -56,19 +51,6 @@ def parse_contender(text: str) -> Contender:
     return Contender(text.strip(), parse_method(method), parse_budget(budget) if at else None)
 
 
-def parameter(cell: CellRow, key: str) -> Any:
-    """A parameter of a cell; one that its record leaves out stood at its default."""
-    if key in cell.params:
-        return cell.params[key]
-    from hero_ray.methods import get, names
-
-    return getattr(get(cell.method), key, None) if cell.method in names() else None
-
-
-def budget_label(cell: CellRow) -> str:
-    return BudgetEntry(ratio=None if cell.tokens else cell.retention_ratio, tokens=cell.tokens).label
-
-
 @dataclass(frozen=True)
 class Scores:
     """A contender's scores on one benchmark, sample by sample."""
@@ -79,16 +61,21 @@ class Scores:
 
 
 class Results:
-    """The cells of one run, of one model, with their scores read once.
+    """The cells of one model in one run, or in several laid over each other, with their scores read once.
+
+    Args:
+        run: a run id, "latest", or several ids: of a cell in two of them the one named first counts.
 
     Raises:
-        InputError: the run holds several models and none was named.
+        InputError: the run holds several models and none was named, or no cell.
         UnknownNameError: the model is not in the run.
     """
 
-    def __init__(self, store: Store, run_id: str, model: str | None = None) -> None:
-        self.store, self.run = store, store.run(run_id)
-        cells = store.cells(self.run.id)
+    def __init__(self, store: Store, run: str | Sequence[str], model: str | None = None) -> None:
+        self.store = store
+        self.runs = [store.run(one) for one in ([run] if isinstance(run, str) else run)]
+        self.run = self.runs[0]
+        cells = [cell for each in self.runs for cell in store.cells(each.id)]
         models = list(dict.fromkeys(cell.model for cell in cells))
         if model is None and len(models) > 1:
             raise InputError(f"run {self.run.id} holds the models {', '.join(models)}; name one with --model")
@@ -97,18 +84,45 @@ class Results:
         if model is not None and model not in models:
             raise UnknownNameError("model of this run", model, models)
         self.model = model or models[0]
-        self.cells = [cell for cell in cells if cell.model == self.model]
-        self._scores: dict[tuple[str, ...], Scores] = {}
+        figures = {each.id: store.metrics(each.id) for each in self.runs}
+        self.cells = _laid_over([cell for cell in cells if cell.model == self.model], figures)
+        self.metrics = {
+            cell.id: row
+            for cell in self.cells
+            for row in figures[cell.run_id].get(cell.id, ())
+            if row.is_main and not row.category
+        }
+        """Cell id -> main metric over the whole benchmark."""
+        self.names = {cell.id: name for cell, name in zip(self.cells, name_all(self.cells), strict=True)}
+        self._memo: dict[Any, Any] = {}
 
     @cached_property
     def benchmarks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(cell.benchmark for cell in self.cells))
 
-    @cached_property
-    def metrics(self) -> dict[str, MetricRow]:
-        """Cell id -> main metric over the whole benchmark."""
-        rows = self.store.metrics(self.run.id)
-        return {cell: row for cell, found in rows.items() for row in found if row.is_main and not row.category}
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, worked out once per `key`."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        found: T = self._memo[key]
+        return found
+
+    def marks(
+        self,
+        benchmarks: Iterable[str] | None = None,
+        metric: str | None = None,
+        categories: bool = False,
+        batch_size: int | None = None,
+    ) -> list[Mark]:
+        """Every contender on every benchmark asked for (or on every category of it), with seeds merged."""
+        chosen = self.only(benchmarks)
+
+        def make() -> list[Mark]:
+            held = {(cell.run_id, cell.id) for cell in self.cells}
+            rows = self.store.points([run.id for run in self.runs], metric, chosen, categories, batch_size)
+            return marks([row for row in rows if (row.run_id, row.cell_id) in held], self.names)
+
+        return self.once(("marks", chosen, metric, categories, batch_size), make)
 
     def only(self, names: Iterable[str] | None) -> tuple[str, ...]:
         """Benchmarks asked for, or all.
@@ -124,18 +138,8 @@ class Results:
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """Cell id -> `hero@20%`; variants and parameters appear where the run holds several of them."""
-        seen: dict[str, dict[str, set[str]]] = {}
-        for cell in self.cells:
-            seen.setdefault(cell.method, {"variant": set()}).update({key: set() for key in cell.params})
-        for cell in self.cells:
-            for key, values in seen[cell.method].items():
-                values.add(repr(cell.variant if key == "variant" else cell.params.get(key)))
-        varied = {
-            method: sorted(key for key, found in values.items() if len(found) > 1 and key != "seed")
-            for method, values in seen.items()
-        }
-        return {cell.id: _label(cell, varied[cell.method]) for cell in self.cells}
+        """Cell id -> `hero@20%`, the key of its name."""
+        return {cell: name.key for cell, name in self.names.items()}
 
     @cached_property
     def groups(self) -> dict[str, dict[str, list[CellRow]]]:
@@ -144,6 +148,10 @@ class Results:
         for cell in self.cells:
             found.setdefault(self.labels[cell.id], {}).setdefault(cell.benchmark, []).append(cell)
         return found
+
+    def first(self, label: str) -> CellRow:
+        """Any cell of a label: what they share can be read off it."""
+        return next(iter(self.groups[label].values()))[0]
 
     def find(self, contender: Contender, benchmark: str) -> list[CellRow]:
         """The cells a contender means on a benchmark; several only if they differ in nothing but the seed.
@@ -161,29 +169,43 @@ class Results:
 
     def scores(self, cells: Sequence[CellRow]) -> Scores:
         """Scores of one contender on one benchmark: the mean over its seeds on the samples all of them answered."""
-        key = tuple(cell.id for cell in cells)
-        if key not in self._scores:
-            self._scores[key] = self._load(cells)
-        return self._scores[key]
+        return self.once(("scores", *(cell.id for cell in cells)), lambda: self._load(cells))
 
     def _load(self, cells: Sequence[CellRow]) -> Scores:
-        parts = [Scores(*self.store.scores(self.run.id, cell.id)) for cell in cells]
+        parts = [self._read(cell) for cell in cells]
         first = parts[0]
         for other in parts[1:]:
             mine, theirs = positions(first, other)
             first = Scores(first.ids[mine], first.images[mine], first.values[mine] + other.values[theirs])
         return Scores(first.ids, first.images, first.values / len(parts))
 
+    def _read(self, cell: CellRow) -> Scores:
+        """Scores of one cell; cells of a benchmark that answered the same samples share the arrays of their names."""
+        ids, images, values = self.store.scores(cell.run_id, cell.id)
+        known = self.once(("ids", cell.benchmark), lambda: (ids, images))
+        same = known[0].shape == ids.shape and bool((known[0] == ids).all())
+        return Scores(*known, values) if same else Scores(ids, images, values)
 
-def _label(cell: CellRow, keys: Sequence[str]) -> str:
-    shown = [f"{key}={cell.variant if key == 'variant' else parameter(cell, key)}" for key in keys]
-    name = cell.method + (":" + ",".join(shown) if shown else "")
-    return name if cell.method == FULL else f"{name}@{budget_label(cell)}"
+
+def every_model(store: Store, runs: str | Sequence[str]) -> list[Results]:
+    """Results of each model that some runs hold, in their planned order; empty for runs without cells."""
+    named = [runs] if isinstance(runs, str) else list(runs)
+    models = dict.fromkeys(cell.model for run in named for cell in store.cells(store.run(run).id))
+    return [Results(store, named, model) for model in models]
+
+
+def _laid_over(cells: Sequence[CellRow], figures: Mapping[str, Mapping[str, object]]) -> list[CellRow]:
+    """Each cell once, also where its id changed with a code version: the first with figures, else the first."""
+    chosen: dict[tuple[object, ...], CellRow] = {}
+    for cell in sorted(cells, key=lambda cell: cell.id not in figures[cell.run_id]):
+        chosen.setdefault((settings(cell), budget_of(cell), cell.seed, cell.benchmark), cell)
+    kept = {id(cell) for cell in chosen.values()}
+    return [cell for cell in cells if id(cell) in kept]
 
 
 def positions(a: Scores, b: Scores) -> tuple[Any, Any]:
     """Where the samples that A and B share lie in each; cheap when both hold the same ones."""
-    if a.ids.shape == b.ids.shape and bool((a.ids == b.ids).all()):
+    if a.ids is b.ids or (a.ids.shape == b.ids.shape and bool((a.ids == b.ids).all())):
         return slice(None), slice(None)
     return stats.shared(a.ids, b.ids)
 

@@ -1,33 +1,58 @@
-"""Frontiers of a run: per benchmark, per category, or of the retention average, on any cost axis."""
+"""Which contenders are worth their cost: per benchmark, per category, or by the retention average, on any cost axis.
+
+A state is a fact of a run: it is decided here, among all contenders of a model, and every surface only shows it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from hero_ray import stats
-from hero_ray.results.contenders import Results, aligned
-from hero_ray.results.pairs import Retained, retained
-from hero_ray.stats.frontier import Placed, Point, axis, cost_of, frontier, points
-from hero_ray.store import PointRow
+from hero_ray.core.errors import NotComparableError
+from hero_ray.results.averages import averages, retained, strictly
+from hero_ray.results.axes import axis
+from hero_ray.results.contenders import Results
+from hero_ray.results.marks import Mark, by_certificate
+from hero_ray.results.pairs import parts
+from hero_ray.stats.frontier import Placed, Point, frontier
 
 AVERAGE = "average share of the unpruned score"
+Test = Callable[[str, str], float | None]
+"""One-sided p that the first label truly scores above the second; None where only intervals can say."""
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """One chart: what is scored, on which scale, and every point with its place, cheapest first."""
+    """One chart: what is scored, and every contender with its place, cheapest first; scores in points of 100.
+
+    Attributes:
+        benchmark: "" for the average.
+        certificate: conditions of a measured axis, on which all points agree.
+        marks: label -> what stands behind the point of that id.
+    """
 
     title: str
+    model: str
     benchmark: str
     category: str
     metric: str
-    scale: float
     axis: str
+    certificate: str | None
     placed: tuple[Placed, ...]
+    marks: Mapping[str, Mark]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Label -> `frontier`, `dominated` or `unclear`."""
+        return {entry.point.id: entry.state for entry in self.placed}
+
+    @property
+    def line(self) -> list[Mark]:
+        """What lies on the frontier, cheapest first."""
+        return [self.marks[entry.point.id] for entry in self.placed if entry.state == "frontier"]
 
 
 def frontiers(
@@ -37,89 +62,87 @@ def frontiers(
     categories: bool = False,
     metric: str | None = None,
     batch_size: int | None = None,
+    apart: bool = False,
 ) -> list[Frontier]:
     """One frontier per benchmark, or per benchmark and category.
 
-    Cells are compared on the samples they share where the figure is the mean of their scores, else by intervals.
+    Contenders are compared on the samples they share where the figure is the mean of their scores, else by intervals.
+
+    Args:
+        apart: give timings under unlike conditions a frontier each.
+
+    Raises:
+        NotComparableError: timings under unlike conditions, not told `apart`.
+    """
+    found: dict[tuple[str, str, str], list[Mark]] = {}
+    for mark in results.marks(benchmarks, metric, categories, batch_size):
+        found.setdefault((mark.benchmark, mark.category, mark.metric), []).append(mark)
+    charts: list[Frontier] = []
+    for (name, category, _), group in found.items():
+        means = not any(_composite(results, mark) for mark in group)
+        paired = _by_scores(results, name) if means and not categories and metric is None else None
+        charts += _charts(results, f"{name} / {category}" if category else name, group, by, paired, apart)
+    return charts
+
+
+def average_frontiers(
+    results: Results, by: str = "tokens", benchmarks: Iterable[str] | None = None, apart: bool = False
+) -> list[Frontier]:
+    """The frontier of the retention average; costs are means over the benchmarks averaged.
+
+    Raises:
+        NotComparableError: timings under unlike conditions, not told `apart`.
     """
     chosen = results.only(benchmarks)
-    rows = results.store.points([results.run.id], metric, chosen, categories, batch_size)
-    mine = {cell.id for cell in results.cells}
-    found: dict[tuple[str, str, str], list[PointRow]] = {}
-    for row in rows:
-        if row.cell_id in mine:
-            found.setdefault((row.benchmark, row.category, row.metric), []).append(row)
-    return [_one(results, key, group, by, paired=not categories and metric is None) for key, group in found.items()]
+    group = averages(results, chosen)
+    return _charts(results, AVERAGE, group, by, _by_shares(results, chosen), apart) if group else []
 
 
-def _one(results: Results, key: tuple[str, str, str], rows: Sequence[PointRow], by: str, paired: bool) -> Frontier:
-    benchmark, category, metric = key
-    merged = merge_seeds(rows, results.labels)
-    made = points(merged, by, lambda row: results.labels[row.cell_id])
-    made = [replace(point, id=point.label) for point in made]
-    plain = all(results.metrics[row.cell_id].interval != "cluster-bootstrap" for row in rows if paired)
-    p_better = _by_scores(results, benchmark) if paired and plain else None
-    title = f"{benchmark} / {category}" if category else benchmark
-    placed = tuple(frontier(made, p_better, by))
-    return Frontier(title, benchmark, category, metric, rows[0].scale, by, placed)
+def _charts(
+    results: Results, title: str, group: Sequence[Mark], by: str, p_better: Test | None, apart: bool
+) -> list[Frontier]:
+    cost = axis(by)
+    groups = by_certificate(group, cost) or {None: []}
+    if len(groups) > 1 and not apart:
+        raise NotComparableError(
+            f"{cost.label}: the cells were timed under {len(groups)} different conditions "
+            f"(certificates {', '.join(sorted(map(str, groups)))}); pick the cells of one profile run"
+        )
+    first, charts = group[0], []
+    for certificate, members in groups.items():
+        points = [_point(mark, mark.costs[by] or 0.0) for mark in members]
+        placed = tuple(frontier(points, p_better, cost.higher_is_cheaper))
+        known = {mark.name.key: mark for mark in members}
+        head = (title, results.model, first.benchmark, first.category, first.metric)
+        charts.append(Frontier(*head, by, certificate, placed, known))
+    return charts
 
 
-def merge_seeds(rows: Sequence[PointRow], labels: dict[str, str]) -> list[PointRow]:
-    """One row per label: figures and bounds averaged over seeds (cautious: seeds narrow no interval here)."""
-    groups: dict[str, list[PointRow]] = {}
-    for row in rows:
-        groups.setdefault(labels[row.cell_id], []).append(row)
-    return [group[0] if len(group) == 1 else _mean_row(group) for group in groups.values()]
+def _point(mark: Mark, cost: float) -> Point:
+    return Point(mark.name.key, mark.name.key, cost, mark.value, mark.low, mark.high)
 
 
-_AVERAGED = ("value", "ci_low", "ci_high", "n_selected", "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes")
+def _composite(results: Results, mark: Mark) -> bool:
+    """Whether a figure is no mean of scores, so that pairs of scores do not decide it."""
+    main = (results.metrics.get(cell) for _, cell in mark.cells)
+    return any(row is not None and row.interval == "cluster-bootstrap" for row in main)
 
 
-def _mean_row(group: Sequence[PointRow]) -> PointRow:
-    changed: dict[str, Any] = {}
-    for name in _AVERAGED:
-        values = [getattr(row, name) for row in group]
-        changed[name] = None if any(value is None for value in values) else float(np.mean(values))
-    profiled = next((row.profile for row in group if row.profile), {})
-    return replace(group[0], profile=profiled, **changed)
+def _by_scores(results: Results, benchmark: str) -> Test:
+    def test(a: str, b: str) -> float | None:
+        shared = parts(results, a, b, [benchmark])
+        if not shared:
+            return None  # answers that were pruned, or a run under way: intervals are left
+        pair = shared[benchmark]
+        return strictly(stats.one_sided(np.subtract(pair.scores, pair.full), pair.clusters))
+
+    return lambda a, b: results.once(("p", benchmark, a, b), lambda: test(a, b))
 
 
-def _by_scores(results: Results, benchmark: str) -> Callable[[str, str], float | None]:
-    def p_better(a: str, b: str) -> float | None:
-        mine, other = results.groups[a].get(benchmark), results.groups[b].get(benchmark)
-        if not mine or not other:
-            return None
-        first, second, images = aligned(results.scores(mine), results.scores(other))
-        return strictly(stats.one_sided(first - second, images))
+def _by_shares(results: Results, benchmarks: tuple[str, ...]) -> Test:
+    by_label = {item.label: item.parts for item in retained(results, benchmarks)}
 
-    return p_better
+    def test(a: str, b: str) -> float:
+        return strictly(stats.retention_difference(by_label[a], by_label[b]))
 
-
-def strictly(result: stats.OneSided) -> float:
-    """p that a value is above 0, where equal scores (no spread at all) show nothing."""
-    return 1.0 if result.value <= 0 else result.p_claim
-
-
-def average_frontier(results: Results, by: str = "tokens", benchmarks: Iterable[str] | None = None) -> Frontier:
-    """The frontier of the retention average; costs are means over the benchmarks averaged."""
-    by_label = {item.label: item for item in retained(results, benchmarks)}
-    rows = {row.cell_id: row for row in results.store.points([results.run.id])}
-    made = [point for item in by_label.values() if (point := _average_point(item, rows, by)) is not None]
-
-    def p_better(a: str, b: str) -> float | None:
-        return strictly(stats.retention_difference(by_label[a].parts, by_label[b].parts))
-
-    placed = tuple(frontier(made, p_better, by))
-    return Frontier(AVERAGE, "", "", "retention", 1.0, by, placed)
-
-
-def _average_point(item: Retained, rows: dict[str, PointRow], by: str) -> Point | None:
-    chosen = axis(by)
-    known = [rows[cell.id] for cell in item.cells if cell.id in rows]
-    points(known, by)  # refuses unlike certificates
-    costs = [cost_of(row, chosen) for row in known]
-    usable = [cost for cost in costs if cost is not None]
-    if not usable or len(usable) != len(costs):
-        return None
-    interval = item.interval
-    return Point(item.label, item.label, float(np.mean(usable)), interval.value, interval.low, interval.high)
+    return lambda a, b: results.once(("p", benchmarks, a, b), lambda: test(a, b))

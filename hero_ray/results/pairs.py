@@ -1,31 +1,30 @@
-"""Paired comparisons, straw men and retention averages over the cells of runs."""
+"""Pairs of contenders on the samples that both answered: comparisons, and the parts that averages are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hero_ray import stats
-from hero_ray.core.errors import UnknownNameError
+from hero_ray.core.errors import NotComparableError
 from hero_ray.core.types import Scored
-from hero_ray.results.contenders import FULL, Contender, Results, aligned, budget_label
+from hero_ray.results.contenders import Contender, Results, aligned
 from hero_ray.store import CellRow
-
-DOWNSAMPLE = "downsample"
-STRAW_MEN = ("random", "spatial", "spatial-pool", DOWNSAMPLE)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A against B on one benchmark; p values also corrected over the benchmarks compared.
+    """A against B on one benchmark; p values also corrected over everything compared with it.
 
     Attributes:
+        label: of A.
         value_a, value_b: the benchmark's main metric as reported for each.
         detectable: smallest true difference this many samples would show with 80 % chance.
     """
 
+    label: str
     benchmark: str
     paired: stats.Paired
     value_a: float | None
@@ -42,6 +41,16 @@ class Comparison:
             return "undecided"
         return "better" if self.paired.difference > 0 else "worse"
 
+    @property
+    def unit(self) -> float:
+        """What the paired figures are out of: a composite is tested in its own unit (MME points), a mean in scores."""
+        return self.scale if self.paired.test == "cluster-swap" else 1.0
+
+    @property
+    def points(self) -> float:
+        """What A leads by, in points of 100."""
+        return 100 * self.paired.difference / self.unit
+
 
 def compare(
     first: tuple[Results, Contender], second: tuple[Results, Contender], benchmarks: Iterable[str] | None = None
@@ -52,11 +61,15 @@ def compare(
     return _corrected(results, others, [(name, results.find(a, name), others.find(b, name)) for name in chosen])
 
 
-def compare_labels(results: Results, a: str, b: str, benchmarks: Iterable[str] | None = None) -> list[Comparison]:
-    """Paired comparison of two labels of one run, on the benchmarks that both have."""
-    mine, theirs = results.groups[a], results.groups[b]
-    chosen = [name for name in results.only(benchmarks) if name in mine and name in theirs]
-    return _corrected(results, results, [(name, mine[name], theirs[name]) for name in chosen])
+def compare_labels(
+    results: Results, labels: Sequence[str], rival: str, benchmarks: Iterable[str] | None = None
+) -> list[Comparison]:
+    """Paired comparisons of labels with one rival, on the benchmarks that both answered: one family."""
+    chosen, others = results.only(benchmarks), results.groups[rival]
+    named = [(results.groups[label], name) for label in labels if label != rival for name in chosen]
+    both = [(name, mine[name], others[name]) for mine, name in named if name in mine and name in others]
+    pairs = [pair for pair in both if _shared(results, *pair[1:]) is not None]
+    return results.once(("compared", *labels, rival, chosen), lambda: _corrected(results, results, pairs))
 
 
 def _corrected(
@@ -70,6 +83,7 @@ def _corrected(
         metric = results.metrics.get(a[0].id)
         made.append(
             Comparison(
+                label=results.labels[a[0].id],
                 benchmark=name,
                 paired=result,
                 value_a=_value(results, a),
@@ -81,6 +95,16 @@ def _corrected(
             )
         )
     return made
+
+
+def _shared(
+    results: Results, a: Sequence[CellRow], b: Sequence[CellRow]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """`aligned` scores of both, or None where no sample was answered by both: a run under way, or answers pruned."""
+    try:
+        return aligned(results.scores(a), results.scores(b))
+    except NotComparableError:
+        return None
 
 
 def _value(results: Results, cells: Sequence[CellRow]) -> float | None:
@@ -133,34 +157,9 @@ def parts(results: Results, label: str, rival: str, benchmarks: Sequence[str]) -
     found = {}
     for name in benchmarks:
         mine, other = results.groups[label].get(name), results.groups.get(rival, {}).get(name)
-        if mine and other:
-            first, second, images = aligned(results.scores(mine), results.scores(other))
-            found[name] = stats.Part(first, second, images)
-    return found
-
-
-def difficulty(results: Results, benchmarks: Iterable[str] | None = None) -> dict[str, stats.Split]:
-    """Every label's score apart on samples that `downsample` solves at the same budget and on those it does not.
-
-    Samples of all benchmarks are pooled; labels without a downsampled counterpart are left out.
-    """
-    chosen = results.only(benchmarks)
-    cheap: dict[str, str] = {}
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
-        if cell.method == DOWNSAMPLE:
-            cheap[budget_label(cell)] = label
-    found = {}
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
-        rival = cheap.get(budget_label(cell))
-        if rival is None or label == rival:
-            continue
-        shared = list(parts(results, label, rival, chosen).values())
-        if shared:
-            scores, easy = (np.concatenate([getattr(part, side) for part in shared]) for side in ("scores", "full"))
-            images = np.concatenate([np.asarray(part.clusters, dtype=object) for part in shared])
-            found[label] = stats.difficulty_split(scores, easy, images)
+        shared = _shared(results, mine, other) if mine and other else None
+        if shared is not None:
+            found[name] = stats.Part(*shared)
     return found
 
 
@@ -170,84 +169,11 @@ AnyPart = stats.Part | stats.CompositePart
 def ratio_part(results: Results, cells: Sequence[CellRow], full: Sequence[CellRow]) -> AnyPart | None:
     """A contender beside the unpruned model on one benchmark, by its own aggregate where that is no mean of scores.
 
-    None where the unpruned model scores nothing: a share of nothing is undefined.
+    None where the unpruned model scores nothing (a share of nothing is undefined) or nothing was answered by both.
     """
     composite = composite_pair(results, cells, results, full)
     if composite is not None:
         figure, mine, base, pictures = composite
         return stats.CompositePart(figure, mine, base, pictures) if figure(base) > 0 else None
-    scores, reference, images = aligned(results.scores(cells), results.scores(full))
-    return stats.Part(scores, reference, images) if reference.sum() > 0 else None
-
-
-@dataclass(frozen=True)
-class StrawMan:
-    """A method against the baselines anyone could write, at the same budget, over all benchmarks.
-
-    Attributes:
-        rival: the straw man that is hardest to beat.
-        result: mean difference in score to it (A minus straw man).
-        flagged: not shown to be better than every straw man.
-    """
-
-    label: str
-    rival: str
-    result: stats.OneSided
-    flagged: bool
-
-
-def straw_men(results: Results, benchmarks: Iterable[str] | None = None) -> list[StrawMan]:
-    """Every method against the best straw man. Beating the best means beating each, so no correction is due."""
-    chosen = results.only(benchmarks)
-    budgets: dict[str, set[str]] = {}
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
-        if cell.method in STRAW_MEN:
-            budgets.setdefault(budget_label(cell), set()).add(label)
-    found = []
-    for label, by_benchmark in results.groups.items():
-        cell = next(iter(by_benchmark.values()))[0]
-        rivals = budgets.get(budget_label(cell), set())
-        if cell.method in (*STRAW_MEN, FULL) or not rivals:
-            continue
-        tests = {}
-        for rival in sorted(rivals):
-            shared = parts(results, label, rival, chosen)
-            if shared:
-                tests[rival] = stats.pooled_difference(shared)
-        if tests:
-            hardest = max(tests, key=lambda name: (tests[name].p_claim, -tests[name].value))
-            found.append(StrawMan(label, hardest, tests[hardest], tests[hardest].p_claim >= 0.05))
-    return found
-
-
-@dataclass(frozen=True)
-class Retained:
-    """A label's average share of the unpruned score, and its mean costs over the same benchmarks."""
-
-    label: str
-    interval: stats.Interval
-    parts: Mapping[str, AnyPart]
-    cells: tuple[CellRow, ...]
-
-
-def retained(results: Results, benchmarks: Iterable[str] | None = None, baseline: str = FULL) -> list[Retained]:
-    """Retention average of every label that has all of the benchmarks.
-
-    Raises:
-        UnknownNameError: the run has no baseline cells.
-    """
-    chosen = results.only(benchmarks)
-    if baseline not in results.groups:
-        raise UnknownNameError("baseline of this run", baseline, results.groups)
-    base = results.groups[baseline]
-    full = {name: ratio_part(results, base[name], base[name]) for name in chosen if name in base}
-    usable = [name for name, part in full.items() if part is not None]
-    found = []
-    for label, by_benchmark in results.groups.items():
-        made = {name: ratio_part(results, by_benchmark[name], base[name]) for name in usable if name in by_benchmark}
-        parts = {name: part for name, part in made.items() if part is not None}
-        if usable and set(parts) == set(usable):
-            cells = tuple(cell for name in usable for cell in by_benchmark[name])
-            found.append(Retained(label, stats.retention_average(parts), parts, cells))
-    return found
+    shared = _shared(results, cells, full)
+    return stats.Part(*shared) if shared is not None and shared[1].sum() > 0 else None

@@ -3,137 +3,77 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import mean
 from typing import Any
 
-from hero_ray.core.plan import FULL
+from hero_ray.results.averages import straw_men
+from hero_ray.results.contenders import Results
+from hero_ray.results.marks import Mark, mean_of
+from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
+from hero_ray.results.report import markdown
 from hero_ray.store import Store
-from hero_ray.store.records import PointRow
 
-EMBEDDED_NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
+COSTS = (
+    ("Visual tokens", "tokens", 1.0, ".1f"),
+    ("GFLOPs", "flops", 1e9, ".3f"),
+    ("KV KiB", "kv", 1024.0, ".1f"),
+    ("TTFT ms", "ttft", 1.0, ".2f"),
+    ("Decode tok/s", "decode", 1.0, ".0f"),
+)
 
 
-def table(points: Sequence[PointRow], benchmarks: Sequence[str]) -> str:
+def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> str:
     """One row per model, method setting and budget; scores x100 with the half width of their 95 % interval.
 
-    Seeds of one method are averaged in the row (their intervals too). Costs are means over samples; speed comes from
-    the profile pass.
+    Costs are means over benchmarks; speed comes from the profile pass.
     """
-    rows: dict[tuple[str, str, str], list[PointRow]] = defaultdict(list)
-    varied = _varied(points)
-    for point in points:
-        rows[point.model, _method_label(point, varied), _budget_label(point)].append(point)
-    head = ["Model", "Method", "Budget", *benchmarks, "Visual tokens", "GFLOPs", "KV KiB", "TTFT ms", "Decode tok/s"]
-    lines = [_line(head), _line([":--"] * 3 + ["--:"] * (len(head) - 3))]
-    for (model, method, budget), group in rows.items():
-        scores = [_score([p for p in group if p.benchmark == name]) for name in benchmarks]
-        lines.append(_line([model, method, budget, *scores, *_costs(group)]))
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _varied(points: Sequence[PointRow]) -> dict[str, set[str]]:
-    """Method -> parameters (never the seed) that its points differ in: what a label must say."""
-    seen: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for point in points:
-        if point.params not in seen[point.method]:
-            seen[point.method].append(point.params)
-    return {
-        method: {
-            key
-            for key in set().union(*settings) - {"seed"}
-            if any(setting.get(key) != settings[0].get(key) for setting in settings)
-        }
-        for method, settings in seen.items()
-    }
-
-
-def _method_label(point: PointRow, varied: Mapping[str, set[str]]) -> str:
-    name = point.method if point.variant == "exact" else f"{point.method} ({point.variant})"
-    told = [f"{key}={_short(point.params[key])}" for key in sorted(varied[point.method] & point.params.keys())]
-    return f"{name} {', '.join(told)}" if told else name
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_short, value)) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _budget_label(point: PointRow) -> str:
-    return f"{point.tokens}tok" if point.tokens else f"{100 * point.retention_ratio:g}%"
-
-
-def _score(group: Sequence[PointRow]) -> str:
-    if not group:
-        return "-"
-    scale = 100.0 / group[0].scale
-    value = scale * mean(p.value for p in group)
-    halves = [(p.ci_high - p.ci_low) / 2 for p in group if p.ci_low is not None and p.ci_high is not None]
-    spread = f" ± {scale * mean(halves):.1f}" if halves else ""
-    mark = "†" if any(p.stop_reason for p in group) else ""
-    return f"{value:.1f}{spread}{mark}"
-
-
-def _costs(group: Sequence[PointRow]) -> list[str]:
-    def average(values: Sequence[float | None]) -> float | None:
-        present = [value for value in values if value is not None]
-        return mean(present) if present else None
-
-    def shown(value: float | None, divisor: float = 1.0, form: str = ".1f") -> str:
-        return "-" if value is None else format(value / divisor, form)
-
-    def profiled(name: str) -> float | None:
-        return average([p.profile.get(name) for p in group])
-
-    return [
-        shown(average([p.n_visual_llm for p in group])),
-        shown(average([p.flops for p in group]), 1e9, ".3f"),
-        shown(average([p.kv_bytes for p in group]), 1024),
-        shown(profiled("ttft_ms_p50"), form=".2f"),
-        shown(profiled("decode_tokens_per_s"), form=".0f"),
-    ]
-
-
-def notes(points: Sequence[PointRow], failures: Mapping[str, int]) -> list[str]:
-    """What a reader of the table must know."""
+    rows: dict[tuple[str, str, str], list[Mark]] = {}
+    for mark in found:
+        rows.setdefault((mark.model, mark.name.series, mark.name.budget), []).append(mark)
+    head = ["Model", "Method", "Budget", *benchmarks, *(title for title, *_ in COSTS)]
     lines = []
-    if points:
-        least = min(point.n for point in points)
+    for setting, group in rows.items():
+        own = {mark.benchmark: mark for mark in group}
+        costs = [_cost(group, axis, unit, form) for _, axis, unit, form in COSTS]
+        lines.append([*setting, *(_score(own.get(name)) for name in benchmarks), *costs])
+    return markdown.table(head, lines, left=3)
+
+
+def _score(mark: Mark | None) -> str:
+    if mark is None:
+        return "-"
+    spread = "" if mark.half is None else f" ± {mark.half:.1f}"
+    return f"{mark.value:.1f}{spread}{'†' if mark.stopped else ''}"
+
+
+def _cost(group: Sequence[Mark], axis: str, unit: float, form: str) -> str:
+    value = mean_of((mark.costs[axis] for mark in group), some=True)
+    return markdown.number(None if value is None else value / unit, form)
+
+
+def notes(found: Sequence[Results], failures: Mapping[str, int]) -> list[str]:
+    """What a reader of the table must know.
+
+    Args:
+        found: each model of the run.
+    """
+    lines = []
+    marks = [mark for results in found for mark in results.marks()]
+    if marks:
+        least = min(mark.n for mark in marks)
         lines.append(f"± is half a 95% interval clustered by picture; n >= {least} questions per figure.")
-    if any(point.model.startswith("hero-tiny") for point in points):
+    if any(is_embedded(results.model) for results in found):
         lines.append(EMBEDDED_NOTE)
-    stopped = [point for point in points if point.stop_reason]
+    stopped = [cell for results in found for cell in results.cells if cell.stop_reason]
     if stopped:
-        most = max(point.n for point in points)
-        saved = sum(most - point.n for point in stopped)
+        saved = sum(cell.n_expected - cell.n_done - cell.n_failed for cell in stopped)
         lines.append(f"† {len(stopped)} cells were decided early by racing; about {saved} answers were saved.")
-    beaten = straw_man_flags(points)
+    beaten = [f"{item.name} ({results.model})" for results in found for item in straw_men(results) if item.flagged]
     if beaten:
-        lines.append("Not above the best straw man on average: " + ", ".join(beaten) + ".")
+        lines.append("Not shown to be better than the best straw man on average: " + ", ".join(beaten) + ".")
     for kind, count in failures.items():
         lines.append(f"{count} sample(s) failed with {kind}; see `hero-ray status --failures`.")
     return lines
-
-
-def straw_man_flags(points: Sequence[PointRow]) -> list[str]:
-    """Methods whose mean over benchmarks does not exceed the best straw man's at the same budget."""
-    straw, varied = {"random", "spatial", "spatial-pool", "downsample"}, _varied(points)
-    by_key: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for point in points:
-        by_key[point.model, _budget_label(point)][_method_label(point, varied)].append(point.value / point.scale)
-    flags = []
-    for (model, budget), methods in by_key.items():
-        best = max((mean(v) for name, v in methods.items() if name.split()[0] in straw), default=None)
-        for name, values in methods.items():
-            if best is not None and name.split()[0] not in straw and name != FULL and mean(values) <= best:
-                flags.append(f"{name} at {budget} ({model})")
-    return flags
 
 
 def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> str:

@@ -21,7 +21,7 @@ from hero_ray.serve.guard import Guard
 from hero_ray.serve.observe import Metrics
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
 from hero_ray.serve.requests import chat_job, picture_bytes
-from hero_ray.serve.schemas import ChatRequest, Completion, ErrorBody, ExplainRequest, Pruning, SweepRequest
+from hero_ray.serve.schemas import ChatRequest, Completion, ErrorBody, ExplainRequest, PruningRequest, SweepRequest
 from hero_ray.serve.settings import ServeSettings, Tokens
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Backend(Protocol):
         ...
 
     async def explain(
-        self, model: str, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+        self, model: str, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
     ) -> dict[str, Any]:
         """The engine's explanation."""
         ...

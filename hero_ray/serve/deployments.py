@@ -18,7 +18,7 @@ from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk, RayJobs
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
-from hero_ray.serve.schemas import Pruning
+from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens, is_loopback
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class ModelReplica:
             task.cancel()
 
     async def explain(
-        self, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+        self, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
     ) -> dict[str, Any] | Problem:
         """The engine's explanation."""
         try:
@@ -168,7 +168,7 @@ class ServeBackend:
         return _unwrapped(await self._retried(lambda: self._on(model).chat.remote(job)))
 
     async def explain(
-        self, model: str, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+        self, model: str, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
     ) -> dict[str, Any]:
         call = lambda: self._on(model).explain.remote(picture, question, prunings, options)  # noqa: E731
         return _unwrapped(await self._retried(call))

@@ -8,62 +8,13 @@ states are told apart: on the `frontier`, `dominated` (a cell that costs no more
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hero_ray.core.errors import NotComparableError, UnknownNameError
-
 Z95 = 1.959963984540054
-NUM_RIVALS = 3
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One cost: where it is read from, how it is shown, and whether it was measured (then certificates must agree)."""
-
-    name: str
-    label: str
-    source: str
-    measured: bool = False
-    higher_is_cheaper: bool = False
-
-
-AXES: Mapping[str, Axis] = {
-    axis.name: axis
-    for axis in (
-        Axis("tokens", "visual tokens entering the LLM", "n_visual_llm"),
-        Axis("equivalent_tokens", "visual tokens alive, mean over layers", "equivalent_tokens"),
-        Axis("flops", "FLOPs per answer", "flops"),
-        Axis("kv", "KV cache after prefill, bytes", "kv_bytes"),
-        Axis("retention", "share of visual tokens kept", "retention_ratio"),
-        Axis("ttft", "time to first token, ms", "profile.ttft_ms_p50", measured=True),
-        Axis("tpot", "time per output token, ms", "profile.tpot_ms_p50", measured=True),
-        Axis("prefill", "prefill, ms", "profile.prefill_ms", measured=True),
-        Axis("decode", "decoded tokens per second", "profile.decode_tokens_per_s", True, higher_is_cheaper=True),
-        Axis("memory", "peak device memory, bytes", "profile.peak_memory_bytes", measured=True),
-    )
-}
-
-
-class Row(Protocol):
-    """What a point is read from; `store.PointRow` has this form."""
-
-    @property
-    def cell_id(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def ci_low(self) -> float | None: ...
-    @property
-    def ci_high(self) -> float | None: ...
-    @property
-    def profile(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -101,45 +52,6 @@ class Placed:
     group: int
 
 
-def axis(name: str) -> Axis:
-    """A cost axis by name.
-
-    Raises:
-        UnknownNameError: no such axis.
-    """
-    if name not in AXES:
-        raise UnknownNameError("cost axis", name, AXES)
-    return AXES[name]
-
-
-def cost_of(row: Row, by: Axis) -> float | None:
-    """A cell's cost on an axis; None where it is not known."""
-    if by.source.startswith("profile."):
-        value = row.profile.get(by.source.removeprefix("profile."))
-    else:
-        value = getattr(row, by.source)
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def points(rows: Iterable[Row], by: str = "tokens", label: Callable[[Any], str] | None = None) -> list[Point]:
-    """Rows with a known cost as points; rows without one are left out (a quality run has no speeds).
-
-    Raises:
-        NotComparableError: measured costs with different certificates, which must never share an axis.
-    """
-    chosen = axis(by)
-    kept = [(row, cost) for row in rows if (cost := cost_of(row, chosen)) is not None]
-    if chosen.measured:
-        certificates = {str(row.profile.get("certificate_hash")) for row, _ in kept}
-        if len(certificates) > 1:
-            raise NotComparableError(
-                f"{chosen.label}: the cells were timed under {len(certificates)} different conditions "
-                f"(certificates {', '.join(sorted(certificates))}); pick the cells of one profile run"
-            )
-    name = label or (lambda row: row.method)
-    return [Point(row.cell_id, name(row), cost, row.value, row.ci_low, row.ci_high) for row, cost in kept]
-
-
 def pareto(costs: ArrayLike, values: ArrayLike) -> NDArray[np.bool_]:
     """Non-dominated points for costs to be small and values to be large: bool [..., points].
 
@@ -171,7 +83,7 @@ def _independent(better: Point, worse: Point) -> float:
 def frontier(
     candidates: Sequence[Point],
     p_better: Callable[[str, str], float | None] | None = None,
-    by: str = "tokens",
+    higher_is_cheaper: bool = False,
     alpha: float = 0.05,
     draws: int = 2000,
     seed: int = 0,
@@ -181,11 +93,12 @@ def frontier(
     Args:
         p_better: one-sided p that cell A scores above cell B, from a paired test; intervals are used where it gives
             None. Pairing tells apart what intervals cannot, since cells answer the same questions.
+        higher_is_cheaper: the cost is a rate.
         alpha: of one comparison; each point is compared with the few rivals whose intervals lie highest.
     """
     if not candidates:
         return []
-    sign = -1.0 if axis(by).higher_is_cheaper else 1.0
+    sign = -1.0 if higher_is_cheaper else 1.0
     ranked = sorted(candidates, key=lambda point: (sign * point.cost, -point.value, point.id))
     costs = np.array([sign * point.cost for point in ranked])
     values = np.array([point.value for point in ranked])

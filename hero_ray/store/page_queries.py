@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select, true
 
+from hero_ray.store.records import CELL
 from hero_ray.store.tables import (
     Alert,
     CellTable,
@@ -129,6 +130,8 @@ class TrendRow:
     tokens: int | None
     seed: int
     benchmark: str
+    flavour: str
+    straw_man: bool
     metric: str
     value: float
     ci_low: float | None
@@ -290,9 +293,8 @@ def profiles(connection: Connection, run_ids: Sequence[str]) -> list[dict[str, A
     """Every profile of some runs with the cell it belongs to, batch sizes and answer lengths included."""
     p = table(Profile)
     c = table(CellTable).c
-    names = ("model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark")
     statement = (
-        select(*p.columns, *(c[name].label(f"cell_{name}" if name == "tokens" else name) for name in names))
+        select(*p.columns, *(c[name].label(f"cell_{name}" if name == "tokens" else name) for name in CELL))
         .join_from(p, table(CellTable), c.id == p.c.cell_id)
         .where(p.c.run_id.in_(run_ids))
         .order_by(p.c.run_id, c.model, c.method, c.retention_ratio.desc(), p.c.batch_size, p.c.new_tokens)
@@ -309,10 +311,9 @@ def trend(connection: Connection, sweep_name: str, limit: int = 120) -> list[Tre
         .order_by(r.created_at.desc(), r.id.desc())
         .limit(limit)
     )
-    own = ("model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark")
     statement = (
         select(r.created_at, m.run_id, m.cell_id, m.metric, m.value, m.ci_low, m.ci_high, m.n, m.scale)
-        .add_columns(*(c[name] for name in own))
+        .add_columns(*(c[name] for name in CELL))
         .join_from(table(MetricTable), table(CellTable), c.id == m.cell_id)
         .join(table(Run), r.id == m.run_id)
         .where(m.run_id.in_(latest), m.is_main, m.category == "")

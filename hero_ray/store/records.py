@@ -11,6 +11,20 @@ from typing import Any
 
 from hero_ray.core.types import Sample
 
+CELL = (
+    "model",
+    "method",
+    "variant",
+    "params",
+    "retention_ratio",
+    "tokens",
+    "seed",
+    "benchmark",
+    "flavour",
+    "straw_man",
+)
+"""What every reader is told of a cell, as named in `Cell`, the table and every row below."""
+
 TERMINAL = frozenset({"complete", "failed", "cancelled", "superseded"})
 """Run states that no worker will leave again by itself."""
 
@@ -77,6 +91,7 @@ class CellRow:
     seed: int
     benchmark: str
     flavour: str
+    straw_man: bool
     spec: Mapping[str, Any]
     status: str
     n_expected: int
@@ -189,4 +204,5 @@ class PointRow:
     equivalent_tokens: float | None
     flops: float | None
     kv_bytes: float | None
+    straw_man: bool = False
     profile: Mapping[str, Any] = field(default_factory=dict)

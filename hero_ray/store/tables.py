@@ -98,6 +98,7 @@ class CellTable(Base):
     benchmark: Mapped[str] = mapped_column(index=True)
     flavour: Mapped[str]
     spec: Mapped[dict[str, Any]]
+    straw_man: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class RunCell(Base):

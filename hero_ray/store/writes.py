@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from hero_ray.core.errors import RunLockedError, StoreError
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.store.engine import clean_text
-from hero_ray.store.records import TERMINAL, ImageRecord, MetricRow, sample_id
+from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, sample_id
 from hero_ray.store.tables import (
     Base,
     CellTable,
@@ -101,15 +101,16 @@ def add_environment(connection: Connection, run_id: str, key: str, facts: Mappin
 
 def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expected: Mapping[str, int]) -> None:
     """Register the cells of a run with the number of samples each should end with."""
-    named = ("id", "model", "method", "variant", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
-    insert_missing(
-        connection,
-        CellTable,
-        [
-            {name: getattr(cell, name) for name in named} | {"params": dict(cell.params), "spec": dict(cell.spec)}
-            for cell in cells
-        ],
-    )
+    known = [
+        {name: getattr(cell, name) for name in ("id", *CELL)} | {"params": dict(cell.params), "spec": dict(cell.spec)}
+        for cell in cells
+    ]
+    if known:
+        # What a cell is never changes under its id, but a plug-in may declare its method a straw man later on.
+        fresh = insert(connection, CellTable)
+        told = {"straw_man": fresh.excluded.straw_man}
+        changed_only = table(CellTable).c.straw_man != fresh.excluded.straw_man
+        connection.execute(fresh.on_conflict_do_update(index_elements=["id"], set_=told, where=changed_only), known)
     rows = [
         {"run_id": run_id, "cell_id": cell.id, "position": i, "status": "pending", "n_expected": expected[cell.id]}
         for i, cell in enumerate(cells)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hero_ray import benchmarks
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.core.encoded import Encoded, Needs, Selection
+from hero_ray.core.encoded import Encoded, Selection
 from hero_ray.core.types import Sample
 from hero_ray.models import base
 from hero_ray.models.base import Adapter
@@ -55,7 +55,7 @@ def ask(
     adapter: Adapter, encoded: Encoded, benchmark: Benchmark, sample: Sample, selections: Mapping[str, Selection]
 ) -> list[Outcome]:
     """The question answered once per setting, from that setting's tokens, and scored."""
-    prompt = adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
+    prompt = prompt_of(adapter, benchmark, sample)
     requests = [
         base.Request(prompt, adapter.assemble(encoded, selection, "unpadded_rows"), benchmark.max_new_tokens)
         for selection in selections.values()
@@ -67,10 +67,9 @@ def ask(
     ]
 
 
-def with_question(adapter: Adapter, encoded: Encoded, benchmark: Benchmark, sample: Sample, needs: Needs) -> Encoded:
-    """The picture with a sample's question attached, as far as `needs` reads it."""
-    prompt = adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
-    return adapter.ask(encoded, sample.question, needs, prompt)
+def prompt_of(adapter: Adapter, benchmark: Benchmark, sample: Sample) -> base.Prompt:
+    """A sample as the model is asked it."""
+    return adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
 
 
 def main_score(benchmark: Benchmark, text: str, sample: Sample) -> float:

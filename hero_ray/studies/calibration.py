@@ -13,17 +13,20 @@ from typing import Any, Literal
 import torch
 
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.core.encoded import Budget, Needs, keep_all
+from hero_ray.core.encoded import Budget
 from hero_ray.core.errors import InputError
 from hero_ray.core.plan import Unit, units
 from hero_ray.core.types import Cell, Prediction, Sample, Scored
+from hero_ray.engine.cut import Picture, Pruning, cut
 from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.methods import create, gsearch, vtw
 from hero_ray.methods.kit import dropping
 from hero_ray.models.base import Adapter, Request
 from hero_ray.models.batch import whole_prompts
+from hero_ray.studies.asking import prompt_of
 
 GRID = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+WHOLE = Pruning(create("full"))
 NOMINAL_RATIO = 0.5
 """A schedule ignores the budget; anything below 1 lets it act."""
 
@@ -174,16 +177,14 @@ def _requests(adapter: Adapter, questions: Questions) -> list[Request]:
     for unit in questions.units:
         first = unit.samples[0]
         image = questions.benchmarks[first.benchmark].load_image(first.image_ref)
-        encoded = adapter.encode(adapter.prepare(image, unit.image_key), Needs())
-        visual = adapter.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
+        visual = cut(Picture(adapter, image, unit.image_key), WHOLE).visual
         for sample in unit.samples:
-            text = questions.benchmarks[sample.benchmark].prompt(sample, adapter.info.family)
-            made.append(Request(adapter.prompt(text, sample.question), visual, 1))
+            made.append(Request(prompt_of(adapter, questions.benchmarks[sample.benchmark], sample), visual, 1))
     return made
 
 
 @torch.no_grad()
-def first_token(adapter: Any, request: Request, method: vtw.VTW | None) -> torch.Tensor:
+def first_token(adapter: Adapter, request: Request, method: vtw.VTW | None) -> torch.Tensor:
     """Log distribution of the first answer token: float64 [vocab]."""
     budget = Budget(1, NOMINAL_RATIO, "real", 2)
     pruner = None if method is None else method.pruner(budget)

@@ -153,8 +153,8 @@ def _task_fact(task: TaskEntry) -> TaskFact:
 def _method_fact(entry: MethodEntry) -> MethodFact:
     method = methods.create(entry.name, **entry.params, **({"variant": entry.variant} if entry.variant else {}))
     params = method.parameters()
-    budgeted = method.fixed_budget
-    return MethodFact(entry.name, method.variant, params, method.code_version, "seed" in params, budgeted)
+    facts = (method.code_version, "seed" in params, method.fixed_budget, method.straw_man)
+    return MethodFact(entry.name, method.variant, params, *facts)
 
 
 def _model_fact(name: str) -> ModelFact:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hero_ray.core.encoded import Encoded, Layout, Needs, Selection
 from hero_ray.core.errors import InputError
+from hero_ray.engine.cut import Picture
 from hero_ray.methods.kit.scores import cosine_to_thumbnail
 from hero_ray.studies import asking
 from hero_ray.studies.records import Request, Study, Table, curve, figures, lines
@@ -59,12 +60,12 @@ def run(request: Request) -> Study:
     adapter = request.adapter
     outcomes, left_out = [], 0
     for image, asked in asking.pictures(asking.opened(request, TASKS), request.limit):
-        encoded = adapter.encode(adapter.prepare(image), NEEDS)
-        if encoded.layout.num_tiles < RANKS:
+        picture = Picture(adapter, image, "", NEEDS)
+        if picture.layout.num_tiles < RANKS:
             left_out += 1
             continue
         for benchmark, sample in asked:
-            seen = asking.with_question(adapter, encoded, benchmark, sample, NEEDS)
+            seen = picture.asked(sample.question, asking.prompt_of(adapter, benchmark, sample))
             outcomes += asking.ask(adapter, seen, benchmark, sample, settings(seen))
     if not outcomes:
         raise InputError(f"no picture of {left_out} has {RANKS} tiles; give more with --limit, or a tiled model")

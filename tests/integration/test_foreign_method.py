@@ -86,6 +86,7 @@ def test_it_is_listed_beside_our_own(installed: dict[str, str]) -> None:
     assert entry["paper"] == "an example"
 
 
+@pytest.mark.slow
 def test_it_joins_the_contract_suite_by_existing(installed: dict[str, str]) -> None:
     done = python(installed, "-m", "pytest", "-q", "-k", "loudest", "tests/contract/test_methods.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,6 +95,7 @@ def test_it_joins_the_contract_suite_by_existing(installed: dict[str, str]) -> N
     assert int(ran.group(1)) > 10, "one case per layout and promise"
 
 
+@pytest.mark.slow
 def test_sweeps_plan_it_and_models_run_it(installed: dict[str, str], tmp_path: Path) -> None:
     folder = miniature.write_llava(miniature.llava_next(), tmp_path / "model", miniature.clip())
     database = f"sqlite:///{tmp_path / 'results.db'}"
@@ -115,6 +117,7 @@ print(out.selection.n_selected, out.tokens.budget_nominal)
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_sweep_runs_it_and_stores_what_it_kept(installed: dict[str, str], tmp_path: Path) -> None:
     """The whole way: Ray's workers find the package, its masks and scores end in the tables under its name."""
     url = f"sqlite:///{tmp_path / 'results.db'}"
@@ -139,6 +142,7 @@ def test_a_sweep_runs_it_and_stores_what_it_kept(installed: dict[str, str], tmp_
         assert score in (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_explain_shows_its_masks_and_scores(installed: dict[str, str]) -> None:
     script = """
 import json

@@ -14,20 +14,21 @@ import torch
 
 from hero_ray import models
 from hero_ray.cli import main
+from hero_ray.core.config import ProfileSettings
 from hero_ray.core.encoded import Needs, VisionInfo
 from hero_ray.core.errors import InputError
 from hero_ray.costs.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
 from hero_ray.costs.scoring import method_scoring
+from hero_ray.engine.cut import Pruning
 from hero_ray.methods import create
 from hero_ray.methods import names as method_names
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.graphs import GraphedDecode
-from hero_ray.profiling.cells import ProfileSettings, profile_cells
+from hero_ray.profiling.cells import profile_cells
 from hero_ray.profiling.counter import count_flops, relative_difference
 from hero_ray.profiling.job import cell_of, make_probes, read_records, store_records
-from hero_ray.profiling.requests import ProfileItem
 from hero_ray.store import open_store
 
 NAMED = ["llava-next-7b", "llava-1.5-13b", "sharegpt4v-7b", "internvl2-2b", "internvl2-8b"]
@@ -136,14 +137,8 @@ def test_file_is_written_without_ray_or_a_database_and_imported(
 
 
 def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -> None:
-    from hero_ray.core.config import BudgetEntry, MethodEntry, build
-    from hero_ray.profiling.job import item_of
-
     adapter = models.load(str(folder))
-    config = build({"tasks": ["profile"]})
-    items = [
-        item_of(adapter, MethodEntry(name=name), BudgetEntry(ratio=0.3), config) for name in ("fastv", "pdrop", "vtw")
-    ]
+    items = {name: Pruning(create(name), 0.3) for name in ("fastv", "pdrop", "vtw")}
     probes = make_probes([(640, 480), (480, 640)], "What is it?")
     for record in profile_cells(adapter, items, probes, ProfileSettings(new_tokens=2, warmup=0, repeats=1)):
         per_layer = record["details"]["visual_per_layer"]
@@ -157,16 +152,16 @@ def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_choice_before_the_llm_is_dropped_inside_it(folder: Path, batch_size: int) -> None:
-    from hero_ray.core.config import BudgetEntry, MethodEntry, build
+    from hero_ray.core.config import build
     from hero_ray.core.types import Cell
-    from hero_ray.pipeline import profile_pass
-    from hero_ray.profiling import job as profile
+    from hero_ray.profiling.job import prunings_of
 
     adapter = models.load(str(folder))
     params = create("ptp", mode="continue", llm_layer=1).parameters()
-    entry, config = MethodEntry(name="ptp", params=params), build({"tasks": ["profile"]})
-    cell = Cell("cell", "m", "ptp", "exact", params, 0.3, "profile", "")
-    items = [profile.item_of(adapter, entry, BudgetEntry(ratio=0.3), config), profile_pass.item_of(cell, adapter)]
+    document = {"tasks": ["profile"], "methods": [{"name": "ptp", "params": params}], "budgets": [0.3]}
+    _, asked_for = prunings_of(build(document)).values()
+    planned = Pruning.of(Cell("cell", "m", "ptp", "exact", params, 0.3, "profile", ""))
+    items = {"verb": asked_for, "sweep": planned}
     settings = ProfileSettings(batch_size=batch_size, new_tokens=2, warmup=0, repeats=1)
     for record in profile_cells(adapter, items, make_probes([(640, 480)], "What is it?"), settings):
         everyone, *later = record["details"]["visual_per_layer"]
@@ -205,13 +200,13 @@ def test_families_without_a_text_tower_pay_for_none(tmp_path: Path) -> None:
 
 
 def test_fixed_buffers_have_a_certificate_of_their_own(folder: Path) -> None:
-    item = ProfileItem("full", "full")
+    item = {"full": Pruning(create("full"))}
     settings = ProfileSettings(new_tokens=3, warmup=0, repeats=1)
     probes = make_probes([(640, 480), (480, 640), (672, 672)], "What is it?")
     adapter = models.load(str(folder))
-    (plain,) = profile_cells(adapter, [item], probes, settings)
+    (plain,) = profile_cells(adapter, item, probes, settings)
     adapter.decoder = replace(adapter.decoder, step=GraphedDecode(adapter.runner))  # uncaptured on a CPU
-    (graphed,) = profile_cells(adapter, [item], probes, settings)
+    (graphed,) = profile_cells(adapter, item, probes, settings)
     assert (plain["certificate"]["cache"], graphed["certificate"]["cache"]) == ("preallocated", "fixed")
     assert plain["certificate_hash"] != graphed["certificate_hash"]
     assert graphed["certificate"]["cuda_graphs"] is False

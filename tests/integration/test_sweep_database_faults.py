@@ -20,7 +20,7 @@ from hero_ray.core.errors import StoreError
 from hero_ray.pipeline.run import run
 from hero_ray.store import open_store
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 WORK = {"work_ms": 8}
 
 

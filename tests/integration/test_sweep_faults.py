@@ -58,6 +58,7 @@ def test_the_same_sweep_again_is_complete(local_ray: None, store: Store) -> None
     assert run(plan, store, fresh=True, loader=LOADER).run_id != first.run_id
 
 
+@pytest.mark.slow
 def test_a_worker_killed_once_changes_nothing(
     local_ray: None, either_store: Store, tmp_path: Path, quiet: list[Any]
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_worker_killed_once_changes_nothing(
     assert begun_twice(either_store, outcome.run_id) == 1, "a lost worker takes its current unit with it, no more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["die", "hang"])
 def test_a_poison_picture_is_given_up_and_the_rest_goes_on(
     local_ray: None, store: Store, tmp_path: Path, fault: str
@@ -126,6 +128,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
     return undisturbed(longer_plan(), tmp_path_factory.mktemp("longer"))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_again_and_again_ends_with_the_same_table(
     local_ray: None, store: Store, longer: list[Any]
 ) -> None:

@@ -10,10 +10,11 @@ import pytest
 from hero_ray.cli import main
 from hero_ray.core.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
 from hero_ray.results import advice, claims
+from hero_ray.results.averages import difficulty, retained, straw_men
+from hero_ray.results.axes import axis
 from hero_ray.results.contenders import Results, parse_contender
-from hero_ray.results.frontiers import average_frontier, frontiers
-from hero_ray.results.pairs import compare, difficulty, retained, straw_men
-from hero_ray.stats.frontier import axis
+from hero_ray.results.frontiers import average_frontiers, frontiers
+from hero_ray.results.pairs import compare, compare_labels
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 
@@ -95,6 +96,17 @@ def test_a_planted_difference_is_found_and_corrected(results: Results) -> None:
     assert found[0].value_a == pytest.approx(found[0].paired.mean_a)
 
 
+def test_labels_against_one_rival_are_one_family(results: Results) -> None:
+    found = compare_labels(results, ["hero@20%", "full", "random@20%"], "random@20%")
+    assert [(c.label, c.benchmark) for c in found] == [
+        (label, name) for label in ("hero@20%", "full") for name in ("synth-color", "synth-digits")
+    ]
+    assert all(c.p_holm >= c.paired.p_value and c.verdict == "better" for c in found)
+    (alone,) = compare_labels(results, ["hero@20%"], "random@20%", ["synth-color"])
+    assert alone.p_holm == alone.paired.p_value <= found[0].p_holm
+    assert found[0].points == pytest.approx(100 * (found[0].paired.mean_a - found[0].paired.mean_b))
+
+
 def test_a_cell_does_not_differ_from_itself(results: Results) -> None:
     one = (results, parse_contender("hero@20%"))
     assert {c.verdict for c in compare(one, one)} == {"undecided"}
@@ -165,7 +177,7 @@ def test_frontiers_by_benchmark_category_and_average(results: Results) -> None:
     assert states["random@20%"] == "dominated"
     assert {states["hero@20%"], states["hired@20%"]} <= {"frontier", "unclear"}
     assert len(frontiers(results, categories=True)) == 6
-    average = average_frontier(results, "flops")
+    (average,) = average_frontiers(results, "flops")
     assert {p.point.id for p in average.placed} == set(results.groups)
 
 

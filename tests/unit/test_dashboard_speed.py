@@ -57,6 +57,12 @@ def test_conditions_join_batch_sizes_but_never_devices() -> None:
     assert [r["label"] for r in groups[0].at(1)] == ["full 100%", "hero 20%"]
 
 
+def test_differing_conditions_are_named_with_their_values() -> None:
+    first = {"device_name": "H100", "dtype": "bfloat16", "n": 10, "commit": "a"}
+    second = {"device_name": "L20", "dtype": "bfloat16", "n": 20, "commit": "b"}
+    assert profiles.differing_conditions([first, second]) == ["device name (H100, L20)"]
+
+
 def test_the_same_measurement_stored_with_several_benchmarks_counts_once() -> None:
     (group,) = profiles.conditions([profile("hero", 0.2), profile("hero", 0.2, benchmark="other", cell_id="x")])
     assert len(group.rows) == 1

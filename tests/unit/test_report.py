@@ -91,7 +91,7 @@ def test_a_chart_shows_every_cell_once(results: Results) -> None:
 
 def test_a_chart_of_a_single_point_is_drawn() -> None:
     placed = tuple(frontier([Point("full", "full", 100.0, 1.0)]))
-    assert "<circle" in frontier_chart(Frontier("one", "b", "", "accuracy", 1.0, "tokens", placed))
+    assert "<circle" in frontier_chart(Frontier("one", "m", "b", "", "accuracy", "tokens", None, placed, {}))
 
 
 def test_ticks_are_round_and_inside() -> None:
@@ -100,7 +100,7 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_overlays_keep_the_mme_scales_apart() -> None:
-    chart = Frontier("mme", "mme", "", "mme_perception_score", 2000.0, "tokens", ())
+    chart = Frontier("mme", "m", "mme", "", "mme_perception_score", "tokens", None, (), {})
     assert document.overlay(chart, "internvl2-2b") == []
     assert len(document.overlay(chart, "llava-next-7b")) > 5
 

@@ -51,6 +51,7 @@ class Card:
     positions: str
     doc: str
     own: bool
+    straw_man: bool
 
     @property
     def summary(self) -> str:
@@ -87,13 +88,18 @@ def card_of(cls: type[Method]) -> Card:
         positions=cls.positions if cls.stage == "in-llm" else "",
         doc=inspect.cleandoc(inspect.getmodule(cls).__doc__ or ""),
         own=cls.__module__.startswith("hero_ray."),
+        straw_man=cls.straw_man,
     )
 
 
 def cards() -> list[Card]:
-    """Every registered method, straw men first, then by stage and name."""
+    """Every registered method: `full` and the straw men first, then by stage and name."""
     stages = list(_STAGES)
-    return sorted(map(card, names()), key=lambda one: (one.paper != "baseline", stages.index(one.stage), one.name))
+
+    def place(one: Card) -> tuple[bool, int, str]:
+        return one.name != "full" and not one.straw_man, stages.index(one.stage), one.name
+
+    return sorted(map(card, names()), key=place)
 
 
 def reads(method: Method) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import MissingExtraError
-from hero_ray.results.report.markdown import points, span
+from hero_ray.results.marks import Mark
+from hero_ray.results.report.markdown import number, span
+from hero_ray.store.records import CELL
 
 Rows = Sequence[Mapping[str, Any]]
 FORMATS = ("csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb")
@@ -50,20 +52,17 @@ def escape(text: object) -> str:
     return str(text).translate(_LATEX)
 
 
-def to_latex(rows: Rows, labels: Mapping[str, str]) -> str:
-    """A booktabs table, one line per label and one column per benchmark: score and interval in points of 100.
-
-    Args:
-        rows: main figures over whole benchmarks.
-        labels: cell id -> name of its line; several seeds share one and are averaged.
-    """
-    benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
-    lines: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for row in rows:
-        lines.setdefault(labels[row["cell_id"]], {}).setdefault(row["benchmark"], []).append(row)
+def to_latex(found: Sequence[Mark]) -> str:
+    """A booktabs table, one line per contender and one column per benchmark: score and interval in points of 100."""
+    benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
+    several = len({mark.model for mark in found}) > 1
+    lines: dict[str, dict[str, Mark]] = {}
+    for mark in found:
+        name = f"{mark.model} {mark.name.key}" if several else mark.name.key
+        lines.setdefault(name, {})[mark.benchmark] = mark
     body = [
-        " & ".join([escape(label), *(_latex_cell(found.get(name, [])) for name in benchmarks)]) + r" \\"
-        for label, found in lines.items()
+        " & ".join([escape(name), *(_latex_cell(own.get(benchmark)) for benchmark in benchmarks)]) + r" \\"
+        for name, own in lines.items()
     ]
     head = " & ".join(["Cell", *(escape(name) for name in benchmarks)]) + r" \\"
     columns = "l" + "r" * len(benchmarks)
@@ -79,17 +78,11 @@ def to_latex(rows: Rows, labels: Mapping[str, str]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _latex_cell(rows: Rows) -> str:
-    if not rows:
+def _latex_cell(mark: Mark | None) -> str:
+    if mark is None:
         return "--"
-
-    def mean(name: str) -> float | None:
-        values = [row[name] for row in rows]
-        return None if any(value is None for value in values) else sum(values) / len(values)
-
-    scale = rows[0]["scale"]
-    interval = span(mean("ci_low"), mean("ci_high"), scale)
-    return points(mean("value"), scale) + ("" if interval == "-" else rf" {{\scriptsize {interval}}}")
+    interval = span(mark.low, mark.high, 100.0)
+    return number(mark.value) + ("" if interval == "-" else rf" {{\scriptsize {interval}}}")
 
 
 def to_mlflow(rows: Rows, run: Mapping[str, Any], experiment: str) -> int:
@@ -120,20 +113,17 @@ def to_wandb(rows: Rows, run: Mapping[str, Any], project: str) -> int:
     return len(rows)
 
 
-_SETTINGS = ("model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
-
-
 def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in _SETTINGS}
+    return {name: row[name] for name in CELL}
 
 
 def _tracked_name(row: Mapping[str, Any]) -> str:
-    return f"{row['model']}/{row['method']}@{row['retention_ratio']:g}/{row['benchmark']}"
+    return f"{row['model']}/{row['label']}/{row['benchmark']}"
 
 
 def _measures(row: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of a row under names of their own: the metric under its key, costs and timings under theirs."""
-    skip = {*_SETTINGS, "value", "scale", "n_failed"}
+    skip = {*CELL, "value", "scale", "n_failed"}
     found = {row["metric"]: row["value"]}
     found |= {k: v for k, v in row.items() if k not in skip and isinstance(v, (int, float)) and not isinstance(v, bool)}
     return {name: float(value) for name, value in found.items()}

@@ -13,13 +13,14 @@ from hero_ray.core.errors import HeroRayError
 from hero_ray.core.types import Metric
 from hero_ray.results.exchange.lmms_export import write
 from hero_ray.results.exchange.records import Answer, ModelRun, TaskResult
+from hero_ray.results.names import budget_of, name_all, settings
 from hero_ray.stats.frontier import Z95
 from hero_ray.store import CellRow, MetricRow, PointRow, RunRow, ScoreRow, Store
+from hero_ray.store.records import CELL
 
 _FLAT = (
-    "run_id", "cell_id", "model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark",
-    "flavour", "metric", "category", "value", "ci_low", "ci_high", "n", "n_clusters", "n_failed", "scale", "n_selected",
-    "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes",
+    "run_id", "cell_id", *CELL, "metric", "category", "value", "ci_low", "ci_high", "n", "n_clusters", "n_failed",
+    "scale", "n_selected", "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes",
 )  # fmt: skip
 _PROFILE = (
     "batch_size", "new_tokens", "tflops_paper", "tflops_model", "peak_memory_bytes", "prefill_ms", "ttft_ms_p50",
@@ -32,13 +33,13 @@ def figures(store: Store, run_id: str, categories: bool = True) -> list[dict[str
     points = store.points([run_id])
     if categories:
         points += store.points([run_id], categories=True)
-    return [_flat(point) for point in points]
+    return [_flat(point, name.key) for point, name in zip(points, name_all(points), strict=True)]
 
 
-def _flat(point: PointRow) -> dict[str, Any]:
+def _flat(point: PointRow, label: str) -> dict[str, Any]:
     row = {name: getattr(point, name) for name in _FLAT}
     row["params"] = json.dumps(dict(point.params), sort_keys=True)
-    return row | {f"profile_{name}": point.profile.get(name) for name in _PROFILE}
+    return row | {f"profile_{name}": point.profile.get(name) for name in _PROFILE} | {"label": label}
 
 
 def predictions(store: Store, run_id: str) -> list[dict[str, Any]]:
@@ -75,8 +76,7 @@ def model_runs(store: Store, run_id: str, samples: bool = True) -> list[ModelRun
     run, metrics = store.run(run_id), store.metrics(run_id)
     groups: dict[str, list[CellRow]] = {}
     for cell in store.cells(run_id):
-        key = json.dumps([cell.model, cell.method, cell.variant, dict(cell.params), cell.retention_ratio, cell.tokens,
-                          cell.seed], sort_keys=True)  # fmt: skip
+        key = f"{settings(cell)} {budget_of(cell)} {cell.seed}"
         groups.setdefault(key, []).append(cell)
     seconds = _seconds(run)
     made = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray import stats
-from hero_ray.core.plan import digest
+from hero_ray.core.plan import FULL, digest
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.results.exchange.records import Answer, ImportedTask
 from hero_ray.results.exchange.rescore import rescore
@@ -23,7 +23,8 @@ def import_task(store: Store, imported: ImportedTask, as_is: bool = False, **set
     Args:
         imported: what a reader found.
         as_is: keep the scores of the file instead of scoring the answers by our rules; needs no dataset.
-        settings: method, variant, retention_ratio, tokens, seed or model, where the file does not say (or is wrong).
+        settings: method, straw_man, variant, retention_ratio, tokens, seed or model, where the file does not say (or
+            is wrong).
 
     Returns:
         run id, answers kept, answers that belong to no sample.
@@ -77,7 +78,7 @@ def _of_cell(prediction: Prediction, cell_id: str) -> Prediction:
 def _cell(imported: ImportedTask, benchmark: str, flavour: str, fingerprint: str, settings: dict[str, Any]) -> Cell:
     known = {**imported.settings, **{key: value for key, value in settings.items() if value is not None}}
     model = str(known.get("model") or imported.model or "imported")
-    method = str(known.get("method", "full"))
+    method = str(known.get("method", FULL))
     ratio = float(known.get("retention_ratio", 1.0))
     tokens = int(known["tokens"]) if known.get("tokens") else None
     params = {key: value for key, value in imported.settings.items() if key not in _OWN}
@@ -85,8 +86,9 @@ def _cell(imported: ImportedTask, benchmark: str, flavour: str, fingerprint: str
             "params": params, "benchmark": benchmark, "flavour": flavour, "fingerprint": fingerprint}  # fmt: skip
     variant, seed = str(known.get("variant", "exact")), int(known.get("seed", 0))
     return Cell(
-        digest([spec, variant, seed]), model, method, variant, params, ratio, benchmark, flavour, tokens, seed, spec
-    )
+        digest([spec, variant, seed]), model, method, variant, params, ratio, benchmark, flavour, tokens, seed, spec,
+        bool(known.get("straw_man")),
+    )  # fmt: skip
 
 
 def _means(store: Store, run_id: str, cell_id: str) -> Sequence[MetricRow]:

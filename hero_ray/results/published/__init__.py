@@ -144,10 +144,7 @@ def ablations() -> list[dict[str, Any]]:
     return [
         {
             "line": line,
-            **{
-                k: row[k]
-                for k in ("paper", "table", "variant", "parameter", "parameter_value", "benchmark", "category")
-            },
+            **{key: row[key] for key in _ABLATION_KEYS},
             "value": _number(row["value"]),
             "printed": row["value"],
             "plot": row["table"] != CONFLICT and "conflicts with Table" not in row["note"],

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from hero_ray import stats
-from hero_ray.results import published
-from hero_ray.results.contenders import FULL, Results
-from hero_ray.results.frontiers import Frontier, average_frontier, frontiers
-from hero_ray.results.pairs import compare_labels, difficulty, retained, straw_men
+from hero_ray.results import axes, published
+from hero_ray.results.averages import averages, difficulty, straw_men
+from hero_ray.results.contenders import Results
+from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
+from hero_ray.results.marks import Mark
+from hero_ray.results.names import EMBEDDED_NOTE, FULL, is_embedded
+from hero_ray.results.pairs import compare_labels
 from hero_ray.results.report import tables
-from hero_ray.results.report.markdown import number, points, span, table
+from hero_ray.results.report.markdown import number, span, table
 from hero_ray.results.report.svg import Overlaid, frontier_chart
-from hero_ray.store import CellRow, MetricRow
-
-EMBEDDED = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ def build(results: Results, axis: str = "tokens", benchmarks: Sequence[str] | No
         Block("heading", f"{run.sweep_name}: {results.model}"),
         Block("text", f"Run {run.id}, {run.status}, started {run.started_at or run.created_at:%Y-%m-%d %H:%M} UTC."),
     ]
-    if results.model.startswith("hero-tiny"):
-        blocks.append(Block("text", EMBEDDED))
+    if is_embedded(results.model):
+        blocks.append(Block("text", EMBEDDED_NOTE))
     chosen = results.only(benchmarks)
     blocks += [Block("heading", "Scores"), Block("table", scores(results, chosen)), Block("text", _reading(results))]
     if FULL in results.groups:
@@ -69,29 +68,13 @@ def build(results: Results, axis: str = "tokens", benchmarks: Sequence[str] | No
 
 def scores(results: Results, benchmarks: Sequence[str]) -> str:
     """Main metric of every label on every benchmark, with intervals, in points of 100."""
-    rows = []
-    for label, found in results.groups.items():
-        line = [label]
-        for name in benchmarks:
-            metrics = [results.metrics[cell.id] for cell in found.get(name, []) if cell.id in results.metrics]
-            if not metrics:
-                line.append("-")
-                continue
-            line.append(_score(results, found[name], metrics))
-        rows.append(line)
+    found = {(mark.name.key, mark.benchmark): mark for mark in results.marks(benchmarks)}
+    rows = [[label, *(_score(found.get((label, name))) for name in benchmarks)] for label in results.groups]
     return table(["Cell", *benchmarks], rows)
 
 
-def _score(results: Results, cells: Sequence[CellRow], metrics: Sequence[MetricRow]) -> str:
-    """A figure with its interval; several seeds are averaged sample by sample first."""
-    first = metrics[0]
-    if len(metrics) == 1:
-        return f"{points(first.value, first.scale)} {span(first.ci_low, first.ci_high, first.scale)}"
-    if first.interval == "cluster-bootstrap":
-        return points(sum(metric.value for metric in metrics) / len(metrics), first.scale)
-    scores = results.scores(cells)
-    interval = stats.mean_interval(scores.values, scores.images)
-    return f"{points(interval.value)} {span(interval.low, interval.high)}"
+def _score(mark: Mark | None) -> str:
+    return "-" if mark is None else f"{number(mark.value)} {span(mark.low, mark.high, 100.0)}"
 
 
 def _reading(results: Results) -> str:
@@ -102,16 +85,16 @@ def _reading(results: Results) -> str:
 
 def _retention(results: Results, axis: str, benchmarks: Sequence[str]) -> list[Block]:
     rows = [
-        (item.label, points(item.interval.value), span(item.interval.low, item.interval.high), item.interval.n)
-        for item in retained(results, benchmarks)
+        (mark.name.key, number(mark.value), span(mark.low, mark.high, 100.0), mark.n)
+        for mark in averages(results, benchmarks)
     ]
     if not rows:
         return []
-    chart = average_frontier(results, axis, benchmarks)
+    charts = average_frontiers(results, axis, benchmarks)
     return [
         Block("heading", "Share of the unpruned score"),
         Block("table", table(["Cell", "Average share, %", "95% interval", "n"], rows)),
-        *([Block("plot", frontier_chart(chart), chart.title)] if chart.placed else []),
+        *(Block("plot", frontier_chart(chart), chart.title) for chart in charts if chart.placed),
     ]
 
 
@@ -126,18 +109,16 @@ def _chart(chart: Frontier, model: str) -> list[Block]:
 
 def overlay(chart: Frontier, model: str) -> list[Overlaid]:
     """Printed points for this model and benchmark, on axes that papers give; MME only on the scale that is ours."""
-    if chart.category or chart.axis not in ("tokens", "flops", "kv"):
+    if chart.category:
         return []
     found = []
     for point in published.overlay(model, chart.benchmark):
         if point.metric == "mme_perception_plus_cognition" and chart.metric == "mme_perception_score":
             continue
-        cost = {"tokens": point.tokens, "flops": point.tflops, "kv": point.kv_mib}[chart.axis]
-        if cost is None:
-            continue
-        unit = {"tokens": 1.0, "flops": 1e12, "kv": 2.0**20}[chart.axis]
-        source = f"{point.paper} table {point.table}, {point.method} at {100 * (point.budget or 0):g}%"
-        found.append(Overlaid(cost * unit, 100 * point.share, f"{source}: {point.value:g} ({point.measured_by})"))
+        cost = axes.axis(chart.axis).printed_cost(point)
+        if cost is not None:
+            source = f"{point.paper} table {point.table}, {point.method} at {100 * (point.budget or 0):g}%"
+            found.append(Overlaid(cost, 100 * point.share, f"{source}: {point.value:g} ({point.measured_by})"))
     return found
 
 
@@ -176,8 +157,7 @@ def _against_full(results: Results, benchmarks: Sequence[str]) -> list[Block]:
         return []
     blocks = [Block("heading", "Paired comparisons with the unpruned model")]
     for label in results.groups:
-        found = compare_labels(results, label, FULL, benchmarks) if label != FULL else []
-        if found:
+        if found := compare_labels(results, [label], FULL, benchmarks):
             blocks.append(Block("table", tables.comparisons(label, FULL, found)))
     return blocks if len(blocks) > 1 else []
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from hero_ray.results.axes import axis
 from hero_ray.results.frontiers import Frontier
-from hero_ray.stats import frontier as axes
+from hero_ray.stats.frontier import staircase
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 28, 52
@@ -54,9 +55,8 @@ def padded(values: Sequence[float], start: float, end: float) -> Scale:
 def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
     """Score against cost: dots with 95 % bars, one colour per method, the frontier as a staircase."""
     entries = chart.placed
-    unit = 100 / chart.scale
     bounds = [
-        unit * value
+        value
         for entry in entries
         for value in (entry.point.value, entry.point.low, entry.point.high)
         if value is not None
@@ -64,15 +64,15 @@ def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
     x = padded([e.point.cost for e in entries] + [o.x for o in overlay], LEFT, WIDTH - RIGHT)
     y = padded(bounds + [o.y for o in overlay], HEIGHT - BOTTOM, TOP)
     names = list(dict.fromkeys(entry.point.label.partition("@")[0] for entry in entries))
-    parts = [_frame(x, y, axes.axis(chart.axis).label), _staircase(chart, x, y, unit)]
+    parts = [_frame(x, y, axis(chart.axis).label), _staircase(chart, x, y)]
     for entry in entries:
         point = entry.point
         colour = COLOURS[names.index(point.label.partition("@")[0]) % len(COLOURS)]
-        at_x, at_y = x(point.cost), y(unit * point.value)
+        at_x, at_y = x(point.cost), y(point.value)
         if point.low is not None and point.high is not None:
-            low, high = y(unit * point.low), y(unit * point.high)
+            low, high = y(point.low), y(point.high)
             parts.append(f'<line x1="{at_x}" x2="{at_x}" y1="{low}" y2="{high}" stroke="{colour}" stroke-width="1.5"/>')
-        title = f"{point.label}: {unit * point.value:.1f} at {point.cost:.4g} ({entry.state})"
+        title = f"{point.label}: {point.value:.1f} at {point.cost:.4g} ({entry.state})"
         fill = colour if entry.state == "frontier" else "#ffffff"
         parts.append(
             f'<circle cx="{at_x}" cy="{at_y}" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="1.5">'
@@ -104,13 +104,13 @@ def _frame(x: Scale, y: Scale, label: str) -> str:
     return "\n".join(parts)
 
 
-def _staircase(chart: Frontier, x: Scale, y: Scale, unit: float) -> str:
-    costs, values = axes.staircase(chart.placed)
+def _staircase(chart: Frontier, x: Scale, y: Scale) -> str:
+    costs, values = staircase(chart.placed)
     if not costs:
         return ""
-    path = f"M{x(costs[0])},{y(unit * values[0])}"
+    path = f"M{x(costs[0])},{y(values[0])}"
     for cost, value in zip(costs[1:], values[1:], strict=True):
-        path += f" H{x(cost)} V{y(unit * value)}"
+        path += f" H{x(cost)} V{y(value)}"
     return f'<path d="{path}" fill="none" stroke="#999999" stroke-dasharray="5 4"/>'
 
 

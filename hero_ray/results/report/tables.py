@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hero_ray.results.advice import Candidate
+from hero_ray.results.averages import StrawMan
+from hero_ray.results.axes import axis
 from hero_ray.results.claims import Finding
 from hero_ray.results.frontiers import Frontier
-from hero_ray.results.pairs import Comparison, StrawMan
+from hero_ray.results.pairs import Comparison
 from hero_ray.results.report.markdown import cost, number, p_value, points, span, table
 from hero_ray.stats import Interval, Split
-from hero_ray.stats import frontier as axes
 
 
 def frontier(chart: Frontier) -> str:
     """Cells of one chart, cheapest first, with their place."""
-    head = ["Cell", axes.axis(chart.axis).label, "Score", "95% interval", "State", "Beaten by", "P(frontier)", "Group"]
+    head = ["Cell", axis(chart.axis).label, "Score", "95% interval", "State", "Beaten by", "P(frontier)", "Group"]
     rows = [
         (
             entry.point.label,
             cost(entry.point.cost),
-            points(entry.point.value, chart.scale),
-            span(entry.point.low, entry.point.high, chart.scale),
+            number(entry.point.value),
+            span(entry.point.low, entry.point.high, 100.0),
             entry.state,
             entry.beaten_by or "",
             number(entry.p_frontier, ".2f"),
@@ -39,14 +40,13 @@ def comparisons(first: str, second: str, found: Sequence[Comparison]) -> str:
     rows = []
     for item in found:
         result = item.paired
-        # A composite is tested in its own unit (MME points), a mean in score units.
-        unit = item.scale if result.test == "cluster-swap" else 1.0
+        unit = item.unit
         rows.append(
             (
                 item.benchmark,
                 points(item.value_a, item.scale),
                 points(item.value_b, item.scale),
-                number(100 * result.difference / unit, "+.1f"),
+                number(item.points, "+.1f"),
                 span(result.low, result.high, unit),
                 f"{result.wins}/{result.losses}/{result.ties}",
                 result.n,

@@ -9,9 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-STRAW_MEN = ("full", "random", "spatial", "spatial-pool", "downsample")
-"""What every method must beat (`full`: come close to); muted in charts."""
-
 
 @dataclass(frozen=True)
 class Look:
@@ -60,11 +57,13 @@ ORDER = tuple(_LOOKS)
 """Methods in the order of legends and tables: straw men first, as in the papers."""
 
 
-def look(method: str) -> Look:
-    """The look of a method; one from outside the package gets a fixed look derived from its name."""
+def look(method: str, straw_man: bool = False) -> Look:
+    """The look of a method; one from outside the package gets one derived from its name, a straw man in grey."""
     if method in _LOOKS:
         return _LOOKS[method]
     number = int.from_bytes(hashlib.sha256(method.encode()).digest()[:4], "big")
+    if straw_man:
+        return Look(GREY, _SPARE_SYMBOLS[number % len(_SPARE_SYMBOLS)], True)
     return Look(COLOURS[number % len(COLOURS)], _SPARE_SYMBOLS[number // len(COLOURS) % len(_SPARE_SYMBOLS)])
 
 

@@ -6,15 +6,16 @@ import csv
 import html
 import io
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from hero_ray.results.averages import FLAG, FLAG_NOTE
+from hero_ray.results.axes import AXES, Axis
+from hero_ray.results.marks import Mark, mean_of
+from hero_ray.results.names import FULL
 from hero_ray.results.shown import palette
-from hero_ray.results.shown.points import AXES, FULL, Mark, retention_average
 
 AVERAGE = "Avg. % of full"
-FLAG = "†"
-FLAG_NOTE = f"{FLAG} not above the best straw man at the same budget, on average over the benchmarks"
 COSTS = (("tokens", "Tokens"), ("flops", "Computation"), ("kv", "KV cache"), ("ttft", "TTFT"))
 
 
@@ -48,78 +49,70 @@ class Table:
     notes: tuple[str, ...]
 
 
-def method_table(found: Sequence[Mark]) -> Table:
-    """Every configuration by benchmark, with the retention average and the costs; budgets from large to small."""
+def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: Collection[str] = ()) -> Table:
+    """Every contender by benchmark, with the retention average and the costs; budgets from large to small.
+
+    Args:
+        found: marks of one model.
+        averages, flagged: from `results.averages`, over the same benchmarks.
+    """
     benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
-    averages = {(m.model, m.series, m.budget): m for m in retention_average(found)}
-    groups: dict[tuple[str, str, str], list[Mark]] = defaultdict(list)
+    rows: dict[str, dict[str, Mark]] = defaultdict(dict)
     for mark in found:
-        groups[mark.model, mark.series, mark.budget].append(mark)
-    flagged = _flagged(groups, averages)
-    units = {key: AXES[key].unit([mark.costs.get(key) for mark in found]) for key, _ in COSTS}
-    shown = [(key, title) for key, title in COSTS if any(mark.costs.get(key) is not None for mark in found)]
-    heads = [f"{title}, {units[key][1]}" if units[key][1] else title for key, title in shown]
-    columns = (*benchmarks, AVERAGE, *heads)
-    places = _places(groups, averages, benchmarks)
+        rows[mark.name.key][mark.benchmark] = mark
+    for mark in averages:
+        if mark.name.key in rows:
+            rows[mark.name.key][AVERAGE] = mark
+    shown = [(AXES[key], title) for key, title in COSTS if any(mark.costs[key] is not None for mark in found)]
+    units = [axis.unit([mark.costs[axis.name] for mark in found]) for axis, _ in shown]
+    heads = [f"{title}, {unit}" if unit else title for (_, title), (_, unit) in zip(shown, units, strict=True)]
+    scored = (*benchmarks, AVERAGE)
+    places = _places(rows, scored)
     lines = []
-    for key in sorted(groups, key=lambda k: _order(groups[k][0])):
-        group = groups[key]
-        own = {mark.benchmark: mark for mark in group}
-        entries = [_score(own.get(name), places.get((*key, name), 0)) for name in benchmarks]
-        entries.append(_score(averages.get(key), places.get((*key, AVERAGE), 0)))
-        entries += [_cost(group, name, units[name][0]) for name, _ in shown]
-        first = group[0]
-        lines.append(Line(first.model, first.method, first.series, first.budget, key in flagged, tuple(entries)))
+    for key, own in sorted(rows.items(), key=lambda item: _order(_any(item[1]))):
+        first = _any(own)
+        entries = [_score(own.get(name), places.get((key, name), 0)) for name in scored]
+        group = [mark for mark in own.values() if mark.benchmark]
+        entries += [_cost(group, axis, factor) for (axis, _), (factor, _) in zip(shown, units, strict=True)]
+        head = (first.model, first.method, first.name.series, first.name.budget)
+        lines.append(Line(*head, key in flagged, tuple(entries)))
     notes = ("Best of a budget bold, second underlined; ± is half the 95 % interval, clustered by picture.",)
-    return Table(columns, tuple(lines), notes + ((FLAG_NOTE,) if flagged else ()))
+    return Table((*scored, *heads), tuple(lines), notes + ((FLAG_NOTE,) if any(line.flagged for line in lines) else ()))
+
+
+def _any(own: Mapping[str, Mark]) -> Mark:
+    return next(iter(own.values()))
 
 
 def _order(mark: Mark) -> tuple[object, ...]:
-    return (mark.model, mark.method != FULL, -mark.retention_ratio, palette.rank(mark.method), mark.series)
+    return (mark.model, mark.method != FULL, -mark.retention_ratio, palette.rank(mark.method), mark.name.series)
 
 
 def _score(mark: Mark | None, place: int) -> Entry:
     if mark is None:
         return Entry("-")
-    spread = "" if mark.low is None or mark.high is None else f" ± {(mark.high - mark.low) / 2:.1f}"
+    spread = "" if mark.half is None else f" ± {mark.half:.1f}"
     people = f"n = {mark.n:,}" + (f" on {mark.n_clusters:,} pictures" if mark.n_clusters else "")
     return Entry(f"{mark.value:.1f}{spread}", place, people)
 
 
-def _cost(group: Sequence[Mark], key: str, factor: float) -> Entry:
-    values = [cost for mark in group if (cost := mark.costs.get(key)) is not None]
-    return Entry(f"{sum(values) / len(values) / factor:.1f}" if values else "-")
+def _cost(group: Sequence[Mark], axis: Axis, factor: float) -> Entry:
+    value = mean_of((mark.costs[axis.name] for mark in group), some=True)
+    return Entry("-" if value is None else f"{value / factor:.1f}")
 
 
-def _places(groups: dict, averages: dict, benchmarks: Sequence[str]) -> dict[tuple[str, ...], int]:
-    """Best and second of every column among the methods of one model and budget; equal prints share a place."""
-    columns: dict[tuple[str, str, str], dict[tuple[str, str, str], float]] = defaultdict(dict)
-    for key, group in groups.items():
-        if group[0].method == FULL:
-            continue
-        for mark in group:
-            if mark.benchmark in benchmarks:
-                columns[key[0], key[2], mark.benchmark][key] = round(mark.value, 1)
-        if key in averages:
-            columns[key[0], key[2], AVERAGE][key] = round(averages[key].value, 1)
-    places: dict[tuple[str, ...], int] = {}
-    for (_, _, column), values in columns.items():
+def _places(rows: Mapping[str, Mapping[str, Mark]], columns: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Best and second of every column among the methods of one budget; equal prints share a place."""
+    held: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for key, own in rows.items():
+        for name in columns:
+            if name in own and own[name].method != FULL:
+                held[own[name].name.budget, name][key] = round(own[name].value, 1)
+    places: dict[tuple[str, str], int] = {}
+    for (_, name), values in held.items():
         for place, value in enumerate(sorted(set(values.values()), reverse=True)[:2] if len(values) > 1 else (), 1):
-            places |= {(*key, column): place for key, own in values.items() if own == value}
+            places |= {(key, name): place for key, own in values.items() if own == value}
     return places
-
-
-def _flagged(groups: dict, averages: dict) -> set[tuple[str, str, str]]:
-    """Methods that do not beat the best straw man of their model and budget on average."""
-    bar: dict[tuple[str, str], float] = {}
-    for key, mark in averages.items():
-        if mark.method in palette.STRAW_MEN and mark.method != FULL:
-            bar[key[0], key[2]] = max(bar.get((key[0], key[2]), 0.0), mark.value)
-    return {
-        key
-        for key, mark in averages.items()
-        if mark.method not in palette.STRAW_MEN and mark.value <= bar.get((key[0], key[2]), -1.0)
-    }
 
 
 def _name(line: Line) -> str:
@@ -139,22 +132,18 @@ def to_html(table: Table) -> str:
         value = {1: f"<b>{value}</b>", 2: f"<u>{value}</u>"}.get(entry.place, value)
         return value + (f"<small> ± {spread}</small>" if sign else "")
 
-    models = list(dict.fromkeys(line.model for line in table.lines))
     parts = ['<div class="hr-scroll"><table class="hr-table"><thead><tr><th>Method</th><th>Budget</th>']
     parts += [f"<th>{html.escape(column)}</th>" for column in table.columns] + ["</tr></thead><tbody>"]
-    previous: tuple[str, str] | None = None
+    previous = None
     for line, texts in _grid(table, dress, html.escape):
-        if len(models) > 1 and (previous is None or previous[0] != line.model):
-            span = len(table.columns) + 2
-            parts.append(f'<tr class="hr-model"><th colspan="{span}">{html.escape(line.model)}</th></tr>')
         look = palette.look(line.method)
-        rule = ' class="hr-rule"' if previous is not None and previous != (line.model, line.budget) else ""
+        rule = ' class="hr-rule"' if previous not in (None, line.budget) else ""
         dot = f'<span class="hr-dot" style="background:{look.colour}"></span>'
         cells = [f"<th>{dot}{texts[0]}</th>", f"<td>{texts[1]}</td>"]
         titles = [f' title="{html.escape(entry.title)}"' if entry.title else "" for entry in line.entries]
         cells += [f"<td{title}>{text}</td>" for title, text in zip(titles, texts[2:], strict=True)]
         parts.append(f"<tr{rule}>{''.join(cells)}</tr>")
-        previous = (line.model, line.budget)
+        previous = line.budget
     return "".join(parts) + "</tbody></table></div>"
 
 
@@ -166,7 +155,6 @@ CSS = """
 .hr-table thead th{border-bottom:1.5px solid rgba(128,132,140,.7);font-weight:600}
 .hr-table tbody tr:hover{background:rgba(128,132,140,.12)}
 .hr-table tr.hr-rule th,.hr-table tr.hr-rule td{border-top:1px solid rgba(128,132,140,.35)}
-.hr-table tr.hr-model th{text-align:left;font-weight:700;padding-top:.8rem}
 .hr-table small{opacity:.7}
 .hr-dot{display:inline-block;width:.62rem;height:.62rem;border-radius:50%;margin-right:.45rem}
 """
@@ -187,12 +175,12 @@ def to_latex(table: Table) -> str:
 
     head = " & ".join(["Method", "Budget", *map(safe, table.columns)]) + r" \\"
     lines = [r"\begin{tabular}{ll" + "r" * len(table.columns) + "}", r"\toprule", head]
-    previous: tuple[str, str] | None = None
+    previous = None
     for line, texts in _grid(table, dress, safe):
-        if previous != (line.model, line.budget):
+        if previous != line.budget:
             lines.append(r"\midrule")
         lines.append(" & ".join(texts) + r" \\")
-        previous = (line.model, line.budget)
+        previous = line.budget
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes), ""])
 
 

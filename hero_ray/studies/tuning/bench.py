@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hero_ray import stats
 from hero_ray.core.config import MethodEntry
@@ -15,7 +13,8 @@ from hero_ray.core.encoded import BudgetBase
 from hero_ray.core.errors import InputError
 from hero_ray.core.plan import digest
 from hero_ray.core.types import Cell, Prediction, Scored
-from hero_ray.engine.evaluate import Counters, Evaluator, Memory, Settings
+from hero_ray.engine.cut import Counters
+from hero_ray.engine.evaluate import Evaluator, Memory, Settings
 from hero_ray.models.base import Adapter
 from hero_ray.studies.calibration import Questions
 from hero_ray.studies.tuning.space import Space, method_of
@@ -45,7 +44,6 @@ class Bench:
         self._adapter, self._questions, self._space = adapter, questions, space
         self._settings = Settings(budget_base=base)
         self._memory = Memory(space.needs(adapter.vision))
-        self._pictures: dict[str, Image.Image] = {}
         self._units = questions.units
         self.counters = Counters()
         order = [sample for unit in self._units for sample in unit.samples]
@@ -79,18 +77,7 @@ class Bench:
         evaluator = Evaluator(
             self._adapter, cells, self._questions.benchmarks, self._settings, self.counters, memory=self._memory
         )
-        found = [
-            prediction
-            for unit in self._units
-            for prediction in evaluator.evaluate(unit, load=lambda unit=unit: self._picture(unit))  # type: ignore[misc]
-        ]
-        return self._figures(found)
-
-    def _picture(self, unit: Any) -> Image.Image:
-        if unit.image_key not in self._pictures:
-            first = unit.samples[0]
-            self._pictures[unit.image_key] = self._questions.benchmarks[first.benchmark].load_image(first.image_ref)
-        return self._pictures[unit.image_key]
+        return self._figures([prediction for unit in self._units for prediction in evaluator.evaluate(unit)])
 
     def _figures(self, predictions: Sequence[Prediction]) -> Figures:
         answers = np.zeros(len(self._order))
