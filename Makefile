@@ -36,14 +36,14 @@ perf: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m hero_ray.methods.kit.catalogue > docs/methods.md
 
-# Every table of the papers on the embedded models: some 190,000 answers and 7 studies, 27 minutes on two shared cores.
+# Every table of the papers on the embedded models: some 190,000 answers and 6 studies, 27 minutes on two shared cores.
 # LIMIT=20 asks 20 questions of each benchmark. Interrupted, it goes on where it was.
 LIMIT ?=
 PAPER_DB := sqlite:///paper_offline.db
 paper-offline: $(STAMP)
 	set -e; for file in configs/paper/offline/*.yaml; do \
 	  $(BIN)/hero-ray sweep $$file --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
-	set -e; for name in tile-importance layer-similarity layer-iou token-roles adaptive attention-maps case-study; do \
+	set -e; for name in tile-importance layer-similarity layer-iou token-roles attention-maps case-study; do \
 	  $(BIN)/hero-ray study $$name --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
 	$(BIN)/hero-ray study paper-tables --db $(PAPER_DB) --into docs/paper.md
 

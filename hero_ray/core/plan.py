@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ class ModelFact:
 
 @dataclass(frozen=True)
 class MethodFact:
-    """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the retention ratio changes what it does."""
+    """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the ratio decides its count."""
 
     name: str
     variant: str
@@ -80,7 +80,8 @@ def cells(
 ) -> list[Cell]:
     """Every cell of a sweep, models outermost, in the order the file names things.
 
-    `full` gives one cell per model and benchmark, whatever the budgets; seeded methods one per seed. A cell that two
+    `full` and methods whose count is their own give one cell per model and benchmark, whatever the budgets; seeded
+    methods one per seed. A cell that two
     entries ask for appears once.
 
     Raises:
@@ -101,9 +102,13 @@ def cells(
 
 
 def _budgets(config: SweepConfig, entry: MethodEntry, fact: MethodFact) -> Iterable[BudgetEntry]:
-    if fact.name == FULL or not fact.budgeted:
+    if fact.name == FULL:
         return (BudgetEntry(ratio=1.0),)
-    return entry.budgets or config.budgets
+    budgets = entry.budgets or config.budgets
+    if fact.budgeted:
+        return budgets
+    # The count is the method's own at every ratio below 1; the first that was asked names the one cell.
+    return [next((budget for budget in budgets if budget.ratio != 1.0), budgets[0])]
 
 
 def _seeds(config: SweepConfig, entry: MethodEntry, fact: MethodFact) -> Iterable[int]:
@@ -203,3 +208,25 @@ def sweep_hash(config: SweepConfig, planned: Sequence[Cell], sample_sets: Mappin
             "race": config.race_margin,
         }
     )
+
+
+SPEC_NAMES = {
+    ("model", "revision"): "weights of {model}",
+    ("model", "dtype"): "dtype of {model}",
+    ("model", "options"): "options of {model}",
+    ("method", "code"): "code version of {method}",
+    ("method", "params"): "parameters of {method}",
+    ("benchmark", "data"): "dataset {benchmark}",
+    ("generation", "prompt"): "prompts of {benchmark}",
+    ("generation", "max_new_tokens"): "answer length of {benchmark}",
+}
+"""Where a cell's content (`Cell.spec`) says what, in words."""
+
+
+def spec_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(what, before, after) for everything named in `SPEC_NAMES` that differs between the contents of two cells."""
+    names = {part: dict(after.get(part) or {}).get("name", "?") for part in ("model", "method", "benchmark")}
+    for (part, key), text in SPEC_NAMES.items():
+        old, new = (dict(side.get(part) or {}).get(key) for side in (before, after))
+        if old != new:
+            yield text.format(**names), str(old), str(new)

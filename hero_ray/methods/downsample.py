@@ -22,7 +22,6 @@ class Downsample(Method):
     stage = "image"
     paper = "baseline"
     baseline = True
-    fixed_budget = False
 
     def choose(self, options: tuple[ImagePlan, ...], budget: Budget) -> ImagePlan | None:
         if budget.is_full or not options:

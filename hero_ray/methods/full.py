@@ -20,7 +20,10 @@ class Full(Method):
     name = "full"
     paper = "baseline"
     baseline = True
-    fixed_budget = False
+
+    @property
+    def fixed_budget(self) -> bool:
+        return False
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         note = "" if budget.is_full else "the unpruned model ignores the budget"

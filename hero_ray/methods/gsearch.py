@@ -35,7 +35,10 @@ class GSearch(Method):
     reads = "the last prompt token's attention row in every block"
     paper = "G-Search, arXiv 2412.00556"
     positions = "keep"
-    fixed_budget = False
+
+    @property
+    def fixed_budget(self) -> bool:
+        return self.schedule is None
 
     def check(self) -> None:
         rates = self.schedule

@@ -37,6 +37,10 @@ class PDrop(Method):
     paper = "PyramidDrop, arXiv 2410.17247"
     variants = ("exact", "paper")
 
+    @property
+    def fixed_budget(self) -> bool:
+        return self.variant != "paper"
+
     def check(self) -> None:
         blocks, shares = self.after_blocks, self.shares
         rising = bool(blocks) and all(1 <= block <= 31 for block in blocks) and sorted(set(blocks)) == list(blocks)

@@ -33,7 +33,10 @@ class PruMerge(Method):
 
     name = "prumerge"
     paper = "LLaVA-PruMerge, arXiv 2403.15388"
-    fixed_budget = False
+
+    @property
+    def fixed_budget(self) -> bool:
+        return self.count == "fixed"
 
     def check(self) -> None:
         self.require(self.neighbours >= 1, "neighbours", "at least 1 neighbour")

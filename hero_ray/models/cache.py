@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hero_ray.errors import CheckpointError, PromptError
+from hero_ray.core.errors import CheckpointError, PromptError
 
 # What transformers calls the cache of a decoder block: since 5.24, and until 5.40 takes the older name away.
 _NAMES = ("cache", "past_key_values")

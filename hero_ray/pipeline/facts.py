@@ -12,7 +12,7 @@ from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.config import MethodEntry, SweepConfig, TaskEntry
 from hero_ray.core.errors import ConfigError
-from hero_ray.core.plan import FULL, MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
+from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.types import Cell, Sample
 from hero_ray.models.checkpoints.reader import revision
 from hero_ray.models.shapes import ModelShape, shape
@@ -108,7 +108,7 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         params=params,
         code_version=method.code_version,
         seeded="seed" in params,
-        budgeted=entry.name != FULL and getattr(method, "takes_budget", True),
+        budgeted=method.fixed_budget,
     )
 
 

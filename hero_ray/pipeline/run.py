@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hero_ray.core.errors import ConfigError
 from hero_ray.core.plan import Unit
 from hero_ray.engine.evaluate import Settings
-from hero_ray.pipeline import cluster
+from hero_ray.pipeline import cluster, predecessor
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.invariance import settled
@@ -71,20 +72,28 @@ def run(
         say: told a line per stage.
 
     Raises:
+        ConfigError: `run_id` names a run of another plan.
         RunLockedError: another process works on the same run.
         KeyboardInterrupt: after the run was left resumable.
     """
     started = time.perf_counter()
     if run_id is not None:
         found = next((row for row in store.runs() if row.id == run_id), None)
+        if found is not None and found.config_hash != plan.hash:
+            why = predecessor.explain(plan, store, found)
+            raise ConfigError(f"run {run_id} was planned otherwise ({why}); give another --run-id, or its own request")
     else:
         found = None if fresh else store.find_run(plan.hash)
     if found is not None and found.status == COMPLETE and not retry_failed:
         return Outcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
+    if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
+        say(predecessor.not_continued(plan, store, old))
     run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
     outcome = Outcome(run_id, RUNNING)
     with _lease(store, run_id):
         try:
+            if found is not None:
+                predecessor.note_other_code(store, found, say)
             store.set_status(run_id, RUNNING)
             _execute_all(plan, store, outcome, address, loader, say)
             outcome.status = CANCELLED if store.cancel_requested(run_id) else COMPLETE

@@ -1,8 +1,7 @@
 """Find what a method needs to know of one model, on pictures and questions that are not the ones reported.
 
 G-Search looks for the lowest keep rate of every block that leaves accuracy as it is; VTW for the first depth at which
-the picture may go without changing what the model would say first; `ratio auto` for the mean spread of attention, for
-which it reads pictures and no answers.
+the picture may go without changing what the model would say first.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from hero_ray.core.types import Cell, Prediction, Sample, Scored
 from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.methods import create, gsearch, vtw
 from hero_ray.methods.kit import dropping
-from hero_ray.methods.kit.adaptive import AdaptiveRatio, balanced_mean
 from hero_ray.models.base import Adapter, Request
 from hero_ray.models.batch import whole_prompts
 
@@ -88,33 +86,6 @@ def calibrate(
     if method == "gsearch":
         return _gsearch(adapter, questions, 0.005 if tolerance is None else tolerance, progress)
     return _vtw(adapter, questions, 0.003 if tolerance is None else tolerance, progress)
-
-
-def mean_spread(
-    adapter: Adapter, questions: Questions, name: str, variant: str, params: Mapping[str, Any]
-) -> Calibration:
-    """The `ratio_mean` at which a method with `ratio auto` keeps its budget on average over these pictures.
-
-    Raises:
-        InputError: the method has no `ratio auto`.
-    """
-    plain = {key: value for key, value in params.items() if key not in ("ratio", "ratio_mean", "ratio_span")}
-    method = create(name, variant=variant, **plain)
-    if not isinstance(method, AdaptiveRatio):
-        raise InputError(f"{name} has no `ratio` parameter, so it needs no mean spread; hero and fastervlm do")
-    span = float(params.get("ratio_span", method.ratio_span))
-    spreads, tokens = [], []
-    for unit in questions.units:
-        first = unit.samples[0]
-        image = questions.benchmarks[first.benchmark].load_image(first.image_ref)
-        encoded = adapter.encode(adapter.prepare(image, unit.image_key), method.needs(adapter.vision))
-        spreads.append(method.spread(encoded))
-        tokens.append(encoded.layout.num_patches)
-    auto = {**plain, "ratio": "auto", "ratio_mean": round(balanced_mean(spreads, tokens, span), 6)}
-    if span != method.ratio_span:
-        auto["ratio_span"] = span
-    entry = {"name": name, "variant": variant, "params": auto}
-    return Calibration(entry, tuple(enumerate(round(spread, 6) for spread in spreads)), len(spreads))
 
 
 def _gsearch(adapter: Adapter, questions: Questions, eps: float, progress: Callable[[str], None]) -> Calibration:

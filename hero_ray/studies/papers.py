@@ -13,7 +13,7 @@ from pathlib import Path
 from hero_ray import benchmarks, methods
 from hero_ray.core.config import MethodEntry, SweepConfig, TaskEntry, build, read
 from hero_ray.core.errors import ConfigError, DatasetError, InputError
-from hero_ray.core.plan import FULL, MethodFact, ModelFact, TaskFact, cells
+from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, cells
 from hero_ray.core.types import Cell
 from hero_ray.costs.ledger import ledger
 from hero_ray.models.shapes import shape
@@ -153,7 +153,7 @@ def _task_fact(task: TaskEntry) -> TaskFact:
 def _method_fact(entry: MethodEntry) -> MethodFact:
     method = methods.create(entry.name, **entry.params, **({"variant": entry.variant} if entry.variant else {}))
     params = method.parameters()
-    budgeted = entry.name != FULL and getattr(method, "takes_budget", True)
+    budgeted = method.fixed_budget
     return MethodFact(entry.name, method.variant, params, method.code_version, "seed" in params, budgeted)
 
 

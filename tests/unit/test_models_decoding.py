@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from hero_ray.errors import CheckpointError, DeviceMemoryError, ParameterError, PromptError
+from hero_ray.core.errors import CheckpointError, DeviceMemoryError, ParameterError, PromptError
 from hero_ray.models import miniature
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.batch import share_groups, whole_prompts

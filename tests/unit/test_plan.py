@@ -18,7 +18,8 @@ TASK = plan.TaskFact("synth-exist", "head", "data", 8)
 def facts(config: SweepConfig) -> list:
     def fact(entry):
         seeded = entry.name == "random"
-        return plan.MethodFact(entry.name, entry.variant or "exact", entry.params, 1, seeded, entry.name != "full")
+        budgeted = entry.name not in ("full", "prumerge")
+        return plan.MethodFact(entry.name, entry.variant or "exact", entry.params, 1, seeded, budgeted)
 
     return [(entry, fact(entry)) for entry in config.all_methods]
 
@@ -33,6 +34,14 @@ def test_full_once_seeded_methods_once_per_seed() -> None:
     count = {name: sum(cell.method == name for cell in cells) for name in ("full", "random", "spatial", "hero")}
     assert count == {"full": 1, "random": 6, "spatial": 2, "hero": 2}
     assert len({cell.id for cell in cells}) == len(cells)
+
+
+def test_a_method_whose_count_is_its_own_is_one_cell_with_the_id_of_the_first_budget() -> None:
+    (cell,) = planned(methods=["prumerge"], budgets=[0.4, 0.2, "16tok"], straw_men=False)
+    (alone,) = planned(methods=["prumerge"], budgets=[0.4], straw_men=False)
+    assert (cell.method, cell.retention_ratio, cell.id) == ("prumerge", 0.4, alone.id)
+    (pruned,) = planned(methods=["prumerge"], budgets=[1.0, 0.2], straw_men=False)
+    assert pruned.retention_ratio == 0.2, "at 100 % the method would be the unpruned model"
 
 
 def test_ids_follow_content() -> None:

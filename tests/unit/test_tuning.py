@@ -38,7 +38,7 @@ def test_every_kind_of_dimension() -> None:
     }
     assert found.ratio == 0.2
     assert space("layer=5..23", entry=MethodEntry(name="fastervlm")).dimensions["layer"] == Range(5, 23, integer=True)
-    assert space("alpha=auto|0.5").dimensions["alpha"] == Choice(("auto", 0.5))
+    assert space("density_weight=null|0.5").dimensions["density_weight"] == Choice((None, 0.5))
 
 
 def test_the_budget_may_vary_too() -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
+import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hero_ray.core.encoded import VisionInfo
 from hero_ray.methods import get, names
-from hero_ray.methods.base import Method, describe_type, field_types
+from hero_ray.methods.base import Method, field_types
 
 _CLIP = VisionInfo(num_layers=24, feature_layer=23)
 _STAGES = {"image": "before the tower", "before-llm": "before the LLM", "in-llm": "inside the LLM"}
@@ -77,7 +79,7 @@ def card(name: str) -> Card:
         variants=cls.variants,
         parameters=_parameters(cls),
         paper=cls.paper,
-        budget="the ratio" if cls.fixed_budget else "the picture or fixed steps",
+        budget=_budget(cls),
         positions=cls.positions if cls.stage == "in-llm" else "",
         doc=inspect.cleandoc(inspect.getmodule(cls).__doc__ or ""),
         own=cls.__module__.startswith("hero_ray."),
@@ -121,10 +123,30 @@ def _blocks(words: str, layers: frozenset[int]) -> str:
     return f"{words} block{'s' if len(layers) > 1 else ''} {listed}"
 
 
+def _budget(cls: type[Method]) -> str:
+    """What decides how much survives."""
+    own = [variant for variant in cls.variants if not cls(variant=variant).fixed_budget]
+    if len(own) == len(cls.variants):
+        return "the method itself"
+    return "the ratio" + "".join(f"; `{variant}`: the method itself" for variant in own)
+
+
 def _parameters(cls: type[Method]) -> tuple[Parameter, ...]:
     types = field_types(cls)
     fields = [field for field in dataclasses.fields(cls) if field.name != "variant"]
     return tuple(Parameter(field.name, _shown(field.default), describe_type(types[field.name])) for field in fields)
+
+
+def describe_type(expected: Any) -> str:
+    """A parameter's type in words."""
+    arguments = typing.get_args(expected)
+    if typing.get_origin(expected) is Literal:
+        return "one of " + ", ".join(str(argument) for argument in arguments)
+    if isinstance(expected, types.UnionType) or typing.get_origin(expected) is typing.Union:
+        return " or ".join(describe_type(argument) for argument in arguments)
+    if typing.get_origin(expected) is tuple:
+        return f"list of {describe_type(arguments[0])}"
+    return "none" if expected is type(None) else str(getattr(expected, "__name__", expected))
 
 
 def _shown(value: Any) -> str:

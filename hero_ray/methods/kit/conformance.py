@@ -136,9 +136,7 @@ def check_selection(method: Method, encoded: Encoded, budget: Budget, selection:
     layout, keep = encoded.layout, selection.keep.cpu()
     _must(method, keep.dtype == torch.bool and keep.shape == layout.valid.shape, "keep is bool [views, tokens]")
     _must(method, not bool((keep & ~layout.valid).any()), "no padding is kept")
-    if method.mean_budget:
-        _must(method, "ratio" in selection.details, "a mean budget says in `details` which ratio a picture got")
-    elif method.stage == "before-llm" and not selection.note:
+    if method.stage == "before-llm" and not selection.note:
         wanted = min(budget.total, layout.num_patches)
         _must(method, selection.n_selected == wanted, f"{wanted} kept or a note, not {selection.n_selected}")
     sequence = selection.sequence(layout)
