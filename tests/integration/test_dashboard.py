@@ -24,8 +24,6 @@ PAGES = ROOT / "dashboard" / "pages"
 NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
 NEEDS_RESULTS = [name for name in NAMES if name != "try_it"]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> str:
