@@ -14,7 +14,7 @@ from sweeps import answers
 from typer.testing import CliRunner
 
 from hero_ray.cli import app, load_verbs
-from hero_ray.config import build
+from hero_ray.core.config import build
 from hero_ray.pipeline import predecessor
 from hero_ray.pipeline.facts import make_plan
 from hero_ray.store import Store, open_store
