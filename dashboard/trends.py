@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboard.figures import NEUTRAL, style
 from hero_ray.results.names import name_all, seeds_told
 from hero_ray.results.shown import palette
-from hero_ray.store.page_queries import TrendRow
+from hero_ray.store.figures import TrendRow
 from hero_ray.store.records import RunRow
 
 SIGMAS = 3.0

@@ -55,8 +55,7 @@ def run_night(
     """
     start = execute or _pipeline()
     identity = run_id(night, plan.hash)
-    with store.reading() as connection:
-        known = nights.verdicts(connection, identity).get(identity)
+    known = store.read(nights.verdicts, identity).get(identity)
     if known is not None and known["state"] != "failed":
         say(f"night {night} was run and judged before; this is its verdict")
         return report.from_dict(known), False
@@ -190,9 +189,8 @@ def find_verdict(store: Store, which: str) -> Verdict:
     Raises:
         StoreError: there is none.
     """
-    with store.reading() as connection:
-        judged = nights.verdicts(connection)
-        order = [run.id for run in nights.night_runs(connection) if run.id in judged]
+    judged = store.read(nights.verdicts)
+    order = [run.id for run in store.read(nights.night_runs) if run.id in judged]
     fitting = [name for name in order if which == "latest" or name.startswith((which, f"nightly-{which}"))]
     if not fitting:
         dates = ", ".join(judged[name]["night"] for name in order[:5]) or "none yet"

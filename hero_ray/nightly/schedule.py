@@ -103,9 +103,9 @@ class Nights:
         """(state of the night's verdict, runs at work, judged nights)."""
         from hero_ray.store import nights, open_store
 
-        with open_store(self._url, upgrade=False, patience_s=10) as store, store.reading() as connection:
-            judged = nights.verdicts(connection, "nightly-")
-            at_work = nights.at_work(connection)
+        with open_store(self._url, upgrade=False, patience_s=10) as store:
+            judged = store.read(nights.verdicts, "nightly-")
+            at_work = store.read(nights.at_work)
         state = next((v["state"] for run, v in judged.items() if run.startswith(f"nightly-{night}-")), None)
         done = sorted({str(v["night"]) for v in judged.values()})
         return state, at_work, done

@@ -191,12 +191,13 @@ class Desk:
 
     def published(self) -> dict[str, Any]:
         """The papers' numbers."""
-        from hero_ray.store import queries
+        from hero_ray.store import printed
 
         def look(store: Store) -> dict[str, Any]:
-            with store.reading() as connection:
-                results = queries.published(connection)
-                return {"results": results, "efficiency": queries.published_efficiency(connection)}
+            return {
+                "results": store.read(printed.published),
+                "efficiency": store.read(printed.published_efficiency),
+            }
 
         return self._read(look)
 

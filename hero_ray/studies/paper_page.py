@@ -33,8 +33,7 @@ def write(page: Path, store: Store, tables: Sequence[Table]) -> None:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ConfigError(f"{page} has no part between {BEGIN} and {END} to replace; add the two lines")
-    with store.reading() as connection:
-        stored = studies.found(connection)
+    stored = store.read(studies.found)
     page.write_text(f"{head}{BEGIN}\n{measured(tables, stored)}\n{END}{tail}", encoding="utf-8")
 
 

@@ -86,8 +86,7 @@ def check(store: Store, run: str, table: TableName, model: str | None = None) ->
     if table in rules.BY_STUDY:
         from hero_ray.store import studies
 
-        with store.reading() as connection:
-            return study_lines(table, studies.found(connection, verify_studies.STUDY[table]), model)
+        return study_lines(table, store.read(studies.found, verify_studies.STUDY[table]), model)
     found = store.run(run)
     cells, metrics = store.cells(found.id), store.metrics(found.id)
     base = str(found.config.get("budget_base", "real"))

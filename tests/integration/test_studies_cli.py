@@ -43,7 +43,7 @@ def test_a_study_leaves_figures_files_and_a_row(tmp_path: Path) -> None:
     read = study_figures.read_study(study_figures.read_file(tmp_path / "out" / "layer-similarity.json") or {})
     assert read is not None
     assert len(read["charts"][0][1].data[0].z) == 12
-    with open_store(url) as store, store.reading() as connection:
+    with open_store(url) as store, store.engine.connect() as connection:
         (row,) = studies.found(connection, "layer-similarity")
         assert studies.found(connection, "layer-iou") == []
     assert (row["id"], row["model"]) == (last["id"], "hero-tiny")
