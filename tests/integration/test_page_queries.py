@@ -9,6 +9,7 @@ import pytest
 
 from hero_ray.core.types import Prediction, TokenCount
 from hero_ray.store import MetricRow, Store, figures, flips, open_store, runs
+from hero_ray.store import answers as stored
 from hero_ray.store.answers import CellRef
 from tests import stored as stores
 
