@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -18,7 +18,7 @@ from hero_ray.cli import app, load_verbs
 from hero_ray.core.config import build
 from hero_ray.core.errors import StoreError
 from hero_ray.core.types import Cell, Prediction, Sample
-from hero_ray.nightly import notify, report
+from hero_ray.nightly import history, notify, report
 from hero_ray.nightly import run as nightly
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.run import Outcome
@@ -111,7 +111,7 @@ def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     verdict, new = nightly.run_night(plan("w2"), store, "2026-01-15", execute=machine)
     assert (verdict.state, new, len(verdict.compared_with)) == ("regression", True, 14)
     (alarm,) = verdict.alarms
-    assert (alarm.kind, alarm.label, alarm.change) == ("quality", "hero-tiny hero 20% synth-demo", pytest.approx(-4.0))
+    assert (alarm.kind, alarm.label, alarm.change) == ("quality", "hero-tiny hero@20% synth-demo", pytest.approx(-4.0))
     assert verdict.changed == (("commit", "aaa", "bbb"), ("weights of hero-tiny", "w1", "w2"))
     assert machine.runs == ["nightly-2026-01-15-hash-w", "nightly-2026-01-15-hash-w-again"]
     with store.reading() as connection:
@@ -128,7 +128,7 @@ def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
 def test_a_slowdown_is_named_by_what_was_timed(store: Store) -> None:
     good_nights(store)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-15", execute=Machine(slow={"hired": 1.15}, day=14))
-    assert [(f.kind, f.label, f.figure) for f in verdict.alarms] == [("speed", "hero-tiny hired 20%", "ttft_ms_p50")]
+    assert [(f.kind, f.label, f.figure) for f in verdict.alarms] == [("speed", "hero-tiny hired@20%", "ttft_ms_p50")]
 
 
 @ON_BOTH
@@ -138,7 +138,7 @@ def test_a_flake_is_silenced_and_the_night_counts_as_good(store: Store) -> None:
     verdict, _ = nightly.run_night(plan(), store, "2026-01-07", execute=machine)
     assert (verdict.state, [finding.label for finding in verdict.silenced]) == (
         "ok",
-        ["hero-tiny hero 20% synth-demo"],
+        ["hero-tiny hero@20% synth-demo"],
     )
     assert machine.runs[-1].endswith("-again")
     with store.reading() as connection:
@@ -222,7 +222,7 @@ def test_verdicts_survive_the_database(store: Store) -> None:
     text = report.markdown(verdict)
     assert text == report.markdown(nightly.find_verdict(store, "2026-01-07"))
     assert "# Nightly 2026-01-07: REGRESSION" in text
-    assert "hero-tiny hero 20% synth-demo" in text
+    assert "hero-tiny hero@20% synth-demo" in text
     with pytest.raises(StoreError, match="judged nights: 2026-01-07, 2026-01-06"):
         nightly.find_verdict(store, "2025-12-31")
 
@@ -313,3 +313,18 @@ def test_a_store_that_is_down_is_reported_to_the_webhook(
         main(["nightly", "--db", "sqlite:////nowhere/at/all.db"])
     assert stopped.value.code == 2
     assert "could not be run" in receiver.bodies[0]["text"]
+
+
+def test_a_repetition_names_its_cells_as_the_night_did(store: Store) -> None:
+    """One of two settings repeated alone has no sibling to be told from, and must be found again all the same."""
+    cells = [replace(cell("hero", str(alpha)), params={"alpha": alpha}) for alpha in (0.5, 0.7)]
+    for run_id, held in (("n", cells), ("n-again", cells[1:])):
+        store.create_run(run_id, "nightly", {}, run_id)
+        store.add_cells(run_id, held, dict.fromkeys((each.id for each in held), 1))
+        for each in held:
+            store.write_profile(run_id, each.id, {"ttft_ms_p50": 5.0})
+    again = history.load(store, store.run("n-again"), "n")
+    assert list(again.cells) == ["hero-tiny hero:alpha=0.7@20% synth-demo"]
+    assert list(again.speeds) == ["hero-tiny hero:alpha=0.7@20%"]
+    night = history.load(store, store.run("n"))
+    assert (set(again.cells) < set(night.cells), set(again.speeds) < set(night.speeds)) == (True, True)
