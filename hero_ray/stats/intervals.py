@@ -221,7 +221,8 @@ def composite_interval(
     could change: u = 1 - 0.025^(1 / C) of the figure downwards, and of `scale` upwards where everything is wrong.
 
     Args:
-        scale: what the figure is out of (2000 for MME).
+        fn: a figure that is 0 where everything is wrong.
+        scale: what it is out of (2000 for MME).
     """
     value = float(fn(scored))
     _, count = cluster_codes(clusters, len(scored))
@@ -231,7 +232,7 @@ def composite_interval(
     low, high, se = found
     rule = 1 - ((1 - level) / 2) ** (1 / count)
     fixed = high - low <= 1e-9 * scale
-    low, high = min(value * (1 - rule), low), max(value, high) if value > 0 else max(high, rule * scale)
+    low, high = min(value * (1 - rule), max(0.0, low)), max(value, high) if value > 0 else max(high, rule * scale)
     se = max(se, (high - low) / 3) if fixed else se
     kind = "cluster-bootstrap"
     return Interval(value, low, high, kind, len(scored), count, se, one_sided=fixed, never_varies=fixed)
