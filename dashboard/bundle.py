@@ -133,7 +133,7 @@ def _chart(chart: Frontier, title: str) -> str:
     return f"<details{' open' if chart.axis == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
 
 
-def _table(model: str, name: str, table: tables.Table) -> str:
+def _table(model: str, name: str, table: tables.MethodTable) -> str:
     notes = html.escape(" ".join(table.notes))
     links = f'<a href="table-{name}.csv">CSV</a> · <a href="table-{name}.tex">LaTeX</a>'
     return f'<h2>{html.escape(model)}</h2>{tables.to_html(table)}<p class="quiet">{notes} {links}</p>'

@@ -21,7 +21,7 @@ from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.nightly import history, notify, report
 from hero_ray.nightly import run as nightly
 from hero_ray.pipeline.facts import Plan
-from hero_ray.pipeline.run import Outcome
+from hero_ray.pipeline.run import RunOutcome
 from hero_ray.store import Store, nights, open_store
 from hero_ray.store.runs import alerts
 
@@ -58,7 +58,7 @@ class Machine:
     runs: list[str] = field(default_factory=list)
     crash: Exception | None = None
 
-    def __call__(self, plan: Plan, store: Store, *, run_id: str, trigger: str, **_: Any) -> Outcome:
+    def __call__(self, plan: Plan, store: Store, *, run_id: str, trigger: str, **_: Any) -> RunOutcome:
         self.runs.append(run_id)
         created = datetime(2026, 1, 1, 2, tzinfo=UTC) + timedelta(days=self.day, seconds=len(self.runs))
         config = plan.config.model_dump(mode="json")
@@ -82,7 +82,7 @@ class Machine:
             figures = {"ttft_ms_p50": 10 * wobble * self.slow.get(each.method, 1.0), "certificate": {"device": "cpu"}}
             store.write_profile(run_id, each.id, {"batch_size": 1, "new_tokens": 8, **figures})
         store.set_status(run_id, self.status)
-        return Outcome(run_id, self.status)
+        return RunOutcome(run_id, self.status)
 
 
 ON_BOTH = pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_driver_that_died_is_waited_for_by_its_lease(store: Store, monkeypatch
     naps: list[float] = []
     machine = Machine()
 
-    def start(plan: Plan, store: Store, *, run_id: str, **options: Any) -> Outcome:
+    def start(plan: Plan, store: Store, *, run_id: str, **options: Any) -> RunOutcome:
         store.acquire_lease(run_id, "new", 60)
         return machine(plan, store, run_id=run_id, **options)
 
@@ -208,7 +208,7 @@ def test_a_driver_that_died_is_waited_for_by_its_lease(store: Store, monkeypatch
 
 
 def test_a_database_that_is_away_is_an_error_not_a_verdict(store: Store) -> None:
-    def start(*_: Any, **__: Any) -> Outcome:
+    def start(*_: Any, **__: Any) -> RunOutcome:
         raise StoreError("database postgresql://hero@db/hero: connection refused")
 
     with pytest.raises(StoreError, match="connection refused"):
