@@ -73,7 +73,7 @@ def _plain_values(metric: Metric, benchmark: Benchmark, members: Sequence[Scored
     if values.any():
         return values
     probe = [_made_right(member) if i % 3 == 0 else member for i, member in enumerate(members)]
-    found, mean = _recompute(metric, benchmark)(probe), float(np.mean(_scores(metric, probe)))
+    found, mean = _recompute(metric, benchmark)(probe), float(np.mean([p.scores[metric.name] for p in probe]))
     return values if found == 0 or math.isclose(found, mean, rel_tol=1e-9) else None  # 0: read from other keys
 
 
