@@ -33,18 +33,19 @@ class Unseen:
     Attributes:
         weight: of the picture added; 1 makes a bound exact for counts, 1/2 is the mid-p form.
         prior: number of deviating pictures that outweigh the start.
-        largest: start from the size that matters for rare large pictures (sum m^3 / sum m^2), not for the mean.
+        strict: start from the size that matters for rare large pictures (sum m^3 / sum m^2) instead of the mean's, and
+            never claim more than the rule of three, however little the pictures vary.
     """
 
     weight: float
     prior: float
-    largest: bool
+    strict: bool
 
 
-VERDICT = Unseen(weight=1.0, prior=4.0, largest=True)
+VERDICT = Unseen(weight=1.0, prior=4.0, strict=True)
 """For decisions: an error of 5 % is kept at any number of pictures. Weights below 1 decide earlier and do not keep it:
 0.77 would call two losses in 200 pictures within 3 points, which is wrong in 5.9 % of the runs with a loss of 3."""
-FIGURE = Unseen(weight=0.5, prior=0.5, largest=False)
+FIGURE = Unseen(weight=0.5, prior=0.5, strict=False)
 """For intervals of figures: as narrow as 95 % coverage lets them be."""
 
 
@@ -167,10 +168,10 @@ def wilson(value: ArrayLike, n_effective: ArrayLike, quantile: ArrayLike) -> tup
 
 def _lost(evidence: Evidence, span: Floats, unseen: Unseen) -> Floats:
     """By how much the estimate falls with the picture that was not seen."""
-    start = evidence.top if unseen.largest else evidence.unit
+    start = evidence.top if unseen.strict else evidence.unit
     seen = np.minimum(evidence.typical, evidence.top * span)
     size = (unseen.prior * start * span + evidence.pieces * seen) / (unseen.prior + evidence.pieces)
-    return np.asarray(unseen.weight * (size if unseen.largest else np.minimum(size, start * span)))
+    return np.asarray(unseen.weight * (size if unseen.strict else np.minimum(size, start * span)))
 
 
 def _gamma(evidence: Evidence, lost: Floats) -> tuple[Floats, Floats, Floats]:
@@ -182,7 +183,7 @@ def _gamma(evidence: Evidence, lost: Floats) -> tuple[Floats, Floats, Floats]:
     return shape, scale, lost - shape * scale
 
 
-def p_at_most(evidence: Evidence, bound: ArrayLike = 0.0, span: ArrayLike = 1.0, unseen: Unseen = VERDICT) -> Floats:
+def p_at_most(evidence: Evidence, bound: ArrayLike = 0.0, span: ArrayLike = 1.0) -> Floats:
     """p that the truth is `bound` or less: small means that it is shown to be above.
 
     Args:
@@ -192,15 +193,14 @@ def p_at_most(evidence: Evidence, bound: ArrayLike = 0.0, span: ArrayLike = 1.0,
     gap = evidence.value - np.asarray(bound, dtype=float)
     nothing = evidence.variance <= 0
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        lost = np.where(nothing, evidence.unit * reach, _lost(evidence, reach, unseen))
+        lost = _lost(evidence, reach, VERDICT)
         shape, scale, origin = _gamma(evidence, lost)
         shrink = 1 / (1 + evidence.unit)
         t = (gap - shrink * lost) / (shrink * np.sqrt(evidence.variance + lost**2))
         tail = np.maximum(
             special.stdtr(evidence.df, -t), special.gammaincc(shape, np.maximum(0.0, (gap - origin) / scale))
         )
-        kept = np.clip(1 - gap / reach, 0.0, 1.0)
-        rule = kept ** (1 / np.where(nothing & unseen.largest, evidence.top, evidence.unit))
+        rule = np.clip(1 - gap / reach, 0.0, 1.0) ** (1 / np.where(nothing, evidence.top, evidence.unit))
     return np.where(gap <= 0, np.maximum(tail, 0.5), np.where(nothing, rule, np.maximum(tail, rule)))
 
 
@@ -213,8 +213,9 @@ def lower_bound(
     """
     reach = np.maximum(np.asarray(span, dtype=float), 0.0)
     nothing = evidence.variance <= 0
+    unit = np.where(nothing & unseen.strict, evidence.top, evidence.unit)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        lost = np.maximum(np.where(nothing, evidence.unit * reach, _lost(evidence, reach, unseen)), 1e-300)
+        lost = np.maximum(_lost(evidence, reach, unseen), 1e-300)
         shape, scale, origin = _gamma(evidence, lost)
         shrink = 1 / (1 + evidence.unit)
         quantile = special.stdtrit(evidence.df, 1 - alpha)
@@ -224,5 +225,9 @@ def lower_bound(
             centre = np.clip(evidence.value - shrink * lost, 0.0, 1.0)
             t = evidence.value - wilson(centre, centre * (1 - centre) / spread, quantile)[0]
         fall = np.maximum(t, origin + scale * special.gammaincinv(shape, 1 - alpha))
-        rule = reach * -np.expm1(np.log(alpha) * np.where(nothing & unseen.largest, evidence.top, evidence.unit))
+        rule = reach * -np.expm1(np.log(alpha) * unit)
+    if not unseen.strict:
+        # One picture unlike the others leaves the rest as unknown as none does; many make their own spread known.
+        seen = 2 * evidence.pieces * evidence.typical
+        rule = np.where(nothing, rule, rule * np.minimum(1.0, 2 / (1 + evidence.pieces)) - seen)
     return evidence.value - np.where(nothing, rule, np.maximum(fall, rule))

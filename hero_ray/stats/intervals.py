@@ -129,17 +129,19 @@ def mean_interval(values: ArrayLike, clusters: Clusters = None, level: float = 0
         half = t_quantile((1 + level) / 2, float(evidence.df)) * se if se > 0 else math.nan
         low, high = (None, None) if math.isnan(half) else (mean - half, mean + half)
         return Interval(mean, low, high, kind, array.size, count, se, **flags)
-    low, high = _share_bounds(evidence, mean, (1 - level) / 2)
+    low, high = map(float, share_bounds(evidence, (1 - level) / 2))
     return Interval(mean, low, high, kind, array.size, count, se, **flags)
 
 
-def _share_bounds(evidence: Evidence, mean: float, alpha: float) -> tuple[float, float]:
-    rule = 1 - alpha ** (1 / evidence.count)
-    if evidence.variance <= 0:
-        return mean * (1 - rule), mean + (1 - mean) * rule
-    below = float(lower_bound(evidence, alpha, mean, FIGURE, share=True))
-    above = 1 - float(lower_bound(evidence.mirrored.plus(1.0), alpha, 1 - mean, FIGURE, share=True))
-    return max(0.0, min(below, 1 - rule)), min(1.0, max(above, rule))
+def share_bounds(evidence: Evidence, alpha: float) -> tuple[Floats, Floats]:
+    """Both bounds of a share of 1, each missing it with chance `alpha`; see `mean_interval`."""
+    rule, mean = 1 - alpha ** (1 / evidence.count), evidence.value
+    below = lower_bound(evidence, alpha, mean, FIGURE, share=True)
+    above = 1 - lower_bound(evidence.mirrored.plus(1.0), alpha, 1 - mean, FIGURE, share=True)
+    alike = evidence.variance <= 0
+    low = np.where(alike, mean * (1 - rule), np.maximum(0.0, np.minimum(below, 1 - rule)))
+    high = np.where(alike, mean + (1 - mean) * rule, np.minimum(1.0, np.maximum(above, rule)))
+    return low, high
 
 
 def _flags(evidence: Evidence, share: float | None) -> dict[str, bool]:
