@@ -73,14 +73,9 @@ def _plain_values(metric: Metric, benchmark: Benchmark, members: Sequence[Scored
     if values.any():
         return values
     probe = [_made_right(member) if i % 3 == 0 else member for i, member in enumerate(members)]
-<<<<<<< HEAD:hero_ray/results/close.py
     found, made = _recompute(metric, benchmark)(probe), _scores(metric, probe)
     means = made is not None and math.isclose(found, float(made.mean()), rel_tol=1e-9)
     return values if found == 0 or means else None  # 0: read from other keys
-=======
-    found, mean = _recompute(metric, benchmark)(probe), float(np.mean([p.scores[metric.name] for p in probe]))
-    return values if found == 0 or math.isclose(found, mean, rel_tol=1e-9) else None  # 0: read from other keys
->>>>>>> refs/heads/stats:hero_ray/pipeline/close.py
 
 
 def _scores(metric: Metric, members: Sequence[Scored]) -> np.ndarray | None:
