@@ -31,7 +31,10 @@ from hero_ray.profiling.counter import count_flops, relative_difference
 from hero_ray.profiling.job import cell_of, make_probes, read_records, store_records
 from hero_ray.store import open_store
 
-NAMED = ["llava-next-7b", "llava-1.5-13b", "sharegpt4v-7b", "internvl2-2b", "internvl2-8b"]
+LIKE_THE_OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("llava-1.5-13b", "sharegpt4v-7b", "internvl2-8b")
+]
+NAMED = ["llava-next-7b", "internvl2-2b", *LIKE_THE_OTHERS]
 METHODS = "full,hero,fastv"
 
 
