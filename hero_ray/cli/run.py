@@ -92,7 +92,7 @@ def sweep(
         raise ConfigError(f"two sweep files: {config!r} and --config {config_file!r}; give one")
     built = _config(
         config or config_file,
-        assign,
+        [*(assign or ()), *(["profile.enabled=false"] if no_profile else [])],
         models=models,
         model_args=model_args,
         methods=methods,
@@ -111,8 +111,6 @@ def sweep(
         straw_men=False if no_straw_men else None,
         race_margin=None if race is None else race.removeprefix("margin="),
     )
-    if no_profile:
-        built = built.model_copy(update={"profile": built.profile.model_copy(update={"enabled": False})})
     raise typer.Exit(
         run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id)
     )
@@ -155,29 +153,29 @@ def _planned(config: Any, url: str) -> str:
     Raises:
         InputError: neither can be planned.
     """
-    from hero_ray.core.errors import CheckpointError, DatasetError, MissingExtraError
+    from hero_ray.core.errors import CheckpointError, DatasetError, InputError, MissingExtraError
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any client is imported: a plan downloads nothing
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.forecast import describe_plan
-    from hero_ray.studies import papers
 
     try:
         return describe_plan(make_plan(config), url)
     except (CheckpointError, DatasetError, MissingExtraError) as missing:
-        if (text := papers.describe(config, str(missing).partition(" (")[0])) is None:
-            raise
-        return text
+        try:
+            plan = make_plan(config, at_hand=False)
+        except InputError:
+            raise missing from None  # the sizes are not known either
+        return describe_plan(plan, url, str(missing).partition(" (")[0])
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
     from hero_ray.results import summary
     from hero_ray.results.contenders import every_model
-    from hero_ray.store import queries
+    from hero_ray.store import answers
 
     found = every_model(store, outcome.run_id)
-    with store.reading() as connection:
-        failures = queries.failure_counts(connection, outcome.run_id)
+    failures = store.read(answers.failure_counts, outcome.run_id)
     if outcome.already_complete:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))

@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from hero_ray.core import plugins
 from hero_ray.core.errors import ParameterError, PluginError, UnknownNameError
@@ -47,13 +47,23 @@ def foreign() -> tuple[Plugin, ...]:
 def _accept(name: str, loaded: Any) -> tuple[type[Method], tuple[str, ...]]:
     if name in _own():
         raise PluginError(f"{name!r} is the name of a built-in method; rename it")
-    from hero_ray.methods.kit.catalogue import card_of
-
     method = _class_in(vars(loaded).values() if isinstance(loaded, ModuleType) else [loaded], name)
     if method is None:
         raise PluginError(f"it holds no Method whose name is {name!r}")
-    card_of(method)  # makes one with its defaults and asks it all that catalogues ask
+    _try(method)
     return method, (name,)
+
+
+def _try(cls: type[Method]) -> None:
+    """Ask what catalogues and planners ask of every method, so that none of them stumbles over this one."""
+    from hero_ray.core.encoded import VisionInfo
+    from hero_ray.methods.base import Stage
+
+    if cls.stage not in get_args(Stage):
+        raise PluginError(f"its stage is {cls.stage!r}, not one of {', '.join(get_args(Stage))}")
+    method = cls()
+    method.parameters()
+    method.needs(VisionInfo(num_layers=24, feature_layer=23))
 
 
 def _class_in(values: Iterable[Any], name: str) -> type[Method] | None:

@@ -6,6 +6,7 @@ another sweep, and without a word the old run would just lie there.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -112,16 +113,17 @@ def _label(cell: CellRow | Cell) -> str:
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= 60 else f"{value[:12]}..."
+    """Hashes by their beginning, everything else as it is."""
+    return f"{value[:12]}..." if re.fullmatch("[0-9a-f]{20,}", value) else value
 
 
 def not_continued(plan: Plan, store: Store, old: RunRow) -> str:
     """Why the newest run of the same request does not count for today's plan."""
     done, failed = store.totals(old.id)
+    finish = "" if old.status == "complete" else "; to finish it, run this command with the version that began it"
     return (
-        f"run {old.id} of this sweep ({old.status}, {done + failed} answers, {_version(old)}) cannot be gone on with: "
-        f"{explain(plan, store, old)}. It stays as it is and a new run begins; "
-        "to finish it, run this command with the version that began it"
+        f"run {old.id} of this sweep ({old.status}, {done + failed} answers, {_version(old)}) was planned otherwise: "
+        f"{explain(plan, store, old)}. It stays as it is and a new run begins{finish}"
     )
 
 

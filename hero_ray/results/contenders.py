@@ -167,6 +167,10 @@ class Results:
             raise ClaimError(f"{contender.text!r} fits {', '.join(names)}; name one of them")
         return found
 
+    def has(self, contender: Contender, benchmark: str) -> bool:
+        """Whether a benchmark has cells that a contender means."""
+        return any(cell.benchmark == benchmark and contender.fits(cell) for cell in self.cells)
+
     def scores(self, cells: Sequence[CellRow]) -> Scores:
         """Scores of one contender on one benchmark: the mean over its seeds on the samples all of them answered."""
         return self.once(("scores", *(cell.id for cell in cells)), lambda: self._load(cells))

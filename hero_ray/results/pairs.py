@@ -55,9 +55,12 @@ class Comparison:
 def compare(
     first: tuple[Results, Contender], second: tuple[Results, Contender], benchmarks: Iterable[str] | None = None
 ) -> list[Comparison]:
-    """Paired comparison of two contenders, of one run or of two, benchmark by benchmark."""
+    """Paired comparison of two contenders, of one run or of two, on the benchmarks named or on those that both have."""
     (results, a), (others, b) = first, second
-    chosen = [name for name in results.only(benchmarks) if benchmarks or name in others.benchmarks]
+    chosen = results.only(benchmarks)
+    if benchmarks is None:
+        # Where no benchmark has both, `find` says on the first which of them is missing.
+        chosen = tuple(name for name in chosen if results.has(a, name) and others.has(b, name)) or chosen[:1]
     return _corrected(results, others, [(name, results.find(a, name), others.find(b, name)) for name in chosen])
 
 

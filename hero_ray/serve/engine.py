@@ -19,7 +19,6 @@ from hero_ray.engine import cut
 from hero_ray.models.base import Adapter, Generation, Request
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.explanation import explain, pruning_of
-from hero_ray.serve.schemas import PruningRequest
 
 
 @dataclass(frozen=True)
@@ -110,17 +109,7 @@ class Engine:
             emit(result.text[len(shown) :])
         return result
 
-    def explain(
-        self,
-        adapter: Adapter,
-        picture: bytes,
-        question: str,
-        prunings: Sequence[PruningRequest],
-        *limits: Any,
-        **options: Any,
-    ) -> dict[str, Any]:
-        """One picture under several prunings, as `hero_ray.serve.explanation.explain` tells it."""
-        return explain(adapter, picture, question, prunings, *limits, **options)
+    explain = staticmethod(explain)
 
 
 def generate(adapter: Adapter, group: Sequence[Turn], **options: Any) -> list[Generation]:

@@ -17,15 +17,17 @@ from hero_ray import __version__
 from tests import installed
 from tests.installed import ROOT, TRIPPED, Installed
 
-SHIPPED = {"configs": "hero_ray/_shipped/configs", "dashboard": "hero_ray/_shipped/dashboard"}
-SHIPPED |= {"db": "hero_ray/_shipped/db", "hero_ray": "hero_ray"}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FORCED: dict[str, str] = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
 
 
 def test_every_file_of_ours_is_in_the_wheel_and_no_other(wheel: Path) -> None:
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", *SHIPPED], cwd=ROOT,
-                            capture_output=True, text=True, check=True)  # fmt: skip
-    files = [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
-    expected = {SHIPPED[name.partition("/")[0]] + "/" + name.partition("/")[2] for name in files}
+    places = FORCED | {"hero_ray": "hero_ray"}
+    assert {"configs", "dashboard", "db"} <= places.keys()
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *places]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = [Path(name) for name in listed if (ROOT / name).is_file()]
+    expected = {Path(places[file.parts[0]], *file.parts[1:]).as_posix() for file in files}
     assert len(expected) > 300
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -33,7 +35,7 @@ def test_every_file_of_ours_is_in_the_wheel_and_no_other(wheel: Path) -> None:
 
 
 def test_the_metadata_is_pyprojects(wheel: Path) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = PYPROJECT["project"]
     with zipfile.ZipFile(wheel) as archive:
         info = f"hero_ray-{__version__}.dist-info"
         metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())

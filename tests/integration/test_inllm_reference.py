@@ -22,7 +22,7 @@ from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import PromptBatch, whole_prompts
-from hero_ray.models.runner import rotate
+from hero_ray.models.blocks import rotate
 
 STEPS = 3
 PICTURES = [(60, 60, "what is it"), (200, 90, "is it red, or blue?"), (90, 300, "a")]

@@ -45,13 +45,21 @@ def test_a_run_that_cannot_go_on_is_named_with_the_reason(local_ray: None, store
     outcome = run(plan, store, loader=LOADER, say=lines.append)
     assert outcome.run_id != "old"
     assert (outcome.status, store.run("old").status) == ("complete", "pending")
-    (line,) = [line for line in lines if "cannot be gone on with" in line]
+    (line,) = [line for line in lines if "was planned otherwise" in line]
     assert "run old of this sweep (pending, 0 answers, hero-ray 0.0.9 at commit 0123456)" in line
     assert "code version of fastervlm 0, now 1" in line
     assert "the version that began it" in line
     again: list[str] = []
     assert run(plan, store, loader=LOADER, say=again.append).already_complete
     assert again == []
+
+
+def test_a_complete_run_needs_no_finishing(store: Store) -> None:
+    plan = older(store)
+    store.set_status("old", "complete")
+    line = predecessor.not_continued(plan, store, store.run("old"))
+    assert line.startswith("run old of this sweep (complete, 0 answers")
+    assert line.endswith("It stays as it is and a new run begins")
 
 
 def test_a_run_of_another_plan_is_not_written_into(store: Store) -> None:
@@ -70,6 +78,23 @@ def test_where_a_sweep_ran_does_not_matter(store: Store, changes: dict[str, Any]
     found = predecessor.find(older(store, **changes), store)
     assert found is not None
     assert found.id == "old"
+
+
+def test_hashes_are_shortened_and_parameters_are_not(store: Store) -> None:
+    plan = older(store)
+
+    def changed(cell: Any) -> Any:
+        model = {**cell.spec["model"], "revision": "a" * 64}
+        method = {**cell.spec["method"], "params": {"seed": 0, "a_parameter_with_a_long_name": [1, 2, 3, 4, 5, 6, 7]}}
+        return replace(cell, id=f"new-{cell.id}", spec={**cell.spec, "model": model, "method": method})
+
+    new = replace(plan, cells=tuple(changed(cell) for cell in plan.cells if cell.method == "random"))
+    line = predecessor.explain(new, store, store.run("old"))
+    assert "weights of sleeping sleeping-1, now aaaaaaaaaaaa...;" in line
+    assert (
+        "parameters of random {'seed': 0}, now {'seed': 0, 'a_parameter_with_a_long_name': [1, 2, 3, 4, 5, 6, 7]}"
+        in line
+    )
 
 
 def test_cells_that_are_planned_no_longer_are_counted(store: Store) -> None:

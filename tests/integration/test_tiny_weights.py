@@ -9,7 +9,6 @@ from tools.tiny.answering import load_answerer
 
 NAMES = [name for name in ("hero-tiny", "hero-tiny-internvl") if (EMBEDDED_WEIGHTS / name / "config.json").is_file()]
 LEAST = {"hero-tiny": 0.95, "hero-tiny-internvl": 0.75}
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from sweeps import answers
 from typer.testing import CliRunner
 
 from hero_ray.cli import app, load_verbs
-from hero_ray.config import build
+from hero_ray.core.config import build
 from hero_ray.pipeline import predecessor
 from hero_ray.pipeline.facts import make_plan
 from hero_ray.store import Store, open_store
@@ -189,7 +189,7 @@ def test_a_killed_run_goes_on_with_the_same_command(local_ray: None, folder: Pat
         assert now == [row for row in answers(store, whole.id) if row[0] in cells]
         counts = store.counts(before.id).values()
         assert {(count.missing, count.failed) for count in counts} == {(0, 0)}
-        with store.reading() as connection:
+        with store.engine.connect() as connection:
             again = connection.execute(
                 text("select count(*) from predictions where run_id = :run and attempts > 1"), {"run": before.id}
             )

@@ -19,7 +19,8 @@ from hero_ray.methods.kit.conformance import random_encoded, single_layout
 from hero_ray.methods.kit.dropping import after_block, mean_share, share_of
 from hero_ray.methods.kit.scores import descending
 from hero_ray.methods.sparsevlm import SparseVLM, debiased, rater_relevance, stage_shares, top_heads
-from hero_ray.models.live import BlockState, LiveTokens
+from hero_ray.models.blocks import BlockState
+from hero_ray.models.live import LiveTokens
 from hero_ray.models.runner import Runner
 from tests.llm_states import WrittenState, kept_visual, run, vector_budget
 from tests.method_vectors import vector

@@ -276,7 +276,7 @@ def test_the_cache_goes_under_the_name_each_block_takes(decoder, requests, kinds
     options = GenerationOptions(ignore_eos=True)
     expected = decoder.answer(requests, options=options)
     renamed, blocks = with_blocks(decoder, *kinds)
-    monkeypatch.setattr("hero_ray.models.runner.cache_argument", None)  # found once, not per call
+    monkeypatch.setattr("hero_ray.models.blocks.cache_argument", None)  # found once, not per call
     assert renamed.answer(requests, options=options) == expected
     assert all(block.caches and None not in block.caches for block in blocks)
 

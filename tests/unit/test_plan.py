@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_ids_follow_content() -> None:
     assert first.isdisjoint({cell.id for cell in planned(methods=["hero"], newline_policy="none")})
     other_alpha = {cell.id for cell in planned(methods=[{"hero": {"alpha": 0.1}}], straw_men=False)}
     assert first.isdisjoint(other_alpha)
+
+
+def test_a_straw_man_is_known_by_its_cell_and_not_by_its_id() -> None:
+    config = build({"tasks": ["synth-exist"], "methods": ["hero"], "budgets": [0.2], "straw_men": False})
+    cells = [
+        plan.cells(config, [MODEL], [(entry, replace(fact, straw_man=told)) for entry, fact in facts(config)], [TASK])
+        for told in (False, True)
+    ]
+    assert [[cell.straw_man for cell in each] for each in cells] == [[False], [True]]
+    assert [cell.id for cell in cells[0]] == [cell.id for cell in cells[1]]
 
 
 def test_include_and_exclude() -> None:

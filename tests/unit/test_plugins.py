@@ -28,6 +28,10 @@ class Stubborn(Random):
     def needs(self, vision):
         raise OSError("no needs")
 
+class Early(Random):
+    name = "early"
+    stage = "before-everything"
+
 class Tall(SynthExist):
     name = "tall-exist"
     aliases = ("TALL",)
@@ -53,6 +57,7 @@ METHODS = {
     "other = good:Loud": "it holds no Method whose name is 'other'",
     "tall = good:Tall": "it holds no Method whose name is 'tall'",
     "stubborn = good:Stubborn": "OSError: no needs",
+    "early = good:Early": "its stage is 'before-everything', not one of image, before-llm, in-llm",
     "twice = good:Twice": "'twice' is also added by second-plugin 0.1 (second:Twice); uninstall one",
 }
 """Entry points of `odd-plugin` that are left out, and why."""

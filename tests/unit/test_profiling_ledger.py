@@ -8,7 +8,6 @@ import pytest
 
 from hero_ray.core.encoded import Needs
 from hero_ray.core.errors import CheckpointError, InputError, UnknownNameError
-from hero_ray.costs import ledger
 from hero_ray.costs.costs import (
     TextTowerShape,
     decode_flops,
@@ -16,6 +15,7 @@ from hero_ray.costs.costs import (
     prefill_flops,
     text_tower_flops,
 )
+from hero_ray.costs.ledger import ledger
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape
 from hero_ray.models.shapes import from_config, shape
 from hero_ray.profiling import answer_cost, scoring_flops

@@ -17,8 +17,9 @@ from hero_ray.core.errors import BudgetError, ConfigError, InputError, Parameter
 from hero_ray.pipeline.facts import make_plan
 from hero_ray.pipeline.forecast import describe_plan
 from hero_ray.studies.tuning import search, validation
-from hero_ray.studies.tuning.search import Search, Trial, best, front, numbered
+from hero_ray.studies.tuning.search import Search, best, front, numbered
 from hero_ray.studies.tuning.space import Choice, Range, Space, parse_space
+from hero_ray.studies.tuning.tuner import Trial
 
 HERO = MethodEntry(name="hero")
 TOWER = VisionInfo(num_layers=24, feature_layer=23)

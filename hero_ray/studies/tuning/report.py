@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core import presets
-from hero_ray.studies.tuning.search import Found, Search, Trial, front
+from hero_ray.studies.tuning.search import Found, Search, front
 from hero_ray.studies.tuning.space import method_of
+from hero_ray.studies.tuning.tuner import Trial
 
 
 def text(found: Found) -> str:

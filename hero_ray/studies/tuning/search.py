@@ -15,8 +15,8 @@ from typing import Any
 from hero_ray.core.config import MethodEntry
 from hero_ray.core.errors import ConfigError, HeroRayError, InputError, MissingExtraError
 from hero_ray.studies.tuning import tuner
-from hero_ray.studies.tuning.actor import BenchActor
 from hero_ray.studies.tuning.space import Space, parse_space
+from hero_ray.studies.tuning.tuner import Trial
 
 ASKED = "search.json"
 
@@ -52,16 +52,47 @@ class Search:
         return parse_space(self.space, MethodEntry(**self.method), self.budget)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One point with its figures; `error` instead of figures where it failed."""
+class BenchActor:
+    """One loaded model with its questions and encodings, in a process of its own.
 
-    number: int
-    values: Mapping[str, Any]
-    score: float = 0.0
-    tokens: float = 0.0
-    flops: float = 0.0
-    error: str = ""
+    Every trial of a search asks this one, which is why pictures are encoded once.
+    """
+
+    def load(self, search: Search) -> None:
+        """Load the model; no constructor, so that what it refuses arrives as the error it is."""
+        from hero_ray import models
+        from hero_ray.studies.calibration import Questions
+        from hero_ray.studies.tuning.bench import Bench
+        from hero_ray.studies.tuning.validation import opened, split_of
+
+        found = opened(search.tasks, search.options, search.on_reported_split)
+        adapter = models.load(search.model, **search.model_args)
+        questions = Questions.of(found, search.limit)
+        self._space = search.points
+        self._bench = Bench(adapter, questions, self._space, search.budget_base)  # type: ignore[arg-type]
+        self._facts = {
+            "revision": adapter.info.revision,
+            "splits": {benchmark.name: split_of(benchmark) for benchmark in found},
+            "fingerprints": {benchmark.name: benchmark.fingerprint() for benchmark in found},
+            "questions": len(questions.samples),
+            "pictures": self._bench.num_pictures,
+        }
+
+    def measure(self, config: dict[str, Any]) -> dict[str, float]:
+        """Figures of one point, given as Tune holds it."""
+        found = self._bench.measure(*self._space.trial(self._space.decoded(config)))
+        return {"score": found.score, "tokens": found.tokens, "flops": found.flops}
+
+    def against_default(self, values: dict[str, Any]) -> dict[str, Any]:
+        """A point beside the method's defaults at the same budget, in pairs."""
+        entry, ratio = self._space.trial(values)
+        usual = self._bench.measure(self._space.entry, ratio)
+        paired = self._bench.against(self._bench.measure(entry, ratio), usual)
+        return {"default_score": usual.score, "default_tokens": usual.tokens, "paired": asdict(paired)}
+
+    def facts(self) -> dict[str, Any]:
+        """Revision, splits and counts, encodes among them."""
+        return self._facts | {"encodes": self._bench.counters.encodes}
 
 
 @dataclass(frozen=True)
@@ -130,7 +161,7 @@ def run(search: Search, out: Path, name: str, resume: bool = False, choose: int 
     bench: Any = ray.remote(BenchActor).options(num_cpus=0.5, num_gpus=gpus).remote()
     try:
         _named(ray, bench.load.remote(search))
-        trials = tuner.trials(search, space, bench, folder(out, name), resume)
+        trials = tuner.trials(space, bench, folder(out, name), resume, search.trials, search.seed)
         if all(trial.error for trial in trials):
             raise InputError(
                 f"no trial gave a figure; the first failed with: {trials[0].error if trials else 'none ran'}"

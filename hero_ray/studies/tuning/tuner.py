@@ -6,17 +6,28 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hero_ray.studies.tuning.space import Choice, Space
 from hero_ray.studies.tuning.trainable import measured
 
-if TYPE_CHECKING:
-    from hero_ray.studies.tuning.search import Search, Trial
-
 TRIAL_CPUS = 0.1
 """A trial only waits for the actor."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point with its figures; `error` instead of figures where it failed."""
+
+    number: int
+    values: Mapping[str, Any]
+    score: float = 0.0
+    tokens: float = 0.0
+    flops: float = 0.0
+    error: str = ""
 
 
 def tune_space(space: Space) -> dict[str, Any]:
@@ -35,15 +46,13 @@ def tune_space(space: Space) -> dict[str, Any]:
     return found
 
 
-def trials(search: Search, space: Space, bench: Any, path: Path, resume: bool) -> list[Trial]:
-    """Run or go on with a search; every trial with its figures or its error."""
+def trials(space: Space, bench: Any, path: Path, resume: bool, count: int, seed: int) -> list[Trial]:
+    """Run or go on with a search of `count` points; every trial with its figures or its error."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # a killed search loses about its last second
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     import optuna
     from ray import tune
-
-    from hero_ray.studies.tuning.search import Trial
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for chatter in ("ray.tune", "ray.train"):
@@ -52,7 +61,7 @@ def trials(search: Search, space: Space, bench: Any, path: Path, resume: bool) -
     if resume and tune.Tuner.can_restore(str(path)):
         tuner = tune.Tuner.restore(str(path), trainable=trainable, resume_unfinished=True, resume_errored=True)
     else:
-        tuner = _tuner(search, space, trainable, path)
+        tuner = _tuner(space, trainable, path, count, seed)
     grid, made = tuner.fit(), []
     for number in range(len(grid)):
         result = grid[number]
@@ -65,7 +74,7 @@ def trials(search: Search, space: Space, bench: Any, path: Path, resume: bool) -
     return made
 
 
-def _tuner(search: Search, space: Space, trainable: Any, path: Path) -> Any:
+def _tuner(space: Space, trainable: Any, path: Path, count: int, seed: int) -> Any:
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
@@ -73,17 +82,17 @@ def _tuner(search: Search, space: Space, trainable: Any, path: Path) -> Any:
     algorithm = OptunaSearch(
         metric=["score", "tokens"],
         mode=["max", "min"],
-        seed=search.seed,
+        seed=seed,
         points_to_evaluate=None if default is None else [space.encoded(default)],
     )
     return tune.Tuner(
         trainable,
         param_space=tune_space(space),
         tune_config=tune.TuneConfig(
-            search_alg=algorithm, num_samples=search.trials, max_concurrent_trials=1, reuse_actors=True
+            search_alg=algorithm, num_samples=count, max_concurrent_trials=1, reuse_actors=True
         ),
         run_config=tune.RunConfig(
-            name=path.name, storage_path=str(path.parent), verbose=0, callbacks=[_progress(search.trials)]
+            name=path.name, storage_path=str(path.parent), verbose=0, callbacks=[_progress(count)]
         ),
     )
 
