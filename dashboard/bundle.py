@@ -25,9 +25,10 @@ from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of
 from hero_ray.results.shown import palette, tables
-from hero_ray.store import CellRow, RunRow, Store
-from hero_ray.store import page_queries as pages
-from hero_ray.store.page_queries import CellRef, FlipRow
+from hero_ray.store import CellRow, RunRow, Store, flips
+from hero_ray.store import answers as stored
+from hero_ray.store.answers import CellRef
+from hero_ray.store.flips import FlipRow
 
 FLIPS_PER_BENCHMARK = 6
 _CSS = """
@@ -132,7 +133,7 @@ def _chart(chart: Frontier, title: str) -> str:
     return f"<details{' open' if chart.axis == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
 
 
-def _table(model: str, name: str, table: tables.Table) -> str:
+def _table(model: str, name: str, table: tables.MethodTable) -> str:
     notes = html.escape(" ".join(table.notes))
     links = f'<a href="table-{name}.csv">CSV</a> · <a href="table-{name}.tex">LaTeX</a>'
     return f'<h2>{html.escape(model)}</h2>{tables.to_html(table)}<p class="quiet">{notes} {links}</p>'
@@ -156,9 +157,8 @@ def _flips(store: Store, runs: Sequence[RunRow], files: dict[str, bytes]) -> lis
     blocks = []
     for full, pruned in _pairs(cells):
         a, b = CellRef(full.run_id, full.id), CellRef(pruned.run_id, pruned.id)
-        with store.reading() as connection:
-            counts = pages.flip_counts(connection, a, b)
-            rows = pages.flips(connection, a, b, "worse", limit=FLIPS_PER_BENCHMARK)
+        counts = store.read(flips.flip_counts, a, b)
+        rows = store.read(flips.flips, a, b, "worse", limit=FLIPS_PER_BENCHMARK)
         head = f"{pruned.model}, {pruned.benchmark}: full against {pruned.method} at {budget_of(pruned)}"
         blocks.append(
             f"<h2>{html.escape(head)}</h2><p>Of {counts.both:,} questions both answered, {pruned.method} does better "
@@ -170,9 +170,8 @@ def _flips(store: Store, runs: Sequence[RunRow], files: dict[str, bytes]) -> lis
 
 def _flip(store: Store, row: FlipRow, full: CellRow, pruned: CellRow, files: dict[str, bytes]) -> str:
     refs = [CellRef(cell.run_id, cell.id) for cell in (full, pruned)]
-    with store.reading() as connection:
-        sample = pages.sample(connection, row.sample_id)
-        answers = pages.answers(connection, row.sample_id, refs)
+    sample = store.read(stored.sample, row.sample_id)
+    answers = store.read(stored.answers, row.sample_id, refs)
     if sample is None:
         return ""
     reference = sample.reference if isinstance(sample.reference, str) else json.dumps(sample.reference)

@@ -18,8 +18,8 @@ from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.marks import Mark
 from hero_ray.results.shown import palette
-from hero_ray.store import RunRow, Store, default_url, open_store, queries, studies
-from hero_ray.store import page_queries as pages
+from hero_ray.store import RunRow, Store, answers, default_url, figures, flips, open_store, studies
+from hero_ray.store import runs as stored
 from hero_ray.store.engine import parse_url, sqlite_path
 
 T = TypeVar("T")
@@ -49,13 +49,12 @@ def store() -> Store:
 
 def read(query: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """One query on a connection of its own."""
-    with store().reading() as connection:
-        return query(connection, *arguments, **options)
+    return store().read(query, *arguments, **options)
 
 
 @st.cache_data(ttl=2, max_entries=8, show_spinner=False)
 def _stamp(url: str, file: int) -> str:
-    return repr(read(pages.version))
+    return repr(read(stored.version))
 
 
 def stamp() -> tuple[str, int, str]:
@@ -105,21 +104,21 @@ def _load_charts(
 
 _LOADERS: dict[str, Callable[..., Any]] = {
     "runs": lambda: store().runs(MAX_RUNS),
-    "sizes": lambda: read(pages.run_sizes),
+    "sizes": lambda: read(stored.run_sizes),
     "marks": _load_marks,
     "averages": lambda runs: _ordered(mark for each in results(runs) for mark in averages(each)),
     "charts": _load_charts,
-    "metric_names": lambda runs: read(pages.metric_names, runs),
-    "categories": lambda benchmark: read(pages.categories, benchmark),
+    "metric_names": lambda runs: read(figures.metric_names, runs),
+    "categories": lambda benchmark: read(answers.categories, benchmark),
     "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),
     "cells": lambda run: store().cells(run),
-    "profiles": lambda runs: read(pages.profiles, runs),
-    "flip_counts": lambda a, b, category: read(pages.flip_counts, a, b, category),
-    "flips": lambda a, b, direction, category: read(pages.flips, a, b, direction, category),
-    "trend": lambda sweep: read(pages.trend, sweep),
-    "alerts": lambda run: read(pages.alerts, run),
+    "profiles": lambda runs: read(figures.profiles, runs),
+    "flip_counts": lambda a, b, category: read(flips.flip_counts, a, b, category),
+    "flips": lambda a, b, direction, category: read(flips.flips, a, b, direction, category),
+    "trend": lambda sweep: read(figures.trend, sweep),
+    "alerts": lambda run: read(stored.alerts, run),
     "studies": lambda: read(studies.newest),
-    "failures": lambda run: (read(queries.failure_counts, run), store().failures(run)),
+    "failures": lambda run: (read(answers.failure_counts, run), store().failures(run)),
 }
 
 

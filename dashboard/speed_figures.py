@@ -1,6 +1,6 @@
 """Charts of time, memory and rooflines from profile rows of one certificate. No Streamlit.
 
-A row is what `store.page_queries.profiles` gives, with `label` (method and budget) added by the caller.
+A row is what `store.figures.profiles` gives, with `label` (method and budget) added by the caller.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboard.figures import NEUTRAL, style
 from hero_ray.results.names import name_all, seeds_told
 from hero_ray.results.shown import palette
-from hero_ray.store.page_queries import TrendRow
+from hero_ray.store.figures import TrendRow
 from hero_ray.store.records import RunRow
 
 SIGMAS = 3.0
@@ -21,7 +21,7 @@ FEWEST = 4
 
 
 @dataclass(frozen=True)
-class Limits:
+class ControlLimits:
     """Where a cell's score usually lies."""
 
     centre: float
@@ -33,7 +33,7 @@ class Limits:
         return "low" if value < self.low else "high" if value > self.high else "usual"
 
 
-def control_limits(values: Sequence[float], half_intervals: Sequence[float | None] = ()) -> Limits | None:
+def control_limits(values: Sequence[float], half_intervals: Sequence[float | None] = ()) -> ControlLimits | None:
     """Median plus or minus three sigmas; None for too few values.
 
     Sigma is the scaled median absolute deviation, which one bad night does not widen. A deterministic sweep repeats
@@ -46,7 +46,7 @@ def control_limits(values: Sequence[float], half_intervals: Sequence[float | Non
     halves = [half for half in half_intervals if half is not None]
     floor = median(halves) / 1.96 / 10 if halves else 0.0
     sigma = max(spread, floor)
-    return Limits(centre, centre - SIGMAS * sigma, centre + SIGMAS * sigma)
+    return ControlLimits(centre, centre - SIGMAS * sigma, centre + SIGMAS * sigma)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Trend:
         return [100 * row.value / row.scale for row in self.rows]
 
     @property
-    def limits(self) -> Limits | None:
+    def limits(self) -> ControlLimits | None:
         halves = [
             None if row.ci_low is None or row.ci_high is None else 50 * (row.ci_high - row.ci_low) / row.scale
             for row in self.rows

@@ -16,7 +16,7 @@ MAX_PIXELS = 40_000_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class TriedAnswer:
     """What came out, what it kept, and what it cost by the ledger. `seconds`: one run on this machine, no benchmark."""
 
     method: str
@@ -43,7 +43,9 @@ def load_model(name: str) -> Any:
     return load_model(name)
 
 
-def ask(model: Any, picture: Image.Image, question: str, method: str, ratio: float, max_new_tokens: int = 24) -> Answer:
+def ask(
+    model: Any, picture: Image.Image, question: str, method: str, ratio: float, max_new_tokens: int = 24
+) -> TriedAnswer:
     """Answer a question about a picture from a share of its visual tokens."""
     from hero_ray.profiling import answer_cost
 
@@ -59,7 +61,7 @@ def ask(model: Any, picture: Image.Image, question: str, method: str, ratio: flo
     packed = np.packbits(keep.reshape(-1)).tobytes()
     colour = palette.look(method).colour
     drawn = masks.panels(picture, picture.size, packed, geometry, model.info.family, colour)
-    return Answer(
+    return TriedAnswer(
         method=method,
         text=out.text,
         budget=out.budget.total,
@@ -74,7 +76,7 @@ def ask(model: Any, picture: Image.Image, question: str, method: str, ratio: flo
     )
 
 
-def ledger(full: Answer, pruned: Answer) -> list[dict[str, str]]:
+def ledger(full: TriedAnswer, pruned: TriedAnswer) -> list[dict[str, str]]:
     """The two answers' costs side by side."""
     rows = (
         ("patch tokens kept", full.kept, pruned.kept, "{:,.0f}"),

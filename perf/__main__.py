@@ -16,6 +16,7 @@ from pathlib import Path
 from perf.report import keep
 
 ALL: dict[str, tuple[str, ...]] = {
+    "decisions": (),
     "overhead": (),
     "planning": (),
     "replicas": (),

@@ -14,8 +14,9 @@ from hero_ray.results import masks
 from hero_ray.results.names import FULL, budget_of, name_all, seeds_told
 from hero_ray.results.shown import palette
 from hero_ray.store import CellRow
-from hero_ray.store import page_queries as pages
-from hero_ray.store.page_queries import AnswerRow, CellRef, FlipRow, SampleRow
+from hero_ray.store import answers as stored
+from hero_ray.store.answers import AnswerRow, CellRef, SampleRow
+from hero_ray.store.flips import FlipRow
 
 DIRECTIONS = {"worse": "B loses", "better": "B wins", "any": "either", "all": "all samples"}
 
@@ -101,9 +102,9 @@ def _one(found: Sequence[FlipRow], first: CellRow, second: CellRow) -> None:
     at = number.number_input(f"Sample of {last:,}", 1, last, key="at", bind="query-params")
     forth.button("Next", on_click=_step, args=(1, last), shortcut="right", width="stretch", key="next")
     row = found[int(at) - 1]
-    sample = loaders.read(pages.sample, row.sample_id)
+    sample = loaders.read(stored.sample, row.sample_id)
     refs = [CellRef(first.run_id, first.id), CellRef(second.run_id, second.id)]
-    answers = loaders.read(pages.answers, row.sample_id, refs)
+    answers = loaders.read(stored.answers, row.sample_id, refs)
     if sample is None:
         st.warning("This sample is no longer in the database.")
         return

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hero_ray.benchmarks import images
 from hero_ray.benchmarks.sources import Source, open_source
-from hero_ray.benchmarks.tables import Locator, Table
+from hero_ray.benchmarks.tables import Locator, RowTable
 from hero_ray.core.errors import DatasetError, ImageError, ParameterError, UnknownNameError
 from hero_ray.core.types import Metric, Sample, Scored
 
@@ -104,7 +104,7 @@ class DatasetBenchmark:
     # ---- rows to samples
 
     @cached_property
-    def table(self) -> Table:
+    def table(self) -> RowTable:
         """The rows; opened on first use."""
         return open_source(self.name, self.where, self.data)
 

@@ -23,7 +23,7 @@ _WHOLE_FILE_BYTES = 64 * 2**20
 _PROBES, _PROBE_BYTES = 16, 2**20
 
 
-class Table(Protocol):
+class RowTable(Protocol):
     """A streamable table."""
 
     @property

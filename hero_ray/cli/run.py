@@ -174,11 +174,10 @@ def _planned(config: Any, url: str) -> str:
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
     from hero_ray.results import summary
     from hero_ray.results.contenders import every_model
-    from hero_ray.store import queries
+    from hero_ray.store import answers
 
     found = every_model(store, outcome.run_id)
-    with store.reading() as connection:
-        failures = queries.failure_counts(connection, outcome.run_id)
+    failures = store.read(answers.failure_counts, outcome.run_id)
     if outcome.already_complete:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))

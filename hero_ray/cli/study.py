@@ -71,11 +71,11 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None
     from hero_ray.results.database import open_results
     from hero_ray.store import default_url, studies
     from hero_ray.studies import catalogue, files
-    from hero_ray.studies.records import Request
+    from hero_ray.studies.records import StudyRequest
 
     begun, runner = time.perf_counter(), catalogue.get(name)
     adapter = load(model)
-    found = runner(Request(adapter, **given))
+    found = runner(StudyRequest(adapter, **given))
     commit = git_commit()
     facts = {"model": adapter.info.name, "revision": adapter.info.revision, "commit": commit, **given}
     paths = files.write(found, out, facts)

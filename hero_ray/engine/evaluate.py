@@ -36,7 +36,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Job:
+class AnswerJob:
     """One answer to generate: where it belongs and what goes in."""
 
     cell: Cell
@@ -136,7 +136,7 @@ class Evaluator:
             kept[unit.image_key] = Picture(self.adapter, image, unit.image_key, self.needs, self.counters)
         return kept[unit.image_key]
 
-    def _job(self, picture: Picture, cuts: dict[tuple[str, str], Cut], cell: Cell, sample: Sample) -> Job:
+    def _job(self, picture: Picture, cuts: dict[tuple[str, str], Cut], cell: Cell, sample: Sample) -> AnswerJob:
         """Everything one answer needs; `cuts` are those made of this picture so far.
 
         Raises:
@@ -150,15 +150,15 @@ class Evaluator:
         if key not in cuts:
             cuts[key] = cut(picture, pruning, sample.question, prompt)
         limit = self.settings.max_new_tokens or benchmark.max_new_tokens
-        return Job(cell, sample, cuts[key], Request(prompt, cuts[key].visual, limit))
+        return AnswerJob(cell, sample, cuts[key], Request(prompt, cuts[key].visual, limit))
 
     def _cells_of(self, sample: Sample, wanted: Collection[tuple[str, str]] | None) -> list[Cell]:
         mine = [cell for cell in self.cells if cell.benchmark == sample.benchmark]
         return [cell for cell in mine if wanted is None or (cell.id, sample.key) in wanted]
 
-    def _batches(self, jobs: list[Job]) -> Iterable[list[Job]]:
+    def _batches(self, jobs: list[AnswerJob]) -> Iterable[list[AnswerJob]]:
         """Cut jobs into batches of like length; in-LLM methods prune whole batches, so each is alone with itself."""
-        groups: dict[str, list[Job]] = {}
+        groups: dict[str, list[AnswerJob]] = {}
         for job in jobs:
             pruning = job.cut.pruning
             groups.setdefault(pruning.key if pruning.prunes_inside(job.cut.budget) else "", []).append(job)
@@ -168,7 +168,7 @@ class Evaluator:
             for start in range(0, len(ordered), self.settings.batch_size):
                 yield ordered[start : start + self.settings.batch_size]
 
-    def _answer(self, batch: list[Job]) -> list[Prediction]:
+    def _answer(self, batch: list[AnswerJob]) -> list[Prediction]:
         requests, cuts = [job.request for job in batch], [job.cut for job in batch]
         try:
             generations = generate(self.adapter, requests, cuts, batch_size=len(batch))
@@ -180,7 +180,7 @@ class Evaluator:
         self.counters.answers += len(batch)
         return [self._predict(job, generation) for job, generation in zip(batch, generations, strict=True)]
 
-    def _predict(self, job: Job, generation: Generation) -> Prediction:
+    def _predict(self, job: AnswerJob, generation: Generation) -> Prediction:
         try:
             benchmark = self.benchmarks[job.sample.benchmark]
             scores = benchmark.score(generation.text, job.sample.references, job.sample)
@@ -208,7 +208,7 @@ class Evaluator:
             geometry=(*layout.grid, *layout.side),
         )
 
-    def _scoring(self, job: Job) -> float:
+    def _scoring(self, job: AnswerJob) -> float:
         """FLOPs the method adds before the LLM, as if this answer were asked alone."""
         needs = job.cut.pruning.needs(self.adapter.vision, job.cut.budget)
         return method_scoring(self.adapter, needs, job.cut.encoded.layout, job.request.prompt, job.sample.question)

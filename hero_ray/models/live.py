@@ -14,7 +14,7 @@ from torch import Tensor
 Positions = Literal["compact", "keep"]
 
 
-class Survivors(Protocol):
+class KeptRows(Protocol):
     """What a pruner answers at a boundary (`hero_ray.methods.base.Survivors`, by shape and not by import)."""
 
     @property
@@ -45,7 +45,7 @@ class LiveTokens:
     after_image: Tensor
     padded: bool
 
-    def pack(self, survivors: Survivors, positions: Positions) -> LiveTokens:
+    def pack(self, survivors: KeptRows, positions: Positions) -> LiveTokens:
         """Only the survivors, right-aligned again, recycled tokens behind the last visual one.
 
         Text always survives: a pruner that drops it would change the question, not the picture.

@@ -7,7 +7,7 @@ from typing import Any
 
 from hero_ray.nightly.records import SPEEDS, CellNight, Night, Speed
 from hero_ray.results.names import Name, name_all, seeds_told
-from hero_ray.store import Store, nights, queries
+from hero_ray.store import Store, figures, nights
 from hero_ray.store.records import CellRow, RunRow
 
 
@@ -38,9 +38,7 @@ def load(store: Store, run: RunRow, among: str | None = None) -> Night:
 
 def good_nights(store: Store, sweep_name: str, before: str, window: int) -> list[Night]:
     """The last good nights of a panel before a run, newest first."""
-    with store.reading() as connection:
-        runs = nights.good_nights(connection, sweep_name, before, window)
-    return [load(store, run) for run in runs]
+    return [load(store, run) for run in store.read(nights.good_nights, sweep_name, before, window)]
 
 
 def labels(cells: Sequence[CellRow]) -> dict[str, str]:
@@ -53,8 +51,7 @@ def labels(cells: Sequence[CellRow]) -> dict[str, str]:
 
 
 def _speeds(store: Store, run_id: str, cells: Sequence[CellRow], names: Mapping[str, Name]) -> dict[str, Speed]:
-    with store.reading() as connection:
-        profiles: dict[tuple[str, str], dict[str, Any]] = queries.profiles_of(connection, [run_id])
+    profiles = store.read(figures.profiles_of, [run_id])
     groups: dict[str, list[CellRow]] = {}
     for cell in cells:
         if (run_id, cell.id) in profiles:

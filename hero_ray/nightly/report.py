@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from hero_ray.nightly.records import Finding, Verdict
+from hero_ray.nightly.records import NightVerdict, Suspicion
 
 HEADLINES = {
     "ok": "no regression",
@@ -19,20 +19,20 @@ UNITS = {"quality": "points", "speed": "%", "failures": "samples", "missing": "s
 MAX_LINES = 20
 
 
-def to_dict(verdict: Verdict) -> dict[str, Any]:
+def to_dict(verdict: NightVerdict) -> dict[str, Any]:
     """JSON-able form."""
     return asdict(verdict)
 
 
-def from_dict(data: Mapping[str, Any]) -> Verdict:
+def from_dict(data: Mapping[str, Any]) -> NightVerdict:
     """The verdict that `to_dict` was given."""
 
-    def finding(entry: Mapping[str, Any]) -> Finding:
-        known = {field.name for field in fields(Finding)}
+    def finding(entry: Mapping[str, Any]) -> Suspicion:
+        known = {field.name for field in fields(Suspicion)}
         values = {key: value for key, value in entry.items() if key in known}
-        return Finding(**values | {"cell_ids": tuple(entry.get("cell_ids") or ())})
+        return Suspicion(**values | {"cell_ids": tuple(entry.get("cell_ids") or ())})
 
-    return Verdict(
+    return NightVerdict(
         run_id=data["run_id"],
         night=data["night"],
         state=data["state"],
@@ -45,7 +45,7 @@ def from_dict(data: Mapping[str, Any]) -> Verdict:
     )
 
 
-def line(finding: Finding) -> str:
+def line(finding: Suspicion) -> str:
     """One finding in words: what, how much with its interval, from what to what."""
     unit = UNITS[finding.kind]
     interval = ""
@@ -57,7 +57,7 @@ def line(finding: Finding) -> str:
     return f"{text}; {finding.note}" if finding.note else text
 
 
-def markdown(verdict: Verdict, commits: Sequence[str] = ()) -> str:
+def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
     """The summary of a night for people.
 
     Args:
@@ -88,7 +88,7 @@ def markdown(verdict: Verdict, commits: Sequence[str] = ()) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _table(findings: Sequence[Finding]) -> list[str]:
+def _table(findings: Sequence[Suspicion]) -> list[str]:
     rows = ["| kind | cell | figure | change | 95 % interval | before | tonight | note |"]
     rows.append("| :-- | :-- | :-- | --: | :-- | --: | --: | :-- |")
     for found in findings:
@@ -106,7 +106,7 @@ def _short(text: str, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def slack(verdict: Verdict) -> dict[str, Any]:
+def slack(verdict: NightVerdict) -> dict[str, Any]:
     """The body that Slack-shaped webhooks take: a fallback text and blocks."""
     headline = f"hero_ray nightly {verdict.night}: {HEADLINES.get(verdict.state, verdict.state)}"
     worse = [line(finding) for finding in verdict.alarms]

@@ -34,11 +34,11 @@ HEALTHY_S = 180.0
 
 
 class ClusterAwayError(HeroRayError):
-    """The Ray cluster's Jobs API does not answer."""
+    """The Ray cluster's NightJobs API does not answer."""
 
 
-class Jobs(Protocol):
-    """The part of the Jobs API that is needed; raises ClusterAwayError."""
+class NightJobs(Protocol):
+    """The part of the NightJobs API that is needed; raises ClusterAwayError."""
 
     def list(self) -> list[Job]: ...
 
@@ -48,7 +48,7 @@ class Jobs(Protocol):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScheduleSettings:
     """See `parser` for the meaning of each."""
 
     cron: str = "0 2 * * *"
@@ -61,8 +61,8 @@ class Settings:
     poll_s: float = 10.0
 
 
-class RayJobs:
-    """The Jobs API of a cluster. A token comes from the environment, as everywhere in Ray."""
+class RayNightJobs:
+    """The NightJobs API of a cluster. A token comes from the environment, as everywhere in Ray."""
 
     def __init__(self, address: str | None, working_dir: str | None) -> None:
         self._address, self._working_dir = address, working_dir
@@ -103,9 +103,9 @@ class Nights:
         """(state of the night's verdict, runs at work, judged nights)."""
         from hero_ray.store import nights, open_store
 
-        with open_store(self._url, upgrade=False, patience_s=10) as store, store.reading() as connection:
-            judged = nights.verdicts(connection, "nightly-")
-            at_work = nights.at_work(connection)
+        with open_store(self._url, upgrade=False, patience_s=10) as store:
+            judged = store.read(nights.verdicts, "nightly-")
+            at_work = store.read(nights.at_work)
         state = next((v["state"] for run, v in judged.items() if run.startswith(f"nightly-{night}-")), None)
         done = sorted({str(v["night"]) for v in judged.values()})
         return state, at_work, done
@@ -119,7 +119,7 @@ class Nights:
 
 
 def attend(
-    night: str, settings: Settings, jobs: Jobs, nights: Nights, sleep: Callable[[float], None] = time.sleep
+    night: str, settings: ScheduleSettings, jobs: NightJobs, nights: Nights, sleep: Callable[[float], None] = time.sleep
 ) -> Action:
     """See a night through until it is judged, given up, or has to wait.
 
@@ -145,7 +145,7 @@ def attend(
             return action
 
 
-def look(settings: Settings, jobs: Jobs, nights: Nights, now: datetime) -> Action | None:
+def look(settings: ScheduleSettings, jobs: NightJobs, nights: Nights, now: datetime) -> Action | None:
     """One look at the schedule: report missed nights, attend to the one that is due. Never raises."""
     latest = due(settings.cron, now)
     if latest is None:
@@ -177,7 +177,7 @@ def _tell(nights: Nights, night: str, message: str) -> None:
         notify.trouble(message)
 
 
-def once(night: str, settings: Settings, jobs: Jobs, nights: Nights) -> int:
+def once(night: str, settings: ScheduleSettings, jobs: NightJobs, nights: Nights) -> int:
     """Run one night now and return its exit code: 0 good, 1 given up, 2 cluster or database away, 3 regression."""
     try:
         action = attend(night, settings, jobs, nights)
@@ -204,7 +204,7 @@ def healthy() -> bool:
         return False
 
 
-def serve(settings: Settings, jobs: Jobs, nights: Nights) -> None:
+def serve(settings: ScheduleSettings, jobs: NightJobs, nights: Nights) -> None:
     """Keep the schedule until the process is ended."""
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.blocking import BlockingScheduler
@@ -233,7 +233,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line; every default can come from the environment."""
     env = os.environ.get
     made = argparse.ArgumentParser(prog="python -m hero_ray.nightly.schedule", description=__doc__.splitlines()[0])
-    made.add_argument("--cron", default=env("HERO_RAY_NIGHTLY_CRON") or Settings.cron, help="crontab line, in UTC")
+    made.add_argument(
+        "--cron", default=env("HERO_RAY_NIGHTLY_CRON") or ScheduleSettings.cron, help="crontab line, in UTC"
+    )
     made.add_argument("--once", action="store_true", help="run one night now and exit with its exit code")
     made.add_argument(
         "--night", type=date.fromisoformat, help="with --once: the date it counts for; today if not given"
@@ -243,10 +245,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--address", help="Jobs API, http://HOST:8265; else RAY_API_SERVER_ADDRESS")
     made.add_argument("--working-dir", help="folder to send with the job; else the cluster's image holds the package")
     made.add_argument(
-        "--catch-up-hours", type=float, default=Settings.catch_up_hours, help="how late a night may begin"
+        "--catch-up-hours", type=float, default=ScheduleSettings.catch_up_hours, help="how late a night may begin"
     )
-    made.add_argument("--attempts", type=int, default=Settings.attempts, help="submissions of one night")
-    made.add_argument("--poll-s", type=float, default=Settings.poll_s, help="seconds between looks at a running job")
+    made.add_argument("--attempts", type=int, default=ScheduleSettings.attempts, help="submissions of one night")
+    made.add_argument(
+        "--poll-s", type=float, default=ScheduleSettings.poll_s, help="seconds between looks at a running job"
+    )
     extra = shlex.split(env("HERO_RAY_NIGHTLY_ARGS") or "")
     made.add_argument(
         "arguments", nargs="*", default=extra, help="for `hero-ray nightly`, after --; else HERO_RAY_NIGHTLY_ARGS"
@@ -271,8 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("%s", error)
         return EXIT_UNREACHABLE
     names = ("cron", "db", "address", "working_dir", "catch_up_hours", "attempts", "poll_s")
-    settings = Settings(**{name: getattr(options, name) for name in names}, arguments=tuple(options.arguments))
-    jobs, nights = RayJobs(settings.address, settings.working_dir), Nights(settings.db)
+    settings = ScheduleSettings(**{name: getattr(options, name) for name in names}, arguments=tuple(options.arguments))
+    jobs, nights = RayNightJobs(settings.address, settings.working_dir), Nights(settings.db)
     if options.once:
         return once((options.night or datetime.now(UTC).date()).isoformat(), settings, jobs, nights)
     serve(settings, jobs, nights)

@@ -68,7 +68,8 @@ def _fitted_to_one_machine() -> Iterator[None]:
     from ray._private import parameter
 
     known = parameter.RayParams
-    made = partial(known, dashboard_agent_listen_port=0, include_log_monitor=False, no_monitor=True)
+    without: dict[str, Any] = {"include_log_monitor": False, "no_monitor": True}  # annotated as texts, read as flags
+    made = partial(known, dashboard_agent_listen_port=0, **without)
     setattr(parameter, "RayParams", made)  # noqa: B010
     try:
         yield

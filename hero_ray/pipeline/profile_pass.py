@@ -15,7 +15,7 @@ from hero_ray.core.types import Cell
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.facts import Plan, open_task
 from hero_ray.pipeline.worker import load_callable
-from hero_ray.store import Store, queries
+from hero_ray.store import Store, figures
 
 
 def speed_key(cell: Cell) -> str:
@@ -28,8 +28,7 @@ def profile_model(
     plan: Plan, store: Store, run_id: str, model: str, model_args: dict[str, Any], pool: Pool, loader: str
 ) -> None:
     """Time what has no figures yet, in one process that has a replica's share of the hardware to itself."""
-    with store.reading() as connection:
-        known = {cell for _, cell in queries.profiles_of(connection, [run_id])}
+    known = {cell for _, cell in store.read(figures.profiles_of, [run_id])}
     missing = [cell for cell in plan.cells_of(model) if cell.id not in known]
     if not missing:
         return

@@ -35,7 +35,7 @@ COMPLETE, RUNNING, INTERRUPTED, FAILED, CANCELLED = "complete", "running", "inte
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What one execution did, for the last line and for tests."""
 
     run_id: str
@@ -57,7 +57,7 @@ def run(
     run_id: str | None = None,
     loader: str = "hero_ray.models:load",
     say: Callable[[str], None] = lambda text: None,
-) -> Outcome:
+) -> RunOutcome:
     """Execute a plan, or what is missing of it.
 
     Args:
@@ -85,11 +85,11 @@ def run(
     else:
         found = None if fresh else store.find_run(plan.hash)
     if found is not None and found.status == COMPLETE and not retry_failed:
-        return Outcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
+        return RunOutcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
     if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
         say(predecessor.not_continued(plan, store, old))
     run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
-    outcome = Outcome(run_id, RUNNING)
+    outcome = RunOutcome(run_id, RUNNING)
     with _lease(store, run_id):
         try:
             if found is not None:
@@ -121,7 +121,7 @@ def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> s
 
 
 def _execute_all(
-    plan: Plan, store: Store, outcome: Outcome, address: str | None, loader: str, say: Callable[[str], None]
+    plan: Plan, store: Store, outcome: RunOutcome, address: str | None, loader: str, say: Callable[[str], None]
 ) -> None:
     run_id = outcome.run_id
     total = sum(plan.expected.values())

@@ -48,7 +48,7 @@ class Arrangement:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TimedOutcome:
     """What a request leaves behind for the ledger.
 
     Attributes:
@@ -117,7 +117,7 @@ def run_request(
     batch_size: int,
     new_tokens: int,
     around: Around = lambda stage, work: work(),
-) -> Outcome:
+) -> TimedOutcome:
     """Run a batch of equal requests to exactly `new_tokens` tokens each.
 
     The end token is ignored and nothing is read back, so no step waits for the host.
@@ -143,4 +143,4 @@ def run_request(
         return tokens
 
     state, token = around("prefill", first)
-    return Outcome(state, keep, torch.stack(around("decode", rest), 1))
+    return TimedOutcome(state, keep, torch.stack(around("decode", rest), 1))

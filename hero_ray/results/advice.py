@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from hero_ray.results.axes import Axis
 from hero_ray.results.contenders import Results, aligned
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
-from hero_ray.stats.paired import OneSided
 
 ALPHA = 0.05
 
@@ -52,13 +51,15 @@ def parse_allowance(text: str) -> Allowance:
 class Loss:
     """What a cell loses on one benchmark, in score units, with a one-sided 95 % bound, and its verdict.
 
-    `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown. `unproven`: the samples do not decide.
+    `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown, corrected over cells and benchmarks.
+    `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected.
     """
 
     benchmark: str
     value: float
     at_most: float | None
     p: float
+    p_against: float
     verdict: str
 
 
@@ -66,8 +67,8 @@ class Loss:
 class Candidate:
     """One method at one budget with its cost and what it loses where.
 
-    `safe` only if safe on every benchmark with Holm's correction over all candidates: the cheapest of many safe-looking
-    cells would otherwise be the luckiest one.
+    `safe` only if safe on every benchmark, `unsafe` if unsafe on one, with Holm's correction over both claims of all
+    candidates: the cheapest of many safe-looking cells would otherwise be the luckiest one.
     """
 
     label: str
@@ -97,10 +98,13 @@ def advise(
             continue
         losses = tuple(_loss(results, label, baseline, name, allowance) for name in chosen)
         found.append((label, mean_of(costs.get(label, ()), some=False), losses))
-    corrected = stats.holm([max(loss.p for loss in losses) for *_, losses in found])
+    safe, unsafe = stats.both_ways(
+        [max(loss.p for loss in losses) for *_, losses in found],
+        [stats.any_of([loss.p_against for loss in losses]) for *_, losses in found],
+    )
     made = [
-        Candidate(label, cost, losses, float(p), _overall(losses, float(p)))
-        for (label, cost, losses), p in zip(found, corrected, strict=True)
+        _judged(label, cost, losses, float(p), float(q))
+        for (label, cost, losses), p, q in zip(found, safe, unsafe, strict=True)
     ]
     sign = -1.0 if axis.higher_is_cheaper else 1.0
     return sorted(made, key=lambda c: (c.cost is None, sign * (c.cost or 0.0), c.label))
@@ -114,13 +118,16 @@ def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
 def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance) -> Loss:
     mine, full = results.groups[label][name], results.groups[baseline][name]
     scores, reference, images = aligned(results.scores(mine), results.scores(full))
-    test: OneSided = stats.one_sided(scores - reference + allowance.margin(reference), images)
+    test = stats.one_sided(scores - reference + allowance.margin(reference), images)
     difference = stats.one_sided(reference - scores, images)
-    verdict = "safe" if test.p_claim < ALPHA else "unsafe" if test.p_against < ALPHA else "unproven"
-    return Loss(name, difference.value, difference.high, test.p_claim, verdict)
+    at_most = None if difference.high is None else min(1.0, difference.high)
+    verdict = "safe" if test.p_claim < ALPHA else "unproven"
+    return Loss(name, difference.value, at_most, test.p_claim, test.p_against, verdict)
 
 
-def _overall(losses: Sequence[Loss], p_holm: float) -> str:
-    if any(loss.verdict == "unsafe" for loss in losses):
-        return "unsafe"
-    return "safe" if p_holm < ALPHA else "unproven"
+def _judged(label: str, cost: float | None, losses: Sequence[Loss], p_safe: float, p_unsafe: float) -> Candidate:
+    """The verdict on a cell, and on which benchmarks it is unsafe if it is on one."""
+    if p_unsafe < ALPHA:
+        losses = [replace(loss, verdict="unsafe") if len(losses) * loss.p_against < ALPHA else loss for loss in losses]
+        return Candidate(label, cost, tuple(losses), p_safe, "unsafe")
+    return Candidate(label, cost, tuple(losses), p_safe, "safe" if p_safe < ALPHA else "unproven")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -133,7 +133,10 @@ def _retained(results: Results, chosen: Sequence[str], base: Mapping[str, Sequen
         made = {name: ratio_part(results, by_benchmark[name], base[name]) for name in usable if name in by_benchmark}
         parts = {name: part for name, part in made.items() if part is not None}
         if usable and set(parts) == set(usable):
-            found.append(Retained(label, stats.retention_average(parts), parts))
+            interval = stats.retention_average(parts)
+            if by_benchmark is base:  # all of itself by definition: there is nothing to be unsure of
+                interval = replace(interval, low=interval.value, high=interval.value)
+            found.append(Retained(label, interval, parts))
     return found
 
 

@@ -21,7 +21,7 @@ from hero_ray.core.errors import ClaimError
 from hero_ray.results.contenders import Contender, Results, aligned, parse_contender
 from hero_ray.results.names import FULL
 from hero_ray.results.pairs import AnyPart, composite_pair, ratio_part
-from hero_ray.stats.paired import OneSided, decide
+from hero_ray.stats.verdicts import OneSided, decide
 
 EXAMPLE = "hero@20% >= 98% of full on pope"
 ALPHA = 0.05
@@ -171,13 +171,5 @@ def _average(results: Results, claim: Claim) -> Finding:
             if part is not None:
                 side[name] = part
     left, right = stats.retention_average(mine), stats.retention_average(theirs)
-    gap = stats.retention_difference(mine, theirs, claim.share)
-    result = decide(claim.sign * (gap.value - claim.offset), _se(gap), gap.n_clusters, gap.n)
+    result = stats.retention_difference(mine, theirs, claim.share, offset=claim.offset, sign=claim.sign)
     return Finding("average", left.value, right.value if claim.right else None, result, verdict(result, claim.strict))
-
-
-def _se(result: OneSided) -> float:
-    """Standard error behind a 90 % two-sided interval."""
-    if result.low is None or result.high is None or result.n_clusters < 2:
-        return float("nan")
-    return (result.high - result.low) / 2 / stats.intervals.t_quantile(0.95, result.n_clusters - 1)

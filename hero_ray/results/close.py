@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,13 +40,14 @@ def _with_interval(
     chosen = [i for i, s in enumerate(scored) if not metric.category or s.sample.category == metric.category]
     members = [scored[i] for i in chosen]
     groups = [clusters[i] for i in chosen]
-    values = _plain_values(metric, members)
+    values = _plain_values(metric, benchmark, members)
     if values is not None:
         interval = stats.mean_interval(values, groups)
     elif metric.category:
         interval = None  # a part's own composite is reported without an interval rather than with a wrong one
     else:
-        interval = stats.composite_interval(_recompute(metric, benchmark), members, groups, resamples=RESAMPLES)
+        figure = _recompute(metric, benchmark)
+        interval = stats.composite_interval(figure, members, groups, resamples=RESAMPLES, scale=benchmark.scale)
     return MetricRow(
         metric=metric.name,
         value=metric.value,
@@ -60,13 +62,32 @@ def _with_interval(
     )
 
 
-def _plain_values(metric: Metric, members: Sequence[Scored]) -> np.ndarray | None:
-    """Per-sample values whose mean is this metric, or None for a composite."""
+def _plain_values(metric: Metric, benchmark: Benchmark, members: Sequence[Scored]) -> np.ndarray | None:
+    """Per-sample values whose mean is this metric, or None for a composite.
+
+    A sum over nothing right is 0 as well as a mean is: such a cell is asked again with some answers made right.
+    """
+    values = _scores(metric, members)
+    if values is None or not math.isclose(float(values.mean()), metric.value, rel_tol=1e-9, abs_tol=1e-12):
+        return None
+    if values.any():
+        return values
+    probe = [_made_right(member) if i % 3 == 0 else member for i, member in enumerate(members)]
+    found, made = _recompute(metric, benchmark)(probe), _scores(metric, probe)
+    means = made is not None and math.isclose(found, float(made.mean()), rel_tol=1e-9)
+    return values if found == 0 or means else None  # 0: read from other keys
+
+
+def _scores(metric: Metric, members: Sequence[Scored]) -> np.ndarray | None:
     values = [member.scores.get(metric.name) for member in members]
     if not values or any(isinstance(v, bool | str) or not isinstance(v, int | float) for v in values):
         return None
-    array = np.asarray(values, dtype=float)
-    return array if math.isclose(float(array.mean()), metric.value, rel_tol=1e-9, abs_tol=1e-12) else None
+    return np.asarray(values, dtype=float)
+
+
+def _made_right(member: Scored) -> Scored:
+    right = {key: 1.0 if type(value) in (int, float) else value for key, value in member.scores.items()}
+    return replace(member, scores=right)
 
 
 def _recompute(metric: Metric, benchmark: Benchmark):  # type: ignore[no-untyped-def]

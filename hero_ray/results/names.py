@@ -15,7 +15,7 @@ from hero_ray.core.config import BudgetEntry
 from hero_ray.core.plan import FULL as FULL
 from hero_ray.core.types import Cell
 from hero_ray.store import CellRow, PointRow
-from hero_ray.store.page_queries import TrendRow
+from hero_ray.store.figures import TrendRow
 
 EMBEDDED_NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
 

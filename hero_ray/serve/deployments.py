@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from hero_ray.core.errors import ConfigError
 from hero_ray.serve.api import build_api
-from hero_ray.serve.desk import Desk, RayJobs
+from hero_ray.serve.desk import Desk, RaySweepJobs
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
 from hero_ray.serve.schemas import PruningRequest
@@ -256,7 +256,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Any:
         backend = ServeBackend(self._replicas, self._settings)
-        return build_api(self._settings, backend, Desk(self._settings, RayJobs(self._settings.ray_dashboard)))
+        return build_api(self._settings, backend, Desk(self._settings, RaySweepJobs(self._settings.ray_dashboard)))
 
 
 def build_app(settings: ServeSettings) -> serve.Application:

@@ -31,8 +31,8 @@ _SWEEP_ID = re.compile(r"api-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Jobs(Protocol):
-    """Where sweeps run; `RayJobs` in production."""
+class SweepJobs(Protocol):
+    """Where sweeps run; `RaySweepJobs` in production."""
 
     def submit(self, entrypoint: str, environment: dict[str, str], job_id: str) -> None:
         """Start a command."""
@@ -47,8 +47,8 @@ class Jobs(Protocol):
         ...
 
 
-class RayJobs:
-    """Ray's Jobs API; the address of a Ray dashboard, or None for the one of the connected Ray."""
+class RaySweepJobs:
+    """Ray's SweepJobs API; the address of a Ray dashboard, or None for the one of the connected Ray."""
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address
@@ -74,7 +74,7 @@ class RayJobs:
 class Desk:
     """What the API's result routes call. Every method raises `Problem` only."""
 
-    def __init__(self, settings: ServeSettings, jobs: Jobs) -> None:
+    def __init__(self, settings: ServeSettings, jobs: SweepJobs) -> None:
         self._settings, self._jobs = settings, jobs
         self._url = settings.db or default_url()
 
@@ -191,12 +191,13 @@ class Desk:
 
     def published(self) -> dict[str, Any]:
         """The papers' numbers."""
-        from hero_ray.store import queries
+        from hero_ray.store import printed
 
         def look(store: Store) -> dict[str, Any]:
-            with store.reading() as connection:
-                results = queries.published(connection)
-                return {"results": results, "efficiency": queries.published_efficiency(connection)}
+            return {
+                "results": store.read(printed.published),
+                "efficiency": store.read(printed.published_efficiency),
+            }
 
         return self._read(look)
 

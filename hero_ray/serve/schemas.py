@@ -147,15 +147,15 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-class Answer(BaseModel):
+class ChatAnswer(BaseModel):
     role: Literal["assistant"]
     content: str
     refusal: None = None
 
 
-class Choice(BaseModel):
+class ChatChoice(BaseModel):
     index: int
-    message: Answer
+    message: ChatAnswer
     finish_reason: Literal["stop", "length"]
     logprobs: None = None
 
@@ -184,5 +184,5 @@ class Completion(BaseModel):
     object: Literal["chat.completion"]
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[ChatChoice]
     usage: Usage

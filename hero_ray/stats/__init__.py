@@ -3,20 +3,18 @@
 Nothing here knows a database. Samples are clustered by picture throughout.
 """
 
-from hero_ray.stats.families import benjamini_hochberg, holm
-from hero_ray.stats.intervals import Interval, bootstrap, composite_interval, mean_interval, standard_error
-from hero_ray.stats.paired import (
-    OneSided,
-    Paired,
-    detectable,
-    mcnemar,
-    non_inferiority,
-    one_sided,
-    paired,
-    paired_composite,
-    predicted_power,
-    shared,
+from hero_ray.stats.anytime import Stop, first_decision, log_wealth
+from hero_ray.stats.families import any_of, benjamini_hochberg, both_ways, holm, holm_levels
+from hero_ray.stats.intervals import (
+    Interval,
+    bootstrap,
+    composite_interval,
+    mean_interval,
+    standard_error,
 )
+from hero_ray.stats.missing import Missing, with_missing
+from hero_ray.stats.paired import Paired, mcnemar, paired, paired_composite, shared
+from hero_ray.stats.planning import Need, detectable, pictures_needed, predicted_power
 from hero_ray.stats.retention import (
     CompositePart,
     Part,
@@ -26,30 +24,43 @@ from hero_ray.stats.retention import (
     retention_average,
     retention_difference,
 )
+from hero_ray.stats.verdicts import OneSided, decide, non_inferiority, one_sided, seen
 
 __all__ = [
     "CompositePart",
     "Interval",
+    "Missing",
+    "Need",
     "OneSided",
     "Paired",
     "Part",
     "Split",
+    "Stop",
+    "any_of",
     "benjamini_hochberg",
     "bootstrap",
+    "both_ways",
     "composite_interval",
+    "decide",
     "detectable",
     "difficulty_split",
+    "first_decision",
     "holm",
+    "holm_levels",
+    "log_wealth",
     "mcnemar",
     "mean_interval",
     "non_inferiority",
     "one_sided",
     "paired",
     "paired_composite",
+    "pictures_needed",
     "pooled_difference",
     "predicted_power",
     "retention_average",
     "retention_difference",
+    "seen",
     "shared",
     "standard_error",
+    "with_missing",
 ]

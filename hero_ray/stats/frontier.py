@@ -1,8 +1,9 @@
 """Which cells are worth their cost? Points with intervals to a Pareto frontier; pure numpy.
 
 A cell is dominated when another costs no more and scores no less, one of them strictly. Scores are estimates, so three
-states are told apart: on the `frontier`, `dominated` (a cell that costs no more is shown to be better), and `unclear`
-(nominally dominated, but within noise of what dominates it).
+states are told apart: on the `frontier`, `dominated` (a cell that costs no more is shown to be better, with at most 5 %
+error for the point whichever of its rivals that is), and `unclear` (nominally dominated, but within noise of what
+dominates it). Costs within 1 % of each other, or within the noise they were measured with, are equal.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Z95 = 1.959963984540054
+COST_TIE = 0.01
+"""Relative difference of costs that decides nothing."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One cell on one cost axis. `cost` is as shown; `low`/`high` bound the value where an interval is known."""
+    """One cell on one cost axis. `cost` is as shown; `low`/`high` bound the value where an interval is known.
+
+    `cost_noise` is the half width of a measured cost's interval, 0 for counted costs.
+    """
 
     id: str
     label: str
@@ -27,6 +33,7 @@ class Point:
     value: float
     low: float | None = None
     high: float | None = None
+    cost_noise: float = 0.0
 
     @property
     def se(self) -> float:
@@ -71,6 +78,22 @@ def pareto(costs: ArrayLike, values: ArrayLike) -> NDArray[np.bool_]:
     return result
 
 
+def tied_costs(costs: ArrayLike, noise: ArrayLike = 0.0) -> NDArray[np.float64]:
+    """Costs with those that are equal for all purposes made equal: within 1 % or within their noise of the cheapest
+    of their group. Ties do not chain: a group is as wide as its cheapest member allows."""
+    cost = np.asarray(costs, dtype=float)
+    width = np.broadcast_to(np.asarray(noise, dtype=float), cost.shape)
+    tied = cost.copy()
+    first = None
+    for i in np.argsort(cost, kind="stable"):
+        if first is None or cost[i] - cost[first] > max(
+            COST_TIE * abs(cost[first]), math.hypot(width[i], width[first])
+        ):
+            first = i
+        tied[i] = cost[first]
+    return tied
+
+
 def _independent(better: Point, worse: Point) -> float:
     """p that `better` is truly above `worse`, as if their samples were unrelated: cautious where they are shared."""
     spread = math.hypot(better.se, worse.se)
@@ -90,44 +113,50 @@ def frontier(
 ) -> list[Placed]:
     """Place every point, cheapest first.
 
+    A point is dominated if one of the cells that cost no more is shown to score higher, corrected over all of them:
+    the best of many equal cells looks better than any one of them (Holm's first step; further steps change nothing).
+
     Args:
         p_better: one-sided p that cell A scores above cell B, from a paired test; intervals are used where it gives
             None. Pairing tells apart what intervals cannot, since cells answer the same questions.
         higher_is_cheaper: the cost is a rate.
-        alpha: of one comparison; each point is compared with the few rivals whose intervals lie highest.
+        alpha: chance that a point is called dominated although none of its rivals is better.
     """
     if not candidates:
         return []
     sign = -1.0 if higher_is_cheaper else 1.0
-    ranked = sorted(candidates, key=lambda point: (sign * point.cost, -point.value, point.id))
-    costs = np.array([sign * point.cost for point in ranked])
+    costs = tied_costs([sign * point.cost for point in candidates], [point.cost_noise for point in candidates])
+    order = sorted(
+        range(len(candidates)), key=lambda i: (costs[i], -candidates[i].value, candidates[i].cost, candidates[i].id)
+    )
+    ranked, costs = [candidates[i] for i in order], costs[order]
     values = np.array([point.value for point in ranked])
     nominal = pareto(costs, values)
     noise = np.random.default_rng(seed).standard_normal((draws, len(ranked))) * np.array([p.se for p in ranked])
     chance = pareto(costs, values + noise).mean(axis=0)
-
-    def p_value(a: Point, b: Point) -> float:
-        apart = _independent(a, b)
-        # Pairing only sharpens what intervals show already; clear cases need no scores read.
-        paired = p_better(a.id, b.id) if p_better is not None and apart > alpha / 10 else None
-        return apart if paired is None else paired
-
-    group_of: dict[str, int] = {}
+    group_of = {ranked[i].id: number for number, i in enumerate(np.flatnonzero(nominal))}
     placed = []
     for i, point in enumerate(ranked):
         state, rival = "frontier", None
-        if nominal[i]:
-            group_of[point.id] = len(group_of)
-        else:
+        if not nominal[i]:
+            family = int((costs <= costs[i]).sum()) - 1
             rivals = [
                 ranked[j] for j in np.flatnonzero(nominal & (costs <= costs[i])) if ranked[j].value >= point.value
             ]
-            best = min(rivals, key=lambda other: (p_value(other, point), -other.value, other.id))
+            p_values = {other.id: family * _p_better(other, point, p_better, alpha / family) for other in rivals}
+            best = min(rivals, key=lambda other: (p_values[other.id], -other.value, other.id))
             rival = best.id
-            state = "dominated" if p_value(best, point) < alpha else "unclear"
+            state = "dominated" if p_values[best.id] < alpha else "unclear"
         group = group_of[point.id] if nominal[i] else -1
         placed.append(Placed(point, state, rival, float(chance[i]), group))
     return [_grouped(entry, group_of) for entry in placed]
+
+
+def _p_better(a: Point, b: Point, paired: Callable[[str, str], float | None] | None, alpha: float) -> float:
+    """p that A is truly above B. Pairing only sharpens what intervals show; clear cases need no scores read."""
+    apart = _independent(a, b)
+    found = paired(a.id, b.id) if paired is not None and apart > alpha / 10 else None
+    return apart if found is None else found
 
 
 def _grouped(entry: Placed, group_of: Mapping[str, int]) -> Placed:

@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from hero_ray.stats.evidence import FIGURE, Evidence, Floats, lower_bound, weigh
+
 Clusters = Sequence[Hashable] | NDArray[Any] | None
 Item = TypeVar("Item")
-Floats = NDArray[np.float64]
+ENOUGH = 5
+"""Pictures' worth of the rarer answer from which an interval of a share is taken at its word."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Interval:
         kind: how it was made: `cluster-wilson`, `cluster-t`, `cluster-bootstrap` or `none`.
         n, n_clusters: samples and distinct pictures.
         se: standard error of the value; NaN where unknown.
+        one_sided: the value lies at the end of its scale; the interval goes one way only (all right, all wrong).
+        never_varies: every picture has the same mean, so that the interval rests on the number of pictures alone.
+            An answerer that always says the same looks like this.
+        too_few_pictures: fewer than about 5 pictures' worth of right or of wrong answers: nominal 95 % is not kept.
     """
 
     value: float
@@ -37,6 +44,9 @@ class Interval:
     n: int
     n_clusters: int
     se: float
+    one_sided: bool = False
+    never_varies: bool = False
+    too_few_pictures: bool = False
 
 
 def t_quantile(probability: float, df: float) -> float:
@@ -59,9 +69,9 @@ def cluster_codes(clusters: Clusters, n: int) -> tuple[NDArray[np.int64], int]:
         return np.arange(n), n
     if len(clusters) != n:
         raise ValueError(f"{n} samples came with {len(clusters)} clusters; expected one each")
-    index: dict[Hashable, int] = {}
-    codes = np.fromiter((index.setdefault(key, len(index)) for key in clusters), dtype=np.int64, count=n)
-    return codes, len(index)
+    keys = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
+    index: dict[Hashable, int] = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.fromiter(map(index.__getitem__, keys), dtype=np.int64, count=n), len(index)
 
 
 def cluster_sums(values: Floats, codes: NDArray[np.int64], count: int) -> Floats:
@@ -82,20 +92,22 @@ def standard_error(values: ArrayLike, clusters: Clusters = None) -> tuple[float,
     return float(math.sqrt(count / (count - 1) * float(residuals @ residuals)) / len(array)), count
 
 
-def wilson(value: float, n_effective: float, quantile: float) -> tuple[float, float]:
-    """Wilson's score bounds of a share: inside [0, 1], and not collapsing at 0 or 1."""
-    z2 = quantile * quantile / n_effective
-    centre = (value + z2 / 2) / (1 + z2)
-    half = math.sqrt(z2 * (value * (1 - value) + z2 / 4)) / (1 + z2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+def summarise(values: Floats, codes: NDArray[np.int64], count: int) -> Evidence:
+    """Evidence of samples about their mean, from the cluster number of each; two clusters at least."""
+    sums, sizes = cluster_sums(values, codes, count), np.bincount(codes, minlength=count)
+    return weigh(sums, sizes, float(values @ values))
 
 
 def mean_interval(values: ArrayLike, clusters: Clusters = None, level: float = 0.95) -> Interval:
     """Interval of a mean over samples clustered by picture.
 
-    Scores within [0, 1] get Wilson's form with the effective sample size that the clusters leave (`cluster-wilson`);
-    other values the t interval (`cluster-t`). Quantiles are Student's with clusters - 1 degrees of freedom. Where all
-    scores are equal the clusters themselves are counted as the sample, since no variance can be seen.
+    Scores within [0, 1] get the bounds of `hero_ray.stats.evidence` with Wilson's form (`cluster-wilson`), other
+    values the t interval with Bell and McCaffrey's variance and degrees of freedom (`cluster-t`).
+
+    Where all C pictures have the same mean m no variance can be seen. What C pictures exclude is only that more than
+    u = 1 - 0.025^(1 / C) of all pictures are unlike them (the rule of three): [m (1 - u), m + (1 - m) u]. No cell with
+    a wrong answer has a lower bound above that of an all-right one, [1 - u, 1]. Values outside [0, 1] that never vary
+    have no bounds.
 
     Raises:
         ValueError: no values, or a value that is not finite.
@@ -106,16 +118,40 @@ def mean_interval(values: ArrayLike, clusters: Clusters = None, level: float = 0
             f"expected finite scores, got {array.size} of which {int((~np.isfinite(array)).sum())} are not"
         )
     mean = float(array.mean())
-    se, count = standard_error(array, clusters)
+    shares = array.min() >= 0.0 and array.max() <= 1.0
+    codes, count = cluster_codes(clusters, array.size)
     if count < 2:
         return Interval(mean, None, None, "none", array.size, count, math.nan)
-    quantile = t_quantile((1 + level) / 2, count - 1)
-    if array.min() >= 0.0 and array.max() <= 1.0:
-        spread = mean * (1 - mean)
-        n_effective = spread / se**2 if se > 1e-12 else float(count)
-        low, high = wilson(mean, n_effective, quantile)
-        return Interval(mean, low, high, "cluster-wilson", array.size, count, se)
-    return Interval(mean, mean - quantile * se, mean + quantile * se, "cluster-t", array.size, count, se)
+    evidence = summarise(array, codes, count)
+    se, kind = math.sqrt(float(evidence.variance)), "cluster-wilson" if shares else "cluster-t"
+    flags = _flags(evidence, mean if shares else None)
+    if not shares:
+        half = t_quantile((1 + level) / 2, float(evidence.df)) * se if se > 0 else math.nan
+        low, high = (None, None) if math.isnan(half) else (mean - half, mean + half)
+        return Interval(mean, low, high, kind, array.size, count, se, **flags)
+    low, high = map(float, share_bounds(evidence, (1 - level) / 2))
+    return Interval(mean, low, high, kind, array.size, count, se, **flags)
+
+
+def share_bounds(evidence: Evidence, alpha: float) -> tuple[Floats, Floats]:
+    """Both bounds of a share of 1, each missing it with chance `alpha`; see `mean_interval`."""
+    rule, mean = 1 - alpha ** (1 / evidence.count), evidence.value
+    below = lower_bound(evidence, alpha, mean, FIGURE, share=True)
+    above = 1 - lower_bound(evidence.mirrored.plus(1.0), alpha, 1 - mean, FIGURE, share=True)
+    alike = evidence.variance <= 0
+    low = np.where(alike, mean * (1 - rule), np.maximum(0.0, np.minimum(below, 1 - rule)))
+    high = np.where(alike, mean + (1 - mean) * rule, np.minimum(1.0, np.maximum(above, rule)))
+    return low, high
+
+
+def _flags(evidence: Evidence, share: float | None) -> dict[str, bool]:
+    """What a reader must know about an interval; see `Interval`."""
+    rare = 1.0 if share is None else min(share, 1 - share)
+    return {
+        "one_sided": share is not None and rare <= 0,
+        "never_varies": bool(evidence.variance <= 0),
+        "too_few_pictures": bool(0 < rare / float(evidence.unit) < ENOUGH),
+    }
 
 
 def members(codes: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
@@ -146,6 +182,32 @@ def bootstrap(
     return found
 
 
+def bootstrap_interval(
+    fn: Callable[[Sequence[Item]], float],
+    items: Sequence[Item],
+    clusters: Clusters = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float] | None:
+    """Low, high and standard error of a figure by cluster bootstrap; None for a single cluster or an undefined figure.
+
+    Percentile bounds, widened by sqrt(C / (C - 1)): resampling C clusters shows too little spread by that factor.
+    Resamples on which the figure is undefined (NaN) are left out.
+    """
+    _, count = cluster_codes(clusters, len(items))
+    if count < 2:
+        return None
+    draws = bootstrap(fn, items, clusters, resamples, seed)
+    draws = draws[np.isfinite(draws)]
+    if draws.size < 20:
+        return None
+    widen, centre = math.sqrt(count / (count - 1)), float(np.median(draws))
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    bounds = centre - widen * (centre - float(low)), centre + widen * (float(high) - centre)
+    return *bounds, float(draws.std(ddof=1)) * widen
+
+
 def composite_interval(
     fn: Callable[[Sequence[Item]], float],
     scored: Sequence[Item],
@@ -153,29 +215,26 @@ def composite_interval(
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
+    scale: float = 1.0,
 ) -> Interval:
     """Interval of a figure that is no plain mean (MME sum, F1, circular accuracy), by cluster bootstrap.
 
-    Percentile bounds, widened by sqrt(C / (C - 1)): resampling C clusters shows too little spread by that factor.
-    Resamples on which the figure is undefined (NaN) are left out.
+    A sample without a wrong answer redraws only itself, so the rule of three bounds what pictures that were not seen
+    could change: u = 1 - 0.025^(1 / C) of the figure downwards, and of `scale` upwards where everything is wrong.
+
+    Args:
+        fn: a figure that is 0 where everything is wrong.
+        scale: what it is out of (2000 for MME).
     """
     value = float(fn(scored))
     _, count = cluster_codes(clusters, len(scored))
-    if count < 2:
+    found = bootstrap_interval(fn, scored, clusters, level, resamples, seed)
+    if found is None:
         return Interval(value, None, None, "none", len(scored), count, math.nan)
-    draws = bootstrap(fn, scored, clusters, resamples, seed)
-    draws = draws[np.isfinite(draws)]
-    if draws.size < 20:
-        return Interval(value, None, None, "none", len(scored), count, math.nan)
-    widen = math.sqrt(count / (count - 1))
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    centre = float(np.median(draws))
-    return Interval(
-        value,
-        centre - widen * (centre - float(low)),
-        centre + widen * (float(high) - centre),
-        "cluster-bootstrap",
-        len(scored),
-        count,
-        float(draws.std(ddof=1)) * widen,
-    )
+    low, high, se = found
+    rule = 1 - ((1 - level) / 2) ** (1 / count)
+    fixed = high - low <= 1e-9 * scale
+    low, high = min(value * (1 - rule), max(0.0, low)), max(value, high) if value > 0 else max(high, rule * scale)
+    se = max(se, (high - low) / 3) if fixed else se
+    kind = "cluster-bootstrap"
+    return Interval(value, low, high, kind, len(scored), count, se, one_sided=fixed, never_varies=fixed)

@@ -89,7 +89,7 @@ def drift(engine: Engine) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from hero_ray.store.tables import Base
+    from hero_ray.store.base import Base
 
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

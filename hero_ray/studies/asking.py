@@ -16,11 +16,11 @@ from hero_ray.core.types import Sample
 from hero_ray.models import base
 from hero_ray.models.base import Adapter
 from hero_ray.stats import Interval, mean_interval
-from hero_ray.studies.records import Request
+from hero_ray.studies.records import StudyRequest
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AskedOutcome:
     """One scored answer: `score` is the benchmark's main figure of this sample, in 0..1."""
 
     setting: str
@@ -29,7 +29,7 @@ class Outcome:
     score: float
 
 
-def opened(request: Request, default: Sequence[str]) -> list[Benchmark]:
+def opened(request: StudyRequest, default: Sequence[str]) -> list[Benchmark]:
     """The benchmarks of a request, or the study's own."""
     return [benchmarks.get(name, **request.sources) for name in (request.tasks or default)]
 
@@ -53,7 +53,7 @@ def pictures(chosen: Sequence[Benchmark], limit: int) -> Iterator[tuple[Image.Im
 
 def ask(
     adapter: Adapter, encoded: Encoded, benchmark: Benchmark, sample: Sample, selections: Mapping[str, Selection]
-) -> list[Outcome]:
+) -> list[AskedOutcome]:
     """The question answered once per setting, from that setting's tokens, and scored."""
     prompt = prompt_of(adapter, benchmark, sample)
     requests = [
@@ -62,7 +62,7 @@ def ask(
     ]
     answers = adapter.generate(requests)
     return [
-        Outcome(setting, sample, answer.text, main_score(benchmark, answer.text, sample))
+        AskedOutcome(setting, sample, answer.text, main_score(benchmark, answer.text, sample))
         for setting, answer in zip(selections, answers, strict=True)
     ]
 
@@ -79,9 +79,9 @@ def main_score(benchmark: Benchmark, text: str, sample: Sample) -> float:
     return float(value["score"] if isinstance(value, Mapping) else value)
 
 
-def means(outcomes: Sequence[Outcome], by_category: bool = False) -> dict[tuple[str, str, str], Interval]:
+def means(outcomes: Sequence[AskedOutcome], by_category: bool = False) -> dict[tuple[str, str, str], Interval]:
     """(setting, benchmark, category) -> mean score with its interval over pictures; category "" is the benchmark."""
-    groups: dict[tuple[str, str, str], list[Outcome]] = {}
+    groups: dict[tuple[str, str, str], list[AskedOutcome]] = {}
     for outcome in outcomes:
         categories = {"", outcome.sample.category} if by_category else {""}
         for category in sorted(categories):

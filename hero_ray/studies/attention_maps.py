@@ -13,7 +13,7 @@ from hero_ray.engine.cut import Picture
 from hero_ray.methods.ptp import instruction_score
 from hero_ray.studies import asking
 from hero_ray.studies.drawing import over_picture, sheet
-from hero_ray.studies.records import Request, Study, Table
+from hero_ray.studies.records import FigureTable, Study, StudyRequest
 
 NAME = "attention-maps"
 TASKS = ("synth-attribute",)
@@ -43,7 +43,7 @@ def maps(encoded: Encoded) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """A sheet of maps for each of `limit` pictures, and the mean entropy of every layer's map."""
     adapter = request.adapter
     layers = frozenset(range(1, adapter.vision.num_layers + 1))
@@ -68,7 +68,7 @@ def run(request: Request) -> Study:
         NAME,
         "Attention maps (HERO Figs. 8-9, PTP Figs. 7-9)",
         note,
-        tables=(Table("Entropy of the maps, share of uniform", ("map", "entropy"), rows),),
+        tables=(FigureTable("Entropy of the maps, share of uniform", ("map", "entropy"), rows),),
         pictures=pictures,
         findings={"entropy": dict(rows)},
     )

@@ -15,7 +15,7 @@ from hero_ray.models.base import Request as Answer
 from hero_ray.results.masks import Geometry, panels
 from hero_ray.studies import asking
 from hero_ray.studies.drawing import sheet
-from hero_ray.studies.records import Request, Study, Table
+from hero_ray.studies.records import FigureTable, Study, StudyRequest
 
 NAME = "case-study"
 TASKS = ("synth-words", "synth-attribute")
@@ -41,7 +41,7 @@ def _listed(references: object) -> list[object]:
     return list(references) if isinstance(references, list | tuple) else [references]
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """A sheet for the first question about each of `limit` pictures."""
     adapter = request.adapter
     methods = comparable(request.methods or METHODS)
@@ -74,7 +74,7 @@ def run(request: Request) -> Study:
         NAME,
         "What each method keeps (HERO Fig. 6, PTP Fig. 4)",
         note,
-        tables=(Table("Answers", columns, tuple(rows)),),
+        tables=(FigureTable("Answers", columns, tuple(rows)),),
         pictures=pictures,
         findings={"methods": list(methods), "pictures": len(pictures)},
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hero_ray.core.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from hero_ray.studies.records import Request, Study
+    from hero_ray.studies.records import Study, StudyRequest
 
 STUDIES: Mapping[str, str] = {
     "tile-importance": "HERO Table I: answers from the thumbnail and the k-th ranked tile",
@@ -27,7 +27,7 @@ def names() -> tuple[str, ...]:
     return tuple(STUDIES)
 
 
-def get(name: str) -> Callable[[Request], Study]:
+def get(name: str) -> Callable[[StudyRequest], Study]:
     """What runs a study.
 
     Raises:
@@ -35,5 +35,5 @@ def get(name: str) -> Callable[[Request], Study]:
     """
     if name not in STUDIES:
         raise UnknownNameError("study", name, (*STUDIES, "verify-paper", "paper-tables"))
-    run: Callable[[Request], Study] = importlib.import_module(f"hero_ray.studies.{name.replace('-', '_')}").run
+    run: Callable[[StudyRequest], Study] = importlib.import_module(f"hero_ray.studies.{name.replace('-', '_')}").run
     return run

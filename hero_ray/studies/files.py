@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from hero_ray.studies.drawing import chart
-from hero_ray.studies.records import Study, Table
+from hero_ray.studies.records import FigureTable, Study
 
 _STYLE = "body{font:15px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
 _STYLE += "td,th{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:left}img{max-width:100%}"
@@ -71,7 +71,7 @@ def page(study: Study, provenance: Mapping[str, Any], drawn: Mapping[str, Image.
     return f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>"
 
 
-def markdown(table: Table, limit: int | None = None) -> str:
+def markdown(table: FigureTable, limit: int | None = None) -> str:
     """A table for terminals and documents; `limit` cuts it off."""
     shown = table.rows[:limit]
     rows = [table.columns, *(tuple(_cell(value) for value in row) for row in shown)]
@@ -92,7 +92,7 @@ def _inline(picture: Image.Image, form: str = "PNG") -> str:
     return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _table(table: Table) -> str:
+def _table(table: FigureTable) -> str:
     head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) + "</tr>" for row in table.rows

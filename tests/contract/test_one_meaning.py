@@ -72,24 +72,27 @@ def hard(url: str) -> str:
     """Seeds, two models, failed samples, straw men and MME's composite in one run."""
     models = ("hero-tiny", "hero-tiny-internvl")
     with open_results(url) as store:
-        data.fill_run(store, "hard", data.grid(("synth-words", "synth-digits"), models), 60, failures=1)
+        data.fill_run(store, "hard", data.grid(("synth-words", "synth-digits"), models), 32, failures=1)
         benchmark, answered = get("mme"), data.STRENGTH
-        cells = [own for own in data.grid(("mme",), models) if own.method in ("full", "hero", "random")]
+        cells = [
+            own
+            for own in data.grid(("mme",), models)
+            if own.method in ("full", "hero", "random") and own.retention_ratio != 0.4
+        ]
         everything = [*data.grid(("synth-words", "synth-digits"), models), *cells]
-        store.add_cells("hard", everything, {own.id: 60 for own in everything})
+        store.add_cells("hard", everything, {own.id: 32 for own in everything})
         for number, own in enumerate(cells):
-            store.write_unit(
-                "hard", _mme(own, answered[own.method], number), main_metrics={"mme": "mme_perception_score"}
-            )
+            answers = _mme(own, answered[own.method], number)
+            store.write_unit("hard", answers, main_metrics={"mme": benchmark.main_metric})
         close_cells(store, "hard", cells, {"mme": benchmark})
     return "hard"
 
 
 def _mme(own: Cell, skill: float, seed: int) -> list[Prediction]:
     benchmark, rng, found = get("mme"), np.random.default_rng(seed), []
-    for i in range(60):
+    for i in range(32):
         picture, gold = f"p{i // 2}", ("Yes", "No")[i % 2]
-        category = ("existence", "count")[i // 30]
+        category = ("existence", "count")[i // 16]
         sample = Sample("mme", f"{picture}/{i % 2}", f"Q{i}?", gold, picture, None, category, {"question_id": picture})
         text = gold if rng.random() < skill - 0.3 * (1 - own.retention_ratio) ** 3 else "Maybe"
         scores = benchmark.score(text, gold, sample)
@@ -215,7 +218,7 @@ def _agree(asked: Asked, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         text = asked.verb(capsys, "advise", "--model", model)
         labels = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")} - {"Cell", ":--"}
         assert labels <= {label for own, _, label in alone if own == model}
-        for label in sorted({label for own, _, label in alone if own == model}):
+        for label in sorted(labels)[::3]:
             text = asked.verb(capsys, "compare", label, "full", "--model", model)
             assert f"| {label} | full |" in text
     exported = asked.verb(capsys, "export", str(asked.folder / "figures.csv"))

@@ -37,7 +37,7 @@ def database(user: Installed) -> str:
 
 
 def test_the_demo_ran_and_took_no_commit_for_its_own(swept: Installed) -> None:
-    with open_store(database(swept), read_only=True) as store, store.reading() as connection:
+    with open_store(database(swept), read_only=True) as store, store.engine.connect() as connection:
         [(name, commit)] = connection.execute(text("select sweep_name, git_commit from runs")).all()
     assert (name, commit) == ("demo", None)
 

@@ -22,7 +22,7 @@ from hero_ray.models import miniature
 from hero_ray.models.base import Adapter
 from hero_ray.results.exchange.lmms_export import write
 from hero_ray.results.exchange.readers import read
-from hero_ray.results.exchange.records import Answer, ModelRun, TaskResult
+from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
 from hero_ray.results.exchange.rescore import rescore
 from tests import full_marks, hub_layouts
 
@@ -75,7 +75,7 @@ def test_from_rows_to_files(
         assert metrics[0].name == benchmark.main_metric
         assert 0.0 <= metrics[0].value <= benchmark.scale
         answers = [
-            Answer(
+            ImportedAnswer(
                 item.sample.extra["doc_id"],
                 item.sample.key,
                 item.prediction,

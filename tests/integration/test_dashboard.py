@@ -273,7 +273,7 @@ def test_a_stored_study_is_drawn_with_its_pictures(tmp_path: Path, monkeypatch: 
 
     from hero_ray.store import studies
     from hero_ray.studies import files
-    from hero_ray.studies.records import Study, Table, lines
+    from hero_ray.studies.records import FigureTable, Study, lines
 
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     curve = lines("IoU", [{"name": "clip", "x": [1, 2], "y": [0.1, 0.2]}], "layer", "IoU")
@@ -282,7 +282,7 @@ def test_a_stored_study_is_drawn_with_its_pictures(tmp_path: Path, monkeypatch: 
         "Layer IoU",
         "by layer",
         (curve,),
-        (Table("All", ("layer",), ((1,),)),),
+        (FigureTable("All", ("layer",), ((1,),)),),
         {"one": Image.new("RGB", (8, 8))},
     )
     document = files.document(found, {})

@@ -133,7 +133,7 @@ def test_a_sweep_runs_it_and_stores_what_it_kept(installed: dict[str, str], tmp_
         "select c.params, p.n_selected, p.budget_nominal, p.keep_mask, p.score from predictions p"
         " join cells c on c.id = p.cell_id where c.method = 'loudest'"
     )
-    with open_store(url) as store, store.reading() as connection:
+    with open_store(url) as store, store.engine.connect() as connection:
         rows = connection.execute(text(query)).all()
     assert len(rows) == 4
     for parameters, kept, budget, mask, score in rows:

@@ -21,9 +21,9 @@ from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.nightly import history, notify, report
 from hero_ray.nightly import run as nightly
 from hero_ray.pipeline.facts import Plan
-from hero_ray.pipeline.run import Outcome
+from hero_ray.pipeline.run import RunOutcome
 from hero_ray.store import Store, nights, open_store
-from hero_ray.store.page_queries import alerts
+from hero_ray.store.runs import alerts
 
 QUESTIONS = 300
 METHODS = ("full", "hired", "hero")
@@ -58,7 +58,7 @@ class Machine:
     runs: list[str] = field(default_factory=list)
     crash: Exception | None = None
 
-    def __call__(self, plan: Plan, store: Store, *, run_id: str, trigger: str, **_: Any) -> Outcome:
+    def __call__(self, plan: Plan, store: Store, *, run_id: str, trigger: str, **_: Any) -> RunOutcome:
         self.runs.append(run_id)
         created = datetime(2026, 1, 1, 2, tzinfo=UTC) + timedelta(days=self.day, seconds=len(self.runs))
         config = plan.config.model_dump(mode="json")
@@ -82,7 +82,7 @@ class Machine:
             figures = {"ttft_ms_p50": 10 * wobble * self.slow.get(each.method, 1.0), "certificate": {"device": "cpu"}}
             store.write_profile(run_id, each.id, {"batch_size": 1, "new_tokens": 8, **figures})
         store.set_status(run_id, self.status)
-        return Outcome(run_id, self.status)
+        return RunOutcome(run_id, self.status)
 
 
 ON_BOTH = pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     assert (alarm.kind, alarm.label, alarm.change) == ("quality", "hero-tiny hero@20% synth-demo", pytest.approx(-4.0))
     assert verdict.changed == (("commit", "aaa", "bbb"), ("weights of hero-tiny", "w1", "w2"))
     assert machine.runs == ["nightly-2026-01-15-hash-w", "nightly-2026-01-15-hash-w-again"]
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         rows = [row for row in alerts(connection) if row["kind"] != nights.VERDICT]
     assert [(row["kind"], row["severity"], row["cell_id"], row["run_id"]) for row in rows] == [
         ("nightly-quality", "error", "hero-w2", "nightly-2026-01-15-hash-w")
@@ -141,7 +141,7 @@ def test_a_flake_is_silenced_and_the_night_counts_as_good(store: Store) -> None:
         ["hero-tiny hero@20% synth-demo"],
     )
     assert machine.runs[-1].endswith("-again")
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         repeated = store.cells(machine.runs[-1])
         assert [each.method for each in repeated] == ["hero"]
         assert [row["kind"] for row in alerts(connection) if row["kind"] != nights.VERDICT] == []
@@ -155,7 +155,7 @@ def test_a_bad_night_is_no_baseline_until_it_is_accepted(store: Store) -> None:
         verdict, _ = nightly.run_night(plan(), store, date, execute=Machine(wrong=worse, day=day))
         assert (verdict.state, len(verdict.compared_with)) == ("regression", 6)
     nightly.accept(store, "2026-01-08", "the old prompt was wrong")
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         rows = [row for row in alerts(connection) if row["kind"] == "nightly-quality"]
     assert {row["run_id"]: row["acknowledged_at"] is not None for row in rows} == {
         "nightly-2026-01-07-hash-w": False,
@@ -178,7 +178,7 @@ def test_a_failed_night_is_recorded_and_can_be_finished(store: Store) -> None:
     good_nights(store, 2)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-03", execute=Machine(day=2, crash=OSError("no GPU")))
     assert (verdict.state, verdict.notes) == ("failed", ("OSError: no GPU",))
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         kinds = [row["kind"] for row in alerts(connection) if row["severity"] == "error"]
     assert kinds == ["nightly-failed"]
     verdict, new = nightly.run_night(plan(), store, "2026-01-03", execute=Machine(day=2))
@@ -189,12 +189,12 @@ def test_a_driver_that_died_is_waited_for_by_its_lease(store: Store, monkeypatch
     """The dead driver's claim still holds when the night is started again; it runs out and the run goes on."""
     store.create_run("nightly-2026-01-01-hash-w", "nightly", {}, "hash-w1", trigger="nightly")
     store.acquire_lease("nightly-2026-01-01-hash-w", "dead", 0.5)
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         assert nights.at_work(connection) == {"nightly-2026-01-01-hash-w": "dead"}
     naps: list[float] = []
     machine = Machine()
 
-    def start(plan: Plan, store: Store, *, run_id: str, **options: Any) -> Outcome:
+    def start(plan: Plan, store: Store, *, run_id: str, **options: Any) -> RunOutcome:
         store.acquire_lease(run_id, "new", 60)
         return machine(plan, store, run_id=run_id, **options)
 
@@ -208,7 +208,7 @@ def test_a_driver_that_died_is_waited_for_by_its_lease(store: Store, monkeypatch
 
 
 def test_a_database_that_is_away_is_an_error_not_a_verdict(store: Store) -> None:
-    def start(*_: Any, **__: Any) -> Outcome:
+    def start(*_: Any, **__: Any) -> RunOutcome:
         raise StoreError("database postgresql://hero@db/hero: connection refused")
 
     with pytest.raises(StoreError, match="connection refused"):

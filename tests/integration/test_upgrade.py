@@ -189,7 +189,7 @@ def test_a_killed_run_goes_on_with_the_same_command(local_ray: None, folder: Pat
         assert now == [row for row in answers(store, whole.id) if row[0] in cells]
         counts = store.counts(before.id).values()
         assert {(count.missing, count.failed) for count in counts} == {(0, 0)}
-        with store.reading() as connection:
+        with store.engine.connect() as connection:
             again = connection.execute(
                 text("select count(*) from predictions where run_id = :run and attempts > 1"), {"run": before.id}
             )

@@ -13,7 +13,7 @@ pytest.importorskip("plotly")
 
 from dashboard import study_figures, trends
 from hero_ray.results.marks import marks
-from hero_ray.store.page_queries import TrendRow
+from hero_ray.store.figures import TrendRow
 from tests.dashboard_rows import row
 
 

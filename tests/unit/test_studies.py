@@ -27,7 +27,7 @@ from hero_ray.studies import (
     tile_importance,
     token_roles,
 )
-from hero_ray.studies.records import Study, Table, heat, lines
+from hero_ray.studies.records import FigureTable, Study, heat, lines
 
 LAYOUT = llava_layout((2, 2), (4, 4))
 
@@ -148,7 +148,7 @@ def study() -> Study:
         lines("curve", [curve], "layer", "IoU"),
         heat("matrix", [1, 2], [1, 2], [[1.0, 0.2], [0.2, 1.0]], "cosine"),
     )
-    table = Table("Figures", ("layer", "value"), ((1, 0.25), (2, None)))
+    table = FigureTable("Figures", ("layer", "value"), ((1, 0.25), (2, None)))
     return Study("layer-iou", "A <title>", "note", charts, (table,), {"extra": Image.new("RGB", (5, 5))}, {"best": 2})
 
 

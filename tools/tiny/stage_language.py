@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hero_ray.benchmarks.synthetic.documents import CANVASES
-from hero_ray.benchmarks.synthetic.questions import FAMILIES, Question, all_questions
+from hero_ray.benchmarks.synthetic.questions import FAMILIES, SyntheticQuestion, all_questions
 from hero_ray.benchmarks.synthetic.scenes import TILE, Scene, compose
 from tools.tiny.batches import IGNORED, Packed, Segment, pack
 from tools.tiny.captions import attribute_lists
@@ -123,7 +123,7 @@ class Answerer:
         raise NotImplementedError
 
 
-def sample_questions(scene: Scene, limits: Mapping[str, int], rng: np.random.Generator) -> list[Question]:
+def sample_questions(scene: Scene, limits: Mapping[str, int], rng: np.random.Generator) -> list[SyntheticQuestion]:
     """Up to `limits[category]` different questions of every category."""
     chosen = []
     for category in FAMILIES:
@@ -231,7 +231,7 @@ def _word(question: str, rng: np.random.Generator) -> str:
     return f"{question} {SUFFIX}" if rng.random() < SUFFIX_SHARE else question
 
 
-def _accuracy(rows: Sequence[Sequence[Question]], marks: Sequence[Sequence[bool]]) -> dict[str, float]:
+def _accuracy(rows: Sequence[Sequence[SyntheticQuestion]], marks: Sequence[Sequence[bool]]) -> dict[str, float]:
     by_category: dict[str, list[bool]] = {}
     for row, row_marks in zip(rows, marks, strict=True):
         for question, mark in zip(row, row_marks, strict=False):

@@ -12,7 +12,7 @@ from hero_ray.benchmarks import get
 from hero_ray.core.errors import HeroRayError
 from hero_ray.core.types import Metric
 from hero_ray.results.exchange.lmms_export import write
-from hero_ray.results.exchange.records import Answer, ModelRun, TaskResult
+from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
 from hero_ray.results.names import budget_of, name_all, settings
 from hero_ray.stats.frontier import Z95
 from hero_ray.store import CellRow, MetricRow, PointRow, RunRow, ScoreRow, Store
@@ -102,7 +102,7 @@ def _task(store: Store, run_id: str, cell: CellRow, metrics: Sequence[MetricRow]
     whole = [row for row in metrics if not row.category]
     rows = sorted(store.cell_scores(run_id, cell.id), key=lambda row: _natural(row.sample_key)) if samples else []
     answers = [
-        Answer(
+        ImportedAnswer(
             row.extra.get("doc_id", place),
             row.sample_key,
             row.text,

@@ -10,7 +10,7 @@ from typing import Any
 from hero_ray import stats
 from hero_ray.core.plan import FULL, digest
 from hero_ray.core.types import Cell, Prediction, Sample
-from hero_ray.results.exchange.records import Answer, ImportedTask
+from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
 from hero_ray.results.exchange.rescore import rescore
 from hero_ray.store import MetricRow, Store
 
@@ -66,7 +66,7 @@ def _kept(imported: ImportedTask) -> list[Prediction]:
     ]
 
 
-def _sample(task: str, place: int, answer: Answer) -> Sample:
+def _sample(task: str, place: int, answer: ImportedAnswer) -> Sample:
     key = answer.key or str(place if answer.document is None else answer.document)
     return Sample(task, key, answer.question, answer.target, f"{task}/{key}", None, answer.category)
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hero_ray.results.exchange.records import Answer, ModelRun, TaskResult
+from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
 
 FILTER = "none"
 TIME_FORMAT = "%Y%m%d_%H%M%S"
@@ -36,7 +36,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sample_line(answer: Answer) -> dict[str, Any]:
+def sample_line(answer: ImportedAnswer) -> dict[str, Any]:
     """One line of a samples file."""
     document = {"key": answer.key, "question": answer.question, "category": answer.category}
     numbers = [value for value in answer.scores.values() if isinstance(value, (int, float))]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import DatasetError, MissingExtraError
-from hero_ray.results.exchange.records import Answer, ImportedTask
+from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
 
 _SAMPLES = re.compile(r"^(?P<time>.*?)_?samples_(?P<task>.+)\.jsonl$")
 _BOOKKEEPING = {
@@ -52,7 +52,7 @@ def read_lmms_samples(path: Path) -> ImportedTask:
     return ImportedTask(task, model or path.parent.name, answers, settings, metrics, str(path))
 
 
-def _lmms_answer(line: str, where: str) -> Answer:
+def _lmms_answer(line: str, where: str) -> ImportedAnswer:
     try:
         row = json.loads(line)
         prediction = _first_text(row.get("filtered_resps", row.get("resps")))
@@ -62,7 +62,7 @@ def _lmms_answer(line: str, where: str) -> Answer:
     question = row.get("input") if isinstance(row.get("input"), str) else ""
     scores = {name: value for name, value in row.items() if name not in _BOOKKEEPING}
     key, category = str(row.get("key") or ""), str(row.get("category") or "")
-    return Answer(document, key, prediction, _target(row.get("target")), question or "", scores, category)
+    return ImportedAnswer(document, key, prediction, _target(row.get("target")), question or "", scores, category)
 
 
 def _first_text(value: Any) -> str:
@@ -120,9 +120,9 @@ def _dataset_names() -> list[str]:
     return [name for primary in names() for name in (primary, *get_class(primary).aliases)]
 
 
-def _kit_answer(row: Mapping[str, Any]) -> Answer:
+def _kit_answer(row: Mapping[str, Any]) -> ImportedAnswer:
     extra = {name: row[name] for name in ("A", "B", "C", "D") if row.get(name) not in (None, "")}
-    return Answer(
+    return ImportedAnswer(
         document=None,
         key=_text(row.get("index")),
         prediction=_text(row.get("prediction")),

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImportedAnswer:
     """One answered question.
 
     Attributes:
@@ -47,7 +47,7 @@ class TaskResult:
 
     task: str
     metrics: Mapping[str, float]
-    answers: Sequence[Answer]
+    answers: Sequence[ImportedAnswer]
     num_documents: int
     stderr: Mapping[str, float] = field(default_factory=dict)
     max_new_tokens: int = 0
@@ -82,7 +82,7 @@ class ImportedTask:
 
     task: str
     model: str
-    answers: Sequence[Answer]
+    answers: Sequence[ImportedAnswer]
     settings: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     source: str = ""

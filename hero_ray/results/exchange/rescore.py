@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.errors import DatasetError
 from hero_ray.core.types import Sample, Scored
-from hero_ray.results.exchange.records import Answer, ImportedTask
+from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Rescored:
     """Imported answers as scored samples, and what could not be matched."""
 
     scored: Sequence[Scored]
-    unmatched: Sequence[Answer]
+    unmatched: Sequence[ImportedAnswer]
 
 
 class _Index:
@@ -36,7 +36,7 @@ class _Index:
             plain = _plain(sample.question)
             self.by_question[plain] = None if plain in self.by_question else sample
 
-    def find(self, answer: Answer) -> Sample | None:
+    def find(self, answer: ImportedAnswer) -> Sample | None:
         """The sample an answer belongs to."""
         place = -1 if answer.document is None else answer.document
         for sample in (self.by_key.get(answer.key), self.by_document.get(place)):
@@ -66,7 +66,7 @@ def rescore(imported: ImportedTask, benchmark: Benchmark) -> Rescored:
     """
     index = _Index(benchmark)
     scored: list[Scored] = []
-    unmatched: list[Answer] = []
+    unmatched: list[ImportedAnswer] = []
     for answer in imported.answers:
         sample = index.find(answer)
         if sample is None:

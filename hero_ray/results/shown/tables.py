@@ -29,7 +29,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One method at one budget."""
 
     model: str
@@ -41,15 +41,15 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Table:
+class MethodTable:
     """Columns behind Method and Budget, and the lines in the order of print."""
 
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
     notes: tuple[str, ...]
 
 
-def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: Collection[str] = ()) -> Table:
+def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: Collection[str] = ()) -> MethodTable:
     """Every contender by benchmark, with the retention average and the costs; budgets from large to small.
 
     Args:
@@ -75,9 +75,11 @@ def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: 
         group = [mark for mark in own.values() if mark.benchmark]
         entries += [_cost(group, axis, factor) for (axis, _), (factor, _) in zip(shown, units, strict=True)]
         head = (first.model, first.method, first.name.series, first.name.budget)
-        lines.append(Line(*head, key in flagged, tuple(entries)))
+        lines.append(TableLine(*head, key in flagged, tuple(entries)))
     notes = ("Best of a budget bold, second underlined; ± is half the 95 % interval, clustered by picture.",)
-    return Table((*scored, *heads), tuple(lines), notes + ((FLAG_NOTE,) if any(line.flagged for line in lines) else ()))
+    return MethodTable(
+        (*scored, *heads), tuple(lines), notes + ((FLAG_NOTE,) if any(line.flagged for line in lines) else ())
+    )
 
 
 def _any(own: Mapping[str, Mark]) -> Mark:
@@ -115,15 +117,17 @@ def _places(rows: Mapping[str, Mapping[str, Mark]], columns: Sequence[str]) -> d
     return places
 
 
-def _name(line: Line) -> str:
+def _name(line: TableLine) -> str:
     return line.series + (f" {FLAG}" if line.flagged else "")
 
 
-def _grid(table: Table, dress: Callable[[Entry], str], safe: Callable[[str], str]) -> list[tuple[Line, list[str]]]:
+def _grid(
+    table: MethodTable, dress: Callable[[Entry], str], safe: Callable[[str], str]
+) -> list[tuple[TableLine, list[str]]]:
     return [(line, [safe(_name(line)), safe(line.budget), *map(dress, line.entries)]) for line in table.lines]
 
 
-def to_html(table: Table) -> str:
+def to_html(table: MethodTable) -> str:
     """A table that scrolls sideways on small screens, its first column staying in place."""
 
     def dress(entry: Entry) -> str:
@@ -160,7 +164,7 @@ CSS = """
 """
 
 
-def to_latex(table: Table) -> str:
+def to_latex(table: MethodTable) -> str:
     """A booktabs table; a rule between budgets."""
 
     def safe(text: str) -> str:
@@ -184,7 +188,7 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes), ""])
 
 
-def to_csv(table: Table) -> str:
+def to_csv(table: MethodTable) -> str:
     """Value and half interval in columns of their own."""
     halves = [any(" ± " in line.entries[i].text for line in table.lines) for i in range(len(table.columns))]
     buffer = io.StringIO()
