@@ -16,7 +16,7 @@ PAGES = ("", "compare", "flips", "efficiency", "runs", "nightly", "studies", "tr
 Visit = Callable[..., Any]
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_fits_the_screen(path: str, width: int, visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results, width)
@@ -27,6 +27,7 @@ def test_every_page_fits_the_screen(path: str, width: int, visit: Visit, demo_re
     tab.keep(f"{path or 'frontier'}-{width}")
 
 
+@pytest.mark.slow
 def test_dark_screens_get_a_dark_page(visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results, scheme="dark")
     page = tab.open("", chart=True)
@@ -81,6 +82,7 @@ def test_a_filter_changes_the_chart_and_the_url_and_a_link_brings_it_back(visit:
     assert page.url.endswith(link)
 
 
+@pytest.mark.slow
 def test_filters_survive_a_look_at_another_page(visit: Visit, demo_results: str) -> None:
     page = visit(demo_results).open("?cost=FLOPs", chart=True)
     page.get_by_role("link", name="Compare").click()
@@ -90,6 +92,7 @@ def test_filters_survive_a_look_at_another_page(visit: Visit, demo_results: str)
     page.wait_for_function("location.search.includes('cost=FLOPs')")
 
 
+@pytest.mark.slow
 def test_a_click_opens_the_cell(visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results)
     page = tab.open("", chart=True)
@@ -100,6 +103,7 @@ def test_a_click_opens_the_cell(visit: Visit, demo_results: str) -> None:
     page.wait_for_selector("text=/random at .* on all benchmarks/")
 
 
+@pytest.mark.slow
 def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
     page = visit(demo_results).open("compare")
     page.wait_for_selector(".hr-table b")
@@ -125,6 +129,7 @@ def test_flips_show_the_masks_and_page_by_keyboard(visit: Visit, demo_results: s
     page.wait_for_function("!location.search.includes('at=2')")
 
 
+@pytest.mark.slow
 def test_an_uploaded_picture_is_answered(visit: Visit, demo_results: str, tmp_path: Path) -> None:
     from hero_ray.benchmarks import get
 
@@ -151,6 +156,7 @@ def test_an_uploaded_picture_is_answered(visit: Visit, demo_results: str, tmp_pa
     tab.keep("try_it-answered")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_picture_is_refused_in_words(visit: Visit, demo_results: str, tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_bytes(b"not a picture")

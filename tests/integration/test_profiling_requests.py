@@ -193,6 +193,7 @@ def by_key(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {record["key"]: record for record in records}
 
 
+@pytest.mark.slow
 def test_planted_sleep_shows_in_select_and_nowhere_else(adapter: SmallAdapter, probe: Probe) -> None:
     arranged = [arrange(adapter, pruning, probe) for pruning in (HALF, Pruning(SlowFirst(), 0.5))]
     calls = [[timed(adapter, one, QUICK)] for one in arranged]
@@ -223,6 +224,7 @@ def test_tokens_and_bytes_are_those_of_the_live_cache(adapter: SmallAdapter, pro
     assert records["full"]["kv_bytes"] == 2 * 3 * (72 + 5) * 16 * 4
 
 
+@pytest.mark.slow
 def test_counted_flops_agree_with_the_formula(adapter: SmallAdapter, probe: Probe) -> None:
     for batch_size in (1, 2):
         settings = QUICK.model_copy(update={"batch_size": batch_size})
@@ -290,6 +292,7 @@ def test_batch_sweep_finds_each_edge_and_lets_the_rest_take_turns(adapter: Small
     assert edges["half"] == {"largest_batch": 16, "out_of_memory_at": None}
 
 
+@pytest.mark.slow
 def test_batch_sweep_runs_for_real_and_refuses_a_device_without_room(adapter: SmallAdapter, probe: Probe) -> None:
     records = sweep_batches(adapter, {"full": FULL}, probe, [2, 1], QUICK)
     assert [record["batch_size"] for record in records] == [1, 2]

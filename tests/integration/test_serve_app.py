@@ -118,25 +118,6 @@ def test_a_slow_client_holds_nobody_up(service: Service) -> None:
         assert httpx.post(f"{service.url}/v1/chat/completions", json=asked(), timeout=90).status_code == 200
 
 
-def test_a_sweep_over_http_ends_in_the_database(service: Service) -> None:
-    config = {"tasks": ["synth-exist"], "methods": ["hero"], "budgets": [0.2], "limit": 2, "straw_men": False}
-    config |= {"profile": {"enabled": False}, "replicas": 1, "name": "over HTTP"}
-    made = httpx.post(f"{service.url}/v1/sweeps", json={"config": config}, timeout=90)
-    assert made.status_code == 202, made.text
-    sweep = f"{service.url}/v1/sweeps/{made.json()['id']}"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        state = httpx.get(sweep, timeout=60).json()
-        if state["status"] not in ("submitted", "running", "pending"):
-            break
-        time.sleep(2)
-    assert state["status"] == "complete", state
-    assert (state["done"], state["failed"]) == (state["expected"], 0)
-    run = made.json()["id"]
-    assert len(httpx.get(f"{service.url}/v1/cells?run={run}", timeout=60).json()["data"]) == state["cells"]
-    assert httpx.get(f"{service.url}/v1/frontier?run={run}", timeout=60).json()["data"]
-
-
 def test_a_replica_killed_under_load_is_replaced(service: Service) -> None:
     before = {process.pid for process in service.replicas()}
     assert len(before) == 2

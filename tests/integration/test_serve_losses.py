@@ -114,6 +114,25 @@ def test_clients_that_leave_give_their_places_back(lone: Service) -> None:
     assert seconds < PLACES * whole / 2
 
 
+def test_a_sweep_over_http_ends_in_the_database(lone: Service) -> None:
+    config = {"tasks": ["synth-exist"], "methods": ["hero"], "budgets": [0.2], "limit": 2, "straw_men": False}
+    config |= {"profile": {"enabled": False}, "replicas": 1, "name": "over HTTP"}
+    made = httpx.post(f"{lone.url}/v1/sweeps", json={"config": config}, timeout=90)
+    assert made.status_code == 202, made.text
+    sweep = f"{lone.url}/v1/sweeps/{made.json()['id']}"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        state = httpx.get(sweep, timeout=60).json()
+        if state["status"] not in ("submitted", "running", "pending"):
+            break
+        time.sleep(2)
+    assert state["status"] == "complete", state
+    assert (state["done"], state["failed"]) == (state["expected"], 0)
+    run = made.json()["id"]
+    assert len(httpx.get(f"{lone.url}/v1/cells?run={run}", timeout=60).json()["data"]) == state["cells"]
+    assert httpx.get(f"{lone.url}/v1/frontier?run={run}", timeout=60).json()["data"]
+
+
 def test_the_only_replica_is_lost_under_load(lone: Service) -> None:
     """It is killed whenever it comes back, for a while: requests fail with 503, and later ones succeed again."""
     seen: list[tuple[float, httpx.Response]] = []

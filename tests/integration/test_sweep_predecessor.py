@@ -39,6 +39,7 @@ def older(store: Store, **changes: Any) -> Any:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_that_cannot_go_on_is_named_with_the_reason(local_ray: None, store: Store) -> None:
     plan = older(store)
     lines: list[str] = []
