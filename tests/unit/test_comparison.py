@@ -198,7 +198,7 @@ def test_frontiers_by_benchmark_category_and_average(results: Results) -> None:
         ("hero@20% >= 60% of full on average", "holds"),
         ("hero@20% >= 99% of full on average", "fails"),
         ("hero@20% > hero@20% on synth-color", "undecided"),
-        ("hero@20% >= hero@20% on synth-color", "undecided"),  # agreement of a few pictures is no evidence
+        ("hero@20% >= hero@20% on synth-color", "undecided"),  # answers that agree do not show that none will differ
     ],
 )
 def test_claims_are_decided(results: Results, text: str, expected: str) -> None:
