@@ -64,7 +64,7 @@ test-newest:
 	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	grep '^torch==' constraints.txt > $(NEWEST)/held.txt
 	$(NEWEST)/bin/python -m pip install -q -U pip
-	$(NEWEST)/bin/python -m pip install -q -U --upgrade-strategy eager -c $(NEWEST)/held.txt -e ".[all]" --group dev
+	$(NEWEST)/bin/python -m pip install -q -U --upgrade-strategy eager -c $(NEWEST)/held.txt -e ".[all]" --group dev --group build
 	touch $(NEWEST)/.ok
 	rm -f $(NOTES)
 	export PYTEST_ADDOPTS="-p tools.newest --deprecations=$(NOTES)"; failed=0; \

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from hero_ray.core.encoded import Encoded, ImagePlan, Layout, Needs, NewlinePolicy, Selection, VisionInfo
+from hero_ray.core.encoded import Encoded, ImagePlan, Needs, Selection, VisionInfo
+from hero_ray.core.layout import Layout, NewlinePolicy
 from hero_ray.models.base import Generation, LanguageShape, ModelInfo, Prepared, Prompt, Request, VisionShape
 
 SIDE = 4

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from PIL import Image
 
@@ -19,8 +19,8 @@ from hero_ray.core.types import Metric, Sample, Scored
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 MAX_COMPLAINTS = 10
-PROMPT_STYLES = ("lmms-eval", "vlmevalkit", "internvl")
 PromptStyle = Literal["lmms-eval", "vlmevalkit", "internvl"]
+PROMPT_STYLES = get_args(PromptStyle)
 
 
 @dataclass(frozen=True)

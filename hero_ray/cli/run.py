@@ -92,7 +92,7 @@ def sweep(
         raise ConfigError(f"two sweep files: {config!r} and --config {config_file!r}; give one")
     built = _config(
         config or config_file,
-        assign,
+        [*(assign or ()), *(["profile.enabled=false"] if no_profile else [])],
         models=models,
         model_args=model_args,
         methods=methods,
@@ -111,8 +111,6 @@ def sweep(
         straw_men=False if no_straw_men else None,
         race_margin=None if race is None else race.removeprefix("margin="),
     )
-    if no_profile:
-        built = built.model_copy(update={"profile": built.profile.model_copy(update={"enabled": False})})
     raise typer.Exit(
         run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id)
     )

@@ -157,6 +157,7 @@ def _cell(
         seed=seed,
         spec=spec,
         straw_man=fact.straw_man,
+        own_count=fact.name != FULL and not fact.budgeted,
     )
 
 

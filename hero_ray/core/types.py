@@ -45,6 +45,7 @@ class Cell:
         seed: of seeded methods; 0 elsewhere.
         spec: the resolved content behind `id`: revisions, fingerprints, prompts, code versions.
         straw_man: whether the method is one; says nothing of the answers, so no part of `id`.
+        own_count: whether the method alone decides how much survives; no part of `id` either.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Cell:
     seed: int = 0
     spec: Mapping[str, Any] = field(default_factory=dict)
     straw_man: bool = False
+    own_count: bool = False
 
 
 @dataclass(frozen=True)

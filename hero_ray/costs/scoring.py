@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hero_ray.core.encoded import Layout, Needs
+from hero_ray.core.encoded import Needs
+from hero_ray.core.layout import Layout
 from hero_ray.costs import costs
 from hero_ray.models.base import Adapter, Prompt, VisionShape
 

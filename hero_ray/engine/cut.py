@@ -16,19 +16,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.core.encoded import (
-    Budget,
-    BudgetBase,
-    Encoded,
-    ImagePlan,
-    Layout,
-    Needs,
-    NewlinePolicy,
-    Selection,
-    VisionInfo,
-    keep_all,
-)
+from hero_ray.core.encoded import Budget, BudgetBase, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
+from hero_ray.core.layout import Layout, NewlinePolicy
 from hero_ray.core.plan import digest
 from hero_ray.core.types import Cell, TokenCount
 from hero_ray.methods import create

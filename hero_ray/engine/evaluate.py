@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.core.encoded import BudgetBase, Needs, NewlinePolicy
+from hero_ray.core.encoded import BudgetBase, Needs
 from hero_ray.core.errors import SelectionError
+from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.plan import Unit
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.costs.ledger import answer_cost

@@ -12,8 +12,9 @@ from typing import Any
 
 from PIL import Image
 
-from hero_ray.core.encoded import Budget, BudgetBase, Encoded, NewlinePolicy, Selection
+from hero_ray.core.encoded import Budget, BudgetBase, Encoded, Selection
 from hero_ray.core.errors import ImageError
+from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.types import TokenCount
 from hero_ray.engine.cut import Picture, Pruning, cut, generate, picture_id
 from hero_ray.methods import create

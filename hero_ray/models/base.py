@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.core.encoded import Encoded, ImagePlan, Layout, Needs, NewlinePolicy, Selection, VisionInfo
+from hero_ray.core.encoded import Encoded, ImagePlan, Needs, Selection, VisionInfo
+from hero_ray.core.layout import Layout, NewlinePolicy
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from hero_ray.pipeline.provenance import environment, git_commit
 from hero_ray.pipeline.race import Race, shuffled
 from hero_ray.pipeline.worker import WorkerJob
 from hero_ray.results.close import close_cells
-from hero_ray.store import Store
+from hero_ray.store import RunRow, Store
 from hero_ray.store.records import sample_id
 
 LEASE_S = 60.0
@@ -77,13 +77,7 @@ def run(
         KeyboardInterrupt: after the run was left resumable.
     """
     started = time.perf_counter()
-    if run_id is not None:
-        found = next((row for row in store.runs() if row.id == run_id), None)
-        if found is not None and found.config_hash != plan.hash:
-            why = predecessor.explain(plan, store, found)
-            raise ConfigError(f"run {run_id} was planned otherwise ({why}); give another --run-id, or its own request")
-    else:
-        found = None if fresh else store.find_run(plan.hash)
+    found = _named(plan, store, run_id) if run_id is not None else None if fresh else store.find_run(plan.hash)
     if found is not None and found.status == COMPLETE and not retry_failed:
         return RunOutcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
     if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
@@ -107,6 +101,15 @@ def run(
             store.set_status(run_id, outcome.status)
     outcome.seconds = time.perf_counter() - started
     return outcome
+
+
+def _named(plan: Plan, store: Store, run_id: str) -> RunRow | None:
+    """The run of this name; None if there is none yet."""
+    found = next((row for row in store.runs() if row.id == run_id), None)
+    if found is not None and found.config_hash != plan.hash:
+        why = predecessor.explain(plan, store, found)
+        raise ConfigError(f"run {run_id} was planned otherwise ({why}); give another --run-id, or its own request")
+    return found
 
 
 def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> str:

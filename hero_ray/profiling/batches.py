@@ -86,10 +86,8 @@ def sweep_batches(
         while failed[key] - ran[key] > 1:
             fits(key, (ran[key] + failed[key]) // 2)
         if not ran[key]:
-            raise DeviceMemoryError(
-                f"{key}: not even one request fits into the memory of {adapter.info.device}; "
-                "take a smaller model or dtype"
-            )
+            where = f"the memory of {adapter.info.device}"
+            raise DeviceMemoryError(f"{key}: not even one request fits into {where}; take a smaller model or dtype")
     edges = {key: asdict(BatchEdge(ran[key], failed.get(key))) for key in arranged}
     return [
         record | {"details": record.get("details", {}) | {"batch_sweep": edges[record["key"]]}} for record in records

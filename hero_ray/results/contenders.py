@@ -35,7 +35,7 @@ class Contender:
             and (self.method.variant is None or cell.variant == self.method.variant)
             and all(cell.params.get(key) == value for key, value in wanted.items())
             and (seed is None or cell.seed == seed)
-            and (self.budget is None or budget_of(cell) == self.budget.label)
+            and (self.budget is None or cell.own_count or budget_of(cell) == self.budget.label)
         )
 
 

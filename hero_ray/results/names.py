@@ -20,6 +20,9 @@ from hero_ray.store.figures import TrendRow
 EMBEDDED_NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
 
 
+OWN = "own"
+"""The budget of a method whose count is its own; its true tokens stand beside it."""
+
 Setting = CellRow | PointRow | TrendRow | Cell
 """What has a name; all of these hold `model method variant params retention_ratio tokens seed`."""
 
@@ -39,7 +42,7 @@ class Name:
     budget: str
 
     def __str__(self) -> str:
-        return f"{self.series} at {self.budget}"
+        return f"{self.series} at {self.budget}" if self.budget != OWN else f"{self.series} at its own count"
 
 
 def is_embedded(model: str) -> bool:
@@ -48,7 +51,9 @@ def is_embedded(model: str) -> bool:
 
 
 def budget_of(cell: Setting) -> str:
-    """What a cell was asked to keep."""
+    """What a cell was asked to keep, or that its method decides."""
+    if cell.own_count:
+        return OWN
     return BudgetEntry(ratio=None if cell.tokens else cell.retention_ratio, tokens=cell.tokens).label
 
 
@@ -93,7 +98,7 @@ def _name(cell: Setting, told: Mapping[str, Any]) -> Name:
     words = [] if cell.variant == "exact" else [cell.variant]
     words += [f"{param}={_short(told[param])}" for param in sorted(told.keys() - {"variant"})]
     series = f"{cell.method} ({', '.join(words)})" if words else cell.method
-    return Name(key if cell.method == FULL else f"{key}@{budget}", series, budget)
+    return Name(key if cell.method == FULL or cell.own_count else f"{key}@{budget}", series, budget)
 
 
 def _short(value: Any) -> str:

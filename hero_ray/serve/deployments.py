@@ -280,12 +280,8 @@ def build_app(settings: ServeSettings) -> serve.Application:
         health_check_period_s=2,  # a replica that was killed is replaced that much sooner
         **scaling,
     )
-    ingress: Any = serve.deployment(
-        serve.ingress()(Ingress),
-        name="Ingress",
-        ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=4 * limits.queued,
-    )
+    options: Any = {"ray_actor_options": {"num_cpus": 0.1}, "max_ongoing_requests": 4 * limits.queued}
+    ingress: Any = serve.deployment(serve.ingress()(Ingress), name="Ingress", **options)
     guarded = not is_loopback(settings.host) or bool(Tokens.from_environment())
     return ingress.bind(settings, replicas.bind(settings), guarded)
 

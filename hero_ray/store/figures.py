@@ -44,6 +44,7 @@ class TrendRow:
     benchmark: str
     flavour: str
     straw_man: bool
+    own_count: bool
     metric: str
     value: float
     ci_low: float | None

@@ -22,6 +22,7 @@ CELL = (
     "benchmark",
     "flavour",
     "straw_man",
+    "own_count",
 )
 """What every reader is told of a cell, as named in `Cell`, the table and every row below."""
 
@@ -92,6 +93,7 @@ class CellRow:
     benchmark: str
     flavour: str
     straw_man: bool
+    own_count: bool
     spec: Mapping[str, Any]
     status: str
     n_expected: int
@@ -205,4 +207,5 @@ class PointRow:
     flops: float | None
     kv_bytes: float | None
     straw_man: bool = False
+    own_count: bool = False
     profile: Mapping[str, Any] = field(default_factory=dict)

@@ -8,13 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    false,
-)
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hero_ray.store.base import Base
@@ -54,6 +48,7 @@ class CellTable(Base):
     flavour: Mapped[str]
     spec: Mapped[dict[str, Any]]
     straw_man: Mapped[bool] = mapped_column(default=False, server_default=false())
+    own_count: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class RunCell(Base):

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, func, select, update
+from sqlalchemy import Connection, Table, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hero_ray.core.errors import StoreError
@@ -105,10 +105,10 @@ def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expect
         for cell in cells
     ]
     if known:
-        # What a cell is never changes under its id, but a plug-in may declare its method a straw man later on.
-        fresh = insert(connection, CellTable)
-        told = {"straw_man": fresh.excluded.straw_man}
-        changed_only = table(CellTable).c.straw_man != fresh.excluded.straw_man
+        # What a cell is never changes under its id, but what its method says of itself may.
+        fresh, held = insert(connection, CellTable), table(CellTable).c
+        told = {name: fresh.excluded[name] for name in ("straw_man", "own_count")}
+        changed_only = or_(*(held[name] != value for name, value in told.items()))
         connection.execute(fresh.on_conflict_do_update(index_elements=["id"], set_=told, where=changed_only), known)
     rows = [
         {"run_id": run_id, "cell_id": cell.id, "position": i, "status": "pending", "n_expected": expected[cell.id]}

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hero_ray.core.encoded import Encoded, Layout, Needs, Selection
+from hero_ray.core.encoded import Encoded, Needs, Selection
 from hero_ray.core.errors import InputError
+from hero_ray.core.layout import Layout
 from hero_ray.engine.cut import Picture
 from hero_ray.methods.kit.scores import cosine_to_thumbnail
 from hero_ray.studies import asking

@@ -22,30 +22,13 @@ from hero_ray.methods import create
 from hero_ray.results import published
 from hero_ray.studies import verify_rules as rules
 from hero_ray.studies import verify_studies
+from hero_ray.studies.printed import PrintedValue, TableName, printed_values
 from hero_ray.studies.records import FigureTable
 
 if TYPE_CHECKING:
     from hero_ray.store import CellRow, MetricRow, Store
 
 REPRODUCED, DIFFERS, UNLIKE = "reproduced", "differs", "not comparable"
-TableName = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class PrintedValue:
-    """One printed value and the cell that would measure it. `params` are those that differ from the default."""
-
-    model: str
-    method: str
-    params: Mapping[str, Any]
-    budget: float | None
-    benchmark: str
-    category: str
-    value: float
-    digits: str
-    paper: str
-    setting: str
-    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,51 +75,6 @@ def check(store: Store, run: str, table: TableName, model: str | None = None) ->
     base = str(found.config.get("budget_base", "real"))
     lines = [judge(printed, cells, metrics, base, model) for printed in printed_values(table)]
     return lines + cost_lines(table)
-
-
-def printed_values(table: TableName) -> list[PrintedValue]:
-    """What a table prints of scores, as cells to look for."""
-    results = [_result(row) for row in published.results() if (row["paper"], row["table"]) == table]
-    ablations = [_ablation(row) for row in published.ablations() if (row["paper"], row["table"]) == table]
-    return [printed for printed in (*results, *ablations) if printed is not None]
-
-
-def _result(row: Mapping[str, Any]) -> PrintedValue | None:
-    name = published.BENCHMARKS.get(row["benchmark"])
-    if name is None or row["metric"] not in ("score_0_100", "mme_points"):
-        return None
-    return PrintedValue(
-        model=row["model"],
-        method=rules.METHODS.get(row["method"], row["method"]),
-        params={},
-        budget=row["budget"],
-        benchmark=name,
-        category="",
-        value=row["value"],
-        digits=row["printed"],
-        paper=row["paper"],
-        setting=row["method"],
-    )
-
-
-def _ablation(row: Mapping[str, Any]) -> PrintedValue | None:
-    setting, name = rules.ablation_setting(row), published.BENCHMARKS.get(row["benchmark"])
-    if setting is None or name is None or row["value"] is None:
-        return None
-    method, params, ratio = setting
-    return PrintedValue(
-        model=rules.ABLATION_MODEL[row["paper"]],
-        method=method,
-        params=params,
-        budget=ratio,
-        benchmark=name,
-        category="" if row["category"] in rules.WHOLE else row["category"],
-        value=row["value"],
-        digits=row["printed"],
-        paper=row["paper"],
-        setting=f"{row['parameter']} {row['parameter_value']}",
-        doubt="" if row["plot"] else "contradicts another table of the paper",
-    )
 
 
 def judge(

@@ -9,7 +9,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hero_ray.core.encoded import Budget, Layout, Needs
+from hero_ray.core.encoded import Budget, Needs
+from hero_ray.core.layout import Layout
 from hero_ray.methods import create, get, names
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit import conformance

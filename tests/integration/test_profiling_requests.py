@@ -13,8 +13,9 @@ from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hero_ray.core.config import ProfileSettings
-from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Layout, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import DeviceMemoryError
+from hero_ray.core.layout import Layout
 from hero_ray.engine.cut import Pruning
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner, Method, Survivors

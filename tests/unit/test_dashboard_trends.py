@@ -20,7 +20,7 @@ from tests.dashboard_rows import row
 def night(day: int, value: float, method: str = "hero", seed: int = 0) -> TrendRow:
     when = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=day)
     return TrendRow(
-        f"run{day}", when, "cell", "m", method, "exact", {"seed": seed}, 0.2, None, seed, "bench", "head", False,
+        f"run{day}", when, "cell", "m", method, "exact", {"seed": seed}, 0.2, None, seed, "bench", "head", False, False,
         "accuracy", value, value - 0.05, value + 0.05, 100, 1.0,
     )  # fmt: skip
 

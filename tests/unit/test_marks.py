@@ -57,6 +57,11 @@ def test_a_budget_has_one_label(ratio: float, tokens: int | None, label: str) ->
     assert (mark.name.budget, mark.name.key, str(mark.name)) == (label, f"hero@{label}", f"hero at {label}")
 
 
+def test_a_count_of_its_own_is_no_budget() -> None:
+    (mark,) = marks([row("prumerge", ratio=0.4, own_count=True)])
+    assert (mark.name.budget, mark.name.key, str(mark.name)) == ("own", "prumerge", "prumerge at its own count")
+
+
 def test_seeds_share_a_name_and_full_has_no_budget() -> None:
     found = marks([row("full", 1.0), row("random", seed=0), row("random", seed=1)])
     assert [(mark.name.key, len(mark.cells)) for mark in found] == [("full", 1), ("random@20%", 2)]

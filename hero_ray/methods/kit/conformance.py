@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hero_ray.core.encoded import NEWLINE, Budget, Encoded, Layout, Needs, Question, Selection, VisionInfo
+from hero_ray.core.encoded import Budget, Encoded, Needs, Question, Selection, VisionInfo
 from hero_ray.core.errors import NonFiniteScoreError, SelectionError
+from hero_ray.core.layout import NEWLINE, Layout
 from hero_ray.methods.base import Method
 
 CLIP = VisionInfo(num_layers=24, feature_layer=23)

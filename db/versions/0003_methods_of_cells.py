@@ -1,4 +1,7 @@
-"""Which cells are straw men: a property of their method, so that readers need no method. Known ones are marked."""
+"""What the method of a cell says of itself, so that readers need no method: straw man, and a token count of its own.
+
+Known straw men are marked. Stored cells keep their budgets: before this, such methods were planned once per budget.
+"""
 
 from collections.abc import Sequence
 
@@ -16,9 +19,11 @@ KNOWN = ("random", "spatial", "spatial-pool", "downsample")
 
 def upgrade() -> None:
     op.add_column("cells", sa.Column("straw_man", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("cells", sa.Column("own_count", sa.Boolean(), server_default=sa.false(), nullable=False))
     cells = sa.table("cells", sa.column("method", sa.Text()), sa.column("straw_man", sa.Boolean()))
     op.execute(cells.update().where(cells.c.method.in_(KNOWN)).values(straw_man=True))
 
 
 def downgrade() -> None:
+    op.drop_column("cells", "own_count")
     op.drop_column("cells", "straw_man")
