@@ -15,7 +15,6 @@ from hero_ray.costs.costs import (
     prefill_flops,
     text_tower_flops,
 )
-from hero_ray.costs.ledger import ledger
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape
 from hero_ray.models.shapes import from_config, shape
 from hero_ray.profiling import answer_cost, ledger, scoring_flops
