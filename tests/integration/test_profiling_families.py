@@ -117,7 +117,7 @@ def test_file_is_written_without_ray_or_a_database_and_imported(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "deep" / "speeds.jsonl"
-    arguments = ["profile", *options[1:], "--out", str(path)]
+    arguments = ["hero-ray", *options, "--out", str(path)]
     script = (
         "import runpy, sys; sys.modules.update(dict.fromkeys(('ray', 'sqlalchemy', 'alembic'))); "
         f"sys.argv = {arguments!r}; runpy.run_module('hero_ray', run_name='__main__')"
