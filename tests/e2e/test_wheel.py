@@ -72,6 +72,7 @@ def test_the_package_is_the_installed_one_and_the_wire_is_live(user: Installed) 
     assert reached.returncode == TRIPPED
 
 
+@pytest.mark.slow
 def test_plan_without_a_file_is_the_demo_and_shipped_files_have_names(user: Installed) -> None:
     bare = user.hero_ray("plan")
     assert bare.returncode == 0, bare.stderr
@@ -89,6 +90,7 @@ def test_an_unknown_sweep_file_lists_the_shipped_ones(user: Installed) -> None:
     assert "Shipped: demo, demo-internvl, nightly, paper/hero-figure-5" in done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_reports_the_installation(user: Installed) -> None:
     done = user.hero_ray("doctor")
     assert done.returncode == 0, done.stderr
@@ -97,6 +99,7 @@ def test_doctor_reports_the_installation(user: Installed) -> None:
     assert [one for one in record["plugins"] if one["state"] != "ok"] == []
 
 
+@pytest.mark.slow
 def test_db_makes_and_checks_a_database(user: Installed) -> None:
     for verb in ("upgrade", "check"):
         done = user.hero_ray("db", verb, "--db", "sqlite:///made.db")
@@ -106,6 +109,7 @@ def test_db_makes_and_checks_a_database(user: Installed) -> None:
     assert last["rows"]["published"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [False, True])
 def test_serve_check_says_whether_the_service_would_start(user: Installed, taken: bool) -> None:
     with socket.socket() as holder:

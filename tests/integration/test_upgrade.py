@@ -172,6 +172,7 @@ def test_every_page_of_the_dashboard_loads(page: str, upgraded: str, monkeypatch
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_command(local_ray: None, folder: Path) -> None:
     """Answers that are there stay untouched; the rest equals what c684a8b answered in a run that nobody disturbed."""
     with open_store(f"sqlite:///{folder / 'hero_ray.db'}") as store:
@@ -216,6 +217,7 @@ def test_a_run_stopped_by_its_user_goes_on_or_the_reason_is_named(folder: Path) 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_nights_go_on(local_ray: None, folder: Path) -> None:
     """Tonight is compared with the nights of the old version, and the verdict says what is new since."""
     output = hero_ray("nightly", "--config", "panel.yaml", "--night", "2026-11-22")
