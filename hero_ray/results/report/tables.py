@@ -64,7 +64,7 @@ def comparisons(first: str, second: str, found: Sequence[Comparison]) -> Grid:
 
 def findings(found: Sequence[Finding]) -> Grid:
     """What a claim came to, benchmark by benchmark; the gap is positive where the claim's side leads."""
-    head = ["Where", "Left", "Right", "Gap to the claim", "90% interval", "n", "Pictures", "p", "Verdict"]
+    head = ["Where", "Left", "Right", "Gap to the claim", "90% interval", "n", "Pictures", "Missing", "p", "Verdict"]
     rows = [
         (
             item.where,
@@ -74,6 +74,7 @@ def findings(found: Sequence[Finding]) -> Grid:
             span(item.result.low, item.result.high),
             item.result.n,
             item.result.n_clusters,
+            "{}/{}".format(*item.missing),
             p_value(item.result.p_claim),
             item.verdict,
         )
@@ -84,7 +85,17 @@ def findings(found: Sequence[Finding]) -> Grid:
 
 def advice(candidates: Sequence[Candidate], cost_label: str) -> Grid:
     """Candidates, cheapest first, with the benchmark on which each is worst."""
-    head = ["Cell", cost_label, "Worst benchmark", "Loss there", "At most (95%)", "p (Holm)", "Verdict", "Unsafe on"]
+    head = [
+        "Cell",
+        cost_label,
+        "Worst benchmark",
+        "Loss there",
+        "At most (95%)",
+        "Missing",
+        "p (Holm)",
+        "Verdict",
+        "Unsafe on",
+    ]
     rows = []
     for item in candidates:
         worst = max(item.losses, key=lambda loss: loss.p)
@@ -95,6 +106,7 @@ def advice(candidates: Sequence[Candidate], cost_label: str) -> Grid:
                 worst.benchmark,
                 points(worst.value),
                 points(worst.at_most),
+                sum(loss.missing for loss in item.losses),
                 p_value(item.p_holm),
                 item.verdict,
                 ", ".join(loss.benchmark for loss in item.losses if loss.verdict == "unsafe"),
