@@ -5,27 +5,25 @@
 ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/venv/bin:$PATH
-RUN python -m venv /opt/venv && pip install "pip==25.3"
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_DEPS=1 PATH=/opt/venv/bin:$PATH
 WORKDIR /app
-# Dependencies first and from pyproject.toml alone: editing code rebuilds only the layers behind them.
-COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    extras = ('hub', 'postgres', 'dashboard', 'serve', 'schedule', 'energy'); \
-    print(*p['dependencies'], *(d for e in extras for d in p['optional-dependencies'][e]), sep='\n')" > /requirements.txt
+# The lock first and alone: editing code rebuilds only the layers behind it.
+COPY lock lock
+RUN python -m venv /opt/venv \
+    && python -m pip install --require-hashes -r lock/build.txt \
+    && python -m pip install --require-hashes -r lock/runtime.txt
 
 FROM build AS build-cpu
-# The local version `2.13.0+cpu` satisfies the pin and is preferred over the CUDA build of the same version.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --extra-index-url "${TORCH_INDEX}" -c constraints.txt -r /requirements.txt
+RUN python -m pip install --require-hashes --index-url "${TORCH_INDEX}" -r lock/cpu.txt
 COPY . .
-RUN pip install --no-deps -e .
+RUN python -m pip install --no-build-isolation -e . && python -m pip check
 
 FROM build AS build-cuda
 # torch's default wheels bring their CUDA libraries; the host brings only the driver.
-RUN pip install -c constraints.txt -r /requirements.txt
+RUN python -m pip install --require-hashes -r lock/cuda.txt
 COPY . .
-RUN pip install --no-deps -e .
+RUN python -m pip install --no-build-isolation -e . && python -m pip check
 
 FROM ${PYTHON_IMAGE} AS runtime
 ARG GIT_COMMIT=""

@@ -3,29 +3,74 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ok
 
-.PHONY: setup demo test lint dashboard perf docs paper-offline clean
+.PHONY: setup demo test test-rest test-all test-newest lint lock dashboard perf docs paper-offline clean
 
 setup: $(STAMP)
 
-# torch is pinned in constraints.txt; pip >= 25.1 knows dependency groups.
-$(STAMP): pyproject.toml constraints.txt
+# The lock is complete, so pip resolves nothing. torch is the CPU build where pip's own settings find one, else PyPI's
+# with its CUDA libraries. A site's own build, whose hash the lock does not know, has to be asked for with TORCH.
+TORCH ?=
+LOCKED := -m pip install -q --no-deps --require-hashes -r
+$(STAMP): pyproject.toml $(wildcard lock/*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -U "pip>=25.1"
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[all]" --group dev
+	$(BIN)/python $(LOCKED) lock/build.txt
+	$(BIN)/python $(LOCKED) lock/runtime.txt -r lock/dev.txt
+	$(if $(TORCH),$(BIN)/python -m pip install -q --no-deps $(TORCH),\
+	  $(BIN)/python $(LOCKED) lock/cpu.txt 2>/dev/null || $(BIN)/python $(LOCKED) lock/cuda.txt \
+	  || { echo 'To take a build of torch that the lock does not know: make setup TORCH="torch==VERSION"'; exit 1; })
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m hero_ray.sweep
 
-# Real processes, browsers and databases share the machine with whatever else runs on it: what fails gets one more try,
-# by itself. A test that fails twice fails.
+# Two processes: what starts a Ray or a browser runs in one, one after another and from the beginning (the files' own
+# order, not by size), the rest beside it. Real processes, browsers and databases share the machine with whatever else
+# runs on it: what fails gets one more try, by itself. A test that fails twice fails.
+define pytest
+$(BIN)/python -m pytest -q -m "$(1)" -n 2 --dist loadfile --no-loadscope-reorder || \
+  $(BIN)/python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none
+endef
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -q || $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+	$(call pytest,not slow)
+
+# Everything that `make test` leaves out.
+test-rest: $(STAMP)
+	$(call pytest,slow)
+
+test-all: test test-rest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Moves all to the newest that pyproject's ranges admit. MOVE= moves only what the ranges force, MOVE="--upgrade-package
+# pillow" that one too. torch is held in pyproject.
+MOVE ?= --upgrade
+lock:
+	test -x .venv-lock/bin/python || $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install -q "pip>=25.1"
+	.venv-lock/bin/python -m pip install -q --group lock
+	.venv-lock/bin/python -m tools.lock $(MOVE)
+
+# The newest that the ranges admit, but torch, in an environment of its own: the quick tests, and those of the models
+# that they leave out (pytest ends with 5 if there are none). A deprecation is a note in the report here, no error.
+NEWEST := .venv-newest
+NOTES := $(NEWEST)/deprecations.jsonl
+test-newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	grep '^torch==' constraints.txt > $(NEWEST)/held.txt
+	$(NEWEST)/bin/python -m pip install -q -U pip
+	$(NEWEST)/bin/python -m pip install -q -U --upgrade-strategy eager -c $(NEWEST)/held.txt -e ".[all]" --group dev --group build
+	touch $(NEWEST)/.ok
+	rm -f $(NOTES)
+	export PYTEST_ADDOPTS="-p tools.newest --deprecations=$(NOTES)"; failed=0; \
+	  $(MAKE) test VENV=$(NEWEST) || failed=1; \
+	  $(NEWEST)/bin/python -m pytest -q -m slow tests/integration/test_models_*.py || [ $$? = 5 ] || failed=1; \
+	  $(NEWEST)/bin/python -m tools.newest $(NOTES); exit $$failed
 
 dashboard: $(STAMP)
 	$(BIN)/hero-ray dashboard
@@ -34,18 +79,18 @@ perf: $(STAMP)
 	$(BIN)/python -m perf
 
 docs: $(STAMP)
-	$(BIN)/python -m hero_ray.methods.catalogue > docs/methods.md
+	$(BIN)/python -m hero_ray.methods.kit.catalogue > docs/methods.md
 
-# Every table of the papers on the embedded models: some 190,000 answers and 7 studies, 27 minutes on two shared cores.
+# Every table of the papers on the embedded models: some 190,000 answers and 6 studies, 27 minutes on two shared cores.
 # LIMIT=20 asks 20 questions of each benchmark. Interrupted, it goes on where it was.
 LIMIT ?=
 PAPER_DB := sqlite:///paper_offline.db
 paper-offline: $(STAMP)
 	set -e; for file in configs/paper/offline/*.yaml; do \
 	  $(BIN)/hero-ray sweep $$file --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
-	set -e; for name in tile-importance layer-similarity layer-iou token-roles adaptive attention-maps case-study; do \
+	set -e; for name in tile-importance layer-similarity layer-iou token-roles attention-maps case-study; do \
 	  $(BIN)/hero-ray study $$name --db $(PAPER_DB) $(if $(LIMIT),--limit $(LIMIT)); done
 	$(BIN)/hero-ray study paper-tables --db $(PAPER_DB) --into docs/paper.md
 
 clean:
-	rm -rf $(VENV) hero_ray.db hero_ray.db-shm hero_ray.db-wal
+	rm -rf $(VENV) .venv-lock $(NEWEST) hero_ray.db hero_ray.db-shm hero_ray.db-wal

@@ -17,14 +17,20 @@ import plotly.io
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from dashboard import figures, masks, palette, points, tables
-from dashboard.points import AXES, FULL, Mark
-from hero_ray.store import CellRow, RunRow, Store
-from hero_ray.store import page_queries as pages
-from hero_ray.store.page_queries import CellRef, FlipRow
+from dashboard import figures
+from hero_ray.results import masks
+from hero_ray.results.averages import averages, flagged
+from hero_ray.results.axes import AXES
+from hero_ray.results.contenders import Results, every_model
+from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
+from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of
+from hero_ray.results.shown import palette, tables
+from hero_ray.store import CellRow, RunRow, Store, flips
+from hero_ray.store import answers as stored
+from hero_ray.store.answers import CellRef
+from hero_ray.store.flips import FlipRow
 
 FLIPS_PER_BENCHMARK = 6
-NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
 _CSS = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
@@ -54,17 +60,17 @@ def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    marks = points.marks(store.points([run.id for run in runs]))
+    found = every_model(store, [run.id for run in runs])
     files = {"plotly.min.js": get_plotlyjs().encode()}
-    body = [_head(runs), *_charts(marks)]
-    for model in dict.fromkeys(mark.model for mark in marks):
-        table = tables.method_table([mark for mark in marks if mark.model == model])
-        name = _file_name(model)
+    body = [_head(runs), "<h2>Frontier</h2>", *(chart for results in found for chart in _charts(results))]
+    for results in found:
+        table = tables.method_table(results.marks(), averages(results), flagged(results))
+        name = _file_name(results.model)
         files |= {
             f"table-{name}.csv": tables.to_csv(table).encode(),
             f"table-{name}.tex": tables.to_latex(table).encode(),
         }
-        body.append(_table(model, name, table))
+        body.append(_table(results.model, name, table))
     shown = _flips(store, runs, files)
     body += shown
     files["index.html"] = _page(runs, body).encode()
@@ -91,7 +97,7 @@ def _page(runs: Sequence[RunRow], body: Sequence[str]) -> str:
 
 
 def _head(runs: Sequence[RunRow]) -> str:
-    parts = ["<h1>What pruning visual tokens costs and saves</h1>", f'<p class="quiet">{NOTE}</p>']
+    parts = ["<h1>What pruning visual tokens costs and saves</h1>", f'<p class="quiet">{EMBEDDED_NOTE}</p>']
     for run in runs:
         packages = dict(run.environment.get("packages") or {})
         facts = {
@@ -107,31 +113,27 @@ def _head(runs: Sequence[RunRow]) -> str:
     return "".join(parts)
 
 
-def _charts(marks: Sequence[Mark]) -> list[str]:
-    average = points.retention_average(marks)
-    several = len({mark.benchmark for mark in marks}) > 1
-    shown = average if average and several else marks
-    title = "Share of the unpruned score, %" if shown is average else "Score"
-    blocks = ["<h2>Frontier</h2>"]
-    for model in dict.fromkeys(mark.model for mark in shown):
-        own = [mark for mark in shown if mark.model == model]
-        for key in ("tokens", "flops", "kv", "ttft"):
-            for certificate, members in points.by_certificate(own, AXES[key]):
-                if certificate != "mixed":
-                    blocks.append(_chart(model, members, key, title))
+def _charts(results: Results) -> list[str]:
+    blocks = []
+    for by in ("tokens", "flops", "kv", "ttft"):
+        charts = average_frontiers(results, by, apart=True) if len(results.benchmarks) > 1 else []
+        title = "Share of the unpruned score, %" if charts else "Score"
+        for chart in charts or frontiers(results, by, apart=True):
+            if chart.placed and chart.certificate != "mixed":
+                blocks.append(_chart(chart, title))
     return blocks
 
 
-def _chart(model: str, members: Sequence[Mark], key: str, title: str) -> str:
-    best = points.best(points.place(members, AXES[key]))
-    figure = figures.frontier(members, AXES[key], title, best)
+def _chart(chart: Frontier, title: str) -> str:
+    axis = AXES[chart.axis]
+    figure = figures.frontier(list(chart.marks.values()), axis, title, chart.line)
     figure.update_layout(font={"color": "#808690"})  # reads on a light and on a dark page
     drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=figures.CONFIG)
-    name = html.escape(f"{model}: {AXES[key].title}")
-    return f"<details{' open' if key == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
+    name = html.escape(f"{chart.model}: {chart.benchmark + ', ' if chart.benchmark else ''}{axis.title}")
+    return f"<details{' open' if chart.axis == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
 
 
-def _table(model: str, name: str, table: tables.Table) -> str:
+def _table(model: str, name: str, table: tables.MethodTable) -> str:
     notes = html.escape(" ".join(table.notes))
     links = f'<a href="table-{name}.csv">CSV</a> · <a href="table-{name}.tex">LaTeX</a>'
     return f'<h2>{html.escape(model)}</h2>{tables.to_html(table)}<p class="quiet">{notes} {links}</p>'
@@ -143,7 +145,7 @@ def _pairs(cells: Sequence[CellRow]) -> list[tuple[CellRow, CellRow]]:
     for model, benchmark in dict.fromkeys((cell.model, cell.benchmark) for cell in cells):
         own = [cell for cell in cells if (cell.model, cell.benchmark) == (model, benchmark) and cell.n_done]
         full = next((cell for cell in own if cell.method == FULL), None)
-        pruned = [cell for cell in own if cell.method not in palette.STRAW_MEN]
+        pruned = [cell for cell in own if cell.method != FULL and not cell.straw_man]
         if full is not None and pruned:
             key = lambda cell: (cell.method != "hero", abs(cell.retention_ratio - 0.2), cell.id)  # noqa: E731
             found.append((full, min(pruned, key=key)))
@@ -155,10 +157,9 @@ def _flips(store: Store, runs: Sequence[RunRow], files: dict[str, bytes]) -> lis
     blocks = []
     for full, pruned in _pairs(cells):
         a, b = CellRef(full.run_id, full.id), CellRef(pruned.run_id, pruned.id)
-        with store.reading() as connection:
-            counts = pages.flip_counts(connection, a, b)
-            rows = pages.flips(connection, a, b, "worse", limit=FLIPS_PER_BENCHMARK)
-        head = f"{pruned.model}, {pruned.benchmark}: full against {pruned.method} at {100 * pruned.retention_ratio:g} %"
+        counts = store.read(flips.flip_counts, a, b)
+        rows = store.read(flips.flips, a, b, "worse", limit=FLIPS_PER_BENCHMARK)
+        head = f"{pruned.model}, {pruned.benchmark}: full against {pruned.method} at {budget_of(pruned)}"
         blocks.append(
             f"<h2>{html.escape(head)}</h2><p>Of {counts.both:,} questions both answered, {pruned.method} does better "
             f"on {counts.better:,} and worse on {counts.worse:,}. Below: where it does worse.</p>"
@@ -169,9 +170,8 @@ def _flips(store: Store, runs: Sequence[RunRow], files: dict[str, bytes]) -> lis
 
 def _flip(store: Store, row: FlipRow, full: CellRow, pruned: CellRow, files: dict[str, bytes]) -> str:
     refs = [CellRef(cell.run_id, cell.id) for cell in (full, pruned)]
-    with store.reading() as connection:
-        sample = pages.sample(connection, row.sample_id)
-        answers = pages.answers(connection, row.sample_id, refs)
+    sample = store.read(stored.sample, row.sample_id)
+    answers = store.read(stored.answers, row.sample_id, refs)
     if sample is None:
         return ""
     reference = sample.reference if isinstance(sample.reference, str) else json.dumps(sample.reference)

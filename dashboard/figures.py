@@ -8,8 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard import palette
-from dashboard.points import Axis, Mark
+from hero_ray.results.axes import Axis
+from hero_ray.results.marks import Mark
+from hero_ray.results.shown import palette
 
 MANY = 400
 """Above so many markers intervals are left out of the picture (not of the hover) and WebGL draws."""
@@ -47,7 +48,7 @@ def frontier(
     marks: Sequence[Mark],
     axis: Axis,
     y_title: str,
-    best: Sequence[int] = (),
+    line: Sequence[Mark] = (),
     published: Sequence[Mapping[str, Any]] = (),
     log_x: bool = False,
 ) -> go.Figure:
@@ -55,17 +56,18 @@ def frontier(
 
     Args:
         marks: points that may share the axis.
-        best: indices of `marks` on the Pareto line, cheapest first.
+        line: those on the Pareto line, cheapest first.
         published: points printed in papers: `method label x y source`, x in the axis's base unit.
     """
-    factor, unit = axis.unit([mark.costs.get(axis.key) for mark in marks])
-    x_title = f"{axis.title}, {unit}" if unit else axis.title
+    factor, unit = axis.unit([mark.costs[axis.name] for mark in marks])
+    x_title = axis.headed(unit)
+    x_title = x_title[0].upper() + x_title[1:]
     figure = go.Figure()
-    if best:
-        _pareto_line(figure, [marks[i] for i in best], axis, factor)
+    if line:
+        _pareto_line(figure, line, axis, factor)
     groups: dict[tuple[str, str], list[Mark]] = defaultdict(list)
     for mark in marks:
-        groups[mark.method, mark.series].append(mark)
+        groups[mark.method, mark.name.series].append(mark)
     crowded = len(marks) > MANY
     names = sorted(groups, key=lambda key: (palette.rank(key[0]), key[1]))
     variants: dict[str, int] = defaultdict(int)
@@ -75,7 +77,7 @@ def frontier(
     _published_points(figure, published, factor)
     style(figure, 500, xaxis_title=x_title, yaxis_title=y_title, hovermode="closest")
     figure.update_xaxes(rangemode="tozero" if not log_x else "normal", type="log" if log_x else "linear")
-    if axis.higher_is_better:
+    if axis.higher_is_cheaper:
         figure.update_xaxes(autorange="reversed", title=f"{x_title} (faster to the left)")
     return figure
 
@@ -83,8 +85,8 @@ def frontier(
 def _series(
     method: str, series: str, members: Sequence[Mark], axis: Axis, factor: float, variant: int, crowded: bool
 ) -> Any:
-    look = palette.look(method)
-    members = sorted(members, key=lambda mark: mark.costs[axis.key] or 0.0)
+    look = palette.look(method, members[0].straw_man)
+    members = sorted(members, key=lambda mark: mark.costs[axis.name] or 0.0)
     dash = palette.VARIANT_DASHES[variant % len(palette.VARIANT_DASHES)]
     kind = go.Scattergl if crowded else go.Scatter
     bars = None
@@ -100,7 +102,7 @@ def _series(
         }
     return kind(
         name=series,
-        x=[(mark.costs[axis.key] or 0.0) / factor for mark in members],
+        x=[(mark.costs[axis.name] or 0.0) / factor for mark in members],
         y=[mark.value for mark in members],
         error_y=bars,
         mode="markers" if crowded or len(members) == 1 else "lines+markers",
@@ -116,18 +118,18 @@ def _hover(mark: Mark) -> tuple[str, str, str]:
     spread = "" if mark.low is None or mark.high is None else f" ({mark.low:.1f} to {mark.high:.1f})"
     people = f"n = {mark.n:,}" + (f" questions on {mark.n_clusters:,} pictures" if mark.n_clusters else "")
     lines = [people]
-    tokens = mark.costs.get("tokens")
+    tokens = mark.costs["tokens"]
     if tokens is not None:
         lines.append(f"{tokens:,.1f} visual tokens")
     if mark.n_failed:
         lines.append(f"{mark.n_failed:,} samples failed")
     if mark.note:
         lines.append(mark.note)
-    return f"{mark.series} at {mark.budget}", f"{mark.value:.1f}{spread}", "<br>".join(lines)
+    return str(mark.name), f"{mark.value:.1f}{spread}", "<br>".join(lines)
 
 
 def _pareto_line(figure: go.Figure, best: Sequence[Mark], axis: Axis, factor: float) -> None:
-    x = [(mark.costs[axis.key] or 0.0) / factor for mark in best]
+    x = [(mark.costs[axis.name] or 0.0) / factor for mark in best]
     high = [mark.value if mark.high is None else mark.high for mark in best]
     low = [mark.value if mark.low is None else mark.low for mark in best]
     hidden = {"width": 0, "shape": "hv"}

@@ -6,16 +6,20 @@ stamp that changes when a run or a cell closes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import streamlit as st
 
-from dashboard.points import Mark, marks
-from hero_ray.errors import HeroRayError, StoreError
-from hero_ray.store import RunRow, Store, default_url, open_store, queries, studies
-from hero_ray.store import page_queries as pages
+from hero_ray.core.errors import HeroRayError, StoreError
+from hero_ray.results.averages import averages
+from hero_ray.results.contenders import Results, every_model
+from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
+from hero_ray.results.marks import Mark
+from hero_ray.results.shown import palette
+from hero_ray.store import RunRow, Store, answers, default_url, figures, flips, open_store, studies
+from hero_ray.store import runs as stored
 from hero_ray.store.engine import parse_url, sqlite_path
 
 T = TypeVar("T")
@@ -45,13 +49,12 @@ def store() -> Store:
 
 def read(query: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """One query on a connection of its own."""
-    with store().reading() as connection:
-        return query(connection, *arguments, **options)
+    return store().read(query, *arguments, **options)
 
 
 @st.cache_data(ttl=2, max_entries=8, show_spinner=False)
 def _stamp(url: str, file: int) -> str:
-    return repr(read(pages.version))
+    return repr(read(stored.version))
 
 
 def stamp() -> tuple[str, int, str]:
@@ -65,32 +68,57 @@ def _cached(stamp: tuple[str, int, str], name: str, arguments: tuple[Any, ...]) 
     return _LOADERS[name](*arguments)
 
 
-def _load_marks(run_ids: tuple[str, ...], metric: str | None, benchmarks: tuple[str, ...] | None) -> list[Mark]:
-    return marks(store().points(run_ids, metric, benchmarks))
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _results(stamp: tuple[str, int, str], run_ids: tuple[str, ...]) -> list[Results]:
+    return every_model(store(), run_ids)
 
 
-def _load_category_marks(run_ids: tuple[str, ...], benchmark: str, category: str, metric: str | None) -> list[Mark]:
-    return marks([p for p in store().points(run_ids, metric, (benchmark,), True) if p.category == category])
+def results(run_ids: tuple[str, ...], model: str | None = None) -> list[Results]:
+    """What the rows of some runs (newest first) mean, model by model, or of one of them; scores are read once."""
+    return [each for each in _results(stamp(), run_ids) if model in (None, each.model)]
+
+
+def _load_marks(run_ids: tuple[str, ...], benchmark: str | None, metric: str | None, category: str) -> list[Mark]:
+    found = []
+    for each in results(run_ids):
+        if benchmark in (None, *each.benchmarks):
+            found += each.marks([benchmark] if benchmark else None, metric, bool(category))
+    return _ordered(mark for mark in found if not category or mark.category == category)
+
+
+def _ordered(found: Iterable[Mark]) -> list[Mark]:
+    return sorted(found, key=lambda m: (m.model, palette.rank(m.method), m.name.series, -m.retention_ratio))
+
+
+def _load_charts(
+    run_ids: tuple[str, ...], axis: str, benchmark: str | None, metric: str | None, category: str
+) -> list[Frontier]:
+    charts: list[Frontier] = []
+    for each in results(run_ids):
+        if benchmark is None:
+            charts += average_frontiers(each, axis, apart=True)
+        elif benchmark in each.benchmarks:
+            charts += frontiers(each, axis, [benchmark], bool(category), metric, apart=True)
+    return [chart for chart in charts if chart.placed and chart.category == category]
 
 
 _LOADERS: dict[str, Callable[..., Any]] = {
     "runs": lambda: store().runs(MAX_RUNS),
-    "sizes": lambda: read(pages.run_sizes),
+    "sizes": lambda: read(stored.run_sizes),
     "marks": _load_marks,
-    "category_marks": _load_category_marks,
-    "points": lambda runs: store().points(runs),
-    "metric_names": lambda runs: read(pages.metric_names, runs),
-    "categories": lambda benchmark: read(pages.categories, benchmark),
+    "averages": lambda runs: _ordered(mark for each in results(runs) for mark in averages(each)),
+    "charts": _load_charts,
+    "metric_names": lambda runs: read(figures.metric_names, runs),
+    "categories": lambda benchmark: read(answers.categories, benchmark),
     "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),
     "cells": lambda run: store().cells(run),
-    "profiles": lambda runs: read(pages.profiles, runs),
-    "scores": lambda run, cell: store().scores(run, cell),
-    "flip_counts": lambda a, b, category: read(pages.flip_counts, a, b, category),
-    "flips": lambda a, b, direction, category: read(pages.flips, a, b, direction, category),
-    "trend": lambda sweep: read(pages.trend, sweep),
-    "alerts": lambda run: read(pages.alerts, run),
+    "profiles": lambda runs: read(figures.profiles, runs),
+    "flip_counts": lambda a, b, category: read(flips.flip_counts, a, b, category),
+    "flips": lambda a, b, direction, category: read(flips.flips, a, b, direction, category),
+    "trend": lambda sweep: read(figures.trend, sweep),
+    "alerts": lambda run: read(stored.alerts, run),
     "studies": lambda: read(studies.newest),
-    "failures": lambda run: (read(queries.failure_counts, run), store().failures(run)),
+    "failures": lambda run: (read(answers.failure_counts, run), store().failures(run)),
 }
 
 

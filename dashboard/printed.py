@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from hero_ray import published
-from hero_ray.published import OverlayPoint
+from hero_ray.results import published
+from hero_ray.results.axes import Axis
+from hero_ray.results.published import OverlayPoint
 
 _MEASURED_BY = {
     "authors": "measured by the method's authors",
@@ -17,26 +18,12 @@ _MEASURED_BY = {
 }
 
 
-def cost(point: OverlayPoint, axis: str) -> float | None:
-    """A printed budget on one of our axes, in its base unit; None where the paper gives nothing for it."""
-    values = {
-        "share": point.budget,
-        "tokens": point.tokens,
-        "equivalent": point.tokens,
-        "flops": None if point.tflops is None else 1e12 * point.tflops,
-        "kv": None if point.kv_mib is None else 2**20 * point.kv_mib,
-    }
-    value = values.get(axis)
-    return None if value is None else float(value)
-
-
-def overlay(axis: str, benchmark: str | None) -> list[dict[str, Any]]:
+def overlay(axis: Axis, benchmark: str | None) -> list[dict[str, Any]]:
     """Markers for `figures.frontier`: of one benchmark, or (None) the mean share of the unpruned score."""
     if benchmark is None:
         return _averages(axis)
-    return [
-        _marker(p, x, 100 * p.share) for p in published.overlay(None, benchmark) if (x := cost(p, axis)) is not None
-    ]
+    found = ((point, axis.printed_cost(point)) for point in published.overlay(None, benchmark))
+    return [_marker(point, x, 100 * point.share) for point, x in found if x is not None]
 
 
 def _marker(point: OverlayPoint, x: float, y: float, what: str = "") -> dict[str, Any]:
@@ -52,7 +39,7 @@ def _marker(point: OverlayPoint, x: float, y: float, what: str = "") -> dict[str
     }
 
 
-def _averages(axis: str) -> list[dict[str, Any]]:
+def _averages(axis: Axis) -> list[dict[str, Any]]:
     tables: dict[tuple[str, str, str], list[OverlayPoint]] = defaultdict(list)
     for point in published.overlay():
         tables[point.paper, point.table, point.model].append(point)
@@ -63,7 +50,7 @@ def _averages(axis: str) -> list[dict[str, Any]]:
         for point in points:
             groups[point.method, point.budget].append(point)
         for group in groups.values():
-            x = cost(group[0], axis)
+            x = axis.printed_cost(group[0])
             if len(full) > 2 and x is not None and _covers(group, full):
                 share = 100 * fmean(p.share / full[p.benchmark, p.metric] for p in group)
                 markers.append(_marker(group[0], x, share, f"mean over {len(group)} benchmarks"))

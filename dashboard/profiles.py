@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from dashboard import palette
-from dashboard.points import CONDITIONS_APART, budget_label, series_labels, settings_of
+from hero_ray.results.names import FULL, name_all
+from hero_ray.results.shown import palette
 
 Row = dict[str, Any]
+
+CONDITIONS_APART = frozenset({"n", "model", "revision", "hero_ray", "commit", "clock_mhz", "hash"})
+"""Entries of a certificate that may differ between comparable speeds: the subject, not the conditions."""
 
 _VARIED = CONDITIONS_APART | {"batch_size"}
 """A batch sweep varies the batch size and nothing else."""
@@ -65,7 +68,7 @@ class Conditions:
     def at(self, batch_size: int) -> list[Row]:
         """Rows of one batch size: full tokens first, then by budget and method."""
         chosen = [row for row in self.rows if row["batch_size"] == batch_size]
-        return sorted(chosen, key=lambda r: (r["method"] != "full", -r["retention_ratio"], palette.rank(r["method"])))
+        return sorted(chosen, key=lambda r: (r["method"] != FULL, -r["retention_ratio"], palette.rank(r["method"])))
 
     def card(self) -> list[tuple[str, str]]:
         """The certificate as a person reads it."""
@@ -75,16 +78,13 @@ class Conditions:
 
 def conditions(rows: Sequence[Row]) -> list[Conditions]:
     """Groups of comparable rows, the largest first."""
-    cells = [_cell(row) for row in rows]
-    labels = series_labels(cells)
     groups: dict[tuple[str, str], dict[tuple[Any, ...], Row]] = defaultdict(dict)
-    for row, cell in zip(rows, cells, strict=True):
-        series, budget = labels[settings_of(cell)], budget_label(cell)
+    for row, name in zip(rows, name_all(map(_cell, rows)), strict=True):
         certificate = row["certificate"] or {}
         shared = {key: value for key, value in certificate.items() if key not in _VARIED}
         apart = json.dumps(shared, sort_keys=True) if shared else str(row["certificate_hash"])
-        key = (series, budget, row["batch_size"], row["new_tokens"])
-        named = row | {"series": series, "budget": budget, "label": f"{series} {budget}"}
+        key = (name.key, row["batch_size"], row["new_tokens"])
+        named = row | {"series": name.series, "budget": name.budget, "label": f"{name.series} {name.budget}"}
         groups[row["model"], apart].setdefault(key, named)
     found = [
         Conditions(model, next(iter(members.values()))["certificate"] or {}, tuple(members.values()))
@@ -93,9 +93,19 @@ def conditions(rows: Sequence[Row]) -> list[Conditions]:
     return sorted(found, key=lambda group: -len(group.rows))
 
 
-def _cell(row: Mapping[str, Any]) -> SimpleNamespace:
-    names = ("model", "method", "variant", "params", "retention_ratio")
-    return SimpleNamespace(tokens=row["cell_tokens"], **{name: row[name] for name in names})
+def _cell(row: Mapping[str, Any]) -> Any:
+    return SimpleNamespace(**row | {"tokens": row["cell_tokens"]})
+
+
+def differing_conditions(certificates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Conditions in which certificates differ, with their values, as text."""
+    names = sorted(set().union(*certificates) - CONDITIONS_APART) if certificates else []
+    found = []
+    for name in names:
+        values = sorted({str(certificate.get(name, "unknown")) for certificate in certificates})
+        if len(values) > 1:
+            found.append(f"{name.replace('_', ' ')} ({', '.join(values)})")
+    return found
 
 
 def table_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:

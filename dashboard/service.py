@@ -11,16 +11,17 @@ from typing import Any
 
 from PIL import Image
 
-from dashboard import masks, palette
-from dashboard.trial import Answer
-from hero_ray.errors import HeroRayError
+from dashboard.trial import TriedAnswer
+from hero_ray.core.errors import HeroRayError
+from hero_ray.results import masks
+from hero_ray.results.shown import palette
 
 TIMEOUT_S = 120
 
 
 def ask(
     url: str, token: str | None, model: str, picture: Image.Image, question: str, method: str, ratio: float
-) -> tuple[Answer, Answer]:
+) -> tuple[TriedAnswer, TriedAnswer]:
     """Both answers of one call, full tokens first; the service encodes the picture once for them.
 
     Raises:
@@ -62,14 +63,14 @@ def _reason(problem: urllib.error.HTTPError) -> str:
         return problem.reason
 
 
-def _answer(row: dict[str, Any], found: dict[str, Any], picture: Image.Image) -> Answer:
+def _answer(row: dict[str, Any], found: dict[str, Any], picture: Image.Image) -> TriedAnswer:
     tokens, ledger = row["tokens"], row["ledger"]
     geometry = (*row["grid"], *row["side"])
     keep = base64.b64decode(row["keep"])
     colour = palette.look(row["method"]).colour
     panels = masks.panels(picture, picture.size, keep, geometry, found["family"], colour)
     parts = ("tflops_model", "tflops_encoder", "tflops_decode")
-    return Answer(
+    return TriedAnswer(
         method=row["method"],
         text=row["answer"],
         budget=tokens["budget_nominal"],

@@ -1,6 +1,6 @@
 """Charts of time, memory and rooflines from profile rows of one certificate. No Streamlit.
 
-A row is what `store.page_queries.profiles` gives, with `label` (method and budget) added by the caller.
+A row is what `store.figures.profiles` gives, with `label` (method and budget) added by the caller.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard import palette
 from dashboard.figures import NEUTRAL, style
+from hero_ray.results.shown import palette
 
 Row = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def break_even(full: Row, rows: Sequence[Row], longest: int = 256) -> go.Figure:
     for row in rows:
         if None in (row["encode_ms"], row["select_ms"], row["prefill_ms"], row["tpot_ms_p50"]):
             continue
-        look = palette.look(row["method"])
+        look = palette.look(row["method"], bool(row.get("straw_man")))
         figure.add_trace(
             go.Scatter(
                 name=row["label"],
@@ -131,7 +131,7 @@ def roofline(rows: Sequence[Row]) -> go.Figure:
     roof = np.minimum(peaks["flops_per_s"], x * peaks["bytes_per_s"]) / 1e9
     figure.add_trace(go.Scatter(name="measured roof", x=x, y=roof, mode="lines", line={"color": NEUTRAL, "width": 2}))
     for (row, line), intensity in zip(points, intensities, strict=True):
-        look = palette.look(row["method"])
+        look = palette.look(row["method"], bool(row.get("straw_man")))
         open_ = "" if line["phase"] == "prefill" or look.symbol.endswith("-open") else "-open"
         share = max(line["compute_share"], line["bandwidth_share"])
         text = f"<b>{row['label']}</b>, {line['phase']}<br>%{{y:.1f}} GFLOP/s<br>{share:.0%} of its nearer roof"

@@ -14,8 +14,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboard.figures import style
-from dashboard.palette import COLOURS, VARIANT_DASHES
-from hero_ray.store import PointRow
+from hero_ray.results.marks import Mark
+from hero_ray.results.shown.palette import COLOURS, VARIANT_DASHES
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", "triangle-left", "triangle-right")
 
@@ -69,35 +69,32 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def varied(points: Sequence[PointRow]) -> dict[tuple[str, str], list[Any]]:
+def varied(marks: Sequence[Mark]) -> dict[tuple[str, str], list[Any]]:
     """(method, parameter) -> its values, for every number that the runs measured at three or more values."""
     found: dict[tuple[str, str], set[float]] = defaultdict(set)
-    for point in points:
-        for name, value in point.params.items():
-            if name != "seed" and _is_number(value):
-                found[point.method, name].add(float(value))
+    for mark in marks:
+        for name, value in mark.params.items():
+            if _is_number(value):
+                found[mark.method, name].add(float(value))
     return {key: sorted(values) for key, values in found.items() if len(values) >= 3}
 
 
-def parameter_curve(points: Sequence[PointRow], method: str, parameter: str) -> list[dict[str, Any]]:
+def parameter_curve(marks: Sequence[Mark], method: str, parameter: str) -> list[dict[str, Any]]:
     """Score over one parameter, a curve per benchmark and budget; other parameters at their most frequent setting."""
-    own = [point for point in points if point.method == method and _is_number(point.params.get(parameter))]
-    rest = [json.dumps({k: v for k, v in p.params.items() if k != parameter}, sort_keys=True) for p in own]
+    own = [mark for mark in marks if mark.method == method and _is_number(mark.params.get(parameter))]
+    rest = [json.dumps({k: v for k, v in m.params.items() if k != parameter}, sort_keys=True) for m in own]
     usual = max(sorted(set(rest)), key=rest.count) if rest else ""
-    groups: dict[str, dict[float, PointRow]] = defaultdict(dict)
-    for point, setting in zip(own, rest, strict=True):
+    groups: dict[str, dict[float, Mark]] = defaultdict(dict)
+    for mark, setting in zip(own, rest, strict=True):
         if setting == usual:
-            name = f"{point.benchmark} at {100 * point.retention_ratio:g}%"
-            groups[name].setdefault(float(point.params[parameter]), point)
+            groups[f"{mark.benchmark} at {mark.name.budget}"].setdefault(float(mark.params[parameter]), mark)
     curves = []
     for name, members in groups.items():
-        ordered = sorted(members.items())
-        scale = [100 / point.scale for _, point in ordered]
-        curve: dict[str, Any] = {"name": name, "x": [value for value, _ in ordered]}
-        curve["y"] = [f * point.value for f, (_, point) in zip(scale, ordered, strict=True)]
-        if all(point.ci_low is not None and point.ci_high is not None for _, point in ordered):
-            curve["low"] = [f * point.ci_low for f, (_, point) in zip(scale, ordered, strict=True)]  # type: ignore[operator]
-            curve["high"] = [f * point.ci_high for f, (_, point) in zip(scale, ordered, strict=True)]  # type: ignore[operator]
+        values = sorted(members)
+        ordered = [members[value] for value in values]
+        curve: dict[str, Any] = {"name": name, "x": values, "y": [mark.value for mark in ordered]}
+        if all(mark.half is not None for mark in ordered):
+            curve |= {"low": [mark.low for mark in ordered], "high": [mark.high for mark in ordered]}
         curves.append(curve)
     return curves
 

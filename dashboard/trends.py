@@ -9,10 +9,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard import palette
 from dashboard.figures import NEUTRAL, style
-from dashboard.points import budget_label, series_labels, settings_of
-from hero_ray.store.page_queries import TrendRow
+from hero_ray.results.names import name_all, seeds_told
+from hero_ray.results.shown import palette
+from hero_ray.store.figures import TrendRow
 from hero_ray.store.records import RunRow
 
 SIGMAS = 3.0
@@ -21,7 +21,7 @@ FEWEST = 4
 
 
 @dataclass(frozen=True)
-class Limits:
+class ControlLimits:
     """Where a cell's score usually lies."""
 
     centre: float
@@ -33,7 +33,7 @@ class Limits:
         return "low" if value < self.low else "high" if value > self.high else "usual"
 
 
-def control_limits(values: Sequence[float], half_intervals: Sequence[float | None] = ()) -> Limits | None:
+def control_limits(values: Sequence[float], half_intervals: Sequence[float | None] = ()) -> ControlLimits | None:
     """Median plus or minus three sigmas; None for too few values.
 
     Sigma is the scaled median absolute deviation, which one bad night does not widen. A deterministic sweep repeats
@@ -46,7 +46,7 @@ def control_limits(values: Sequence[float], half_intervals: Sequence[float | Non
     halves = [half for half in half_intervals if half is not None]
     floor = median(halves) / 1.96 / 10 if halves else 0.0
     sigma = max(spread, floor)
-    return Limits(centre, centre - SIGMAS * sigma, centre + SIGMAS * sigma)
+    return ControlLimits(centre, centre - SIGMAS * sigma, centre + SIGMAS * sigma)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Trend:
         return [100 * row.value / row.scale for row in self.rows]
 
     @property
-    def limits(self) -> Limits | None:
+    def limits(self) -> ControlLimits | None:
         halves = [
             None if row.ci_low is None or row.ci_high is None else 50 * (row.ci_high - row.ci_low) / row.scale
             for row in self.rows
@@ -81,9 +81,8 @@ class Trend:
 
 def trends(rows: Sequence[TrendRow]) -> list[Trend]:
     """Rows grouped into lines that keep their identity when a code version gives the cell a new id."""
-    labels = series_labels(rows)
     keyed: dict[str, list[TrendRow]] = {}
-    names = dict(zip(map(id, rows), _names(rows, labels), strict=True))
+    names = dict(zip(map(id, rows), _names(rows), strict=True))
     for row in rows:
         keyed.setdefault(f"{names[id(row)]} | {row.benchmark}", []).append(row)
     return [
@@ -96,20 +95,17 @@ def _order(row: TrendRow, key: str) -> tuple[Any, ...]:
     return (palette.rank(row.method), row.benchmark, -row.retention_ratio, key)
 
 
-def _names(rows: Sequence[TrendRow], labels: Mapping[str, str]) -> list[str]:
-    several = len({row.model for row in rows}) > 1
-    seeded = {settings_of(row) for row in rows if row.seed}
-    names = []
-    for row in rows:
-        name = f"{labels[settings_of(row)]} {budget_label(row)}"
-        name += f" seed {row.seed}" if settings_of(row) in seeded else ""
-        names.append(f"{row.model} {name}" if several else name)
-    return names
+def _names(rows: Sequence[TrendRow]) -> list[str]:
+    several, names = len({row.model for row in rows}) > 1, name_all(rows)
+    return [
+        (f"{row.model} " if several else "") + f"{name.series} {name.budget}{seed}"
+        for row, name, seed in zip(rows, names, seeds_told(rows, names), strict=True)
+    ]
 
 
 def trend_chart(trend: Trend, alerted: frozenset[str] = frozenset()) -> go.Figure:
     """Score per run with its interval, the control limits, and a cross on every run outside them or with an alert."""
-    look = palette.look(trend.method)
+    look = palette.look(trend.method, trend.rows[0].straw_man)
     times, values = [row.created_at for row in trend.rows], trend.values
     high = [0.0 if r.ci_high is None else 100 * (r.ci_high - r.value) / r.scale for r in trend.rows]
     low = [0.0 if r.ci_low is None else 100 * (r.value - r.ci_low) / r.scale for r in trend.rows]

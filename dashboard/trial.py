@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dashboard import masks, palette
+from hero_ray.results import masks
+from hero_ray.results.shown import palette
 
 MAX_PIXELS = 40_000_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class TriedAnswer:
     """What came out, what it kept, and what it cost by the ledger. `seconds`: one run on this machine, no benchmark."""
 
     method: str
@@ -37,12 +38,14 @@ class Answer:
 
 def load_model(name: str) -> Any:
     """A model in this process; imports torch."""
-    from hero_ray.vlm import load_model
+    from hero_ray.engine.vlm import load_model
 
     return load_model(name)
 
 
-def ask(model: Any, picture: Image.Image, question: str, method: str, ratio: float, max_new_tokens: int = 24) -> Answer:
+def ask(
+    model: Any, picture: Image.Image, question: str, method: str, ratio: float, max_new_tokens: int = 24
+) -> TriedAnswer:
     """Answer a question about a picture from a share of its visual tokens."""
     from hero_ray.profiling import answer_cost
 
@@ -58,7 +61,7 @@ def ask(model: Any, picture: Image.Image, question: str, method: str, ratio: flo
     packed = np.packbits(keep.reshape(-1)).tobytes()
     colour = palette.look(method).colour
     drawn = masks.panels(picture, picture.size, packed, geometry, model.info.family, colour)
-    return Answer(
+    return TriedAnswer(
         method=method,
         text=out.text,
         budget=out.budget.total,
@@ -73,7 +76,7 @@ def ask(model: Any, picture: Image.Image, question: str, method: str, ratio: flo
     )
 
 
-def ledger(full: Answer, pruned: Answer) -> list[dict[str, str]]:
+def ledger(full: TriedAnswer, pruned: TriedAnswer) -> list[dict[str, str]]:
     """The two answers' costs side by side."""
     rows = (
         ("patch tokens kept", full.kept, pruned.kept, "{:,.0f}"),
@@ -116,7 +119,7 @@ def open_upload(data: bytes) -> Image.Image:
 
     from PIL import ImageOps
 
-    from hero_ray.errors import ImageError
+    from hero_ray.core.errors import ImageError
 
     try:
         with Image.open(io.BytesIO(data)) as opened:

@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 
 from hero_ray.store import default_url
-from hero_ray.store.tables import Base
+from hero_ray.store.base import Base
 
 
 def migrate(connection: Connection) -> None:

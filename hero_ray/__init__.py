@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from hero_ray.vlm import load_model
+from hero_ray.core.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from hero_ray.engine.vlm import load_model
+
 __all__ = ["__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
     # On first use: `import hero_ray` must not cost a torch import.
     if name == "load_model":
-        from hero_ray.vlm import load_model
+        from hero_ray.engine.vlm import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

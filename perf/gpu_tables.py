@@ -21,20 +21,21 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hero_ray import models, published
-from hero_ray.config import build
+from hero_ray import models
+from hero_ray.core.config import ProfileSettings, build
 from hero_ray.models.graphs import GraphedDecode
-from hero_ray.profile import FORMAT, KIND, items_of, make_probes, write_records
 from hero_ray.profiling import tables
 from hero_ray.profiling.batches import sweep_batches
 from hero_ray.profiling.cells import profile_cells
-from hero_ray.profiling.records import ProfileSettings
-from hero_ray.profiling.roofline import measure_peaks
+from hero_ray.profiling.job import make_probes, prunings_of, write_records, written
+from hero_ray.profiling.roofline import Peaks, measure_peaks
+from hero_ray.results import published
 from perf.paper_tables import TABLES, PaperTable
 from perf.report import report
 
@@ -43,20 +44,22 @@ def measure(
     table: PaperTable,
     adapter: Any,
     settings: ProfileSettings,
+    peaks: Peaks | None,
     batches: Sequence[int] = (),
     memory_gb: float | None = None,
+    with_stock: bool = False,
 ) -> list[dict[str, Any]]:
     """Profile records of one table at batch 1, or at `batches` up to the out-of-memory point under `memory_gb`."""
     config = build({"tasks": ["profile"], "methods": table.methods, "budgets": table.budgets, **table.sweep})
-    items, probes = items_of(adapter, config), make_probes([table.image], prompt_of(adapter, table.text_tokens))
-    settings = replace(settings, new_tokens=table.new_tokens)
+    items, probes = prunings_of(config), make_probes([table.image], prompt_of(adapter, table.text_tokens))
+    settings = settings.model_copy(update={"new_tokens": table.new_tokens})
+    profiled = partial(profile_cells, energy=torch.cuda.is_available(), peaks=peaks)
     if batches:
         with limited_memory(memory_gb):
-            records = sweep_batches(adapter, items, probes[0], batches, replace(settings, stock=False), print)
+            records = sweep_batches(adapter, items, probes[0], batches, settings, print, measure=profiled)
     else:
-        records = profile_cells(adapter, items, probes, settings, print)
-    info = {"revision": adapter.info.revision, "family": adapter.info.family, "table": f"{table.paper} {table.table}"}
-    return [{"kind": KIND, "format": FORMAT, **info, **record} for record in tables.with_break_even(records)]
+        records = profiled(adapter, items, probes, settings, print, with_stock=with_stock)
+    return written(adapter, records, table=f"{table.paper} {table.table}")
 
 
 @contextmanager
@@ -188,7 +191,14 @@ class Session:
         self.target.with_suffix(".md").write_text("\n\n".join(self.texts) + "\n", encoding="utf-8")
 
 
-def run_table(name: str, table: PaperTable, folder: Path, session: Session, settings: ProfileSettings) -> None:
+def run_table(
+    name: str,
+    table: PaperTable,
+    folder: Path,
+    session: Session,
+    settings: ProfileSettings,
+    peaks: Peaks | None,
+) -> None:
     """One table in steps: batch 1 with stock beside it, the same with CUDA graphs, the batch sweep."""
     held: list[Any] = []
 
@@ -196,18 +206,18 @@ def run_table(name: str, table: PaperTable, folder: Path, session: Session, sett
         started = time.perf_counter()
         held.append(load(table, folder))
         print(f"{name}: loaded in {time.perf_counter() - started:.1f} s", flush=True)
-        return measure(table, held[0], replace(settings, stock=True))
+        return measure(table, held[0], settings, peaks, with_stock=True)
 
     if not session.step(name, table, first) and held:
-        session.step(f"{name} without stock", table, lambda: measure(table, held[0], settings))
+        session.step(f"{name} without stock", table, lambda: measure(table, held[0], settings, peaks))
     if not held:
         return
     if table.batches:
         session.step(
-            f"{name} batches", table, lambda: measure(table, held[0], settings, table.batches, session.memory_gb)
+            f"{name} batches", table, lambda: measure(table, held[0], settings, peaks, table.batches, session.memory_gb)
         )
     else:
-        session.step(f"{name} graphs", table, lambda: measure(table, captured(held[0]), settings))
+        session.step(f"{name} graphs", table, lambda: measure(table, captured(held[0]), settings, peaks))
 
 
 def main() -> None:
@@ -221,11 +231,11 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         print("no CUDA device: running on miniature models to show that the script works; its figures mean nothing")
-    settings = ProfileSettings(warmup=arguments.warmup, repeats=arguments.repeats, energy=on_gpu)
+    settings, peaks = ProfileSettings(warmup=arguments.warmup, repeats=arguments.repeats), None
     session = Session(arguments.out, arguments.memory_gb or None)
     if on_gpu:
         try:
-            settings = replace(settings, peaks=measure_peaks("cuda", "bfloat16"))
+            peaks = measure_peaks("cuda", "bfloat16")
         except RuntimeError as error:
             session.failures["peaks"] = str(error)[:500]  # tables without rooflines are worth having
         release()
@@ -234,7 +244,7 @@ def main() -> None:
             table = TABLES[name]
             if not on_gpu:
                 table = replace(table, budgets="0.4,0.1", batches=table.batches[1:2])
-            run_table(name, table, Path(folder), session, settings)
+            run_table(name, table, Path(folder), session, settings, peaks)
             release()  # the model before the next one is loaded
     hashes = sorted({record["certificate_hash"] for record in session.records})
     figures = {"records": len(session.records), "on_gpu": on_gpu, "file": str(session.target), "certificates": hashes}

@@ -28,9 +28,9 @@ from pyarrow import parquet
 
 from hero_ray import models
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.evaluate import Settings
+from hero_ray.engine.evaluate import Settings
+from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from hero_ray.pipeline.facts import Plan, open_task
-from hero_ray.tiny.export import WEIGHTS
 from perf.report import keep, report
 from perf.sweep_vs_loop import evaluated, plan_for, say
 
@@ -94,7 +94,7 @@ def run_task(python: str, name: str, folder: Path) -> tuple[float, float, dict[i
     out = folder / f"{name}-out"
     options = {
         "--model": "llava_hf",
-        "--model_args": f"pretrained={WEIGHTS / MODEL},device=cpu,device_map=cpu,dtype=float32",
+        "--model_args": f"pretrained={EMBEDDED_WEIGHTS / MODEL},device=cpu,device_map=cpu,dtype=float32",
         "--include_path": str(folder),
         "--tasks": name,
         "--batch_size": "1",

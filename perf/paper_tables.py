@@ -21,7 +21,7 @@ class PaperTable:
     """One printed table and how to measure its like.
 
     Attributes:
-        paper, table: as in `hero_ray.published`.
+        paper, table: as in `hero_ray.results.published`.
         image: (width, height) whose token count comes nearest to the printed one.
         methods, budgets, sweep: as in a sweep file.
         text_tokens: text tokens the paper adds; the prompt is padded to as many.

@@ -13,12 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from hero_ray.config import build
+from hero_ray.core.config import build
+from hero_ray.core.plan import MethodFact, TaskFact, cells, units
+from hero_ray.core.types import Prediction, Sample, TokenCount
 from hero_ray.pipeline.worker import pack_unit, unpack_unit
-from hero_ray.plan import MethodFact, TaskFact, cells, units
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
-from hero_ray.types import Prediction, Sample, TokenCount
 from perf.overhead import SLEEPING
 from perf.report import report
 

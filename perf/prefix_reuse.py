@@ -22,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hero_ray import models
-from hero_ray.encoded import Budget, keep_all
+from hero_ray.core.encoded import Budget, keep_all
 from hero_ray.methods import create
 from hero_ray.models.base import Request
 from hero_ray.models.invariance import drawn_picture

@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 from sqlalchemy import make_url, text
 
-from hero_ray.errors import HeroRayError
+from hero_ray.core.errors import HeroRayError
 from hero_ray.pipeline import cluster
 from hero_ray.pipeline.run import run
 from hero_ray.store import Store, open_store
@@ -59,14 +59,14 @@ def plan() -> Any:
 def table(store: Store, run_id: str) -> Table:
     """Everything predictions say, in a fixed order."""
     query = text(f"select {COLUMNS}, error_type from predictions where run_id = :run order by cell_id, sample_id")
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         found = connection.execute(query, {"run": run_id})
         return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in found]
 
 
 def count(store: Store, query: str) -> int:
     """A single number."""
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         return int(connection.execute(text(query)).scalar() or 0)
 
 

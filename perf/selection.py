@@ -35,9 +35,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import LlavaNextForConditionalGeneration
 
-from hero_ray.encoded import Budget, Encoded, Needs
-from hero_ray.methods import conformance, create, names
+from hero_ray.core.encoded import Budget, Encoded, Needs
+from hero_ray.methods import create, names
 from hero_ray.methods.base import Method
+from hero_ray.methods.kit import conformance
 from hero_ray.models import configs, llava_next, taps
 from hero_ray.models.base import Prepared
 from hero_ray.models.clip_loader import load_clip

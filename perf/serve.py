@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from hero_ray import models
-from hero_ray.config import build
-from hero_ray.evaluate import Evaluator, Settings
+from hero_ray.core.config import build
+from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.serve.settings import Limits, ServeSettings
 from perf.report import keep, report

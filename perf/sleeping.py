@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from hero_ray.encoded import Encoded, ImagePlan, Layout, Needs, NewlinePolicy, Selection, VisionInfo
+from hero_ray.core.encoded import Encoded, ImagePlan, Needs, Selection, VisionInfo
+from hero_ray.core.layout import Layout, NewlinePolicy
 from hero_ray.models.base import Generation, LanguageShape, ModelInfo, Prepared, Prompt, Request, VisionShape
 
 SIDE = 4
@@ -39,6 +40,7 @@ class SleepingModel:
     ) -> None:
         self.work_ms, self.control, self.slow_on, self.slow = float(work_ms), control, slow_on, float(slow)
         self.vision = VisionInfo(num_layers=4, feature_layer=3)
+        self.decoder = None  # nothing of ours makes its answers, so there is nothing to certify
         self.info = ModelInfo(
             name="sleeping",
             family="llava-1.5",

@@ -17,24 +17,22 @@ import torch
 
 from hero_ray import models
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.config import TaskEntry
-from hero_ray.encoded import Budget
-from hero_ray.evaluate import Pruning
+from hero_ray.core.config import TaskEntry
+from hero_ray.core.types import Cell, Sample
+from hero_ray.engine.cut import Picture, Pruning, cut
 from hero_ray.pipeline.facts import open_task
-from hero_ray.types import Cell, Sample
 
 
 @torch.no_grad()
-def answer(adapter: Any, benchmark: Benchmark, sample: Sample, pruning: Pruning, base: Any = "real") -> str:
+def answer(adapter: Any, benchmark: Benchmark, sample: Sample, pruning: Pruning) -> str:
     """One answer, from the picture's bytes to text, with the picture encoded for this answer alone."""
     image = benchmark.load_image(sample.image_ref)
-    prepared = adapter.prepare(image, sample.image_key)
+    picture = Picture(adapter, image, sample.image_key, pruning.method.needs(adapter.vision))
     prompt = adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
-    budget = Budget.of(prepared.layout, ratio=pruning.ratio, tokens=pruning.tokens, base=base)
     inputs = (
-        stock_inputs(adapter, prepared, prompt, image.size)
-        if budget.is_full
-        else pruned_inputs(adapter, prepared, prompt, sample, pruning, budget)
+        stock_inputs(adapter, picture.prepared, prompt, image.size)
+        if pruning.budget(picture.layout).is_full
+        else pruned_inputs(picture, prompt, sample, pruning)
     )
     made = adapter.model.generate(
         **inputs,
@@ -61,17 +59,10 @@ def stock_inputs(adapter: Any, prepared: Any, prompt: Any, size: tuple[int, int]
     return inputs | {"pixel_values": prepared.pixels}
 
 
-def pruned_inputs(
-    adapter: Any, prepared: Any, prompt: Any, sample: Sample, pruning: Pruning, budget: Budget
-) -> dict[str, Any]:
+def pruned_inputs(picture: Picture, prompt: Any, sample: Sample, pruning: Pruning) -> dict[str, Any]:
     """Embeddings with the kept tokens spliced in, as forks of a model build them."""
-    method = pruning.method
-    needs = method.needs(adapter.vision)
-    encoded = adapter.encode(prepared, needs)
-    if needs.question:
-        encoded = adapter.ask(encoded, sample.question, needs, prompt)
-    visual = adapter.assemble(encoded, method.select(encoded, budget), "unpadded_rows")
-    words = adapter.runner.embed
+    visual = cut(picture, pruning, sample.question, prompt).visual
+    words = picture.adapter.runner.embed
     parts = [words(torch.tensor(prompt.prefix)), visual, words(torch.tensor(prompt.suffix))]
     embeds = torch.cat(parts)[None]
     return {"inputs_embeds": embeds, "attention_mask": torch.ones(embeds.shape[:2], dtype=torch.long)}

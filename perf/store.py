@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hero_ray import stats
-from hero_ray.comparison import Results, compare, parse_contender
-from hero_ray.comparison.frontiers import frontiers
+from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
+from hero_ray.results.contenders import Results, parse_contender
+from hero_ray.results.frontiers import frontiers
+from hero_ray.results.pairs import compare
 from hero_ray.store import ImageRecord, MetricRow, Store, open_store
-from hero_ray.types import Cell, Prediction, Sample, TokenCount
 from perf.report import report
 
 T = TypeVar("T")

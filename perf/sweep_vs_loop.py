@@ -32,8 +32,8 @@ import psutil
 import torch
 
 from hero_ray import models
-from hero_ray.config import build
-from hero_ray.evaluate import Evaluator, Settings
+from hero_ray.core.config import build
+from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.pipeline.facts import Plan, make_plan
 from perf import stock
 from perf.report import keep, report

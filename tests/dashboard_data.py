@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hero_ray import stats
+from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.store import ImageRecord, MetricRow, Store, open_store
-from hero_ray.types import Cell, Prediction, Sample, TokenCount
 
 DAY = datetime(2026, 11, 1, 2, 0, tzinfo=UTC)
 STRENGTH = {"full": 0.9, "hero": 0.86, "hired": 0.83, "fastervlm": 0.84, "random": 0.72, "spatial": 0.74}
@@ -52,7 +52,8 @@ def cell(method: str, ratio: float, benchmark: str, model: str = "hero-tiny", se
     family = "internvl2" if "internvl" in model else "llava-next"
     name = f"{model}.{method}.{ratio}.{benchmark}.{seed}{''.join(map(str, params.values()))}"
     spec = {"model": {"name": model, "family": family}, "method": {"name": method, "params": params}}
-    return Cell(name, model, method, "exact", params, ratio, benchmark, "head", None, seed, spec)
+    straw_man = method in ("random", "spatial")
+    return Cell(name, model, method, "exact", params, ratio, benchmark, "head", None, seed, spec, straw_man)
 
 
 def grid(

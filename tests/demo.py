@@ -36,6 +36,7 @@ class Demo:
 
     folder: Path
     lines: tuple[str, ...]
+    stderr: str
 
     @property
     def url(self) -> str:
@@ -52,6 +53,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("user")
     done = command(folder, *SWEEP)
     assert done.returncode == 0, done.stderr[-3000:]
-    made = Demo(folder, tuple(done.stdout.strip().splitlines()))
+    made = Demo(folder, tuple(done.stdout.strip().splitlines()), done.stderr)
     assert made.last["failed"] == 0
     return made

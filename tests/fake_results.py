@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hero_ray import stats
+from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.store import MetricRow, Store
-from hero_ray.types import Cell, Prediction, Sample, TokenCount
 
 QUALITY = {"full": 0.95, "hero": 0.85, "hired": 0.84, "random": 0.6, "downsample": 0.55}
 TOKENS = 100
@@ -20,7 +20,8 @@ def cell(method: str, ratio: float, benchmark: str, seed: int = 0, **params: flo
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     if method == "random":
         params["seed"] = seed
-    return Cell(digest, "hero-tiny", method, "exact", params, ratio, benchmark, "head", None, seed, {})
+    straw_man = method in ("random", "downsample")
+    return Cell(digest, "hero-tiny", method, "exact", params, ratio, benchmark, "head", None, seed, {}, straw_man)
 
 
 def sample(benchmark: str, number: int, each: int) -> Sample:

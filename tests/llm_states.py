@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget
+from hero_ray.core.encoded import Budget
 from hero_ray.methods.base import LayerPruner, Survivors
 
 

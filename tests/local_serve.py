@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image, ImageDraw
 
+from hero_ray.results.database import open_results
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine import Engine
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import problem_from
 from hero_ray.serve.settings import ServeSettings
-from hero_ray.store import open_store
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
@@ -109,7 +109,7 @@ def backend() -> Local:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     made = f"sqlite:///{tmp_path_factory.mktemp('serve') / 'results.db'}"
-    open_store(made).close()
+    open_results(made).close()
     return made
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import NEWLINE, Budget, Encoded, Layout, Needs, Question, Selection, VisionInfo
-from hero_ray.methods.conformance import CLIP, llava_layout, random_encoded
+from hero_ray.core.encoded import Budget, Encoded, Needs, Question, Selection, VisionInfo
+from hero_ray.core.layout import NEWLINE, Layout
+from hero_ray.methods.kit.conformance import CLIP, llava_layout, random_encoded
 
 _PATH = Path(__file__).parent / "golden" / "method_vectors.json"
 VECTORS: dict[str, dict[str, Any]] = {v["id"]: v for v in json.loads(_PATH.read_text())["vectors"]}

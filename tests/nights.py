@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hero_ray.nightly.records import CellNight, Finding, Night, Speed
+from hero_ray.nightly.records import CellNight, Night, Speed, Suspicion
 
 METHODS = ("full", "random", "hired", "hero")
 RATIOS = (0.4, 0.2)
@@ -89,7 +89,7 @@ def slower(night: Night, label: str, factor: float) -> Night:
     return replace(night, speeds={**night.speeds, label: replace(speed, figures=figures)})
 
 
-def only(night: Night, findings: Sequence[Finding]) -> Night:
+def only(night: Night, findings: Sequence[Suspicion]) -> Night:
     """What a repetition of some findings' cells brings: those cells of `night` and nothing else."""
     labels = {finding.label for finding in findings}
     return replace(

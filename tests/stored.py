@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.store import Store, sample_id
-from hero_ray.types import Cell, Prediction, Sample, TokenCount
 
 
 def sample(key: int, image: int | None = None, category: str = "") -> Sample:

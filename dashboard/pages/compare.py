@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import differences, figures, filters, loaders, palette, tables
-from dashboard.differences import Difference
-from dashboard.points import FULL, Mark
+from dashboard import figures, filters, loaders
+from hero_ray.results.averages import averages, flagged
+from hero_ray.results.marks import Mark
+from hero_ray.results.names import FULL
+from hero_ray.results.pairs import Comparison, compare_labels
+from hero_ray.results.shown import palette, tables
 
 
 def main() -> None:
     """Table with downloads, then differences from one baseline as a heatmap and a table."""
     st.title("Compare")
     runs = filters.pick_runs()
-    marks: list[Mark] = loaders.load("marks", filters.ids(runs), None, None)
+    ids = filters.ids(runs)
+    marks: list[Mark] = loaders.load("marks", ids, None, None, "")
     if not marks:
         filters.nothing_measured(runs)
     marks = _chosen(marks)
     if not marks:
         st.info("Nothing is left to compare. Choose at least one model, benchmark and method in the sidebar.")
         st.stop()
-    _table(marks)
-    _differences(marks)
+    _table(ids, marks)
+    _differences(ids, marks)
 
 
 def _chosen(marks: list[Mark]) -> list[Mark]:
@@ -35,12 +39,13 @@ def _chosen(marks: list[Mark]) -> list[Mark]:
     return [m for m in marks if m.model == model and m.benchmark in benchmarks and m.method in methods]
 
 
-def _table(marks: list[Mark]) -> None:
+def _table(ids: tuple[str, ...], marks: list[Mark]) -> None:
     shown = marks
     if len(marks) > 1200:
         st.caption(f"{len(marks):,} figures: the table shows the first 1,200. Narrow it down in the sidebar.")
         shown = marks[:1200]
-    table = tables.method_table(shown)
+    (own,), benchmarks = loaders.results(ids, shown[0].model), _benchmarks(shown)
+    table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks))
     st.html(f"<style>{tables.CSS}</style>{tables.to_html(table)}")
     st.caption(" ".join(table.notes))
     left, right, _ = st.columns([1, 1, 3])
@@ -48,70 +53,66 @@ def _table(marks: list[Mark]) -> None:
     right.download_button("Download CSV", tables.to_csv(table), "table.csv", "text/csv", width="stretch")
 
 
-def _differences(marks: list[Mark]) -> None:
+def _benchmarks(marks: list[Mark]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(mark.benchmark for mark in marks))
+
+
+def _differences(ids: tuple[str, ...], marks: list[Mark]) -> None:
     st.subheader("Paired differences")
-    budgets = sorted({mark.budget for mark in marks if mark.method != FULL}, key=lambda text: -_size(text, marks))
-    if not budgets:
+    pruned = [mark for mark in marks if mark.method != FULL]
+    ratios = {mark.name.budget: mark.retention_ratio for mark in pruned}
+    if not ratios:
         st.info("There is nothing beside the unpruned model to compare it with.")
         return
     left, right = st.columns(2)
     with left:
-        budget = filters.choose("Budget", budgets, "budget")
-    members = [mark for mark in marks if mark.budget == budget and mark.method != FULL]
+        budget = filters.choose("Budget", sorted(ratios, key=lambda name: -ratios[name]), "budget")
+    members = {mark.name.series: mark.name.key for mark in pruned if mark.name.budget == budget}
+    rivals = {FULL: FULL} | members if len(pruned) < len(marks) else members
     with right:
-        series = list(dict.fromkeys(mark.series for mark in members))
-        names = ([FULL] if any(mark.method == FULL for mark in marks) else []) + series
-        start = next((name for name in ("random", FULL) if name in names), names[0])
-        baseline = filters.choose("Compared with", names, "baseline", start)
-    base = [m for m in marks if m.series == baseline and (m.budget == budget or m.method == FULL)]
-    rows = _tested(tuple(members), tuple(base))
+        start = next((name for name in ("random", FULL) if name in rivals), next(iter(rivals)))
+        baseline = filters.choose("Compared with", list(rivals), "baseline", start)
+    (own,) = loaders.results(ids, marks[0].model)
+    with st.spinner("Testing pairs …"):
+        rows = compare_labels(own, tuple(members.values()), rivals[baseline], _benchmarks(marks))
     if not rows:
         st.info("These cells share no answered sample, so no pair can be tested.")
         return
-    _heatmap(rows)
+    names = {key: series for series, key in members.items()}
+    _heatmap(rows, names)
     st.caption(
         f"Points of 100 won over {baseline} at {budget} on the samples both answered. * p < 0.05 after Holm's "
         f"correction over the {len(rows)} differences shown. Intervals are clustered by picture and not corrected."
     )
-    st.dataframe([_line(row) for row in rows], hide_index=True)
+    st.dataframe([_line(row, names) for row in rows], hide_index=True)
 
 
-def _size(budget: str, marks: list[Mark]) -> float:
-    return max(mark.retention_ratio for mark in marks if mark.budget == budget)
-
-
-@st.cache_data(max_entries=32, show_spinner="Testing pairs …", hash_funcs={Mark: lambda mark: repr(mark.cells)})
-def _tested(members: tuple[Mark, ...], base: tuple[Mark, ...]) -> list[Difference]:
-    return differences.differences(members, base, lambda run, cell: loaders.load("scores", run, cell))
-
-
-def _heatmap(rows: list[Difference]) -> None:
-    series = list(dict.fromkeys(row.series for row in rows))
+def _heatmap(rows: list[Comparison], names: dict[str, str]) -> None:
     benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
-    found = {(row.series, row.benchmark): row for row in rows}
-    values = [[found[s, b].value if (s, b) in found else None for b in benchmarks] for s in series]
-    texts = [[_star(found.get((s, b))) for b in benchmarks] for s in series]
-    figure = figures.heatmap(series, benchmarks, values, texts)
+    found = {(row.label, row.benchmark): row for row in rows}
+    labels = list(dict.fromkeys(row.label for row in rows))
+    lines = [[found.get((label, name)) for name in benchmarks] for label in labels]
+    values = [[None if row is None else row.points for row in line] for line in lines]
+    texts = [["" if row is None else f"{row.points:+.1f}{'*' * (row.p_holm < 0.05)}" for row in line] for line in lines]
+    figure = figures.heatmap([names[label] for label in labels], benchmarks, values, texts)
     st.plotly_chart(figure, config=figures.CONFIG, key="heatmap", alt="Differences from the baseline by benchmark")
 
 
-def _star(row: Difference | None) -> str:
-    return "" if row is None else f"{row.value:+.1f}" + ("*" if row.p_holm < 0.05 else "")
-
-
-def _line(row: Difference) -> dict[str, object]:
+def _line(row: Comparison, names: dict[str, str]) -> dict[str, object]:
+    paired = row.paired
+    bounds = [100 * bound / row.unit for bound in (paired.low, paired.high) if bound is not None]
     return {
-        "method": row.series,
+        "method": names[row.label],
         "benchmark": row.benchmark,
-        "difference": round(row.value, 1),
-        "95 % interval": "" if row.low is None else f"{row.low:+.1f} to {row.high:+.1f}",
+        "difference": round(row.points, 1),
+        "95 % interval": " to ".join(f"{bound:+.1f}" for bound in bounds),
         "p (Holm)": f"{row.p_holm:.3f}",
         "verdict": row.verdict,
-        "wins": row.wins,
-        "losses": row.losses,
-        "pairs": row.pairs,
-        "p": f"{row.p:.3f}",
-        "test": row.test,
+        "wins": paired.wins,
+        "losses": paired.losses,
+        "pairs": paired.n,
+        "p": f"{paired.p_value:.3f}",
+        "test": paired.test,
     }
 
 

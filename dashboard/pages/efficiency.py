@@ -6,10 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import figures, filters, loaders, palette, points, profiles, speed_figures
-from dashboard.points import FULL
+from dashboard import figures, filters, loaders, profiles, speed_figures
 from dashboard.profiles import Conditions
-from hero_ray import published
+from hero_ray.results import published
+from hero_ray.results.names import FULL
+from hero_ray.results.shown import palette
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def _conditions(groups: list[Conditions]) -> Conditions:
     name = names[0]
     if len(groups) > 1:
         name = filters.choose("Measured under", names, "conditions")
-        differing = points.differing_conditions([_conditions_of(group) for group in groups])
+        differing = profiles.differing_conditions([_conditions_of(group) for group in groups])
         reason = f" They differ in {'; '.join(differing)}." if differing else ""
         models = len({group.model for group in groups})
         if differing:

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 import streamlit as st
 from PIL import Image
 
-from dashboard import filters, loaders, masks, palette
-from dashboard.points import FULL, budget_label, series_labels, settings_of
+from dashboard import filters, loaders
+from hero_ray.results import masks
+from hero_ray.results.names import FULL, budget_of, name_all, seeds_told
+from hero_ray.results.shown import palette
 from hero_ray.store import CellRow
-from hero_ray.store import page_queries as pages
-from hero_ray.store.page_queries import AnswerRow, CellRef, FlipRow, SampleRow
+from hero_ray.store import answers as stored
+from hero_ray.store.answers import AnswerRow, CellRef, SampleRow
+from hero_ray.store.flips import FlipRow
 
 DIRECTIONS = {"worse": "B loses", "better": "B wins", "any": "either", "all": "all samples"}
 
@@ -66,16 +69,12 @@ def _pair(cells: Sequence[CellRow]) -> tuple[CellRow, CellRow]:
 
 
 def _names(cells: Sequence[CellRow]) -> dict[str, str]:
-    labels = series_labels(cells)
-    seeded = {settings_of(cell) for cell in cells if cell.seed}
+    names = name_all(cells)
     several_runs = len({cell.run_id for cell in cells}) > 1
-    names = {}
-    for cell in cells:
-        words = [labels[settings_of(cell)], "at", budget_label(cell)]
-        words += [f"seed {cell.seed}"] if settings_of(cell) in seeded else []
-        words += [f"in {cell.run_id[:8]}"] if several_runs else []
-        names[cell.id] = " ".join(words)
-    return names
+    return {
+        cell.id: f"{name}{seed}" + (f" in {cell.run_id[:8]}" if several_runs else "")
+        for cell, name, seed in zip(cells, names, seeds_told(cells, names), strict=True)
+    }
 
 
 def _narrow(benchmark: str) -> tuple[str, str | None]:
@@ -103,9 +102,9 @@ def _one(found: Sequence[FlipRow], first: CellRow, second: CellRow) -> None:
     at = number.number_input(f"Sample of {last:,}", 1, last, key="at", bind="query-params")
     forth.button("Next", on_click=_step, args=(1, last), shortcut="right", width="stretch", key="next")
     row = found[int(at) - 1]
-    sample = loaders.read(pages.sample, row.sample_id)
+    sample = loaders.read(stored.sample, row.sample_id)
     refs = [CellRef(first.run_id, first.id), CellRef(second.run_id, second.id)]
-    answers = loaders.read(pages.answers, row.sample_id, refs)
+    answers = loaders.read(stored.answers, row.sample_id, refs)
     if sample is None:
         st.warning("This sample is no longer in the database.")
         return
@@ -127,8 +126,8 @@ def _question(sample: SampleRow, row: FlipRow) -> None:
 
 
 def _answer(letter: str, cell: CellRow, sample: SampleRow, answer: AnswerRow | None) -> None:
-    look = palette.look(cell.method)
-    name = f"{letter}: {cell.method} at {budget_label(cell)}"
+    look = palette.look(cell.method, cell.straw_man)
+    name = f"{letter}: {cell.method} at {budget_of(cell)}"
     st.html(f'<b style="border-left:.5rem solid {look.colour};padding-left:.5rem">{html.escape(name)}</b>')
     if answer is None:
         st.info("No answer is stored.")

@@ -6,43 +6,52 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import figures, filters, loaders, palette, points, printed
-from dashboard.points import AXES, Mark
+from dashboard import figures, filters, loaders, printed, profiles
+from hero_ray.results.axes import AXES, Axis
+from hero_ray.results.frontiers import Frontier
+from hero_ray.results.marks import Mark
+from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
+from hero_ray.results.shown import palette
 
 AVERAGE = "average"
-NOTE = "Figures on embedded models show the tool at work; they are no evidence about methods on real models."
+Score = tuple[str | None, str | None, str]
+"""Benchmark (None: the average), metric (None: its main one) and category ("": all)."""
 
 
 def main() -> None:
     """Filters, one chart per model (and per certificate on speed axes), the clicked cell."""
     st.title("Frontier")
     runs = filters.pick_runs()
-    everything: list[Mark] = loaders.load("marks", filters.ids(runs), None, None)
+    ids = filters.ids(runs)
+    everything: list[Mark] = loaders.load("marks", ids, None, None, "")
     if not everything:
         filters.nothing_measured(runs)
-    marks, title, benchmark = _scores(filters.ids(runs), everything)
+    score, title = _score(ids, everything)
+    benchmark = score[0]
+    marks: list[Mark] = loaders.load("averages", ids) if benchmark is None else loaders.load("marks", ids, *score)
     axis = AXES[_axis(marks)]
     marks = _chosen(marks)
     overlay, log_x = _looks()
-    extra = printed.overlay(axis.key, benchmark) if overlay else []
+    extra = printed.overlay(axis, benchmark) if overlay else []
     if overlay:
         _about_overlay(extra, benchmark)
-    _charts(marks, axis, title, extra, log_x)
-    if any(mark.model.startswith("hero-tiny") for mark in marks):
-        st.caption(NOTE)
+    charts = loaders.load("charts", ids, axis.name, *score) if marks else []
+    _charts(charts, marks, axis, title, extra, log_x)
+    if any(is_embedded(mark.model) for mark in marks):
+        st.caption(EMBEDDED_NOTE)
 
 
-def _scores(run_ids: tuple[str, ...], everything: list[Mark]) -> tuple[list[Mark], str, str | None]:
-    """Marks of the chosen benchmark, metric and category; benchmark None for the average."""
+def _score(run_ids: tuple[str, ...], everything: list[Mark]) -> tuple[Score, str]:
+    """What is scored, and the title of that axis."""
     benchmarks = list(dict.fromkeys(mark.benchmark for mark in everything))
-    with_full = any(mark.method == points.FULL for mark in everything) and len(benchmarks) > 1
-    options = ([AVERAGE] if with_full else []) + benchmarks
+    averaged = len(benchmarks) > 1 and loaders.load("averages", run_ids)
+    options = ([AVERAGE] if averaged else []) + benchmarks
     left, middle, right = st.columns(3)
     with left:
         names = {AVERAGE: "Average share of the unpruned score"}
         benchmark = filters.choose("Score", options, "benchmark", format_func=lambda name: names.get(name, name))
     if benchmark == AVERAGE:
-        return points.retention_average(everything), "Share of the unpruned score, %", None
+        return (None, None, ""), "Share of the unpruned score, %"
     metrics = loaders.load("metric_names", run_ids).get(benchmark, [])
     with middle:
         metric = filters.choose("Metric", metrics, "metric") if len(metrics) > 1 else (metrics or [None])[0]
@@ -51,24 +60,13 @@ def _scores(run_ids: tuple[str, ...], everything: list[Mark]) -> tuple[list[Mark
         category = filters.choose("Category", categories, "category") if len(categories) > 2 else "all"
     wanted = metric if metrics and metric != metrics[0] else None
     if category != "all":
-        found = loaders.load("category_marks", run_ids, benchmark, category, metric)
-        return found, f"{benchmark}, {category}: {metric}", benchmark
-    return loaders.load("marks", run_ids, wanted, (benchmark,)), f"{benchmark}: {metric}", benchmark
+        return (benchmark, wanted, category), f"{benchmark}, {category}: {metric}"
+    return (benchmark, wanted, ""), f"{benchmark}: {metric}"
 
 
 def _axis(marks: list[Mark]) -> str:
-    measured = [key for key in AXES if any(mark.costs.get(key) is not None for mark in marks)]
-    short = {
-        "tokens": "Tokens",
-        "equivalent": "Equivalent tokens",
-        "share": "Ratio",
-        "flops": "FLOPs",
-        "kv": "KV cache",
-        "ttft": "TTFT",
-        "decode": "Decode speed",
-        "memory": "Memory",
-    }
-    return filters.toggle("Cost", measured or ["share"], "cost", lambda key: short[key])
+    measured = [key for key in AXES if any(mark.costs[key] is not None for mark in marks)]
+    return filters.toggle("Cost", measured or ["retention"], "cost", lambda key: AXES[key].short)
 
 
 def _chosen(marks: list[Mark]) -> list[Mark]:
@@ -99,31 +97,33 @@ def _about_overlay(extra: list[dict[str, Any]], benchmark: str | None) -> None:
     )
 
 
-def _charts(marks: list[Mark], axis: points.Axis, title: str, extra: list[dict[str, Any]], log_x: bool) -> None:
+def _charts(
+    found: list[Frontier], marks: list[Mark], axis: Axis, title: str, extra: list[dict[str, Any]], log_x: bool
+) -> None:
     if not marks:
         st.info("Nothing is left to draw. Choose at least one model and one method in the sidebar.")
         return
-    models = list(dict.fromkeys(mark.model for mark in marks))
+    shown = {(mark.model, mark.name.key) for mark in marks}
     charts = []
-    for model in models:
-        groups = points.by_certificate([mark for mark in marks if mark.model == model], axis)
-        charts += [(model, certificate, members) for certificate, members in groups]
-    if axis.speed:
+    for chart in found:
+        if members := [mark for key, mark in chart.marks.items() if (chart.model, key) in shown]:
+            charts.append((chart, members, [mark for mark in chart.line if (chart.model, mark.name.key) in shown]))
+    if axis.measured:
         _why_apart(charts, marks, axis)
     columns = st.columns(min(2, len(charts))) if len(charts) > 1 else [st.container()]
-    for i, (model, certificate, members) in enumerate(charts):
+    for i, (chart, members, line) in enumerate(charts):
         with columns[i % len(columns)]:
-            _chart(model, certificate, members, axis, title, extra, log_x)
+            _chart(chart, members, line, axis, title, extra, log_x)
     if not charts:
         st.info("No cell has this cost. Speeds come from the profile pass of a sweep (`hero-ray sweep`, or `profile`).")
 
 
-def _why_apart(charts: list[tuple[str, str | None, list[Mark]]], marks: list[Mark], axis: points.Axis) -> None:
-    shown = {certificate for _, certificate, _ in charts}
-    missing = sum(mark.costs.get(axis.key) is None for mark in marks)
+def _why_apart(charts: list[tuple[Frontier, list[Mark], list[Mark]]], marks: list[Mark], axis: Axis) -> None:
+    shown = {chart.certificate for chart, *_ in charts}
+    missing = sum(mark.costs[axis.name] is None for mark in marks)
     if len(shown) > 1:
-        known = [_certificate(members[0]) for _, _, members in charts]
-        differing = points.differing_conditions([certificate for certificate in known if certificate])
+        known = [_certificate(members[0]) for _, members, _ in charts]
+        differing = profiles.differing_conditions([certificate for certificate in known if certificate])
         reason = f" They differ in {'; '.join(differing)}." if differing else ""
         st.warning(
             f"These speeds were measured under {len(shown)} different conditions, so each has its own chart: "
@@ -142,41 +142,39 @@ def _certificate(mark: Mark) -> dict[str, Any]:
 
 
 def _chart(
-    model: str,
-    certificate: str | None,
+    chart: Frontier,
     members: list[Mark],
-    axis: points.Axis,
+    line: list[Mark],
+    axis: Axis,
     title: str,
     extra: list[dict[str, Any]],
     log_x: bool,
 ) -> None:
-    st.subheader(model)
-    if certificate is not None:
+    st.subheader(chart.model)
+    if chart.certificate is not None:
         conditions = _certificate(members[0])
         st.caption(f"{conditions.get('device_name', 'unknown device')}, {conditions.get('dtype', '')}")
-    best = points.best(points.place(members, axis))
-    figure = figures.frontier(members, axis, title, best, extra, log_x)
-    key = f"chart-{model}-{certificate}"
-    line = _pareto_line([members[i] for i in best])
-    st.markdown(f"On the Pareto line, cheapest first: {line}.")  # read long before a browser has drawn the chart
+    figure = figures.frontier(members, axis, title, line, extra, log_x)
+    words = _pareto_line(line)
+    st.markdown(f"On the Pareto line, cheapest first: {words}.")  # read long before a browser has drawn the chart
     event = st.plotly_chart(
         figure,
-        key=key,
+        key=f"chart-{chart.model}-{chart.certificate}",
         on_select="rerun",
         selection_mode="points",
         config=figures.CONFIG,
-        alt=f"{len(members)} points; on the Pareto line: {line}",
+        alt=f"{len(members)} points; on the Pareto line: {words}",
     )
     clicked = _clicked(event, members)
     if clicked is not None:
-        _cell(clicked)
+        _cell(clicked, chart)
     else:
         st.caption("Bars and band: 95 % intervals. Click a point to open its cell.")
 
 
 def _pareto_line(members: list[Mark], shown: int = 12) -> str:
     """Marks of the line in words, with their scores."""
-    words = [f"{mark.series} at {mark.budget} ({mark.value:.1f})" for mark in members[:shown]]
+    words = [f"{mark.name} ({mark.value:.1f})" for mark in members[:shown]]
     more = [f"and {len(members) - shown} more"] if len(members) > shown else []
     return ", ".join(words + more)
 
@@ -189,9 +187,10 @@ def _clicked(event: Any, members: list[Mark]) -> Mark | None:
     return next((mark for mark in members if mark.cells[0] == cell), None)
 
 
-def _cell(mark: Mark) -> None:
+def _cell(mark: Mark, chart: Frontier) -> None:
     with st.container(border=True):
-        st.markdown(f"**{mark.series} at {mark.budget}** on {mark.benchmark or 'all benchmarks'}, {mark.model}")
+        where = f"on {mark.benchmark or 'all benchmarks'}, {mark.model}"
+        st.markdown(f"**{mark.name}** {where}: {chart.states[mark.name.key]}")
         if mark.parts:
             st.dataframe(
                 [{"benchmark": name, "% of full": round(value, 1)} for name, value in mark.parts.items()],

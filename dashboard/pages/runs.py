@@ -9,10 +9,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard import filters, loaders
-from hero_ray.store import RunRow, default_url, open_store, queries
-from hero_ray.store import page_queries as pages
-from hero_ray.store.page_queries import RunProgress
+from hero_ray.results.names import budget_of
+from hero_ray.store import RunRow, answers, default_url, open_store
+from hero_ray.store import runs as stored
 from hero_ray.store.records import TERMINAL
+from hero_ray.store.runs import RunProgress
 
 # Set to 1 (`hero-ray dashboard --allow-cancel`) to let people stop sweeps from this page.
 CANCEL = "HERO_RAY_DASHBOARD_CANCEL"
@@ -41,12 +42,12 @@ def _running() -> None:
         if not running:
             st.info("The last running sweep has ended. Reload the page to see it in the history.")
         for run in running:
-            _live(run, loaders.read(pages.progress, run.id, True))
+            _live(run, loaders.read(stored.progress, run.id, True))
 
 
 def _live(run: RunRow, progress: RunProgress) -> None:
     with st.container(border=True):
-        alive = pages.is_alive(progress)
+        alive = stored.is_alive(progress)
         state = "running" if alive else "not moving: whoever worked on it is gone; the same command resumes it"
         if run.cancel_requested:
             state = "stopping after its current unit"
@@ -102,7 +103,7 @@ def _took(run: RunRow) -> str:
 
 
 def _one(run: RunRow) -> None:
-    progress = loaders.read(pages.progress, run.id, run.status not in TERMINAL)
+    progress = loaders.read(stored.progress, run.id, run.status not in TERMINAL)
     status, cells, done, failed = st.columns(4)
     status.metric("Status", run.status)
     cells.metric("Cells complete", f"{progress.cells_complete:,} / {progress.cells:,}")
@@ -124,7 +125,7 @@ def _cell(cell: Any) -> dict[str, Any]:
         "model": cell.model,
         "method": cell.method,
         "variant": cell.variant,
-        "budget": f"{cell.tokens}tok" if cell.tokens else f"{100 * cell.retention_ratio:g}%",
+        "budget": budget_of(cell),
         "benchmark": cell.benchmark,
         "seed": cell.seed,
         "status": cell.status,
@@ -147,7 +148,7 @@ def _failures(run: RunRow, progress: RunProgress) -> None:
     counts, rows = (
         loaders.load("failures", run.id)
         if run.status in TERMINAL
-        else (loaders.read(queries.failure_counts, run.id), loaders.read(queries.failures, run.id))
+        else (loaders.read(answers.failure_counts, run.id), loaders.read(answers.failures, run.id))
     )
     st.subheader("Failures")
     st.markdown(" · ".join(f"**{name}** {count:,}" for name, count in counts.items()))

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import figures, filters, loaders, study_figures
-from hero_ray import published
+from hero_ray.results import published
 
 # Environment variable that names the folder of study files; `./studies` without it.
 FOLDER = "HERO_RAY_STUDIES"
@@ -29,8 +29,8 @@ def main() -> None:
 
 def _measured(run_ids: tuple[str, ...]) -> None:
     st.subheader("Measured: score over a parameter")
-    points = loaders.load("points", run_ids)
-    varied = study_figures.varied(points)
+    marks = loaders.load("marks", run_ids, None, None, "")
+    varied = study_figures.varied(marks)
     if not varied:
         st.info(
             "No method was measured at three or more values of one parameter in these runs. A sweep with "
@@ -39,7 +39,7 @@ def _measured(run_ids: tuple[str, ...]) -> None:
         return
     keys = {f"{method}: {name}": (method, name) for method, name in varied}
     method, name = keys[filters.choose("Parameter", list(keys), "parameter")]
-    curves = study_figures.parameter_curve(points, method, name)
+    curves = study_figures.parameter_curve(marks, method, name)
     figure = study_figures.lines(curves[:16], name, "score")
     st.plotly_chart(figure, config=figures.CONFIG, key="parameter-curve", alt=f"Score of {method} over {name}")
 

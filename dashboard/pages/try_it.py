@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from dashboard import filters, loaders, palette, service, trial
-from dashboard.trial import Answer
+from dashboard import filters, loaders, service, trial
+from dashboard.trial import TriedAnswer
 from hero_ray.methods import names as method_names
 from hero_ray.models import names as model_names
+from hero_ray.results.shown import palette
 
 # Comma-separated names, hub ids or folders to offer instead of the embedded models.
 MODELS = "HERO_RAY_TRY_MODELS"
@@ -73,7 +74,9 @@ def _model(name: str) -> Any:
     return trial.load_model(name)
 
 
-def _ask(model_name: str, picture: Image.Image, question: str, method: str, ratio: float) -> tuple[Answer, Answer]:
+def _ask(
+    model_name: str, picture: Image.Image, question: str, method: str, ratio: float
+) -> tuple[TriedAnswer, TriedAnswer]:
     url = os.environ.get(SERVICE)
     if url:
         with st.spinner("Asking the service …"):
@@ -84,7 +87,7 @@ def _ask(model_name: str, picture: Image.Image, question: str, method: str, rati
         return full, trial.ask(model, picture, question, method, ratio)
 
 
-def _show(full: Answer, pruned: Answer) -> None:
+def _show(full: TriedAnswer, pruned: TriedAnswer) -> None:
     for column, answer in zip(st.columns(2), (full, pruned), strict=True):
         with column:
             st.subheader(answer.method)

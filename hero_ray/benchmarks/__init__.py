@@ -10,13 +10,14 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.errors import ParameterError, UnknownNameError
+from hero_ray.core import plugins
+from hero_ray.core.errors import ParameterError, PluginError, UnknownNameError
 
 if TYPE_CHECKING:
     from hero_ray.benchmarks.base import Benchmark
+    from hero_ray.core.plugins import Plugin
 
 ENTRY_POINT_GROUP = "hero_ray.benchmarks"
 _NOT_BENCHMARKS = {
@@ -25,8 +26,13 @@ _NOT_BENCHMARKS = {
 }  # fmt: skip
 
 
+_ASKED = ("samples", "fingerprint", "require", "load_image", "prompt", "score", "aggregate")
+"""What sweeps call on a benchmark; see `base.Benchmark`."""
+
+
 @cache
-def _catalogue() -> dict[str, type[Benchmark]]:
+def _own() -> dict[str, type[Benchmark]]:
+    """Primary name -> class of the benchmarks of this package."""
     found: dict[str, type[Benchmark]] = {}
     for info in pkgutil.iter_modules(__path__):
         if info.name not in _NOT_BENCHMARKS:
@@ -34,8 +40,6 @@ def _catalogue() -> dict[str, type[Benchmark]]:
             for value in vars(module).values():
                 if inspect.isclass(value) and value.__module__ == module.__name__ and "name" in vars(value):
                     _add(found, value)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        _add(found, point.load())
     return found
 
 
@@ -50,9 +54,10 @@ def _plain(name: str) -> str:
 
 
 @cache
-def _aliases() -> dict[str, str]:
+def _own_aliases() -> dict[str, str]:
+    """Plain spelling of a name or alias -> primary name."""
     table: dict[str, str] = {}
-    for name, benchmark in _catalogue().items():
+    for name, benchmark in _own().items():
         for alias in (name, *benchmark.aliases):
             taken = table.setdefault(_plain(alias), name)
             if taken != name:
@@ -60,9 +65,34 @@ def _aliases() -> dict[str, str]:
     return table
 
 
+def foreign() -> tuple[Plugin, ...]:
+    """Benchmarks of other packages; those that cannot be used are among them and say why."""
+    return plugins.load(ENTRY_POINT_GROUP, _accept)
+
+
+def _accept(name: str, loaded: Any) -> tuple[type[Benchmark], tuple[str, ...]]:
+    if not isinstance(loaded, type):
+        raise PluginError(f"it is no benchmark class but {type(loaded).__name__} {str(loaded)[:80]!r}")
+    cls: Any = loaded
+    if missing := [method for method in _ASKED if not callable(getattr(cls, method, None))]:
+        raise PluginError(f"{cls.__name__} is no benchmark; it lacks {', '.join(missing)}")
+    if "flavour" not in inspect.signature(cls).parameters:
+        raise PluginError(f"{cls.__name__} cannot be made with `flavour=...`")
+    spoken = (cls.name, *cls.aliases)
+    if not all(isinstance(one, str) and one for one in (*spoken, *cls.flavours)) or not cls.flavours:
+        raise PluginError(f"{cls.__name__} needs a `name`, `aliases` and at least one of `flavours`, all text")
+    if taken := [alias for alias in spoken if _plain(alias) in _own_aliases()]:
+        raise PluginError(f"{taken[0]!r} is the name of a built-in benchmark; rename it")
+    return cls, tuple(dict.fromkeys(map(_plain, spoken)))
+
+
+def _usable() -> list[Plugin]:
+    return [plugin for plugin in foreign() if not plugin.error]
+
+
 def names() -> tuple[str, ...]:
-    """Every registered benchmark's primary name, sorted."""
-    return tuple(sorted(_catalogue()))
+    """Primary name of every benchmark that can be used, sorted."""
+    return tuple(sorted([*_own(), *(plugin.loaded.name for plugin in _usable())]))
 
 
 def resolve(name: str) -> str:
@@ -72,19 +102,25 @@ def resolve(name: str) -> str:
 
     Raises:
         UnknownNameError: nothing is registered under `name`.
+        PluginError: another package's benchmark that cannot be used.
     """
     if name.startswith(("file:", "lmms:")):
         return name
-    if _plain(name) not in _aliases():
-        raise UnknownNameError("benchmark", name, [*names(), "file:PATH"])
-    return _aliases()[_plain(name)]
+    plain = _plain(name)
+    if plain in _own_aliases():
+        return _own_aliases()[plain]
+    for plugin in _usable():
+        if plain in plugin.answers_to:
+            return str(plugin.loaded.name)
+    plugins.refuse(name, foreign())
+    raise UnknownNameError("benchmark", name, [*names(), "file:PATH"])
 
 
 def get_class(name: str) -> type[Benchmark]:
     """The class behind a name or alias.
 
     Raises:
-        UnknownNameError: nothing is registered under `name`.
+        UnknownNameError, PluginError: as `resolve`.
     """
     primary = resolve(name)
     if primary.startswith("file:"):
@@ -95,7 +131,9 @@ def get_class(name: str) -> type[Benchmark]:
         from hero_ray.benchmarks.lmms import LmmsBenchmark
 
         return LmmsBenchmark  # type: ignore[return-value]
-    return _catalogue()[primary]
+    if primary in _own():
+        return _own()[primary]
+    return next(plugin.loaded for plugin in _usable() if plugin.loaded.name == primary)  # type: ignore[no-any-return]
 
 
 def get(name: str, flavour: str | None = None, **options: Any) -> Benchmark:
@@ -107,7 +145,7 @@ def get(name: str, flavour: str | None = None, **options: Any) -> Benchmark:
         **options: of the benchmark, such as `data=FOLDER`; see `DatasetBenchmark`.
 
     Raises:
-        UnknownNameError: no such benchmark or flavour.
+        UnknownNameError: no such benchmark or flavour. PluginError: another package's that cannot be used.
         ParameterError: an option the benchmark does not have.
     """
     cls = get_class(name)

@@ -10,7 +10,7 @@ from hero_ray.benchmarks.choices import gold_and_options, match_option_vlmevalki
 from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, PromptStyle, lettered
 from hero_ray.benchmarks.gqa import exact_match
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 _LEADING_LETTER = re.compile(r"\s*([A-Z])\.")
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from PIL import Image
 
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 
 class Benchmark(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, mean, spaced
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 TOLERANCE = 0.05
 SPLITS = {"human_test": "relaxed_human_split", "augmented_test": "relaxed_augmented_split"}

@@ -19,11 +19,11 @@ from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, Prompt
 from hero_ray.benchmarks.docvqa_val import anls
 from hero_ray.benchmarks.images import MAX_PIXELS
 from hero_ray.benchmarks.sources import Source, open_path
-from hero_ray.benchmarks.tables import Table
+from hero_ray.benchmarks.tables import RowTable
 from hero_ray.benchmarks.vqa_text import normalise, vqa_accuracy
 from hero_ray.benchmarks.yes_no import by_words
-from hero_ray.errors import DatasetError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError
+from hero_ray.core.types import Metric, Sample, Scored
 
 Rule = Callable[[str, Sequence[str]], float]
 
@@ -101,7 +101,7 @@ class FileBenchmark(DatasetBenchmark):
         self.suffix, self.max_new_tokens = suffix, max_new_tokens
 
     @cached_property
-    def table(self) -> Table:
+    def table(self) -> RowTable:
         table = open_path(Path(str(self.data)), None, self.where.split)
         missing = [column for column in ("image", "question") if column not in table.columns]
         if missing or not {"answer", "answers"} & set(table.columns):

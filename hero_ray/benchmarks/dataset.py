@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from PIL import Image
 
 from hero_ray.benchmarks import images
 from hero_ray.benchmarks.sources import Source, open_source
-from hero_ray.benchmarks.tables import Locator, Table
-from hero_ray.errors import DatasetError, ImageError, ParameterError, UnknownNameError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.benchmarks.tables import Locator, RowTable
+from hero_ray.core.errors import DatasetError, ImageError, ParameterError, UnknownNameError
+from hero_ray.core.types import Metric, Sample, Scored
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 MAX_COMPLAINTS = 10
-PROMPT_STYLES = ("lmms-eval", "vlmevalkit", "internvl")
 PromptStyle = Literal["lmms-eval", "vlmevalkit", "internvl"]
+PROMPT_STYLES = get_args(PromptStyle)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class DatasetBenchmark:
     # ---- rows to samples
 
     @cached_property
-    def table(self) -> Table:
+    def table(self) -> RowTable:
         """The rows; opened on first use."""
         return open_source(self.name, self.where, self.data)
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, spaced
 from hero_ray.benchmarks.sources import Source
-from hero_ray.errors import DatasetError
-from hero_ray.types import Sample
+from hero_ray.core.errors import DatasetError
+from hero_ray.core.types import Sample
 
 THRESHOLD = 0.5
 

@@ -18,7 +18,7 @@ from hero_ray.benchmarks import images
 from hero_ray.benchmarks.dataset import DatasetBenchmark, Fields, PromptStyle, mean
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.tables import Locator
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 GRID = 24
 PIXELS = 336

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, means, spaced
 from hero_ray.benchmarks.sources import Source, open_source
-from hero_ray.benchmarks.tables import Locator, Table, fingerprint
-from hero_ray.errors import DatasetError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.benchmarks.tables import Locator, RowTable, fingerprint
+from hero_ray.core.errors import DatasetError
+from hero_ray.core.types import Metric, Sample, Scored
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -47,7 +47,7 @@ class Gqa(DatasetBenchmark):
     papers: ClassVar[Mapping[str, str]] = {"hero": "gqa_official", "ptp": "exact_match"}
 
     @cached_property
-    def pictures(self) -> Table:
+    def pictures(self) -> RowTable:
         """The second configuration: `id`, `image`."""
         where = replace(self.where, config=self.images_config, columns=("id",), image="image")
         return open_source(self.name, where, self.data)

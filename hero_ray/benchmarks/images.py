@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hero_ray.errors import ImageError
+from hero_ray.core.errors import ImageError
 
 MAX_PIXELS = 80_000_000
 """Below Pillow's own warning (89 million), above any camera in these datasets."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hero_ray.errors import JudgeError
+from hero_ray.core.errors import JudgeError
 
 URL, MODEL, KEY, CACHE = "HERO_RAY_JUDGE_URL", "HERO_RAY_JUDGE_MODEL", "HERO_RAY_JUDGE_KEY", "HERO_RAY_JUDGE_CACHE"
 TEMPERATURE_STEP, TEMPERATURE_LIMIT = 0.5, 2.0
@@ -30,7 +30,7 @@ Ask = Callable[[str, float], str]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgeVerdict:
     """A judge's score in 0..1, the calls it took, and the replies word for word."""
 
     score: float
@@ -38,7 +38,7 @@ class Verdict:
     replies: tuple[str, ...]
 
 
-def grade(ask: Ask, prompt: str) -> Verdict:
+def grade(ask: Ask, prompt: str) -> JudgeVerdict:
     """Ask until the reply's first word is a number in 0..1, as MM-Vet's lmms-eval task does.
 
     An unreadable reply raises the temperature by 0.5 and spends one call whose reply is thrown away (upstream's habit,
@@ -55,17 +55,17 @@ def grade(ask: Ask, prompt: str) -> Verdict:
     while True:
         reply = call()
         if not reply:
-            return Verdict(0.0, len(replies), tuple(replies))
+            return JudgeVerdict(0.0, len(replies), tuple(replies))
         try:
             value = float(reply.split(" ")[0].strip())
         except ValueError:
             temperature += TEMPERATURE_STEP
             call()
             if temperature >= TEMPERATURE_LIMIT:
-                return Verdict(0.0, len(replies), tuple(replies))
+                return JudgeVerdict(0.0, len(replies), tuple(replies))
             continue
         if 0.0 <= value <= 1.0:
-            return Verdict(value, len(replies), tuple(replies))
+            return JudgeVerdict(value, len(replies), tuple(replies))
         outside += 1
         if outside >= MAX_OUT_OF_RANGE:
             raise JudgeError(f"the judge answered {reply!r}, outside 0..1, {outside} times; check {MODEL}")
@@ -108,11 +108,11 @@ class Judge:
         cache = os.environ.get(CACHE) or str(Path.home() / ".cache" / "hero_ray" / "judge")
         return cls(os.environ[URL], os.environ[MODEL], os.environ.get(KEY, ""), Path(cache))
 
-    def grade(self, prompt: str) -> Verdict:
+    def grade(self, prompt: str) -> JudgeVerdict:
         """`grade` with this endpoint; a cached verdict needs no call."""
         kept = self._kept("grade", prompt)
         if kept:
-            return Verdict(kept["score"], kept["calls"], tuple(kept["replies"]))
+            return JudgeVerdict(kept["score"], kept["calls"], tuple(kept["replies"]))
         verdict = grade(self._ask, prompt)
         self._keep("grade", prompt, score=verdict.score, calls=verdict.calls, replies=verdict.replies)
         return verdict

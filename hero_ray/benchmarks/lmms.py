@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from hero_ray.benchmarks.images import pixels_key, to_rgb
-from hero_ray.errors import DatasetError, ImageError, MissingExtraError, UnknownNameError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError, ImageError, MissingExtraError, UnknownNameError
+from hero_ray.core.types import Metric, Sample, Scored
 
 
 def _load_task(name: str, include: str | None) -> Any:

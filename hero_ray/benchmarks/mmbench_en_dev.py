@@ -17,7 +17,7 @@ from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, Prompt
 from hero_ray.benchmarks.images import MAX_PIXELS, ExifPolicy
 from hero_ray.benchmarks.judge import Judge
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 CIRCLE = 1_000_000
 HEADING = "There are several options:"

@@ -12,8 +12,8 @@ from typing import Any
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, mean, spaced
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.yes_no import by_words, first_four
-from hero_ray.errors import DatasetError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError
+from hero_ray.core.types import Metric, Sample, Scored
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from hero_ray.benchmarks.choices import extract_letter, match_option_vlmevalkit
 from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, PromptStyle, by_category, mean
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 ABILITIES = (
     "coarse perception", "fine-grained perception", "instance reasoning", "logical reasoning", "science & technology",

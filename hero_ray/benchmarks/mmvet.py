@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hero_ray.benchmarks.dataset import DatasetBenchmark, Fields, PromptStyle, mean
 from hero_ray.benchmarks.judge import Judge
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 LEAD = "First please perform reasoning, and think step by step to provide best answer to the following question: \n\n"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, means, spaced
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 TOTAL = 1000
 FORMULAS = "HME100k"

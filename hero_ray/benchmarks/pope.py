@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, by_category, mean
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.yes_no import by_words, detection, first_sentence
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 
 class Pope(DatasetBenchmark):

@@ -10,7 +10,7 @@ from hero_ray.benchmarks.choices import extract_letter, gold_and_options, match_
 from hero_ray.benchmarks.dataset import DatasetBenchmark, Fields, PromptStyle
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.vqa_text import NUMBERS
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 _OPTION = re.compile(r"\b([A-Z])\.\s+([^\n]*)")
 _SYMBOLS = re.compile(r"[^\w\s]")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from hero_ray.benchmarks.choices import gold_and_options, match_option_vlmevalkit
 from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, PromptStyle, lettered
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 
 class ScienceQaImage(DatasetBenchmark):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from hero_ray.benchmarks.choices import gold_and_options, match_option_vlmevalkit
 from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, PromptStyle, by_category, lettered, mean
 from hero_ray.benchmarks.sources import Source
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.types import Metric, Sample, Scored
 
 CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hero_ray.benchmarks.tables import JsonlTable, ParquetTable, Table
-from hero_ray.errors import DatasetError, MissingExtraError
+from hero_ray.benchmarks.tables import JsonlTable, ParquetTable, RowTable
+from hero_ray.core.errors import DatasetError, MissingExtraError
 
 DATA_FOLDER = "HERO_RAY_DATA"
 
@@ -41,7 +41,7 @@ class Source:
     also: tuple[str, ...] = ()
 
 
-def open_source(name: str, source: Source, data: str | Path | None = None, cache: Path | None = None) -> Table:
+def open_source(name: str, source: Source, data: str | Path | None = None, cache: Path | None = None) -> RowTable:
     """The table behind a source.
 
     Args:
@@ -68,7 +68,7 @@ def _from_environment(name: str) -> Path | None:
     return folder if folder.exists() else None
 
 
-def open_path(path: Path, config: str | None = None, split: str = "test") -> Table:
+def open_path(path: Path, config: str | None = None, split: str = "test") -> RowTable:
     """A local file (`.parquet`, `.jsonl`) or a folder in a hub repository's layout.
 
     Raises:
@@ -107,7 +107,7 @@ def split_files(folder: Path, config: str | None, split: str) -> list[Path]:
     return alone if len(alone) == 1 else []
 
 
-def check_columns(name: str, table: Table, wanted: Sequence[str]) -> None:
+def check_columns(name: str, table: RowTable, wanted: Sequence[str]) -> None:
     """Refuse a dataset that lacks what the benchmark reads.
 
     Raises:
@@ -118,7 +118,7 @@ def check_columns(name: str, table: Table, wanted: Sequence[str]) -> None:
         raise DatasetError(f"{name}: the dataset lacks column(s) {missing}; it has {list(table.columns)}")
 
 
-def open_hub(name: str, source: Source, cache: Path | None = None) -> Table:
+def open_hub(name: str, source: Source, cache: Path | None = None) -> RowTable:
     """Download a split through `datasets`; tries every id in order."""
     try:
         import datasets

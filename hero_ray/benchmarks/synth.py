@@ -16,8 +16,8 @@ from PIL import Image
 
 from hero_ray.benchmarks.dataset import means
 from hero_ray.benchmarks.yes_no import detection
-from hero_ray.errors import DatasetError, UnknownNameError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError, UnknownNameError
+from hero_ray.core.types import Metric, Sample, Scored
 
 FINGERPRINTED_IMAGES = 4
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from hero_ray.errors import DatasetError
+from hero_ray.core.errors import DatasetError
 
 Locator = list[int] | int
 """Where a row is: [file, row group, row in group] of Parquet, byte offset of JSONL. JSON-able."""
@@ -23,7 +23,7 @@ _WHOLE_FILE_BYTES = 64 * 2**20
 _PROBES, _PROBE_BYTES = 16, 2**20
 
 
-class Table(Protocol):
+class RowTable(Protocol):
     """A streamable table."""
 
     @property

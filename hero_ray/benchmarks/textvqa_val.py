@@ -8,7 +8,7 @@ from typing import Any
 from hero_ray.benchmarks.dataset import SHORT, Fields, PromptStyle, spaced
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.vqa import AnnotatedVqa
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 
 class TextVqa(AnnotatedVqa):

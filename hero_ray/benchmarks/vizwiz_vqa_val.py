@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from hero_ray.benchmarks.dataset import SHORT, Fields, PromptStyle
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.vqa import AnnotatedVqa
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 HINT = "When the provided information is insufficient, respond with 'Unanswerable'."
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from hero_ray.benchmarks.dataset import DatasetBenchmark
 from hero_ray.benchmarks.vqa_text import normalise, normalise_vlmevalkit, vqa_accuracy
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 
 class AnnotatedVqa(DatasetBenchmark):

@@ -14,7 +14,7 @@ from hero_ray.benchmarks.dataset import SHORT, Fields, PromptStyle, spaced
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.vqa import AnnotatedVqa
 from hero_ray.benchmarks.vqa_text import normalise, normalise_plain, stage_d, stage_p, stage_w
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
 
 
 class VqaV2(AnnotatedVqa):

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import typer
 
-from hero_ray import __version__
-from hero_ray.errors import HeroRayError, InputError, RunLockedError, StoreError
+from hero_ray.core.errors import HeroRayError, InputError, RunLockedError, StoreError
+from hero_ray.core.version import __version__
 
 EXIT_FAILED_SAMPLES = 1
 EXIT_BAD_INPUT = 2

@@ -11,7 +11,7 @@ import typer
 from hero_ray.cli import app
 from hero_ray.cli.options import Limit, pairs
 
-Which = Annotated[Literal["gsearch", "vtw", "ratio"], typer.Argument(help="gsearch, vtw, or ratio for ratio=auto.")]
+Which = Annotated[Literal["gsearch", "vtw"], typer.Argument(help="The method to calibrate.")]
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
 Tasks = Annotated[str, typer.Option("--tasks", help="Comma-separated benchmark names or file:PATH.")]
 Source = Annotated[
@@ -21,7 +21,6 @@ Tolerance = Annotated[
     float | None,
     typer.Option("--tolerance", min=0.0, help="gsearch: accuracy that may be lost (.005); vtw: divergence (.003)."),
 ]
-Method = Annotated[str, typer.Option("--method", help="For ratio: hero, fastervlm, or hero:alpha=auto and the like.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Also write the JSON here.")]
 
 
@@ -33,23 +32,16 @@ def calibrate(
     limit: Limit = 100,
     source: Source = None,
     tolerance: Tolerance = None,
-    method: Method = "hero",
     out: Out = None,
 ) -> None:
-    """Find the schedule of gsearch or vtw, or the mean spread for ratio=auto; its JSON holds an entry for `methods`."""
-    from hero_ray import calibration, models
-    from hero_ray.config import parse_method
+    """Find the schedule of gsearch or the depth of vtw; its JSON holds an entry for `methods`."""
+    from hero_ray import models
+    from hero_ray.studies import calibration
 
     benchmarks = [_open(name.strip(), source) for name in tasks.split(",") if name.strip()]
     questions = calibration.Questions.of(benchmarks, limit)
     adapter = models.load(model)
-    if which == "ratio":
-        entry = parse_method(method)
-        found = calibration.mean_spread(adapter, questions, entry.name, entry.variant or "exact", entry.params)
-    else:
-        found = calibration.calibrate(
-            which, adapter, questions, tolerance, lambda message: typer.echo(message, err=True)
-        )
+    found = calibration.calibrate(which, adapter, questions, tolerance, lambda message: typer.echo(message, err=True))
     result = {
         "method": found.method,
         "model": model,
@@ -67,7 +59,7 @@ def calibrate(
 
 
 def _open(name: str, source: str | None) -> Any:
-    from hero_ray.tuning.validation import on_validation
+    from hero_ray.studies.tuning.validation import on_validation
 
     benchmark = on_validation(name, pairs(source, "--source"))
     benchmark.require()

@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 
 def folder() -> Path:
-    """Where the app lies: beside the package in a checkout, inside it in an installed wheel.
+    """Where the app lies.
 
     Raises:
         MissingExtraError: this installation came without the app.
     """
-    from hero_ray.errors import MissingExtraError
+    from hero_ray.core import shipped
+    from hero_ray.core.errors import MissingExtraError
 
-    checkout = Path(__file__).resolve().parents[2] / "dashboard"
-    packaged = Path(__file__).resolve().parents[1] / "_app" / "dashboard"
-    for place in (checkout, packaged):
-        if (place / "app.py").is_file():
-            return place
-    raise MissingExtraError("dashboard", "dashboard")
+    place = shipped.folder("dashboard")
+    if not (place / "app.py").is_file():
+        raise MissingExtraError("dashboard", "dashboard")
+    return place
 
 
 def require_packages() -> None:
@@ -42,7 +41,7 @@ def require_packages() -> None:
     """
     from importlib.util import find_spec
 
-    from hero_ray.errors import MissingExtraError
+    from hero_ray.core.errors import MissingExtraError
 
     for package in ("streamlit", "plotly"):
         if find_spec(package) is None:
@@ -55,7 +54,7 @@ def write_bundle(store: Store, run_id: str, target: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder cannot be written.
     """
-    from hero_ray.errors import InputError
+    from hero_ray.core.errors import InputError
 
     require_packages()
     sys.path.insert(0, str(folder().parent))
@@ -93,6 +92,7 @@ def environment(db: str | None, allow_cancel: bool) -> dict[str, str]:
     found = dict(os.environ)
     path = [str(folder().parent), found.get("PYTHONPATH", "")]
     found["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
+    found["PYTHONSAFEPATH"] = "1"  # `python -m` would look for `dashboard` in the visitor's folder first
     if db:
         found["HERO_RAY_DB"] = db
     if allow_cancel:

@@ -18,7 +18,7 @@ app.add_typer(database)
 @database.command()
 def upgrade(db: Db = None) -> None:
     """Create or migrate the tables and load the papers' numbers."""
-    from hero_ray import published
+    from hero_ray.results import published
     from hero_ray.store import open_store
     from hero_ray.store.schema import HEAD
 
@@ -51,7 +51,7 @@ def prune(
     """Remove finished runs. Runs that are unfinished stay, whatever their age."""
     from datetime import timedelta
 
-    from hero_ray.errors import InputError
+    from hero_ray.core.errors import InputError
     from hero_ray.store import maintenance, open_store
 
     if keep is None and older_than is None:
@@ -82,8 +82,9 @@ def backup(
 @database.command()
 def restore(path: Annotated[Path, typer.Argument(help="File written by `db backup`.")], db: Db = None) -> None:
     """Bring a backup into an empty database; also the way from SQLite to PostgreSQL."""
-    from hero_ray.store import maintenance, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import maintenance
 
-    store = open_store(db)
+    store = open_results(db)
     counts = maintenance.restore(path, store)
     finish(db=store.shown_url, rows=sum(counts.values()), runs=counts["runs"])

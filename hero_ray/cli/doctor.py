@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hero_ray import __version__
 from hero_ray.cli import app
 from hero_ray.cli.options import Attention, Device
+from hero_ray.core.version import __version__
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "ray", "sqlalchemy", "flash-attn")
 
@@ -38,18 +38,23 @@ def doctor(
     facts = environment()
     for key, value in facts.items():
         typer.echo(f"{key:14} {value}")
+    added = plugins()
+    for one in added:
+        typer.echo(f"{'plug-in':14} {one['group']} {one['name']} of {one['distribution']}: {one['state']}")
     certificates = []
     if model is not None:
         asked: list[str | None] = [part.strip() for part in dtype.split(",") if part.strip()]
         for name in asked or [None]:
             certificates.append(_certify(model, name, samples, new_tokens, device, attention))
-    record = {"environment": facts, "certificates": certificates, "seconds": round(time.perf_counter() - started, 2)}
-    typer.echo(json.dumps(record))
+    record = {"environment": facts, "plugins": added, "certificates": certificates}
+    typer.echo(json.dumps(record | {"seconds": round(time.perf_counter() - started, 2)}))
 
 
 def environment() -> dict[str, Any]:
     """Versions and devices of this installation."""
     import torch
+
+    from hero_ray.pipeline.provenance import installation
 
     facts: dict[str, Any] = {"hero-ray": __version__, "python": platform.python_version(), "platform": sys.platform}
     for package in PACKAGES:
@@ -57,6 +62,9 @@ def environment() -> dict[str, Any]:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             facts[package] = "not installed"
+    versions = installation()
+    facts["versions"] = versions["installed"]
+    facts["lock"] = "not found" if versions["locked"] is None else "; ".join(versions["moved"]) or "same versions"
     facts["cuda"] = torch.cuda.is_available()
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
@@ -64,6 +72,22 @@ def environment() -> dict[str, Any]:
         facts["bf16"] = torch.cuda.is_bf16_supported()
     facts["threads"] = torch.get_num_threads()
     return facts
+
+
+def plugins() -> list[dict[str, str]]:
+    """What other packages add, with `state` "ok" or "broken: WHY"."""
+    from hero_ray import benchmarks, methods
+
+    return [
+        {
+            "group": plugin.group,
+            "name": plugin.name,
+            "value": plugin.value,
+            "distribution": plugin.distribution,
+            "state": f"broken: {plugin.error}" if plugin.error else "ok",
+        }
+        for plugin in (*methods.foreign(), *benchmarks.foreign())
+    ]
 
 
 def _certify(

@@ -29,8 +29,9 @@ def export(
     db: Db = None,
 ) -> None:
     """Write a run's figures (or, with --samples, its answers) in a form other tools read."""
-    from hero_ray.errors import InputError
-    from hero_ray.exchange import files, from_runs
+    from hero_ray.core.errors import InputError
+    from hero_ray.results.contenders import every_model
+    from hero_ray.results.exchange import files, from_runs
 
     store = reading(db)
     found = store.run(run)
@@ -52,26 +53,19 @@ def export(
         files.to_parquet(rows, output)
         finish(run_id=found.id, rows=len(rows), path=output)
     else:
-        _write_text(_text(format, rows, asdict(found), db, model), output, found.id, len(rows))
-
-
-def _text(format: str, rows: list[dict[str, object]], run: dict[str, object], db: str | None, model: str | None) -> str:
-    from hero_ray.comparison import Results
-    from hero_ray.exchange import files
-
-    if format == "csv":
-        return files.to_csv(rows)
-    if format == "json":
-        return files.to_json(rows, run)
-    labels = Results(reading(db), str(run["id"]), model).labels
-    return files.to_latex([row for row in rows if not row["category"]], labels)
+        if format == "latex":
+            every = (mark for each in every_model(store, found.id) for mark in each.marks())
+            text = files.to_latex([mark for mark in every if model in (None, mark.model)])
+        else:
+            text = files.to_csv(rows) if format == "csv" else files.to_json(rows, asdict(found))
+        _write_text(text, output, found.id, len(rows))
 
 
 def _write_text(text: str, output: Path | None, run_id: str, rows: int) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    from hero_ray.errors import InputError
+    from hero_ray.core.errors import InputError
 
     try:
         output.write_text(text, encoding="utf-8")
@@ -92,33 +86,40 @@ def import_(
 ) -> None:
     """Bring another tool's answers in as a run of one cell, scored again by our rules (or --as-is).
 
-    A file of `python -m hero_ray.profile --out` is known by its first line and becomes a run of profiles.
+    A file of `hero-ray profile --out` is known by its first line and becomes a run of profiles.
     """
     from dataclasses import replace
 
-    from hero_ray import profile
-    from hero_ray.config import parse_budget
-    from hero_ray.exchange import readers
-    from hero_ray.exchange.into_store import import_task
-    from hero_ray.store import open_store
+    from hero_ray.core.config import parse_budget
+    from hero_ray.profiling import job as profile
+    from hero_ray.results.database import open_results
+    from hero_ray.results.exchange import readers
+    from hero_ray.results.exchange.into_store import import_task
 
     if profile.is_profile_file(path):
         records = profile.read_records(path)
-        finish(run_id=profile.store_records(open_store(db), records, trigger="import"), profiles=len(records))
+        finish(run_id=profile.store_records(open_results(db), records, trigger="import"), profiles=len(records))
         return
     imported = readers.read(path)
     if task is not None:
         imported = replace(imported, task=task)
     entry = parse_budget(budget) if budget is not None else None
     run_id, kept, unmatched = import_task(
-        open_store(db),
+        open_results(db),
         imported,
         as_is,
         model=model,
         method=method,
+        straw_man=_straw_man(method or str(imported.settings.get("method", "full"))),
         retention_ratio=entry.ratio if entry else None,
         tokens=entry.tokens if entry else None,
     )
     if unmatched:
         typer.echo(f"{unmatched} answers belong to no sample of {imported.task} and were left out")
     finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched)
+
+
+def _straw_man(method: str) -> bool:
+    from hero_ray import methods
+
+    return method in methods.names() and methods.get(method).straw_man

@@ -32,7 +32,7 @@ def list_(what: What = "methods", as_json: AsJson = False) -> None:
 
 
 def _methods() -> list[dict[str, str]]:
-    from hero_ray.methods.catalogue import cards
+    from hero_ray.methods.kit.catalogue import cards
 
     return [
         {
@@ -64,7 +64,7 @@ def _tasks() -> list[dict[str, str]]:
 
     listed = []
     for name in benchmarks.names():
-        task = benchmarks.get(name)
+        task = benchmarks.get_class(name)
         aliases, flavours = ", ".join(task.aliases) or "none", ", ".join(task.flavours)
         listed.append({"name": name, "line": "", "aliases": aliases, "flavours": flavours})
     return listed

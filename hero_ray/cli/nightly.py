@@ -13,10 +13,11 @@ import typer
 
 from hero_ray.cli import EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Address, Assign, Db, Limit
+from hero_ray.core.shipped import checkout, folder
 
 EXIT_REGRESSION = 3
 EXIT_FAILED = 1
-PANEL = Path(__file__).resolve().parents[2] / "configs" / "nightly.yaml"
+PANEL = folder("configs") / "nightly.yaml"
 nightly_app = typer.Typer(
     invoke_without_command=True, help="Run the nightly panel and compare it with the good nights."
 )
@@ -53,7 +54,7 @@ def nightly(
     """
     if context.invoked_subcommand is not None:
         return
-    from hero_ray import config as configuration
+    from hero_ray.core import config as configuration
 
     document = configuration.read(config or PANEL)
     given = {"models": models, "tasks": tasks, "limit": limit, "db": db}
@@ -69,7 +70,7 @@ def night_of(text: str | None) -> str:
     Raises:
         ConfigError: not a date.
     """
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     try:
         return (date.fromisoformat(text) if text else datetime.now(UTC).date()).isoformat()
@@ -78,16 +79,17 @@ def night_of(text: str | None) -> str:
 
 
 def _run(config: Any, night: str, address: str | None, summary: str | None) -> int:
-    from hero_ray.errors import InputError, StoreError
+    from hero_ray.core.errors import InputError, StoreError
     from hero_ray.nightly import notify, report
     from hero_ray.nightly.run import run_night
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.run import absolute_url
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
     try:
         plan = make_plan(config)
-        store = open_store(absolute_url(config.db or default_url()))
+        store = open_results(absolute_url(config.db or default_url()))
         verdict, new = run_night(plan, store, night, address=address, say=_say)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on where it stopped")
@@ -126,13 +128,13 @@ def _last_line(verdict: Any, db: str) -> str:
 def _commits(verdict: Any) -> list[str]:
     """Subjects of the commits between the last good night and tonight, where this is a checkout that has both."""
     pair = next(((old, new) for what, old, new in verdict.changed if what == "commit"), None)
-    if pair is None:
+    root = checkout()
+    if pair is None or root is None:
         return []
     span = "..".join(commit.removesuffix("+dirty") for commit in pair)
-    folder = str(Path(__file__).resolve().parents[2])
     try:
         done = subprocess.run(
-            ["git", "-C", folder, "log", "--oneline", "--max-count=20", span],
+            ["git", "-C", str(root), "log", "--oneline", "--max-count=20", span],
             capture_output=True,
             text=True,
             check=True,
@@ -160,9 +162,9 @@ def accept(
 ) -> None:
     """Declare a night's regression the new normal, so that later nights are compared with it."""
     from hero_ray.nightly.run import accept as accept_night
-    from hero_ray.store import open_store
+    from hero_ray.results.database import open_results
 
-    with open_store(db) as store:
+    with open_results(db) as store:
         verdict = accept_night(store, which, reason)
     typer.echo(f"night {verdict.night} ({verdict.run_id}) is good from now on: {reason}")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 
 Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RAY_DB, else ./hero_ray.db.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]

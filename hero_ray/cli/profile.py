@@ -63,9 +63,8 @@ def profile(
 
     Every request runs alone and whole; pictures are cut and questions tokenised beforehand. Accuracy needs a sweep.
     """
-    from hero_ray import config
-    from hero_ray import profile as room
-    from hero_ray.profiling.records import ProfileSettings
+    from hero_ray.core import config
+    from hero_ray.profiling import job as room
 
     started = time.perf_counter()
     loading = pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
@@ -78,10 +77,16 @@ def profile(
             "model_args": {key: value for key, value in loading.items() if value is not None},
             "budget_base": budget_base,
             "newline_policy": newline_policy,
+            "profile": {
+                "batch_size": batch_size,
+                "new_tokens": new_tokens,
+                "warmup": warmup,
+                "repeats": repeats,
+            },
         }
     )
-    settings = ProfileSettings(batch_size, new_tokens, warmup, repeats, energy=energy, stock=with_stock)
-    job = room.ProfileJob(built, settings, _sizes(image_sizes), prompt, _numbers(batches), roofline)
+    sizes, more = _sizes(image_sizes), _numbers(batches)
+    job = room.ProfileJob(built, sizes, prompt, more, with_stock=with_stock, energy=energy, roofline=roofline)
     records = room.run(job, lambda message: typer.echo(message, err=True))
     _print(records)
     run_id = _keep(records, out, db)
@@ -108,19 +113,20 @@ def _print(records: list[dict[str, Any]]) -> None:
 
 
 def _keep(records: list[dict[str, Any]], out: Path | None, db: str | None) -> str | None:
-    from hero_ray import profile as room
+    from hero_ray.profiling import job as room
 
     if out is not None:
         room.write_records(out, records)
         if db is None:
             return None
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
-    return room.store_records(open_store(db or default_url()), records)
+    return room.store_records(open_results(db or default_url()), records)
 
 
 def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     sizes = []
     for part in filter(None, text.split(",")):
@@ -134,7 +140,7 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdigit() and int(part) for part in parts):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db
+from hero_ray.results.axes import AXES
 
 if TYPE_CHECKING:
-    from hero_ray.comparison import Results
+    from hero_ray.results.contenders import Results
     from hero_ray.store import Store
 
 EXIT_CLAIM_FAILS = 1
@@ -21,10 +22,7 @@ EXIT_CLAIM_UNDECIDED = 3
 Run = Annotated[str, typer.Option("--run", help="Run id, a unique beginning of one, or latest.")]
 Model = Annotated[str | None, typer.Option("--model", help="Model, where the run holds several.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks; default all of the run.")]
-AxisName = Annotated[
-    str,
-    typer.Option("--axis", help="Cost: tokens equivalent_tokens flops kv retention ttft tpot prefill decode memory."),
-]
+AxisName = Annotated[str, typer.Option("--axis", help=f"Cost: {' '.join(AXES)}.")]
 
 
 def reading(db: str | None) -> Store:
@@ -39,7 +37,7 @@ def listed(text: str | None) -> list[str] | None:
 
 
 def opened(db: str | None, run: str, model: str | None) -> Results:
-    from hero_ray.comparison import Results
+    from hero_ray.results.contenders import Results
 
     return Results(reading(db), run, model)
 
@@ -61,13 +59,13 @@ def frontier(
     db: Db = None,
 ) -> None:
     """Which cells are worth their cost: on the frontier, dominated, or within noise of what dominates them."""
-    from hero_ray.comparison.frontiers import average_frontier, frontiers
-    from hero_ray.report import tables
+    from hero_ray.results.frontiers import average_frontiers, frontiers
+    from hero_ray.results.report import tables
 
     results = opened(db, run, model)
     chosen = listed(tasks)
     found = (
-        [average_frontier(results, axis, chosen)]
+        average_frontiers(results, axis, chosen)
         if average
         else frontiers(results, axis, chosen, categories=categories, metric=metric)
     )
@@ -90,13 +88,14 @@ def compare(
     db: Db = None,
 ) -> None:
     """Is A better than B? Paired on the samples both answered, corrected over benchmarks."""
-    from hero_ray import comparison
-    from hero_ray.report import tables
+    from hero_ray.results import contenders
+    from hero_ray.results import pairs as paired
+    from hero_ray.results.report import tables
 
     results = opened(db, run, model)
-    others = comparison.Results(results.store, against_run, model) if against_run else results
-    pairs = (results, comparison.parse_contender(first)), (others, comparison.parse_contender(second))
-    found = comparison.compare(*pairs, listed(tasks))
+    others = contenders.Results(results.store, against_run, model) if against_run else results
+    pairs = (results, contenders.parse_contender(first)), (others, contenders.parse_contender(second))
+    found = paired.compare(*pairs, listed(tasks))
     typer.echo(tables.comparisons(first, second, found))
     finish(
         run_id=results.run.id,
@@ -111,21 +110,31 @@ def compare(
 @app.command()
 def check(
     claim: Annotated[str, typer.Argument(help='For example "hero@20% >= 98% of full on pope".')],
+    missing: Annotated[
+        Literal["drop", "wrong"] | None,
+        typer.Option("--missing", help="Leave out samples that one side did not answer, or count them wrong."),
+    ] = None,
     run: Run = "latest",
     model: Model = None,
     db: Db = None,
 ) -> None:
     """Test a claim about a run. Exit code 0: it holds; 1: it fails; 3: the samples do not decide it."""
-    from hero_ray import claims
-    from hero_ray.report import tables
+    from hero_ray.results import claims
+    from hero_ray.results.report import tables
 
     parsed = claims.parse_claim(claim)
     results = opened(db, run, model)
-    findings = claims.check(results, parsed)
+    findings = claims.check(results, parsed, missing or "")
     verdict = claims.overall(findings)
     typer.echo(tables.findings(findings))
     typer.echo(f"\n{verdict}: {parsed.text}")
-    finish(run_id=results.run.id, claim=parsed.text, verdict=verdict, n=sum(f.result.n for f in findings))
+    finish(
+        run_id=results.run.id,
+        claim=parsed.text,
+        verdict=verdict,
+        n=sum(f.result.n for f in findings),
+        missing=sum(sum(f.missing) for f in findings),
+    )
     if verdict != "holds":
         raise typer.Exit(EXIT_CLAIM_FAILS if verdict == "fails" else EXIT_CLAIM_UNDECIDED)
 
@@ -142,11 +151,10 @@ def advise(
     db: Db = None,
 ) -> None:
     """The cheapest method and budget whose loss is shown to stay within --max-loss on every benchmark asked for."""
-    from hero_ray import advice
-    from hero_ray import frontier as frontiers
-    from hero_ray.report import tables
+    from hero_ray.results import advice, axes
+    from hero_ray.results.report import tables
 
-    allowance, chosen = advice.parse_allowance(max_loss), frontiers.axis(axis)
+    allowance, chosen = advice.parse_allowance(max_loss), axes.axis(axis)
     results = opened(db, run, model)
     candidates = advice.advise(results, allowance, chosen, listed(tasks))
     best = advice.cheapest(candidates)
@@ -178,8 +186,8 @@ def report(
         with reading(db) as store:
             finish(**write_bundle(store, run, bundle))
         return
-    from hero_ray.errors import InputError
-    from hero_ray.report import document
+    from hero_ray.core.errors import InputError
+    from hero_ray.results.report import document
 
     if output.suffix not in (".html", ".md"):
         raise InputError(f"report file {output} ends in {output.suffix or 'nothing'!r}; expected .html or .md")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, pairs
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
+from hero_ray.core.shipped import folder
 
-DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+DEMO = folder("configs") / "demo.yaml"
 
-Config = Annotated[str | None, typer.Argument(help="Sweep file; without one the embedded demo runs.")]
+Config = Annotated[
+    str | None, typer.Argument(help="Sweep file, or the name of a shipped one; without one the embedded demo runs.")
+]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="The same as CONFIG.")]
 Models = Annotated[str | None, typer.Option("--models", "--model", help="Comma-separated names, hub ids or folders.")]
 Methods = Annotated[str | None, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
@@ -36,7 +38,7 @@ MaxFailed = Annotated[int | None, typer.Option("--max-failed", help="Failed samp
 
 def _config(path: str | None, assignments: list[str] | None, **options: Any) -> Any:
     """Command line over file over defaults."""
-    from hero_ray import config
+    from hero_ray.core import config
 
     document = config.read(path or DEMO)
     for key in ("replicas",):
@@ -90,7 +92,7 @@ def sweep(
         raise ConfigError(f"two sweep files: {config!r} and --config {config_file!r}; give one")
     built = _config(
         config or config_file,
-        assign,
+        [*(assign or ()), *(["profile.enabled=false"] if no_profile else [])],
         models=models,
         model_args=model_args,
         methods=methods,
@@ -109,8 +111,6 @@ def sweep(
         straw_men=False if no_straw_men else None,
         race_margin=None if race is None else race.removeprefix("margin="),
     )
-    if no_profile:
-        built = built.model_copy(update={"profile": built.profile.model_copy(update={"enabled": False})})
     raise typer.Exit(
         run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id)
     )
@@ -128,7 +128,8 @@ def run_sweep(
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.run import absolute_url, run
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
     started = time.perf_counter()
     url = absolute_url(config.db or default_url())
@@ -136,7 +137,7 @@ def run_sweep(
         typer.echo(_planned(config, url))
         return 0
     plan = make_plan(config)
-    store = open_store(url)
+    store = open_results(url)
     _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
     try:
         outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, say=_say)
@@ -152,36 +153,37 @@ def _planned(config: Any, url: str) -> str:
     Raises:
         InputError: neither can be planned.
     """
-    from hero_ray.errors import CheckpointError, DatasetError, MissingExtraError
+    from hero_ray.core.errors import CheckpointError, DatasetError, InputError, MissingExtraError
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any client is imported: a plan downloads nothing
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.forecast import describe_plan
-    from hero_ray.studies import papers
 
     try:
         return describe_plan(make_plan(config), url)
     except (CheckpointError, DatasetError, MissingExtraError) as missing:
-        if (text := papers.describe(config, str(missing).partition(" (")[0])) is None:
-            raise
-        return text
+        try:
+            plan = make_plan(config, at_hand=False)
+        except InputError:
+            raise missing from None  # the sizes are not known either
+        return describe_plan(plan, url, str(missing).partition(" (")[0])
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
-    from hero_ray.pipeline import summary
-    from hero_ray.store import queries
+    from hero_ray.results import summary
+    from hero_ray.results.contenders import every_model
+    from hero_ray.store import answers
 
-    points = store.points([outcome.run_id])
-    with store.reading() as connection:
-        failures = queries.failure_counts(connection, outcome.run_id)
+    found = every_model(store, outcome.run_id)
+    failures = store.read(answers.failure_counts, outcome.run_id)
     if outcome.already_complete:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))
-    typer.echo(summary.table(points, names))
-    for line in (*summary.notes(points, failures), *plan.cautions):
+    typer.echo(summary.table([mark for results in found for mark in results.marks()], names))
+    for line in (*summary.notes(found, failures), *plan.cautions):
         typer.echo(line)
     if plan.config.output_path:
-        from hero_ray.exchange import write_run
+        from hero_ray.results.exchange import write_run
 
         for path in write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples):
             typer.echo(f"wrote {path}")
@@ -229,9 +231,10 @@ def cancel(
     run_id: Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")] = "latest", db: Db = None
 ) -> None:
     """Ask a running sweep to stop after the units in flight; it stays resumable."""
-    from hero_ray.store import default_url, open_store
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url
 
-    store = open_store(db or default_url())
+    store = open_results(db or default_url())
     run = store.run(run_id)
     store.request_cancel(run.id)
     typer.echo(f"run {run.id} ({run.status}) is asked to stop")

@@ -20,30 +20,42 @@ def serve(
     gpus_per_replica: Annotated[float | None, typer.Option(help="GPUs per replica.")] = None,
     db: Annotated[str | None, typer.Option(help="Results database for sweeps and frontiers.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; else one is started here.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Validate the settings and stop.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Validate settings, models, port and tokens; stop.")] = False,
 ) -> None:
     """Serve models over HTTP in OpenAI's form, with `pruning` in the body; also /v1/explain, sweeps and results.
 
     Tokens come from HERO_RAY_TOKENS=role:secret,... with the roles read, infer and admin.
     """
-    import yaml
-
-    from hero_ray.errors import ConfigError
     from hero_ray.serve.settings import build_settings
 
-    document: dict[str, Any] = {}
-    if config is not None:
-        if not config.is_file():
-            raise ConfigError(f"no settings file at {str(config)!r}")
-        document = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    document = _read(config) if config else {}
     options = {"host": host, "port": port, "replicas": replicas, "gpus_per_replica": gpus_per_replica, "db": db}
     document |= {key: value for key, value in options.items() if value is not None}
     if model:
         document["models"] = [name.strip() for name in model.split(",") if name.strip()]
     settings = build_settings(document)
     if check:
+        from hero_ray.serve.check import check as check_settings
+
+        check_settings(settings)
         typer.echo(f"settings are valid: {', '.join(settings.models)} on {settings.host}:{settings.port}")
         return
     from hero_ray.serve.run import serve_forever
 
     serve_forever(settings, address)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from hero_ray.core.errors import ConfigError
+
+    if not path.is_file():
+        raise ConfigError(f"no settings file at {str(path)!r}")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(document, dict | None):
+        raise ConfigError(f"{str(path)!r} must hold a mapping of settings, not {type(document).__name__}")
+    return document or {}

@@ -68,18 +68,19 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None
 
     from hero_ray.models import load
     from hero_ray.pipeline.provenance import git_commit
-    from hero_ray.store import default_url, open_store, studies
+    from hero_ray.results.database import open_results
+    from hero_ray.store import default_url, studies
     from hero_ray.studies import catalogue, files
-    from hero_ray.studies.records import Request
+    from hero_ray.studies.records import StudyRequest
 
     begun, runner = time.perf_counter(), catalogue.get(name)
     adapter = load(model)
-    found = runner(Request(adapter, **given))
+    found = runner(StudyRequest(adapter, **given))
     commit = git_commit()
     facts = {"model": adapter.info.name, "revision": adapter.info.revision, "commit": commit, **given}
     paths = files.write(found, out, facts)
     study_id = uuid.uuid4().hex[:12]
-    with open_store(db or default_url()) as store:
+    with open_results(db or default_url()) as store:
         result = json.loads(paths[0].read_text(encoding="utf-8"))
         store.transaction(studies.add, study_id, name, adapter.info.name, facts, result, commit)
     typer.echo(f"{found.title}\n{found.note}\n")
@@ -122,7 +123,7 @@ def _listed(text: str | None) -> tuple[str, ...]:
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:
-    from hero_ray.errors import ConfigError
+    from hero_ray.core.errors import ConfigError
 
     parts = [item.partition("=") for item in given or ()]
     if not all(equals for _, equals, _ in parts):

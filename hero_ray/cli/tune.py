@@ -53,9 +53,9 @@ def tune(
     address: Address = None,
 ) -> None:
     """Search a method's parameters for score and tokens on a validation set; every picture is encoded once."""
-    from hero_ray.config import parse_method
+    from hero_ray.core.config import parse_method
     from hero_ray.pipeline.cluster import connected
-    from hero_ray.tuning import report, search, validation
+    from hero_ray.studies.tuning import report, search, validation
 
     begun = time.perf_counter()
     entry = parse_method(method)

@@ -1,6 +1,6 @@
 """Pruning methods, one file each; the file name is the method name.
 
-`names()` reads file names and entry points only, so a catalogue costs no torch import.
+`names()` reads file names only, so a catalogue costs no torch import unless other packages add methods.
 """
 
 from __future__ import annotations
@@ -8,27 +8,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, get_args
 
-from hero_ray.errors import ParameterError, UnknownNameError
+from hero_ray.core import plugins
+from hero_ray.core.errors import ParameterError, PluginError, UnknownNameError
 
 if TYPE_CHECKING:
+    from hero_ray.core.plugins import Plugin
     from hero_ray.methods.base import Method
 
-_NOT_METHODS = {
-    "adaptive",
-    "base",
-    "allocation",
-    "scores",
-    "similarity",
-    "conformance",
-    "merging",
-    "dropping",
-    "clustering",
-    "catalogue",
-}
+_NOT_METHODS = {"base", "kit"}
 ENTRY_POINT_GROUP = "hero_ray.methods"
 
 
@@ -38,26 +30,51 @@ def _method_name(module: str) -> str:
 
 
 @cache
-def _catalogue() -> dict[str, str]:
-    own = {
+def _own() -> dict[str, str]:
+    """Name -> module of the methods of this package."""
+    return {
         _method_name(info.name): f"{__name__}.{info.name}"
         for info in pkgutil.iter_modules(__path__)
         if info.name not in _NOT_METHODS
     }
-    foreign: dict[str, str] = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        # One package seen twice on the path says the same twice; two packages with one name do not.
-        if point.name in own or foreign.setdefault(point.name, point.value) != point.value:
-            raise ParameterError(
-                f"entry point {point.name!r} ({point.value}) of group {ENTRY_POINT_GROUP!r} repeats the name of "
-                "another method; rename it"
-            )
-    return own | foreign
+
+
+def foreign() -> tuple[Plugin, ...]:
+    """Methods of other packages; those that cannot be used are among them and say why."""
+    return plugins.load(ENTRY_POINT_GROUP, _accept)
+
+
+def _accept(name: str, loaded: Any) -> tuple[type[Method], tuple[str, ...]]:
+    if name in _own():
+        raise PluginError(f"{name!r} is the name of a built-in method; rename it")
+    method = _class_in(vars(loaded).values() if isinstance(loaded, ModuleType) else [loaded], name)
+    if method is None:
+        raise PluginError(f"it holds no Method whose name is {name!r}")
+    _try(method)
+    return method, (name,)
+
+
+def _try(cls: type[Method]) -> None:
+    """Ask what catalogues and planners ask of every method, so that none of them stumbles over this one."""
+    from hero_ray.core.encoded import VisionInfo
+    from hero_ray.methods.base import Stage
+
+    if cls.stage not in get_args(Stage):
+        raise PluginError(f"its stage is {cls.stage!r}, not one of {', '.join(get_args(Stage))}")
+    method = cls()
+    method.parameters()
+    method.needs(VisionInfo(num_layers=24, feature_layer=23))
+
+
+def _class_in(values: Iterable[Any], name: str) -> type[Method] | None:
+    from hero_ray.methods.base import Method
+
+    return next((v for v in values if isinstance(v, type) and issubclass(v, Method) and v.name == name), None)
 
 
 def names() -> tuple[str, ...]:
-    """Every registered method name, built in or from an entry point, sorted."""
-    return tuple(sorted(_catalogue()))
+    """Every method name that can be used, built in or from an entry point, sorted."""
+    return tuple(sorted([*_own(), *(plugin.name for plugin in foreign() if not plugin.error)]))
 
 
 def get(name: str) -> type[Method]:
@@ -65,25 +82,25 @@ def get(name: str) -> type[Method]:
 
     Raises:
         UnknownNameError: nothing is registered under `name`.
+        PluginError: another package's method that cannot be used.
     """
-    catalogue = _catalogue()
-    if name not in catalogue:
-        raise UnknownNameError("method", name, catalogue)
-    module, _, attribute = catalogue[name].partition(":")
-    loaded = importlib.import_module(module)
-    from hero_ray.methods.base import Method
-
-    for value in [getattr(loaded, attribute)] if attribute else list(vars(loaded).values()):
-        if isinstance(value, type) and issubclass(value, Method) and value.name == name:
-            return value
-    raise ParameterError(f"{catalogue[name]} holds no Method whose name is {name!r}; its file or entry point says so")
+    if name in _own():
+        method = _class_in(vars(importlib.import_module(_own()[name])).values(), name)
+        if method is None:
+            raise ParameterError(f"{_own()[name]} holds no Method whose name is {name!r}; its file says so")
+        return method
+    for plugin in foreign():
+        if plugin.name == name and not plugin.error:
+            return plugin.loaded  # type: ignore[no-any-return]
+    plugins.refuse(name, foreign())
+    raise UnknownNameError("method", name, names())
 
 
 def create(name: str, **parameters: Any) -> Method:
     """A method with its parameters set.
 
     Raises:
-        UnknownNameError: no such method.
+        UnknownNameError: no such method. PluginError: another package's that cannot be used.
         ParameterError: an unknown parameter, or a value out of range.
     """
     cls = get(name)

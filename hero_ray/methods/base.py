@@ -10,16 +10,17 @@ A method acts at one of three stages:
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
-from hero_ray.errors import ParameterError
+from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.errors import ParameterError
 
 Stage = Literal["image", "before-llm", "in-llm"]
 
@@ -106,32 +107,37 @@ class Method:
     text_aware: ClassVar[bool] = False
     paper: ClassVar[str] = ""
     variants: ClassVar[tuple[str, ...]] = ("exact",)
-    baseline: ClassVar[bool] = False
-    """Straw man: muted in charts, ridden against by every other method."""
+    straw_man: ClassVar[bool] = False
+    """A baseline anyone could write: every other method is tested against it, charts mute it. Stored with the cell."""
     code_version: ClassVar[int] = 1
     """Raised when an answer may change, so that stored cells are not reused."""
     positions: ClassVar[Literal["compact", "keep"]] = "compact"
     """Position ids of survivors inside the LLM (in-llm stage): renumbered, or the original ones."""
     reads: ClassVar[str] = ""
     """What it looks at beyond its `needs`, in words: projected tokens, or anything inside the LLM."""
-    fixed_budget: ClassVar[bool] = True
-    """False where the number kept follows from the image, not from the ratio."""
 
     def __post_init__(self) -> None:
-        for field, expected in field_types(type(self)).items():
+        kind: Any = type(self)
+        for field, checker in _checkers(kind).items():
             value = getattr(self, field)
-            if not _is_a(value, expected):
-                raise ParameterError(f"{self.name}: {field} = {value!r} is not {describe_type(expected)}")
-            if not _accepts_int(expected):
-                object.__setattr__(self, field, _as_float(value))  # 1 and 1.0 must give the same cell
+            try:
+                object.__setattr__(self, field, checker.validate_python(value))
+            except ValidationError as error:
+                wrong = dict.fromkeys(one["msg"] for one in error.errors(include_url=False))
+                expected = "; ".join(wrong).replace("Input should be", "expected")
+                raise ParameterError(f"{self.name}: {field} = {value!r}: {expected}") from None
         if self.variant not in self.variants:
             raise ParameterError(f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}")
         self.check()
 
     @property
-    def mean_budget(self) -> bool:
-        """Whether the ratio holds on average over pictures only: `budget` of one picture is not what it keeps."""
-        return False
+    def fixed_budget(self) -> bool:
+        """Whether the ratio asked for decides how much survives.
+
+        False where the picture, a schedule or the paper's constants do, whatever the ratio below 1 says: such a method
+        is one cell, shown at its true token count, not one per budget with the same answers.
+        """
+        return True
 
     def check(self) -> None:
         """Check parameter ranges.
@@ -185,39 +191,8 @@ def field_types(method: type[Method]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(method)}
 
 
-def describe_type(expected: Any) -> str:
-    """A parameter's type in words for catalogues and errors."""
-    arguments = typing.get_args(expected)
-    if typing.get_origin(expected) is Literal:
-        return "one of " + ", ".join(str(argument) for argument in arguments)
-    if isinstance(expected, types.UnionType) or typing.get_origin(expected) is typing.Union:
-        return " or ".join(describe_type(argument) for argument in arguments)
-    if typing.get_origin(expected) is tuple:
-        return f"list of {describe_type(arguments[0])}"
-    return "none" if expected is type(None) else str(getattr(expected, "__name__", expected))
-
-
-def _is_a(value: Any, expected: Any) -> bool:
-    arguments = typing.get_args(expected)
-    if typing.get_origin(expected) is Literal:
-        return any(value == argument and type(value) is type(argument) for argument in arguments)
-    if arguments and typing.get_origin(expected) is not tuple:
-        return any(_is_a(value, argument) for argument in arguments)
-    if typing.get_origin(expected) is tuple:
-        return isinstance(value, tuple) and all(_is_a(item, arguments[0]) for item in value)
-    if expected in (int, float):
-        return isinstance(value, (int, expected)) and not isinstance(value, bool) and value == value
-    return isinstance(value, expected)
-
-
-def _as_float(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_as_float(item) for item in value)
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _accepts_int(expected: Any) -> bool:
-    arguments = typing.get_args(expected)
-    if typing.get_origin(expected) is Literal:
-        return any(isinstance(argument, int) for argument in arguments)
-    return expected is int or any(_accepts_int(argument) for argument in arguments)
+@cache
+def _checkers(method: Any) -> dict[str, TypeAdapter[Any]]:
+    # Strict: "0.5" is no number and a list no tuple, but 1 becomes 1.0, so that both give the same cell.
+    config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    return {field: TypeAdapter(expected, config=config) for field, expected in field_types(method).items()}

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.allocation import equal
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import caps, finite
-from hero_ray.methods.similarity import inverse_norm, scaled_gram
+from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.scores import caps, finite
+from hero_ray.methods.kit.similarity import inverse_norm, scaled_gram
 
 
 @dataclass(frozen=True)

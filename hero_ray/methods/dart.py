@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Selection
-from hero_ray.methods import dropping
-from hero_ray.methods.allocation import equal
+from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
-from hero_ray.methods.scores import descending, finite
+from hero_ray.methods.kit import dropping
+from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.scores import descending, finite
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import finite
-from hero_ray.methods.similarity import cosines
+from hero_ray.methods.kit.scores import finite
+from hero_ray.methods.kit.similarity import cosines
 
 
 @dataclass(frozen=True)

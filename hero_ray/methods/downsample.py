@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, ImagePlan
+from hero_ray.core.encoded import Budget, ImagePlan
 from hero_ray.methods.base import Method
 
 
@@ -21,8 +21,7 @@ class Downsample(Method):
     name = "downsample"
     stage = "image"
     paper = "baseline"
-    baseline = True
-    fixed_budget = False
+    straw_man = True
 
     def choose(self, options: tuple[ImagePlan, ...], budget: Budget) -> ImagePlan | None:
         if budget.is_full or not options:

@@ -6,24 +6,22 @@ Score: head mean of the CLS attention in the block whose output feeds the projec
 
 Differs: `exact` splits the budget evenly under each view's real token count and keeps the model's newlines. `released`
 keeps T = floor(R N) per view without newlines, as the code does, but padding that it would keep is cut here.
-Ours, no part of the paper: `ratio=auto`, a budget per picture at a mean budget (see `adaptive`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.adaptive import AdaptiveRatio
-from hero_ray.methods.allocation import equal, floor
-from hero_ray.methods.scores import caps, cls_attention, keep_top
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.methods.base import Method
+from hero_ray.methods.kit.allocation import equal, floor
+from hero_ray.methods.kit.scores import caps, cls_attention, keep_top
 
 
 @dataclass(frozen=True)
-class FasterVLM(AdaptiveRatio):
+class FasterVLM(Method):
     """Top CLS attention, equal share per view."""
 
     layer: int | None = None
@@ -33,7 +31,6 @@ class FasterVLM(AdaptiveRatio):
     variants = ("exact", "released")
 
     def check(self) -> None:
-        super().check()
         named = self.layer is None or 1 <= self.layer <= 24
         self.require(named, "layer", "a block of a 24-deep tower counted from 1, or none for the feature layer")
 
@@ -44,22 +41,14 @@ class FasterVLM(AdaptiveRatio):
         layout = encoded.layout
         if budget.is_full:
             return keep_all(layout)
-        budget, details, mean_note = self.own_budget(encoded, budget)
-        if budget.is_full:
-            return replace(keep_all(layout), note=mean_note, details=details)
-        scores = self.late_attention(encoded)
+        scores = cls_attention(encoded, (self._layer(encoded.vision),), self.name)
         if self.variant == "released":
             counts = [floor(budget.ratio * layout.tokens_per_view)] * layout.num_views
             keep = keep_top(scores, counts, torch.ones_like(layout.valid)) & layout.valid.to(scores.device)
-            note = "; ".join(filter(None, ("T per view is floored and padding among the T is cut", mean_note)))
-            made = Selection(keep, newline_policy="none", scores=scores, view_budgets=tuple(counts))
-        else:
-            note, counts = mean_note, equal(budget.total, caps(layout.valid))
-            made = Selection(keep_top(scores, counts, layout.valid), scores=scores, view_budgets=tuple(counts))
-        return replace(made, note=note, details=details)
-
-    def late_attention(self, encoded: Encoded) -> Tensor:
-        return cls_attention(encoded, (self._layer(encoded.vision),), self.name)
+            note = "T per view is floored and padding among the T is cut"
+            return Selection(keep, newline_policy="none", scores=scores, view_budgets=tuple(counts), note=note)
+        counts = equal(budget.total, caps(layout.valid))
+        return Selection(keep_top(scores, counts, layout.valid), scores=scores, view_budgets=tuple(counts))
 
     def _layer(self, vision: VisionInfo) -> int:
         return vision.feature_layer if self.layer is None else vision.scaled((self.layer,))[0]

@@ -18,9 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Selection
-from hero_ray.methods import dropping
+from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.methods.base import LayerPruner, LayerState, Method
+from hero_ray.methods.kit import dropping
 
 _CHUNK = 256  # query rows at a time: [H, 256, S] instead of [H, S, S]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.base import Method
 
 
@@ -19,8 +19,10 @@ class Full(Method):
 
     name = "full"
     paper = "baseline"
-    baseline = True
-    fixed_budget = False
+
+    @property
+    def fixed_budget(self) -> bool:
+        return False
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         note = "" if budget.is_full else "the unpruned model ignores the budget"

@@ -16,10 +16,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, Encoded, Selection
-from hero_ray.errors import ParameterError
-from hero_ray.methods import dropping
+from hero_ray.core.encoded import Budget, Encoded, Selection
+from hero_ray.core.errors import ParameterError
 from hero_ray.methods.base import LayerPruner, Method
+from hero_ray.methods.kit import dropping
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class GSearch(Method):
     reads = "the last prompt token's attention row in every block"
     paper = "G-Search, arXiv 2412.00556"
     positions = "keep"
-    fixed_budget = False
+
+    @property
+    def fixed_budget(self) -> bool:
+        return self.schedule is None
 
     def check(self) -> None:
         rates = self.schedule

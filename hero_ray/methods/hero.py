@@ -12,32 +12,84 @@ text term is dropped and the selection says `hero-v`; `text_term=llm-embed` uses
 `llm-attn` the attention that the question pays a tile in LLM block 2 (PTP's c, summed), which needs two blocks on the
 full prompt. On InternVL2 `clip` scores the crops with CLIP itself (`hero+clip-aux`) once the model is loaded with
 `clip_vision=openai`.
-Ours, no part of the paper: `alpha=auto` (per question, from the agreement of both scores) and `ratio=auto` (per
-picture, at a mean budget); see `adaptive`. What they chose stands in `Selection.details`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.adaptive import AdaptiveRatio, trusted_alpha
-from hero_ray.methods.allocation import allocate, floor
-from hero_ray.methods.scores import caps, captured, cls_attention, cosine_to_thumbnail, finite, keep_top
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.layout import NewlinePolicy
+from hero_ray.methods.base import Method
+from hero_ray.methods.kit.allocation import allocate, floor
+from hero_ray.methods.kit.scores import caps, captured, cls_attention, cosine_to_thumbnail, finite, keep_top
 
-_RELEASED_DENSITY_WEIGHT = 0.2
 _LLM_BLOCK = 2
 
 
+class _Paper:
+    """The equations as printed: every share is floored and what is left over is lost."""
+
+    density_weight: ClassVar[float] = 0.0
+    newline_policy: ClassVar[NewlinePolicy | None] = None
+    note: ClassVar[str] = "shares are floored, the remainder is lost"
+
+    def budgets(self, budget: Budget, tokens: int, share: list[float], limits: list[int]) -> list[int]:
+        """N_G and N_L_i (Eq. 5), thumbnail first, for views of `tokens` each of which `limits` are real."""
+        thumbnail = self.thumbnail(budget, tokens, limits)
+        return [thumbnail, *allocate(self.local(budget, tokens, thumbnail), share, limits[1:], "floor")]
+
+    def thumbnail(self, budget: Budget, tokens: int, limits: list[int]) -> int:
+        """N_G = floor(R N)."""
+        return min(floor(budget.ratio * tokens), budget.total, limits[0])
+
+    def local(self, budget: Budget, tokens: int, thumbnail: int) -> int:
+        """N' - N_G, what the tiles share."""
+        return budget.total - thumbnail
+
+    def attention(self, encoded: Encoded, layers: tuple[int, ...]) -> Tensor:
+        """CLS attention of some blocks, the mean over heads and blocks: [V, N]."""
+        return cls_attention(encoded, layers, Hero.name)
+
+
+class _Exact(_Paper):
+    """The budget is hit: no tile gets more than its real tokens, and what full tiles leave goes to the thumbnail."""
+
+    note = ""
+
+    def budgets(self, budget: Budget, tokens: int, share: list[float], limits: list[int]) -> list[int]:
+        local = self.local(budget, tokens, self.thumbnail(budget, tokens, limits))
+        tiles = allocate(local, share, limits[1:])
+        return [min(budget.total - sum(tiles), limits[0]), *tiles]
+
+
+class _Released(_Paper):
+    """What the authors' code does where it leaves their text."""
+
+    density_weight = 0.2
+    newline_policy = "all_rows"
+
+    def local(self, budget: Budget, tokens: int, thumbnail: int) -> int:
+        return floor(budget.ratio * (budget.base_tokens - tokens))  # a share of all tiles' tokens, not of what is left
+
+    def attention(self, encoded: Encoded, layers: tuple[int, ...]) -> Tensor:
+        rows = [captured(encoded.cls_attention, layer, Hero.name, "CLS attention of layer") for layer in layers]
+        # Attention weights go through a softmax once more before heads are averaged, which evens heads out.
+        return torch.stack([row.softmax(-1).mean(1) for row in rows]).mean(0)
+
+
+_FORMS = {"exact": _Exact(), "paper": _Paper(), "released": _Released()}
+
+
 @dataclass(frozen=True)
-class Hero(AdaptiveRatio):
+class Hero(Method):
     """Tile budgets from similarity and text, tokens from early and late CLS attention."""
 
-    alpha: float | Literal["auto"] = 0.5
+    alpha: float = 0.5
     tile_layers: tuple[int, ...] = (6, 7, 8, 9, 10)
     thumbnail_layers: tuple[int, ...] = (22,)
     layer_base: Literal[1, 0] = 1
@@ -51,11 +103,10 @@ class Hero(AdaptiveRatio):
     name = "hero"
     paper = "HERO, arXiv 2509.13067"
     text_aware = True
-    variants = ("exact", "paper", "released")
+    variants = tuple(_FORMS)
 
     def check(self) -> None:
-        super().check()
-        self.require(self.alpha == "auto" or 0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1], or auto")
+        self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
         for field in ("temperature_cls", "temperature_clip"):
             self.require(getattr(self, field) > 0.0, field, "a positive temperature")
         weight = self.density_weight
@@ -68,61 +119,46 @@ class Hero(AdaptiveRatio):
 
     def needs(self, vision: VisionInfo) -> Needs:
         tiles, thumbnail = self._layers(vision)
-        with_text = self.alpha != 1.0
+        term = self.text_term if self.alpha != 1.0 else "none"
         return Needs(
             cls_attention=frozenset(tiles + thumbnail),
             cls_embedding=frozenset({self.cls_source}),
-            clip_score=with_text and self.text_term == "clip",
-            llm_embedding=with_text and self.text_term == "llm-embed",
-            llm_attention=frozenset({_LLM_BLOCK} if with_text and self.text_term == "llm-attn" else ()),
+            clip_score=term == "clip",
+            llm_embedding=term == "llm-embed",
+            llm_attention=frozenset({_LLM_BLOCK} if term == "llm-attn" else ()),
         )
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout, form = encoded.layout, _FORMS[self.variant]
         if budget.is_full:
-            return keep_all(encoded.layout)
-        budget, details, mean_note = self.own_budget(encoded, budget)
-        if budget.is_full:
-            return replace(keep_all(encoded.layout), note=mean_note, details=details)
-        if not encoded.layout.num_tiles:
-            return replace(self._select_single_view(encoded, budget), note=mean_note, details=details)
-        importance, alpha, note = self._tile_importance(encoded)
-        if self.alpha == "auto" and alpha is not None:
-            details["alpha"] = alpha
-        counts = self._view_budgets(encoded, budget, importance)
-        scores = self._token_scores(encoded)
-        floored = "" if self.variant == "exact" else "shares are floored, the remainder is lost"
+            return keep_all(layout)
+        if not layout.num_tiles:
+            return self._select_single_view(encoded, budget)
+        share, note = self._tile_importance(encoded)
+        counts = form.budgets(budget, layout.tokens_per_view, share, caps(layout.valid))
+        early, late = (form.attention(encoded, layers) for layers in self._layers(encoded.vision))
+        scores = torch.cat([late[:1], early[1:]])  # global artifacts rank the thumbnail, objects the tiles
         return Selection(
-            keep_top(scores, counts, encoded.layout.valid),
-            newline_policy="all_rows" if self.variant == "released" else None,
+            keep_top(scores, counts, layout.valid),
+            newline_policy=form.newline_policy,
             scores=scores,
             view_budgets=tuple(counts),
-            note="; ".join(filter(None, (note, floored, mean_note))),
-            details=details,
+            note="; ".join(filter(None, (note, form.note))),
         )
 
-    def late_attention(self, encoded: Encoded) -> Tensor:
-        return cls_attention(encoded, self._layers(encoded.vision)[1], self.name)
-
-    def _tile_importance(self, encoded: Encoded) -> tuple[list[float], float | None, str]:
-        """s of every tile (Eq. 4), the alpha that joined both terms, and what stands in for the text term if anything.
-
-        There is no alpha where there is no text term.
-        """
+    def _tile_importance(self, encoded: Encoded) -> tuple[list[float], str]:
+        """s of every tile (Eq. 4), K values, and what stands in for the text term if anything."""
         embeddings = captured(encoded.cls_embedding, self.cls_source, self.name, "CLS embedding")
-        visual = torch.softmax(cosine_to_thumbnail(embeddings).double() / self.temperature_cls, 0)
+        fused = torch.softmax(cosine_to_thumbnail(embeddings).double() / self.temperature_cls, 0)
         text, note = self._text_cosines(encoded)
-        fused, alpha = visual, None
         if text is not None:
             textual = torch.softmax(text.double() / self.temperature_clip, 0)
-            alpha = trusted_alpha(visual, textual) if self.alpha == "auto" else self.alpha
-            fused = alpha * visual + (1.0 - alpha) * textual
-        weight = self.density_weight
-        if weight is None:
-            weight = _RELEASED_DENSITY_WEIGHT if self.variant == "released" else 0.0
+            fused = self.alpha * fused + (1.0 - self.alpha) * textual
+        weight = _FORMS[self.variant].density_weight if self.density_weight is None else self.density_weight
         if weight:
             real = encoded.layout.valid[1:].to(fused.device).double().mean(1)
             fused = weight * real / real.sum().clamp(min=1e-9) + (1.0 - weight) * fused
-        return fused.tolist(), alpha, note
+        return fused.tolist(), note
 
     def _text_cosines(self, encoded: Encoded) -> tuple[Tensor | None, str]:
         """Cosine of every tile with the question (or what stands in), [K], or None where nothing can tell."""
@@ -146,39 +182,15 @@ class Hero(AdaptiveRatio):
         cosines = torch.nn.functional.cosine_similarity(tiles, words[None], dim=-1)
         return finite(cosines, self.name, "tile features"), "hero+llm-embed: question embedding for the CLIP score"
 
-    def _view_budgets(self, encoded: Encoded, budget: Budget, importance: list[float]) -> list[int]:
-        """N_G and N_L_i (Eq. 5), thumbnail first."""
-        tokens, limits = encoded.layout.tokens_per_view, caps(encoded.layout.valid)
-        thumbnail = min(floor(budget.ratio * tokens), budget.total, limits[0])
-        if self.variant == "exact":
-            tiles = allocate(budget.total - thumbnail, importance, limits[1:])
-            return [min(budget.total - sum(tiles), limits[0]), *tiles]
-        local = budget.total - thumbnail
-        if self.variant == "released":
-            local = floor(budget.ratio * (budget.base_tokens - tokens))
-        return [thumbnail, *allocate(local, importance, limits[1:], "floor")]
-
-    def _token_scores(self, encoded: Encoded) -> Tensor:
-        tiles, thumbnail = self._layers(encoded.vision)
-        low, high = self._attention(encoded, tiles), self._attention(encoded, thumbnail)
-        return torch.cat([high[:1], low[1:]])
-
-    def _attention(self, encoded: Encoded, layers: tuple[int, ...]) -> Tensor:
-        if self.variant != "released":
-            return cls_attention(encoded, layers, self.name)
-        what = "CLS attention of layer"
-        rows = [captured(encoded.cls_attention, layer, self.name, what) for layer in layers]
-        return torch.stack([row.softmax(-1).mean(1) for row in rows]).mean(0)  # the release's second softmax
-
     def _select_single_view(self, encoded: Encoded, budget: Budget) -> Selection:
         """No tiles to share between: the view plays the thumbnail, or half of it each part."""
+        form, valid = _FORMS[self.variant], encoded.layout.valid
         tiles, thumbnail = self._layers(encoded.vision)
-        valid, scores = encoded.layout.valid, self._attention(encoded, thumbnail)
-        count = min(budget.total, caps(valid)[0])
+        scores, count = form.attention(encoded, thumbnail), min(budget.total, caps(valid)[0])
         if self.single_view == "thumbnail":
             return Selection(keep_top(scores, [count], valid), scores=scores, view_budgets=(count,))
         keep = keep_top(scores, [count - count // 2], valid)
-        keep |= keep_top(self._attention(encoded, tiles), [count // 2], valid.to(keep.device) & ~keep)
+        keep |= keep_top(form.attention(encoded, tiles), [count // 2], valid.to(keep.device) & ~keep)
         return Selection(keep, scores=scores, view_budgets=(count,))
 
     def _layers(self, vision: VisionInfo) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.allocation import allocate
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import cls_attention, finite, ranked
-from hero_ray.methods.similarity import grouped_gram
+from hero_ray.methods.kit.allocation import allocate
+from hero_ray.methods.kit.scores import cls_attention, finite, ranked
+from hero_ray.methods.kit.similarity import grouped_gram
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, Encoded, Selection
-from hero_ray.methods import dropping
+from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.methods.base import LayerPruner, Method
+from hero_ray.methods.kit import dropping
 
 _LEAST_LAMBDA = 0.25
 """Below this a pyramid is one cliff: pull the cuts forward instead."""
@@ -36,6 +36,10 @@ class PDrop(Method):
     reads = "the last prompt token's attention row in the block after each cut"
     paper = "PyramidDrop, arXiv 2410.17247"
     variants = ("exact", "paper")
+
+    @property
+    def fixed_budget(self) -> bool:
+        return self.variant != "paper"
 
     def check(self) -> None:
         blocks, shares = self.after_blocks, self.shares

@@ -16,11 +16,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.methods.allocation import equal
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.methods.base import Method
-from hero_ray.methods.merging import merged_selection, outliers
-from hero_ray.methods.scores import caps, descending
+from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.merging import merged_selection, outliers
+from hero_ray.methods.kit.scores import caps, descending
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class PruMerge(Method):
 
     name = "prumerge"
     paper = "LLaVA-PruMerge, arXiv 2403.15388"
-    fixed_budget = False
+
+    @property
+    def fixed_budget(self) -> bool:
+        return self.count == "fixed"
 
     def check(self) -> None:
         self.require(self.neighbours >= 1, "neighbours", "at least 1 neighbour")

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.methods.merging import outliers
+from hero_ray.methods.kit.merging import outliers
+from hero_ray.methods.kit.scores import descending
 from hero_ray.methods.prumerge import PruMerge
-from hero_ray.methods.scores import descending
 
 
 @dataclass(frozen=True)

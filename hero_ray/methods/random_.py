@@ -16,10 +16,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Selection, keep_all
-from hero_ray.methods.allocation import equal
+from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import caps, keep_top
+from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.scores import caps, keep_top
 
 _TILES = "ABCDEFHIJKLMNOPQRSTUVWXYZ"  # G is the global view
 
@@ -32,7 +32,7 @@ class Random(Method):
 
     name = "random"
     paper = "baseline"
-    baseline = True
+    straw_man = True
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Selection
-from hero_ray.methods import dropping
+from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
-from hero_ray.methods.clustering import averaged
-from hero_ray.methods.scores import descending, finite
+from hero_ray.methods.kit import dropping
+from hero_ray.methods.kit.clustering import averaged
+from hero_ray.methods.kit.scores import descending, finite
 
 _LISTS = {0: (0, 0, 0), 64: (66, 30, 17), 96: (238, 48, 26), 128: (303, 110, 36), 192: (300, 200, 110)}
 _LISTS |= {576: (576, 576, 576)}

@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Selection, keep_all
-from hero_ray.methods.allocation import equal
+from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import caps
+from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.scores import caps
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Spatial(Method):
     name = "spatial"
     paper = "baseline"
     variants = ("exact", "released")
-    baseline = True
+    straw_man = True
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import NEWLINE, Budget, Encoded, Layout, NewlinePolicy, Selection, keep_all
+from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.core.layout import NEWLINE, Layout, NewlinePolicy
 from hero_ray.methods.base import Method
 
 
@@ -29,7 +30,7 @@ class SpatialPool(Method):
     name = "spatial-pool"
     reads = "projected tokens"
     paper = "baseline"
-    baseline = True
+    straw_man = True
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Layout, Needs, Selection, VisionInfo, keep_all
-from hero_ray.errors import SelectionError
-from hero_ray.methods.allocation import equal, floor
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.errors import SelectionError
+from hero_ray.core.layout import Layout
 from hero_ray.methods.base import Method
-from hero_ray.methods.merging import blank
-from hero_ray.methods.scores import caps, captured, finite, keep_top
+from hero_ray.methods.kit.allocation import equal, floor
+from hero_ray.methods.kit.merging import blank
+from hero_ray.methods.kit.scores import caps, captured, finite, keep_top
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.errors import SelectionError
-from hero_ray.methods.allocation import equal, floor
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.errors import SelectionError
 from hero_ray.methods.base import Method
-from hero_ray.methods.scores import caps, cls_attention, finite
-from hero_ray.methods.similarity import cosines
+from hero_ray.methods.kit.allocation import equal, floor
+from hero_ray.methods.kit.scores import caps, cls_attention, finite
+from hero_ray.methods.kit.similarity import cosines
 
 
 @dataclass(frozen=True)

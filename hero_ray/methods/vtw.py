@@ -16,9 +16,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hero_ray.encoded import Budget, Encoded, Selection
-from hero_ray.methods import dropping
+from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
+from hero_ray.methods.kit import dropping
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class VTW(Method):
     paper = "VTW, arXiv 2405.05803"
     variants = ("exact", "paper")
     positions = "keep"
-    fixed_budget = False
+
+    @property
+    def fixed_budget(self) -> bool:
+        return self.variant != "paper"
 
     def check(self) -> None:
         self.require(1 <= self.after_block <= 31, "after_block", "a block 1 to 31 of a 32-deep LLM")

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import Encoded, ImagePlan, Layout, Needs, NewlinePolicy, Selection, VisionInfo
+from hero_ray.core.encoded import Encoded, ImagePlan, Needs, Selection, VisionInfo
+from hero_ray.core.layout import Layout, NewlinePolicy
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,20 @@ class Generation:
 class Adapter(Protocol):
     """One loaded model. Every family implements this.
 
-    The adapters of this package also offer `encode_many`, and `runner` and `decoder`, whose `prefill` and `decode` are
-    the steps that timings are put around.
+    Attributes:
+        tokenizer: `decode(ids)`, for answers that are shown as they grow.
+        runner: the block loop (`hero_ray.models.runner.Runner`).
+        decoder: batches over it (`hero_ray.models.generation.Decoder`); timings are put around `prefill` and `decode`.
+            None where the answers are not made by blocks of ours.
+        clip: CLIP's text side, or None where the model has no paired text tower; reading it loads it.
     """
+
+    tokenizer: Any
+    runner: Any
+    decoder: Any
+
+    @property
+    def clip(self) -> Any: ...
 
     info: ModelInfo
     vision: VisionInfo
@@ -142,6 +154,10 @@ class Adapter(Protocol):
 
     def encode(self, prepared: Prepared, needs: Needs) -> Encoded:
         """One pass of the vision tower and projector, capturing what `needs` names."""
+        ...
+
+    def encode_many(self, prepared: Sequence[Prepared], needs: Needs) -> list[Encoded]:
+        """Several pictures in one pass per view size; what `encode` gives for each, within rounding."""
         ...
 
     def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:

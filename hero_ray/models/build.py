@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hero_ray.errors import CheckpointError
+from hero_ray.core.errors import CheckpointError
 
 META = torch.device("meta")
 

@@ -6,12 +6,36 @@ that has nothing to do with attention and so flatters every pruned method. Layer
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hero_ray.errors import PromptError
+from hero_ray.core.errors import CheckpointError, PromptError
+
+# What transformers calls the cache of a decoder block: since 5.24, and until 5.40 takes the older name away.
+_NAMES = ("cache", "past_key_values")
+_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def cache_argument(block: nn.Module) -> str:
+    """The keyword by which a decoder block takes its cache.
+
+    The signature is read below decorators: the older name still passes through transformers' deprecation wrapper, and
+    either name passes into a `**kwargs`, where it would vanish and the block would run without a cache.
+
+    Raises:
+        CheckpointError: the block declares neither name.
+    """
+    declared = inspect.signature(block.forward)
+    for name in _NAMES:
+        if name in declared.parameters and declared.parameters[name].kind in _KEYWORD:
+            return name
+    raise CheckpointError(
+        f"{type(block).__name__} takes ({', '.join(declared.parameters)}), no key-value cache; expected one of "
+        f"{', '.join(_NAMES)}. Install a transformers release within the range that hero-ray requires"
+    )
 
 
 class KeyValueCache:

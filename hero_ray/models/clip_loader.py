@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import CLIPConfig, CLIPTextModelWithProjection, CLIPVisionModel
 
-from hero_ray.errors import CheckpointError
+from hero_ray.core.errors import CheckpointError
 from hero_ray.models.build import build, randomise
 from hero_ray.models.checkpoints import llava
 from hero_ray.models.checkpoints.reader import entries, fill, read_config

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from hero_ray.errors import ParameterError
+from hero_ray.core.errors import ParameterError
 from hero_ray.models.taps import normalised
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaNextConfig
 
-from hero_ray.errors import CheckpointError
+from hero_ray.core.errors import CheckpointError
 from hero_ray.models.base import LanguageShape, VisionShape
 from hero_ray.models.checkpoints.internvl2 import native_config
 from hero_ray.models.checkpoints.reader import read_config

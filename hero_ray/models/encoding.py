@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import Encoded, ImagePlan, Needs, VisionInfo
-from hero_ray.errors import DeviceMemoryError
+from hero_ray.core.encoded import Encoded, ImagePlan, Needs, VisionInfo
+from hero_ray.core.errors import DeviceMemoryError
 from hero_ray.models.base import Prepared
 from hero_ray.models.clip_text import ClipSide
 from hero_ray.models.taps import ClsTaps, TapPoint, pool_patches, rows_of

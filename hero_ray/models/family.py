@@ -13,16 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import (
-    NEWLINE,
-    Encoded,
-    Needs,
-    NewlinePolicy,
-    Question,
-    Selection,
-    keep_all,
-)
-from hero_ray.errors import PromptError, SelectionError
+from hero_ray.core.encoded import Encoded, Needs, Question, Selection, keep_all
+from hero_ray.core.errors import PromptError, SelectionError
+from hero_ray.core.layout import NEWLINE, NewlinePolicy
 from hero_ray.models.base import Generation, ModelInfo, Prompt, Request
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.encoding import TowerEncoder

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hero_ray.errors import DeviceMemoryError, ParameterError, PromptError
+from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError
 from hero_ray.models.base import Request
 from hero_ray.models.batch import length_of, own_parts, share_groups, shared_parts, whole_prompts
 from hero_ray.models.live import Positions
@@ -55,7 +55,7 @@ class GenerationOptions:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DecodedAnswer:
     """Token ids of one request (end token excluded) and what its prefill left behind."""
 
     token_ids: tuple[int, ...]
@@ -86,7 +86,7 @@ class Decoder:
         pruner: Any = None,
         positions: Positions = "compact",
         options: GenerationOptions | None = None,
-    ) -> list[Answer]:
+    ) -> list[DecodedAnswer]:
         """Answers in the order of the requests.
 
         With a pruner the requests are one batch, since the pruner's state belongs to it.
@@ -100,7 +100,7 @@ class Decoder:
             return []
         for request in requests:
             self._check(request)
-        answers: dict[int, Answer] = {}
+        answers: dict[int, DecodedAnswer] = {}
         for chunk in plan_chunks(requests, options) if pruner is None else [list(range(len(requests)))]:
             answers.update(self._answer_chunk(requests, chunk, pruner, positions, options))
         return [answers[index] for index in range(len(requests))]
@@ -135,7 +135,7 @@ class Decoder:
         pruner: Any,
         positions: Positions,
         options: GenerationOptions,
-    ) -> dict[int, Answer]:
+    ) -> dict[int, DecodedAnswer]:
         mine = [requests[index] for index in chunk]
         try:
             state = self.prefill(mine, pruner, positions, options.share_prefix)
@@ -151,7 +151,7 @@ class Decoder:
             log.warning("out of memory with %d requests together; going on with %d", len(chunk), half)
         else:
             return {
-                index: Answer(tuple(ids), layers, size, finish)
+                index: DecodedAnswer(tuple(ids), layers, size, finish)
                 for index, (ids, finish), layers, size in zip(chunk, rows, per_layer, kv_bytes, strict=True)
             }
         # Outside the handler: the traceback it holds would keep the failed batch's tensors alive.

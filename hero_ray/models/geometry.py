@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import torch
 
-from hero_ray.encoded import NEWLINE, Layout
+from hero_ray.core.layout import NEWLINE, Layout
 
 Grid = tuple[int, int]
 Size = tuple[int, int]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import ImagePlan, VisionInfo
+from hero_ray.core.encoded import ImagePlan, VisionInfo
 from hero_ray.models.base import Prepared
 from hero_ray.models.family import FamilyAdapter, Parts
 from hero_ray.models.geometry import Grid, single_layout, smaller_sides, tile_grid, tiled_layout

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from hero_ray.encoded import Needs, Selection, keep_all
+from hero_ray.core.encoded import Needs, Selection, keep_all
 from hero_ray.models.base import Adapter, Request
 
 QUESTIONS = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hero_ray.errors import ParameterError
+from hero_ray.core.errors import ParameterError
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape, torch_dtype
 from hero_ray.models.build import META, build, randomise
 from hero_ray.models.checkpoints.reader import revision

@@ -6,18 +6,15 @@ Shape letters: B rows (left-padded prompts), S positions, D width, H heads, R qu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from hero_ray.models.runner import Runner
-
 Positions = Literal["compact", "keep"]
 
 
-class Survivors(Protocol):
+class KeptRows(Protocol):
     """What a pruner answers at a boundary (`hero_ray.methods.base.Survivors`, by shape and not by import)."""
 
     @property
@@ -48,7 +45,7 @@ class LiveTokens:
     after_image: Tensor
     padded: bool
 
-    def pack(self, survivors: Survivors, positions: Positions) -> LiveTokens:
+    def pack(self, survivors: KeptRows, positions: Positions) -> LiveTokens:
         """Only the survivors, right-aligned again, recycled tokens behind the last visual one.
 
         Text always survives: a pruner that drops it would change the question, not the picture.
@@ -101,68 +98,3 @@ class LiveTokens:
             after_image=merge(self.after_image, nothing),
         )
         return merged, merge(keep, valid)
-
-
-@dataclass
-class BlockState:
-    """The view of one block boundary handed to a pruner (`hero_ray.methods.base.LayerState` in the flesh)."""
-
-    runner: Runner
-    tokens: LiveTokens
-    index: int
-    num_visual: Tensor
-    cached_keys: Tensor | None = None
-
-    @property
-    def layer(self) -> int:
-        return self.index + 1
-
-    @property
-    def num_layers(self) -> int:
-        return self.runner.num_layers
-
-    @property
-    def hidden(self) -> Tensor:
-        return self.tokens.hidden
-
-    @property
-    def valid(self) -> Tensor:
-        return self.tokens.valid
-
-    @property
-    def visual(self) -> Tensor:
-        return self.tokens.visual
-
-    @property
-    def instruction(self) -> Tensor:
-        return self.tokens.instruction
-
-    @property
-    def after_image(self) -> Tensor:
-        return self.tokens.after_image
-
-    @property
-    def positions(self) -> Tensor:
-        return self.tokens.positions
-
-    def keys(self) -> Tensor:
-        """Keys of this block after RoPE, [B, kv_heads, S, head_dim]; computed if the block has not run."""
-        if self.cached_keys is None:
-            self.cached_keys = self.runner.block_keys(self.index, self.tokens)
-        return self.cached_keys
-
-    def attention_rows(self, queries: Tensor) -> Tensor:
-        """Post-softmax rows [B, H, R, S] for query indices [B, R], fp32; a causal mask over the live keys."""
-        return self.runner.attention_rows(self.index, self.tokens, queries, self.keys())
-
-    def rope_bias(self, queries: Tensor) -> Tensor:
-        """Logits [B, R, S], fp32, of all-ones queries [B, R] and keys: what rotary positions alone favour."""
-        cos, sin = (table.float() for table in self.runner.rope(self.hidden, self.positions))
-        half, width = cos.shape[-1] // 2, cos.shape[-1]
-        ones = torch.cat([(cos - sin)[..., :half], (cos + sin)[..., half:]], -1)
-        rows = ones.gather(1, queries[..., None].expand(-1, -1, width))
-        return rows @ ones.mT * width**-0.5
-
-    def final_norm(self, hidden: Tensor) -> Tensor:
-        """The language model's last norm."""
-        return self.runner.final_norm(hidden)

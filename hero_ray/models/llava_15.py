@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from hero_ray.encoded import ImagePlan
+from hero_ray.core.encoded import ImagePlan
 from hero_ray.models.base import Prepared
 from hero_ray.models.geometry import single_layout, smaller_sides
 from hero_ray.models.llava_next import ClipTowerAdapter

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import ImagePlan, Layout, VisionInfo
-from hero_ray.errors import ImageError
+from hero_ray.core.encoded import ImagePlan, VisionInfo
+from hero_ray.core.errors import ImageError
+from hero_ray.core.layout import Layout
 from hero_ray.models.base import Prepared
 from hero_ray.models.cls_block import cls_output
 from hero_ray.models.family import FamilyAdapter, Parts

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hero_ray.errors import ParameterError
+from hero_ray.core.errors import ParameterError
 from hero_ray.models import configs
 from hero_ray.models.build import META
 from hero_ray.models.checkpoints.reader import read_config

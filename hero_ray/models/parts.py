@@ -12,7 +12,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
 )
 
-from hero_ray.errors import CheckpointError, ParameterError
+from hero_ray.core.errors import CheckpointError, ParameterError
 from hero_ray.models import configs
 from hero_ray.models.checkpoints import internvl2, llava
 from hero_ray.models.checkpoints.reader import fill, keys, read_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hero_ray.errors import PromptError, UnknownNameError
+from hero_ray.core.errors import PromptError, UnknownNameError
 from hero_ray.models.base import Prompt
 from hero_ray.models.tokenizer import Tokenizer
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from hero_ray.errors import UnknownNameError
+from hero_ray.core.errors import UnknownNameError
 
+EMBEDDED_WEIGHTS = Path(str(files("hero_ray.models"))) / "embedded"  # a folder per embedded model
 CLIP_LARGE = "openai/clip-vit-large-patch14-336"
 
 
@@ -32,7 +33,7 @@ class ModelSpec:
     @property
     def embedded(self) -> Path | None:
         """Folder inside the package, for the embedded models."""
-        return None if self.source else Path(str(files("hero_ray"))) / "tiny" / "weights" / self.name
+        return None if self.source else EMBEDDED_WEIGHTS / self.name
 
 
 SPECS = {

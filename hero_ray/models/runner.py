@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hero_ray.errors import SelectionError
+from hero_ray.core.errors import SelectionError
 from hero_ray.models.batch import PromptBatch
+from hero_ray.models.blocks import Blocks, BlockState, Rope
 from hero_ray.models.cache import KeyValueCache
-from hero_ray.models.live import BlockState, LiveTokens, Positions
-
-Rope = tuple[Tensor, Tensor]
+from hero_ray.models.live import LiveTokens, Positions
 
 
 @dataclass
@@ -69,32 +68,8 @@ class DecodeState:
         return [int(value) for value in torch.stack(per_block).sum(0).tolist()]
 
 
-class Runner:
-    """Prefill, prefix reuse and decode over the blocks of a Llama-type language model.
-
-    Args:
-        language_model: transformers' `LlamaModel` (or one with the same block interface).
-        head: the output projection.
-        attention: the kernel set on the model: `sdpa`, `flash_attention_2` or `eager`.
-    """
-
-    def __init__(self, language_model: Any, head: nn.Module, attention: str = "sdpa") -> None:
-        self._model = language_model
-        self._blocks = list(language_model.layers)
-        self._head = head
-        self._attention = attention
-
-    @property
-    def num_layers(self) -> int:
-        return len(self._blocks)
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Input embeddings of token ids, on the model's device."""
-        return self._model.embed_tokens(ids.to(self._model.embed_tokens.weight.device))
-
-    def final_norm(self, hidden: Tensor) -> Tensor:
-        """The last norm, before the head."""
-        return self._model.norm(hidden)
+class Runner(Blocks):
+    """Prefill, prefix reuse and decode over the blocks of a Llama-type language model."""
 
     @torch.no_grad()
     def prefill(
@@ -197,75 +172,6 @@ class Runner:
                 tokens = replace(tokens, hidden=hidden)
         return found
 
-    def block_keys(self, index: int, tokens: LiveTokens) -> Tensor:
-        """Keys of a block after RoPE, computed from its input: [B, kv_heads, S, head_dim]."""
-        attention = self._blocks[index].self_attn
-        normed = self._blocks[index].input_layernorm(tokens.hidden)
-        keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        return rotate(keys, self.rope(tokens.hidden, tokens.positions))
-
-    def attention_rows(self, index: int, tokens: LiveTokens, queries: Tensor, keys: Tensor) -> Tensor:
-        """Post-softmax attention of the chosen queries [B, R] over the live keys: [B, H, R, S], fp32.
-
-        Recomputed from the block's input, so the model itself can keep a kernel that returns no weights. Grouped
-        query heads are folded into the query axis instead of repeating the keys.
-        """
-        attention = self._blocks[index].self_attn
-        chosen = tokens.hidden.gather(1, queries[..., None].expand(-1, -1, tokens.hidden.shape[-1]))
-        normed = self._blocks[index].input_layernorm(chosen)
-        heads = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        heads = rotate(heads, self.rope(tokens.hidden, tokens.positions.gather(1, queries)))
-        rows, num_heads, count, _ = heads.shape
-        folded = heads.reshape(rows, keys.shape[1], -1, heads.shape[-1])
-        logits = (folded.float() @ keys.float().transpose(-1, -2)).view(rows, num_heads, count, -1) * attention.scaling
-        key_index = torch.arange(keys.shape[2], device=keys.device)
-        visible = (key_index <= queries[..., None]) & tokens.valid[:, None]
-        return logits.masked_fill(~visible[:, None], float("-inf")).softmax(-1)
-
-    def block(self, index: int, hidden: Tensor, mask: Tensor | None, rope: Rope, cache: Any) -> Tensor:
-        """Run block `index` (from 0) on `hidden` [B, T, D], appending to `cache`.
-
-        Position ids travel in `rope` alone: given separately, gaps in them look like packed sequences to flash.
-        """
-        return self._blocks[index](
-            hidden,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            position_embeddings=rope,
-        )
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [B, vocab] of the last position of `hidden` [B, T, D]."""
-        return self._head(self._model.norm(hidden[:, -1:]))[:, -1]
-
-    def rope(self, hidden: Tensor, positions: Tensor) -> Rope:
-        """Rotary tables (cos, sin) for position ids [B, T]."""
-        return self._model.rotary_emb(hidden, position_ids=positions)
-
-    def _mask(self, valid: Tensor, padded: bool, queries: int | None = None) -> Tensor | None:
-        """The mask of `queries` last positions (default: all) over keys `valid` [B, S], in the kernel's own form.
-
-        SDPA: None where its causal flag is right, else bool [B, 1, T, S]. Flash: bool [B, S], None without padding; it
-        aligns to the bottom right by itself. Eager: always an additive [B, 1, T, S].
-        """
-        length = valid.shape[1]
-        queries = length if queries is None else queries
-        if self._attention == "flash_attention_2":
-            return valid if padded else None
-        if not padded and (queries == length or queries == 1) and self._attention == "sdpa":
-            return None
-        index = torch.arange(length, device=valid.device)
-        own = index[length - queries :, None]
-        # A padded query sees itself: a row without any key would turn to NaN.
-        return self._additive((((index <= own) & valid[:, None]) | (index == own))[:, None])
-
-    def _additive(self, mask: Tensor) -> Tensor:
-        if self._attention != "eager":
-            return mask
-        dtype = self._model.embed_tokens.weight.dtype
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
-
     def _step_tables(self, span: Span, hidden: Tensor) -> tuple[Tensor | None, Rope]:
         mask = span.valid[:, : span.length + 1] if span.padded else None
         if mask is not None and self._attention != "flash_attention_2":
@@ -292,14 +198,6 @@ def live_tokens(batch: PromptBatch) -> LiveTokens:
         after_image=batch.after_image,
         padded=batch.padded,
     )
-
-
-def rotate(heads: Tensor, rope: Rope) -> Tensor:
-    """Rotary embedding in its half-split form on `[B, heads, S, head_dim]`."""
-    cos, sin = rope[0].unsqueeze(1), rope[1].unsqueeze(1)
-    half = heads.shape[-1] // 2
-    turned = torch.cat((-heads[..., half:], heads[..., :half]), -1)
-    return heads * cos + turned * sin
 
 
 def _span(tokens: LiveTokens, room: int) -> Span:

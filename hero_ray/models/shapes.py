@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hero_ray.errors import CheckpointError, UnknownNameError
+from hero_ray.core.errors import CheckpointError, UnknownNameError
 from hero_ray.models.base import LanguageShape, VisionShape
+from hero_ray.models.registry import EMBEDDED_WEIGHTS
 
 EMBEDDED = ("hero-tiny", "hero-tiny-internvl")
 
@@ -86,15 +86,11 @@ def shape(name: str) -> ModelShape:
     plain = name.removesuffix(":random")
     if plain in _NAMED:
         return _NAMED[plain]
-    folder = _embedded(plain) if plain in EMBEDDED else Path(plain)
+    folder = EMBEDDED_WEIGHTS / plain if plain in EMBEDDED else Path(plain)
     path = folder / "config.json"
     if not path.is_file():
         raise UnknownNameError("model", name, (*_NAMED, *EMBEDDED))
     return from_config(json.loads(path.read_text()), plain)
-
-
-def _embedded(name: str) -> Path:
-    return Path(str(files("hero_ray"))) / "tiny" / "weights" / name
 
 
 def from_config(config: Mapping[str, Any], name: str) -> ModelShape:

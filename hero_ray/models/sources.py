@@ -6,7 +6,7 @@ import logging
 import re
 from pathlib import Path
 
-from hero_ray.errors import CheckpointError, MissingExtraError, UnknownNameError
+from hero_ray.core.errors import CheckpointError, MissingExtraError, UnknownNameError
 from hero_ray.models.registry import SPECS
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hero_ray.encoded import Needs
-from hero_ray.errors import ParameterError
+from hero_ray.core.encoded import Needs
+from hero_ray.core.errors import ParameterError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from hero_ray.errors import CheckpointError
+from hero_ray.core.errors import CheckpointError
 
 
 class Tokenizer(Protocol):

@@ -1,4 +1,4 @@
-"""What to do about a night, from what the cluster and the database say of it. Pure; `hero_ray.schedule` acts on it."""
+"""What to do about a night, from what cluster and database say of it. Pure; `hero_ray.nightly.schedule` acts on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from hero_ray.errors import MissingExtraError
+from hero_ray.core.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from apscheduler.triggers.cron import CronTrigger

@@ -10,16 +10,25 @@ from numpy.typing import NDArray
 
 from hero_ray import stats
 from hero_ray.nightly.change import more_failures, score_drop, slowdown
-from hero_ray.nightly.records import MIN_SPEED_NIGHTS, SPEEDS, CellNight, Finding, Night, Settings, Speed, Verdict
+from hero_ray.nightly.records import (
+    MIN_SPEED_NIGHTS,
+    SPEEDS,
+    CellNight,
+    GuardSettings,
+    Night,
+    NightVerdict,
+    Speed,
+    Suspicion,
+)
 from hero_ray.nightly.what_changed import panel_changed, what_changed
 from hero_ray.stats.intervals import t_quantile
 
-Rerun = Callable[[Sequence[Finding]], Night | None]
+Rerun = Callable[[Sequence[Suspicion]], Night | None]
 
 
 def judge(
-    night: str, tonight: Night, past: Sequence[Night], settings: Settings, rerun: Rerun = lambda findings: None
-) -> Verdict:
+    night: str, tonight: Night, past: Sequence[Night], settings: GuardSettings, rerun: Rerun = lambda findings: None
+) -> NightVerdict:
     """The verdict on a night.
 
     Args:
@@ -29,7 +38,9 @@ def judge(
         rerun: repeats the cells of some findings and gives back what came out, or None if it cannot.
     """
     window = list(past[: settings.window])
-    base = Verdict(tonight.run_id, night, "first", n_cells=len(tonight.cells), compared_with=[n.run_id for n in window])
+    base = NightVerdict(
+        tonight.run_id, night, "first", n_cells=len(tonight.cells), compared_with=[n.run_id for n in window]
+    )
     if not window:
         missing = [finding for label in tonight.cells for finding in _incomplete(tonight.cells[label])]
         state = "regression" if missing else "first"
@@ -46,7 +57,7 @@ def judge(
     )
 
 
-def suspicions(tonight: Night, window: Sequence[Night], settings: Settings) -> tuple[list[Finding], list[str]]:
+def suspicions(tonight: Night, window: Sequence[Night], settings: GuardSettings) -> tuple[list[Suspicion], list[str]]:
     """Everything that looks worse, corrected for the number of looks, and remarks on what could not be compared."""
     answers = [
         finding for label in sorted(tonight.cells) for finding in _answers(tonight.cells[label], window, settings)
@@ -62,8 +73,8 @@ def suspicions(tonight: Night, window: Sequence[Night], settings: Settings) -> t
 
 
 def _settle(
-    suspects: Sequence[Finding], window: Sequence[Night], settings: Settings, rerun: Rerun
-) -> tuple[list[Finding], list[Finding]]:
+    suspects: Sequence[Suspicion], window: Sequence[Night], settings: GuardSettings, rerun: Rerun
+) -> tuple[list[Suspicion], list[Suspicion]]:
     """Repeat the suspects' cells once: what does not show again was a flake.
 
     Without a repetition only findings that are beyond doubt by themselves stay.
@@ -72,14 +83,14 @@ def _settle(
     if again is None:
         sure = [suspect for suspect in suspects if suspect.p_adjusted <= settings.alone]
         return sure, [suspect for suspect in suspects if suspect not in sure]
-    alarms: list[Finding] = []
-    silenced: list[Finding] = []
+    alarms: list[Suspicion] = []
+    silenced: list[Suspicion] = []
     for suspect in suspects:
         (alarms if _confirmed(suspect, again, window, settings) else silenced).append(suspect)
     return alarms, silenced
 
 
-def _confirmed(suspect: Finding, again: Night, window: Sequence[Night], settings: Settings) -> bool:
+def _confirmed(suspect: Suspicion, again: Night, window: Sequence[Night], settings: GuardSettings) -> bool:
     if suspect.kind == "speed":
         if suspect.label not in again.speeds:
             return True
@@ -93,7 +104,7 @@ def _confirmed(suspect: Finding, again: Night, window: Sequence[Night], settings
     return any(f.p <= settings.confirmation for f in same)
 
 
-def _answers(cell: CellNight, window: Sequence[Night], settings: Settings) -> list[Finding]:
+def _answers(cell: CellNight, window: Sequence[Night], settings: GuardSettings) -> list[Suspicion]:
     """Quality and failures of a cell against the nights that hold it."""
     past = [night.cells[cell.label] for night in window if cell.label in night.cells]
     if not past:
@@ -106,7 +117,7 @@ def _answers(cell: CellNight, window: Sequence[Night], settings: Settings) -> li
         points = 100 / cell.scale
         half = t_quantile(0.975, max(1, len(np.unique(clusters)) - 1)) * error
         found.append(
-            Finding(
+            Suspicion(
                 "quality",
                 cell.label,
                 "score",
@@ -123,7 +134,7 @@ def _answers(cell: CellNight, window: Sequence[Night], settings: Settings) -> li
         )
     failed, n = sum(old.n_failed for old in past), sum(old.n_failed + old.n_done for old in past)
     found.append(
-        Finding(
+        Suspicion(
             "failures",
             cell.label,
             "failed samples",
@@ -159,9 +170,9 @@ def align(
     return cell.scores[order][answered], history[:, answered], clusters.astype(np.int64)
 
 
-def _times(tonight: Night, window: Sequence[Night], settings: Settings) -> tuple[list[Finding], list[str]]:
+def _times(tonight: Night, window: Sequence[Night], settings: GuardSettings) -> tuple[list[Suspicion], list[str]]:
     """Speed and memory of every timed (model, method, budget), against certificate-equal nights only."""
-    found: list[Finding] = []
+    found: list[Suspicion] = []
     unlike: dict[str, int] = {}
     for label, speed in sorted(tonight.speeds.items()):
         timed = [night.speeds[label] for night in window if label in night.speeds]
@@ -178,14 +189,14 @@ def _times(tonight: Night, window: Sequence[Night], settings: Settings) -> tuple
     return found, notes
 
 
-def _time(speed: Speed, past: Sequence[Speed], figure: str, settings: Settings) -> Finding | None:
+def _time(speed: Speed, past: Sequence[Speed], figure: str, settings: GuardSettings) -> Suspicion | None:
     now = speed.figures.get(figure)
     before = np.array([old.figures[figure] for old in past if old.figures.get(figure)], dtype=float)
     if not now or len(before) < MIN_SPEED_NIGHTS:
         return None
     change, low, high, p = slowdown(now, before, settings.min_slowdown)
     mean = float(np.exp(np.log(before).mean()))
-    return Finding(
+    return Suspicion(
         "speed", speed.label, figure, mean, now, 100 * change, 100 * low, 100 * high, p, cell_ids=speed.cell_ids
     )
 
@@ -197,7 +208,7 @@ def _difference(before: Speed, after: Speed) -> str:
     return ", ".join(shown) or f"{before.certificate} -> {after.certificate}"
 
 
-def _missing(tonight: Night, window: Sequence[Night], notes: list[str]) -> list[Finding]:
+def _missing(tonight: Night, window: Sequence[Night], notes: list[str]) -> list[Suspicion]:
     """Cells that the last good night had and tonight lacks, and cells with unanswered samples."""
     found = [finding for label in sorted(tonight.cells) for finding in _incomplete(tonight.cells[label])]
     gone = sorted(window[0].cells.keys() - tonight.cells.keys())
@@ -206,17 +217,17 @@ def _missing(tonight: Night, window: Sequence[Night], notes: list[str]) -> list[
         notes.append(f"the panel itself was changed: {len(gone)} cells left it, {len(new)} are new")
         return found
     return found + [
-        Finding("missing", label, "cell", window[0].cells[label].n_expected, 0, -window[0].cells[label].n_expected)
+        Suspicion("missing", label, "cell", window[0].cells[label].n_expected, 0, -window[0].cells[label].n_expected)
         for label in gone
     ]
 
 
-def _incomplete(cell: CellNight) -> list[Finding]:
+def _incomplete(cell: CellNight) -> list[Suspicion]:
     answered = cell.n_done + cell.n_failed
     if answered >= cell.n_expected and cell.n_expected:
         return []
     return [
-        Finding(
+        Suspicion(
             "missing",
             cell.label,
             "unanswered samples",

@@ -66,7 +66,7 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Settings:
+class GuardSettings:
     """How hard the guard looks.
 
     Attributes:
@@ -88,7 +88,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Suspicion:
     """One thing that got worse.
 
     Attributes:
@@ -117,7 +117,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class NightVerdict:
     """What the guard concluded of a night.
 
     Attributes:
@@ -131,8 +131,8 @@ class Verdict:
     run_id: str
     night: str
     state: str
-    alarms: tuple[Finding, ...] = ()
-    silenced: tuple[Finding, ...] = ()
+    alarms: tuple[Suspicion, ...] = ()
+    silenced: tuple[Suspicion, ...] = ()
     notes: tuple[str, ...] = ()
     changed: tuple[tuple[str, str, str], ...] = ()
     compared_with: Sequence[str] = ()

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from hero_ray.nightly.records import Finding, Verdict
+from hero_ray.nightly.records import NightVerdict, Suspicion
+from hero_ray.results.writer import Column, Grid, grid
 
 HEADLINES = {
     "ok": "no regression",
@@ -19,20 +20,20 @@ UNITS = {"quality": "points", "speed": "%", "failures": "samples", "missing": "s
 MAX_LINES = 20
 
 
-def to_dict(verdict: Verdict) -> dict[str, Any]:
+def to_dict(verdict: NightVerdict) -> dict[str, Any]:
     """JSON-able form."""
     return asdict(verdict)
 
 
-def from_dict(data: Mapping[str, Any]) -> Verdict:
+def from_dict(data: Mapping[str, Any]) -> NightVerdict:
     """The verdict that `to_dict` was given."""
 
-    def finding(entry: Mapping[str, Any]) -> Finding:
-        known = {field.name for field in fields(Finding)}
+    def finding(entry: Mapping[str, Any]) -> Suspicion:
+        known = {field.name for field in fields(Suspicion)}
         values = {key: value for key, value in entry.items() if key in known}
-        return Finding(**values | {"cell_ids": tuple(entry.get("cell_ids") or ())})
+        return Suspicion(**values | {"cell_ids": tuple(entry.get("cell_ids") or ())})
 
-    return Verdict(
+    return NightVerdict(
         run_id=data["run_id"],
         night=data["night"],
         state=data["state"],
@@ -45,7 +46,7 @@ def from_dict(data: Mapping[str, Any]) -> Verdict:
     )
 
 
-def line(finding: Finding) -> str:
+def line(finding: Suspicion) -> str:
     """One finding in words: what, how much with its interval, from what to what."""
     unit = UNITS[finding.kind]
     interval = ""
@@ -57,7 +58,7 @@ def line(finding: Finding) -> str:
     return f"{text}; {finding.note}" if finding.note else text
 
 
-def markdown(verdict: Verdict, commits: Sequence[str] = ()) -> str:
+def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
     """The summary of a night for people.
 
     Args:
@@ -69,16 +70,11 @@ def markdown(verdict: Verdict, commits: Sequence[str] = ()) -> str:
     parts += [f"Run `{verdict.run_id}`, {verdict.n_cells} cells{compared}."]
     for title, findings in (("Worse", verdict.alarms), ("Silenced by a repetition", verdict.silenced)):
         if findings:
-            parts += ["", f"## {title}", "", *_table(findings)]
+            parts += ["", f"## {title}", "", str(_table(findings))]
     if verdict.changed:
-        parts += [
-            "",
-            "## What changed since the last good night",
-            "",
-            "| what | before | tonight |",
-            "| :-- | :-- | :-- |",
-        ]
-        parts += [f"| {what} | {_short(before)} | {_short(after)} |" for what, before, after in verdict.changed]
+        rows = [(what, _short(before), _short(after)) for what, before, after in verdict.changed]
+        made = grid(["what", "before", "tonight"], rows, left=3)
+        parts += ["", "## What changed since the last good night", "", str(made)]
     elif verdict.alarms:
         parts += ["", "Nothing that is recorded changed since the last good night: suspect the machine or the data."]
     if commits:
@@ -88,17 +84,24 @@ def markdown(verdict: Verdict, commits: Sequence[str] = ()) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _table(findings: Sequence[Finding]) -> list[str]:
-    rows = ["| kind | cell | figure | change | 95 % interval | before | tonight | note |"]
-    rows.append("| :-- | :-- | :-- | --: | :-- | --: | --: | :-- |")
+def _table(findings: Sequence[Suspicion]) -> Grid:
+    head: list[str | Column] = [
+        "kind",
+        "cell",
+        "figure",
+        "change",
+        "95 % interval",
+        "before",
+        "tonight",
+        Column("note", left=True),
+    ]
+    rows = []
     for found in findings:
         interval = "" if found.low is None else f"[{found.low:+.1f}, {found.high:+.1f}]"
         change = f"{found.change:+.2f} {UNITS[found.kind]}"
-        rows.append(
-            f"| {found.kind} | {found.label} | {found.figure} | {change} | {interval} | {found.before:.4g} "
-            f"| {found.after:.4g} | {found.note} |"
-        )
-    return rows
+        values = (f"{found.before:.4g}", f"{found.after:.4g}")
+        rows.append((found.kind, found.label, found.figure, change, interval, *values, found.note))
+    return grid(head, rows, left=3)
 
 
 def _short(text: str, limit: int = 60) -> str:
@@ -106,7 +109,7 @@ def _short(text: str, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def slack(verdict: Verdict) -> dict[str, Any]:
+def slack(verdict: NightVerdict) -> dict[str, Any]:
     """The body that Slack-shaped webhooks take: a fallback text and blocks."""
     headline = f"hero_ray nightly {verdict.night}: {HEADLINES.get(verdict.state, verdict.state)}"
     worse = [line(finding) for finding in verdict.alarms]

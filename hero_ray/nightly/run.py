@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.errors import HeroRayError, RunLockedError, StoreError
+from hero_ray.core.errors import HeroRayError, RunLockedError, StoreError
 from hero_ray.nightly import history, report
 from hero_ray.nightly.guard import judge
-from hero_ray.nightly.records import Finding, Night, Settings, Verdict
+from hero_ray.nightly.records import GuardSettings, Night, NightVerdict, Suspicion
 from hero_ray.store import Store, nights
 
 if TYPE_CHECKING:
     from hero_ray.pipeline.facts import Plan
-    from hero_ray.pipeline.run import Outcome
+    from hero_ray.pipeline.run import RunOutcome
 
-Execute = Callable[..., "Outcome"]
+Execute = Callable[..., "RunOutcome"]
 LEASE_PATIENCE_S = 150.0
 """A driver that died leaves a claim on its run; it runs out after a minute, and the next driver waits for that."""
 
@@ -32,11 +32,11 @@ def run_night(
     store: Store,
     night: str,
     *,
-    settings: Settings | None = None,
+    settings: GuardSettings | None = None,
     address: str | None = None,
     execute: Execute | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> tuple[Verdict, bool]:
+) -> tuple[NightVerdict, bool]:
     """Run the panel for one night, or what is missing of it, and judge it.
 
     Args:
@@ -55,8 +55,7 @@ def run_night(
     """
     start = execute or _pipeline()
     identity = run_id(night, plan.hash)
-    with store.reading() as connection:
-        known = nights.verdicts(connection, identity).get(identity)
+    known = store.read(nights.verdicts, identity).get(identity)
     if known is not None and known["state"] != "failed":
         say(f"night {night} was run and judged before; this is its verdict")
         return report.from_dict(known), False
@@ -71,9 +70,9 @@ def run_night(
     except Exception as error:
         ended = f"{type(error).__name__}: {error}"
     if ended:
-        verdict = Verdict(identity, night, "failed", notes=(ended,))
+        verdict = NightVerdict(identity, night, "failed", notes=(ended,))
     else:
-        verdict = _judge(plan, store, night, identity, settings or Settings(), address, start, say)
+        verdict = _judge(plan, store, night, identity, settings or GuardSettings(), address, start, say)
     keep(store, verdict)
     return verdict, True
 
@@ -84,7 +83,7 @@ def _pipeline() -> Execute:
     return run
 
 
-def _patiently(start: Callable[[], Outcome], say: Callable[[str], None]) -> Outcome:
+def _patiently(start: Callable[[], RunOutcome], say: Callable[[str], None]) -> RunOutcome:
     deadline = time.monotonic() + LEASE_PATIENCE_S
     while True:
         try:
@@ -101,16 +100,16 @@ def _judge(
     store: Store,
     night: str,
     identity: str,
-    settings: Settings,
+    settings: GuardSettings,
     address: str | None,
     execute: Execute,
     say: Callable[[str], None],
-) -> Verdict:
+) -> NightVerdict:
     tonight = history.load(store, store.run(identity))
     past = history.good_nights(store, plan.config.name, identity, settings.window)
     say(f"comparing {len(tonight.cells)} cells with {len(past)} good nights")
 
-    def rerun(suspects: Sequence[Finding]) -> Night | None:
+    def rerun(suspects: Sequence[Suspicion]) -> Night | None:
         return repeat(plan, store, identity, suspects, address, execute, say)
 
     return judge(night, tonight, past, settings, rerun)
@@ -120,7 +119,7 @@ def repeat(
     plan: Plan,
     store: Store,
     identity: str,
-    suspects: Sequence[Finding],
+    suspects: Sequence[Suspicion],
     address: str | None,
     execute: Execute,
     say: Callable[[str], None],
@@ -141,15 +140,15 @@ def repeat(
     except HeroRayError as error:
         say(f"the repetition failed: {error}")
         return None
-    return history.load(store, store.run(again)) if outcome.status == "complete" else None
+    return history.load(store, store.run(again), identity) if outcome.status == "complete" else None
 
 
-def _cells_of(suspect: Finding) -> tuple[str, ...]:
+def _cells_of(suspect: Suspicion) -> tuple[str, ...]:
     """Cells to repeat: one is enough where several share a timing."""
     return suspect.cell_ids[:1] if suspect.kind == "speed" else suspect.cell_ids
 
 
-def keep(store: Store, verdict: Verdict) -> None:
+def keep(store: Store, verdict: NightVerdict) -> None:
     """Write the verdict and one open alert per alarm, all or nothing."""
     alarms = [
         {
@@ -167,7 +166,7 @@ def keep(store: Store, verdict: Verdict) -> None:
     store.transaction(nights.write_verdict, verdict.run_id, report.to_dict(verdict), alarms)
 
 
-def accept(store: Store, identity: str, reason: str) -> Verdict:
+def accept(store: Store, identity: str, reason: str) -> NightVerdict:
     """Declare a night with alarms the new normal: later nights are compared with it too.
 
     Raises:
@@ -184,15 +183,14 @@ def accept(store: Store, identity: str, reason: str) -> Verdict:
     return accepted
 
 
-def find_verdict(store: Store, which: str) -> Verdict:
+def find_verdict(store: Store, which: str) -> NightVerdict:
     """The verdict on a night by its date, by its run id, or on the latest one.
 
     Raises:
         StoreError: there is none.
     """
-    with store.reading() as connection:
-        judged = nights.verdicts(connection)
-        order = [run.id for run in nights.night_runs(connection) if run.id in judged]
+    judged = store.read(nights.verdicts)
+    order = [run.id for run in store.read(nights.night_runs) if run.id in judged]
     fitting = [name for name in order if which == "latest" or name.startswith((which, f"nightly-{which}"))]
     if not fitting:
         dates = ", ".join(judged[name]["night"] for name in order[:5]) or "none yet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hero_ray.core.plan import spec_changes
 from hero_ray.nightly.records import Night
 
 PANEL_KEYS = (
@@ -26,16 +27,8 @@ PANEL_KEYS = (
 )
 """Sweep keys that decide which cells a panel has and what is asked in them."""
 
-SPEC_NAMES = {
-    ("model", "revision"): "weights of {model}",
-    ("model", "dtype"): "dtype of {model}",
-    ("model", "options"): "options of {model}",
-    ("method", "code"): "code version of {method}",
-    ("method", "params"): "parameters of {method}",
-    ("benchmark", "data"): "dataset {benchmark}",
-    ("generation", "prompt"): "prompts of {benchmark}",
-    ("generation", "max_new_tokens"): "answer length of {benchmark}",
-}
+NO_CAUSES = ("invariance", "resumed")
+"""Entries of a run's environment that are learned under way: a measurement, and what a resumed part ran on."""
 
 
 def panel_changed(before: Night, after: Night) -> bool:
@@ -51,7 +44,7 @@ def what_changed(before: Night, after: Night) -> tuple[tuple[str, str, str], ...
     found += _environment(before.environment, after.environment)
     seen: dict[str, tuple[str, str, str]] = {}
     for label in sorted(before.cells.keys() & after.cells.keys()):
-        for change in _spec(before.cells[label].spec, after.cells[label].spec):
+        for change in spec_changes(before.cells[label].spec, after.cells[label].spec):
             seen.setdefault(change[0], change)
     found += seen.values()
     for key in PANEL_KEYS:
@@ -65,14 +58,6 @@ def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield name, str(old.get(name, "absent")), str(new.get(name, "absent"))
-    for name in sorted((before.keys() | after.keys()) - {"packages", "invariance"}):  # a measurement, no cause
+    for name in sorted((before.keys() | after.keys()) - {"packages", *NO_CAUSES}):
         if before.get(name) != after.get(name):
             yield name, str(before.get(name)), str(after.get(name))
-
-
-def _spec(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    names = {part: dict(after.get(part) or {}).get("name", "?") for part in ("model", "method", "benchmark")}
-    for (part, key), text in SPEC_NAMES.items():
-        old, new = (dict(side.get(part) or {}).get(key) for side in (before, after))
-        if old != new:
-            yield text.format(**names), str(old), str(new)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
 
-from hero_ray.errors import HeroRayError, ReplicaError
+from hero_ray.core.errors import HeroRayError, ReplicaError
+from hero_ray.core.plan import Unit
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.worker import UnitOutcome, UnitWorker, WorkerJob, pack_unit
-from hero_ray.plan import Unit
 
 MAX_BLOCK_UNITS = 16
 IN_FLIGHT = 2
@@ -46,7 +46,8 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
     packed = [pack_unit(unit) for unit in units]
     starts = accumulate(block_sizes(len(packed), pool.replicas), initial=0)
     blocks = [pyarrow.table({"unit": packed[start:stop]}) for start, stop in pairwise(starts)]
-    dataset = data.from_arrow(blocks).map_batches(
+    # Not from_arrow: it has tasks measure the blocks, and a replica then waits for a process that is not theirs.
+    dataset = data.from_blocks(blocks).map_batches(
         UnitWorker,
         fn_constructor_kwargs={"job": job},
         compute=ActorPoolStrategy(size=min(pool.replicas, len(packed)), max_tasks_in_flight_per_actor=IN_FLIGHT),

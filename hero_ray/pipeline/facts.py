@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import torch
 
 from hero_ray import benchmarks, methods, models
+from hero_ray.benchmarks import sizes
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.config import MethodEntry, SweepConfig, TaskEntry
-from hero_ray.errors import ConfigError
+from hero_ray.core.config import MethodEntry, SweepConfig, TaskEntry
+from hero_ray.core.errors import ConfigError
+from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
+from hero_ray.core.types import Cell, Sample
 from hero_ray.models.checkpoints.reader import revision
 from hero_ray.models.shapes import ModelShape, shape
 from hero_ray.models.sources import find_folder
-from hero_ray.plan import FULL, MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
-from hero_ray.types import Cell, Sample
 
 NO_QUESTIONS = frozenset({"duts"})
 
@@ -26,7 +28,13 @@ MAX_SAMPLES_PER_UNIT = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, resolved: everything an execution needs and nothing that depends on where it runs."""
+    """A sweep, resolved: everything an execution needs and nothing that depends on where it runs.
+
+    Attributes:
+        asked: benchmark -> questions it asks each of its cells.
+        pictures: distinct pictures of all benchmarks together.
+        hash: "" where the plan was made without weights and data; it has no units and samples then.
+    """
 
     config: SweepConfig
     models: tuple[ModelFact, ...]
@@ -35,6 +43,8 @@ class Plan:
     cells: tuple[Cell, ...]
     units: tuple[Unit, ...]
     samples: tuple[Sample, ...]
+    asked: Mapping[str, int]
+    pictures: int
     hash: str
 
     def cells_of(self, model: str) -> list[Cell]:
@@ -56,35 +66,41 @@ class Plan:
     @property
     def expected(self) -> dict[str, int]:
         """Samples each cell should end with."""
-        counts: dict[str, int] = {}
-        for sample in self.samples:
-            counts[sample.benchmark] = counts.get(sample.benchmark, 0) + 1
-        return {cell.id: counts.get(cell.benchmark, 0) for cell in self.cells}
+        return {cell.id: self.asked.get(cell.benchmark, 0) for cell in self.cells}
 
 
-def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = None) -> Plan:
+def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = None, at_hand: bool = True) -> Plan:
     """Resolve names, parameters and datasets into cells and units.
 
     Args:
         config: the validated sweep.
         model_facts: known already, for models that come from a loader of one's own.
+        at_hand: whether weights and data are. Without them sizes come from the published architectures and row counts
+            from the benchmarks: the plan can be described and forecast, not run.
 
     Raises:
         InputError: an unknown name, a parameter out of range, a dataset that cannot be read, or nothing left to do.
     """
+    methods.foreign(), benchmarks.foreign()  # who has a broken plug-in hears of it here, once, not from the workers
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
+    opened = {task.name: open_task(task) if at_hand else make_task(task) for task in config.tasks}
+    named = {benchmark.name: benchmark for benchmark in opened.values()}
     if model_facts is None:
         on_gpu = bool(config.gpus_per_replica) or torch.cuda.is_available()
-        model_facts = [model_fact(name, config.model_args, on_gpu) for name in config.models]
-    opened = {task.name: open_task(task) for task in config.tasks}
-    named = {benchmark.name: benchmark for benchmark in opened.values()}
-    samples = [
-        sample for task in config.tasks for sample in opened[task.name].samples(limit=task.limit or config.limit)
-    ]
+        model_facts = [
+            model_fact(name, config.model_args, on_gpu) if at_hand else published_fact(name) for name in config.models
+        ]
+    limits = {opened[task.name]: task.limit or config.limit for task in config.tasks}
+    samples = [sample for one, limit in limits.items() for sample in one.samples(limit=limit)] if at_hand else []
+    asked = Counter(sample.benchmark for sample in samples)
+    pictures = len({sample.image_key for sample in samples})
+    if not at_hand:
+        asked = Counter({one.name: sizes.questions(one, limit) for one, limit in limits.items()})
+        pictures = sum(sizes.pictures(name, count) for name, count in asked.items())
     families = {fact.family for fact in model_facts}
-    tasks = [task_fact(benchmark, families, samples) for benchmark in named.values()]
+    tasks = [task_fact(benchmark, families, samples if at_hand else None) for benchmark in named.values()]
     planned = cells(config, model_facts, method_facts, tasks)
-    sample_sets = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in named}
+    keys = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in named}
     return Plan(
         config=config,
         models=tuple(model_facts),
@@ -93,7 +109,9 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
         cells=tuple(planned),
         units=tuple(part for unit in units(samples) for part in split_unit(unit, MAX_SAMPLES_PER_UNIT)),
         samples=tuple(samples),
-        hash=sweep_hash(config, planned, sample_sets),
+        asked=asked,
+        pictures=pictures,
+        hash=sweep_hash(config, planned, keys) if at_hand else "",
     )
 
 
@@ -108,7 +126,8 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         params=params,
         code_version=method.code_version,
         seeded="seed" in params,
-        budgeted=entry.name != FULL and getattr(method, "takes_budget", True),
+        budgeted=method.fixed_budget,
+        straw_man=method.straw_man,
     )
 
 
@@ -127,39 +146,61 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False) ->
             f"Measure its speed with: hero-ray profile --model {name}"
         )
     folder = find_folder(name)
-    sizes = shape(name) if name in models.names() else shape(str(folder))
+    found = shape(name) if name in models.names() else shape(str(folder))
     return ModelFact(
         name=name,
-        family=sizes.family,
+        family=found.family,
         revision=revision(folder),
         dtype=str(arguments.get("dtype") or ("bfloat16" if on_gpu else "float32")),
-        max_tokens=_max_patches(sizes),
+        max_tokens=_max_patches(found),
         options={key: value for key, value in arguments.items() if key not in ("device", "dtype")},
     )
 
 
-def _max_patches(sizes: ModelShape) -> int:
+def published_fact(name: str) -> ModelFact:
+    """What the published architecture alone tells of a model.
+
+    Raises:
+        UnknownNameError, CheckpointError: its sizes are not known.
+    """
+    found = shape(name)
+    return ModelFact(name, found.family, "", "bfloat16", _max_patches(found))
+
+
+def _max_patches(found: ModelShape) -> int:
     """Patch tokens of the largest unpruned prompt, for budgets given as token counts."""
-    patches = sizes.vision.tokens - 1
-    return {"llava-next": 5 * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[sizes.family]
+    patches = found.vision.tokens - 1
+    return {"llava-next": 5 * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[found.family]
+
+
+def make_task(task: TaskEntry) -> Benchmark:
+    """The benchmark object of one task entry; no row is read.
+
+    Raises:
+        ConfigError: a benchmark that asks no questions.
+    """
+    benchmark = benchmarks.get(task.name, flavour=task.flavour, **task.source)
+    if benchmark.name in NO_QUESTIONS:
+        raise ConfigError(f"{benchmark.name} asks no questions; it serves `hero-ray study`, not sweeps")
+    return benchmark
 
 
 def open_task(task: TaskEntry) -> Benchmark:
-    """The benchmark object of one task entry.
+    """`make_task`, with all that scoring needs at hand.
 
     Raises:
         ConfigError: a benchmark that asks no questions.
         JudgeError: a judge-based one without a judge.
     """
-    benchmark = benchmarks.get(task.name, flavour=task.flavour, **task.source)
-    if benchmark.name in NO_QUESTIONS:
-        raise ConfigError(f"{benchmark.name} asks no questions; it serves `hero-ray study`, not sweeps")
+    benchmark = make_task(task)
     benchmark.require()
     return benchmark
 
 
-def task_fact(benchmark: Benchmark, families: set[str], samples: Sequence[Sample]) -> TaskFact:
-    """A benchmark's identity; its prompts enter as a hash over the first samples' texts."""
+def task_fact(benchmark: Benchmark, families: set[str], samples: Sequence[Sample] | None) -> TaskFact:
+    """A benchmark's identity; its prompts enter as a hash over the first samples' texts, None where there are none."""
+    if samples is None:
+        return TaskFact(benchmark.name, benchmark.flavour, "", benchmark.max_new_tokens)
     mine = [sample for sample in samples if sample.benchmark == benchmark.name][:8]
     prompts = {family: digest([benchmark.prompt(sample, family) for sample in mine]) for family in sorted(families)}
     return TaskFact(benchmark.name, benchmark.flavour, benchmark.fingerprint(), benchmark.max_new_tokens, prompts)

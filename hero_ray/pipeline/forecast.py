@@ -1,31 +1,37 @@
 """What a sweep will cost before it runs: encodes, FLOPs, time, memory, and what its size can tell apart.
 
 Everything is an upper estimate from configurations: prompts are taken at the model's largest picture. Time comes from
-the results database where it holds finished runs of the same model, and is not guessed otherwise.
+the results database where it holds finished runs of the same model. Without weights or data at hand it is that of an
+assumed machine, and otherwise not guessed.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hero_ray.errors import StoreError
+from hero_ray.benchmarks import sizes
+from hero_ray.core.errors import StoreError
+from hero_ray.core.plan import ModelFact
+from hero_ray.core.types import Cell
+from hero_ray.costs.costs import ELEMENT_BYTES
+from hero_ray.costs.ledger import ledger
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
 from hero_ray.pipeline.facts import Plan
-from hero_ray.plan import ModelFact
-from hero_ray.profiling.costs import ELEMENT_BYTES
-from hero_ray.profiling.ledger import ledger
 from hero_ray.profiling.roofline import weight_bytes
 from hero_ray.stats import detectable
 from hero_ray.store import open_store
-from hero_ray.types import Cell
 
-TEXT_TOKENS = 60
+TEXT_TOKENS = 64
+"""Prompt and answer, assumed."""
 DISCORDANT = 0.2
 """Share of samples on which two methods disagree, assumed for the detectable difference; typical for 20 % budgets."""
+GPU_TFLOPS = 312.0
+GPU_SHARE = 0.35
+GPUS = 8
+"""The machine of a forecast without earlier runs: eight A100 (312 TFLOP/s dense bfloat16 each) at 35 %, assumed."""
 
 
 @dataclass(frozen=True)
@@ -36,30 +42,38 @@ class CellForecast:
     weights_bytes: int
     cache_bytes: int
 
+    @property
+    def hours(self) -> float:
+        """On `GPUS` cards under the stated assumption."""
+        return self.petaflops * 1000 / (GPUS * GPU_TFLOPS * GPU_SHARE) / 3600
 
-def describe_plan(plan: Plan, url: str) -> str:
-    """Cells, pictures, questions, encodes saved and the forecast, as text; nothing is written anywhere."""
+
+def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
+    """Cells, pictures, questions, encodes saved and the forecast, as text; nothing is written anywhere.
+
+    Args:
+        missing: why weights or data are not at hand, for a plan made without them.
+    """
     answers = sum(plan.expected.values())
-    questions = Counter(sample.benchmark for sample in plan.samples)
-    pictures = len({sample.image_key for sample in plan.samples})
-    encodes = len(plan.models) * pictures
-    lines = [f"sweep {plan.config.name} ({plan.hash}), results in {url}"]
+    encodes = len(plan.models) * plan.pictures
+    where = f"planned from configurations alone, since {missing}" if missing else f"results in {url}"
+    lines = [f"sweep {plan.config.name}: {where}" if missing else f"sweep {plan.config.name} ({plan.hash}), {where}"]
     for model in plan.models:
         cells = plan.cells_of(model.name)
         methods = ", ".join(dict.fromkeys(cell.method for cell in cells))
         lines.append(f"{model.name} ({model.family}, {model.dtype}): {len(cells)} cells; methods {methods}")
-    for name, count in questions.items():
+    for name, count in plan.asked.items():
         clusters = len({sample.image_key for sample in plan.samples if sample.benchmark == name})
         lines.append(
-            f"{name}: {count} questions on {clusters} pictures; a paired difference of "
+            f"{name}: {count} questions on {clusters or sizes.pictures(name, count)} pictures; a paired difference of "
             f"{smallest_difference(count):.1f} points is detectable (80% power, 5% level, "
             f"{DISCORDANT:.0%} of answers changed)"
         )
     lines.append(
-        f"{len(plan.cells)} cells, {pictures} pictures, {len(plan.samples)} questions, {answers} answers; "
+        f"{len(plan.cells)} cells, {plan.pictures} pictures, {sum(plan.asked.values())} questions, {answers} answers; "
         f"{encodes} encodes instead of {answers} ({answers - encodes} saved)"
     )
-    rates = answer_rates(plan.models, url)
+    rates = {} if missing else answer_rates(plan.models, url)
     for model in plan.models:
         lines.append(_model_line(plan, model, rates.get(model.name)))
     return "\n".join([*lines, *plan.cautions])
@@ -73,17 +87,16 @@ def smallest_difference(questions: int) -> float:
 def forecast(plan: Plan, model: ModelFact) -> CellForecast:
     """FLOPs of a model's cells and memory of its hungriest batch."""
     name = model.name if not model.name.count("/") else str(find_folder(model.name))
-    sizes = shape(name)
+    language, vision = shape(name).language, shape(name).vision
     cells = plan.cells_of(model.name)
     rows = ledger(name, [_visual_tokens(cell, model) for cell in cells], TEXT_TOKENS, views=1, dtype=model.dtype)
     per_view = rows[0]["tflops_encoder"] or 0.0
-    views = max(1, model.max_tokens * _patches_per_token(model) // (sizes.vision.tokens - 1))
-    pictures = len({sample.image_key for sample in plan.samples})
+    views = max(1, model.max_tokens * _patches_per_token(model) // (vision.tokens - 1))
     answers = sum(plan.expected[cell.id] * row["tflops_model"] for cell, row in zip(cells, rows, strict=True))
     largest = max(row["kv_bytes"] for row in rows)
     return CellForecast(
-        petaflops=(answers + pictures * views * per_view) / 1000,
-        weights_bytes=weight_bytes(sizes.language, ELEMENT_BYTES[model.dtype]),
+        petaflops=(answers + plan.pictures * views * per_view) / 1000,
+        weights_bytes=weight_bytes(language, ELEMENT_BYTES[model.dtype]),
         cache_bytes=largest * plan.config.batch_size,
     )
 
@@ -128,6 +141,11 @@ def _model_line(plan: Plan, model: ModelFact, rate: float | None) -> str:
         line += f" (WARNING: over the {_size(device)} of this device; lower --batch-size)"
     if rate:
         line += f"; {answers / rate:.0f} s at the {rate:.0f} answers/s of earlier runs here"
+    elif not plan.hash:
+        line += (
+            f"; {found.hours:.2g} hours on {GPUS} GPUs of {GPU_TFLOPS:g} TFLOP/s at {GPU_SHARE:.0%}, an assumption "
+            "and no measurement"
+        )
     else:
         line += "; no finished run of this model here to forecast the time from"
     return line

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from hero_ray.plan import ModelFact
+from hero_ray.core.plan import ModelFact
+from hero_ray.models.base import Adapter
 from hero_ray.store import Store
 from hero_ray.store.records import RunRow
 
@@ -33,12 +34,12 @@ def settled(store: Store, run_id: str, fact: ModelFact) -> bool:
     return False
 
 
-def certify_run(store: Store, run_id: str, model: str, adapter: Any) -> None:
+def certify_run(store: Store, run_id: str, model: str, adapter: Adapter) -> None:
     """Run a few prompts alone and batched, and store how many answers changed. Never fails a sweep.
 
     Adapters without a decoder of ours (a foreign model) have nothing to certify.
     """
-    if getattr(adapter, "decoder", None) is None:
+    if adapter.decoder is None:
         return
     from hero_ray.models.invariance import certify
 

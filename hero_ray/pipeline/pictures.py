@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from hero_ray.plan import Unit
+from hero_ray.core.plan import Unit
 from hero_ray.store.records import ImageRecord
 
 THUMBNAIL_EDGE = 384

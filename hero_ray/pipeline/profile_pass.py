@@ -6,16 +6,16 @@ with all its cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from hero_ray.config import ProfileSettings, TaskEntry
+from hero_ray.core.config import SweepConfig, TaskEntry
+from hero_ray.core.plan import FULL, Unit, digest
+from hero_ray.core.types import Cell
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.facts import Plan, open_task
 from hero_ray.pipeline.worker import load_callable
-from hero_ray.plan import FULL, Unit, digest
-from hero_ray.store import Store, queries
-from hero_ray.types import Cell
+from hero_ray.store import Store, figures
 
 
 def speed_key(cell: Cell) -> str:
@@ -28,8 +28,7 @@ def profile_model(
     plan: Plan, store: Store, run_id: str, model: str, model_args: dict[str, Any], pool: Pool, loader: str
 ) -> None:
     """Time what has no figures yet, in one process that has a replica's share of the hardware to itself."""
-    with store.reading() as connection:
-        known = {cell for _, cell in queries.profiles_of(connection, [run_id])}
+    known = {cell for _, cell in store.read(figures.profiles_of, [run_id])}
     missing = [cell for cell in plan.cells_of(model) if cell.id not in known]
     if not missing:
         return
@@ -39,26 +38,12 @@ def profile_model(
     import ray
 
     measure = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus, max_retries=1)(measure_cells)
-    records = ray.get(
-        measure.remote(
-            loader,
-            model,
-            model_args,
-            [group[0] for group in groups.values()],
-            plan.tasks,
-            _probe_units(plan),
-            plan.config.profile,
-            (plan.config.budget_base, plan.config.newline_policy),
-        )
-    )
+    cells = [group[0] for group in groups.values()]
+    units = plan.units[: plan.config.profile.images]  # with most questions first, as everywhere
+    records = ray.get(measure.remote(loader, model, model_args, cells, plan.tasks, units, plan.config))
     for record, group in zip(records, groups.values(), strict=True):
         for cell in group:
             store.write_profile(run_id, cell.id, record)
-
-
-def _probe_units(plan: Plan) -> list[Unit]:
-    """Pictures to time with: the ones with most questions first, as everywhere."""
-    return list(plan.units[: plan.config.profile.images])
 
 
 def measure_cells(
@@ -68,13 +53,12 @@ def measure_cells(
     cells: Sequence[Cell],
     tasks: Sequence[TaskEntry],
     units: Sequence[Unit],
-    settings: ProfileSettings,
-    layout: tuple[Any, Any],
+    config: SweepConfig,
 ) -> list[dict[str, Any]]:
     """Runs in a worker process: one record of figures per cell, in their order."""
     import torch
 
-    from hero_ray.profiling.cells import ProfileSettings as Measure
+    from hero_ray.engine.cut import Pruning
     from hero_ray.profiling.cells import profile_cells
     from hero_ray.profiling.requests import Probe
     from hero_ray.profiling.tables import with_break_even
@@ -89,31 +73,5 @@ def measure_cells(
         benchmark = benchmarks[sample.benchmark]
         text = benchmark.prompt(sample, adapter.info.family)
         probes.append(Probe(benchmark.load_image(sample.image_ref), text, sample.question, unit.image_key))
-    measure = Measure(settings.batch_size, settings.new_tokens, settings.warmup, settings.repeats)
-    records = profile_cells(adapter, [item_of(cell, adapter, *layout) for cell in cells], probes, measure)
-    return with_break_even(records, FULL)
-
-
-def item_of(cell: Cell, adapter: Any, base: Any = "real", policy: Any = "unpadded_rows") -> Any:
-    """A cell as the profiling room takes it: callables, no method."""
-    from hero_ray.evaluate import Pruning
-    from hero_ray.profiling.requests import ProfileItem
-
-    method = Pruning.of(cell).method
-    image = method.stage == "image"
-    select: Callable[..., Any] | None = None if image or cell.method == FULL else method.select
-    return ProfileItem(
-        key=cell.id,
-        method=cell.method,
-        retention_ratio=cell.retention_ratio,
-        tokens=cell.tokens,
-        base=base,
-        variant=cell.variant,
-        params=cell.params,
-        needs=method.needs(adapter.vision),
-        select=select,
-        pruner=method.pruner_for if method.stage == "in-llm" else None,
-        plan=method.choose if image else None,
-        positions=method.positions,
-        newline_policy=policy,
-    )
+    items = {cell.id: Pruning.of(cell, config.budget_base, config.newline_policy) for cell in cells}
+    return with_break_even(profile_cells(adapter, items, probes, config.profile), FULL)

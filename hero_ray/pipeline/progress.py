@@ -7,7 +7,7 @@ import threading
 import time
 from types import TracebackType
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
 from hero_ray.store import Store
 
 TERMINAL_PERIOD_S = 0.5

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hero_ray.plan import Unit, digest
+from hero_ray.core.plan import Unit, digest
+from hero_ray.core.types import Cell
+from hero_ray.results.names import budget_of
 from hero_ray.stats.anytime import confidence_sequence
 from hero_ray.store import Store
-from hero_ray.types import Cell
 
 LEVEL = 0.05
 
@@ -89,7 +90,7 @@ def decide(
             if other.id == cell.id or other.retention_ratio > cell.retention_ratio:
                 continue
             if _difference(other, cell, means, order, alpha)[0] > 0:
-                found[cell.id] = f"dominated by {other.method} at {100 * other.retention_ratio:g}%"
+                found[cell.id] = f"dominated by {other.method} at {budget_of(other)}"
                 break
     return found
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hero_ray.evaluate import Settings
-from hero_ray.pipeline import cluster
-from hero_ray.pipeline.close import close_cells
+from hero_ray.core.errors import ConfigError
+from hero_ray.core.plan import Unit
+from hero_ray.engine.evaluate import Settings
+from hero_ray.pipeline import cluster, predecessor
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.invariance import settled
@@ -25,8 +26,8 @@ from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit
 from hero_ray.pipeline.race import Race, shuffled
 from hero_ray.pipeline.worker import WorkerJob
-from hero_ray.plan import Unit
-from hero_ray.store import Store
+from hero_ray.results.close import close_cells
+from hero_ray.store import RunRow, Store
 from hero_ray.store.records import sample_id
 
 LEASE_S = 60.0
@@ -34,7 +35,7 @@ COMPLETE, RUNNING, INTERRUPTED, FAILED, CANCELLED = "complete", "running", "inte
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What one execution did, for the last line and for tests."""
 
     run_id: str
@@ -56,7 +57,7 @@ def run(
     run_id: str | None = None,
     loader: str = "hero_ray.models:load",
     say: Callable[[str], None] = lambda text: None,
-) -> Outcome:
+) -> RunOutcome:
     """Execute a plan, or what is missing of it.
 
     Args:
@@ -71,20 +72,22 @@ def run(
         say: told a line per stage.
 
     Raises:
+        ConfigError: `run_id` names a run of another plan.
         RunLockedError: another process works on the same run.
         KeyboardInterrupt: after the run was left resumable.
     """
     started = time.perf_counter()
-    if run_id is not None:
-        found = next((row for row in store.runs() if row.id == run_id), None)
-    else:
-        found = None if fresh else store.find_run(plan.hash)
+    found = _named(plan, store, run_id) if run_id is not None else None if fresh else store.find_run(plan.hash)
     if found is not None and found.status == COMPLETE and not retry_failed:
-        return Outcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
+        return RunOutcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
+    if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
+        say(predecessor.not_continued(plan, store, old))
     run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
-    outcome = Outcome(run_id, RUNNING)
+    outcome = RunOutcome(run_id, RUNNING)
     with _lease(store, run_id):
         try:
+            if found is not None:
+                predecessor.note_other_code(store, found, say)
             store.set_status(run_id, RUNNING)
             _execute_all(plan, store, outcome, address, loader, say)
             outcome.status = CANCELLED if store.cancel_requested(run_id) else COMPLETE
@@ -100,6 +103,15 @@ def run(
     return outcome
 
 
+def _named(plan: Plan, store: Store, run_id: str) -> RunRow | None:
+    """The run of this name; None if there is none yet."""
+    found = next((row for row in store.runs() if row.id == run_id), None)
+    if found is not None and found.config_hash != plan.hash:
+        why = predecessor.explain(plan, store, found)
+        raise ConfigError(f"run {run_id} was planned otherwise ({why}); give another --run-id, or its own request")
+    return found
+
+
 def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> str:
     run_id = run_id or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
     config = plan.config.model_dump(mode="json")
@@ -112,7 +124,7 @@ def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> s
 
 
 def _execute_all(
-    plan: Plan, store: Store, outcome: Outcome, address: str | None, loader: str, say: Callable[[str], None]
+    plan: Plan, store: Store, outcome: RunOutcome, address: str | None, loader: str, say: Callable[[str], None]
 ) -> None:
     run_id = outcome.run_id
     total = sum(plan.expected.values())

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from hero_ray.config import TaskEntry
-from hero_ray.errors import HeroRayError
-from hero_ray.evaluate import Evaluator, Settings, failed
+from hero_ray.core.config import TaskEntry
+from hero_ray.core.errors import HeroRayError
+from hero_ray.core.plan import Unit
+from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.engine.evaluate import Evaluator, Settings, failed
 from hero_ray.pipeline.facts import open_task
 from hero_ray.pipeline.invariance import certify_run
 from hero_ray.pipeline.pictures import picture_record
-from hero_ray.plan import Unit
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
-from hero_ray.types import Cell, Prediction, Sample
 
 HUNG_EXIT_CODE = 86
 

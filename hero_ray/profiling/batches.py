@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from hero_ray.errors import DeviceMemoryError
-from hero_ray.profiling.cells import ProfileSettings, profile_cells
-from hero_ray.profiling.requests import Arrangement, Probe, ProfileItem, arrange, run_request
+from hero_ray.core.config import ProfileSettings
+from hero_ray.core.errors import DeviceMemoryError
+from hero_ray.engine.cut import Pruning
+from hero_ray.models.base import Adapter
+from hero_ray.profiling.cells import profile_cells
+from hero_ray.profiling.requests import Arrangement, Probe, arrange, run_request
 
 Attempt = Callable[[Any, Arrangement, int, int], Any]
 
@@ -30,11 +33,11 @@ class BatchEdge:
 
 
 def sweep_batches(
-    adapter: Any,
-    items: Sequence[ProfileItem],
+    adapter: Adapter,
+    items: Mapping[str, Pruning],
     probe: Probe,
     sizes: Sequence[int],
-    settings: ProfileSettings | None = None,
+    settings: ProfileSettings,
     progress: Callable[[str], None] = lambda message: None,
     attempt: Attempt = run_request,
     measure: Callable[..., list[dict[str, Any]]] = profile_cells,
@@ -52,8 +55,7 @@ def sweep_batches(
     Raises:
         DeviceMemoryError: not even one request of an item fits.
     """
-    settings = settings or ProfileSettings()
-    arranged = {item.key: arrange(adapter, item, probe) for item in items}
+    arranged = {key: arrange(adapter, pruning, probe) for key, pruning in items.items()}
     ran: dict[str, int] = dict.fromkeys(arranged, 0)
     failed: dict[str, int] = {}
     records: list[dict[str, Any]] = []
@@ -71,12 +73,12 @@ def sweep_batches(
         return False
 
     for size in sorted(set(sizes)):
-        alive = [item for item in items if item.key not in failed and fits(item.key, size)]
+        alive = {key: pruning for key, pruning in items.items() if key not in failed and fits(key, size)}
         progress(f"batch size {size}: {len(alive)} of {len(items)} fit")
         if not alive:
             break
         try:
-            records += measure(adapter, alive, [probe], replace(settings, batch_size=size))
+            records += measure(adapter, alive, [probe], settings.model_copy(update={"batch_size": size}))
         except torch.OutOfMemoryError:
             progress(f"batch size {size}: fits, but with no room to spare for timing; left out")
         _release()
@@ -84,10 +86,8 @@ def sweep_batches(
         while failed[key] - ran[key] > 1:
             fits(key, (ran[key] + failed[key]) // 2)
         if not ran[key]:
-            raise DeviceMemoryError(
-                f"{key}: not even one request fits into the memory of {adapter.info.device}; "
-                "take a smaller model or dtype"
-            )
+            where = f"the memory of {adapter.info.device}"
+            raise DeviceMemoryError(f"{key}: not even one request fits into {where}; take a smaller model or dtype")
     edges = {key: asdict(BatchEdge(ran[key], failed.get(key))) for key in arranged}
     return [
         record | {"details": record.get("details", {}) | {"batch_sweep": edges[record["key"]]}} for record in records

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from hero_ray import __version__
-from hero_ray.errors import NotComparableError
+from hero_ray.core.errors import NotComparableError
+from hero_ray.core.shipped import checkout
+from hero_ray.core.version import __version__
 from hero_ray.models.base import ModelInfo
 
 UNKNOWN = "unknown"
@@ -191,8 +192,8 @@ def _processor() -> str:
 
 def commit() -> str:
     """Commit of the working tree hero_ray runs from, `+` behind it if files differ; "" outside a checkout."""
-    folder = Path(__file__).resolve().parent.parent.parent
-    if not (folder / ".git").exists():
+    folder = checkout()
+    if folder is None or not (folder / ".git").exists():
         return os.environ.get("HERO_RAY_COMMIT", "")
     head = _output(["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"])
     changed = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])

@@ -7,6 +7,7 @@ exactly as it would unobserved; a timer that waits at every stage would hide lau
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ class Marks:
             self._stamps.append(event)
         else:
             self._stamps.append(time.perf_counter())
+
+    def around(self, stage: str, work: Callable[[], Any]) -> Any:
+        """Run the work of a stage and stamp its end."""
+        done = work()
+        self.stamp(stage)
+        return done
 
     def intervals(self) -> dict[str, float]:
         """Milliseconds between neighbouring stamps, named by the later one. Waits for the device, once."""

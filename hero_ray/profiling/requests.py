@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import Budget, BudgetBase, Encoded, ImagePlan, Needs, NewlinePolicy, Selection, keep_all
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection
+from hero_ray.engine.cut import Picture, Pruning
 from hero_ray.models.base import Adapter, Prepared, Prompt, Request
-from hero_ray.models.batch import whole_prompts
 from hero_ray.models.runner import DecodeState
 
 STAGES = ("encode", "select", "prefill", "decode")
+Around = Callable[[str, Callable[[], Any]], Any]
+"""Runs the work of one stage and gives its result back."""
 
 
 @dataclass(frozen=True)
@@ -29,105 +32,67 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class ProfileItem:
-    """One method at one budget, as callables: this room knows no method.
+class Arrangement:
+    """A pruning and a probe brought to the point where timing starts: pixels cut and on the device, prompt tokenised.
 
     Attributes:
-        key: unique label (a cell's id, where there is one).
-        method, variant, params: for the record.
-        retention_ratio, tokens, base: the budget; `tokens` wins where given.
-        needs: what the method reads.
-        select: chooses tokens of one encoded image; None keeps all.
-        pruner: makes the object that drops tokens inside the LLM from the budget and the batch's selections, one per
-            row; a fresh one for every batch.
-        plan: chooses a cheaper look at the picture.
-        positions: position ids of survivors inside the LLM.
-        newline_policy: newline tokens that follow the survivors.
+        needs: what the method reads of this picture; nothing at R = 1, which bypasses it.
     """
 
-    key: str
-    method: str
-    retention_ratio: float = 1.0
-    tokens: int | None = None
-    base: BudgetBase = "real"
-    variant: str = "exact"
-    params: Mapping[str, Any] = field(default_factory=dict)
-    needs: Needs = field(default_factory=Needs)
-    select: Callable[[Encoded, Budget], Selection] | None = None
-    pruner: Callable[[Budget, Sequence[Selection]], Any] | None = None
-    plan: Callable[[tuple[ImagePlan, ...], Budget], ImagePlan | None] | None = None
-    positions: Literal["compact", "keep"] = "compact"
-    newline_policy: NewlinePolicy = "unpadded_rows"
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """An item and a probe brought to the point where timing starts: pixels cut and on the device, prompt tokenised."""
-
-    item: ProfileItem
+    pruning: Pruning
     probe: Probe
     prepared: Prepared
     prompt: Prompt
     budget: Budget
-
-    @property
-    def needs(self) -> Needs:
-        """R = 1 bypasses the method, so it captures nothing."""
-        return Needs() if self.budget.is_full else self.item.needs
-
-    @property
-    def prunes_inside(self) -> bool:
-        """Whether tokens are dropped between the LLM's blocks."""
-        return self.item.pruner is not None and not self.budget.is_full
+    needs: Needs
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a request leaves behind for the ledger: the prefilled state and the tokens that were generated."""
+class TimedOutcome:
+    """What a request leaves behind for the ledger.
+
+    Attributes:
+        state: the prefilled batch. keep: bool [V, N], patch tokens selected. token_ids: [B, new tokens].
+    """
 
     state: DecodeState
-    selection: Selection
+    keep: Tensor
     token_ids: Tensor
 
 
-def arrange(adapter: Adapter, item: ProfileItem, probe: Probe) -> Arrangement:
+def arrange(adapter: Adapter, pruning: Pruning, probe: Probe) -> Arrangement:
     """Everything that is not timed: image decode and tiling, tokenising, the copy of the pixels to the device."""
-    prepared = adapter.prepare(probe.image, probe.image_id)
-    ratio = item.retention_ratio if item.tokens is None else None
-    budget = Budget.of(prepared.layout, ratio=ratio, tokens=item.tokens, base=item.base)
-    if item.plan is not None and not budget.is_full:
-        look = item.plan(adapter.plans(probe.image.size), budget)
-        prepared = adapter.prepare(probe.image, probe.image_id, look)
+    picture = Picture(adapter, probe.image, probe.image_id)
+    budget = pruning.budget(picture.layout)
+    prepared = picture.look(picture.plan(pruning, budget))
     prepared = replace(prepared, pixels=prepared.pixels.to(adapter.info.device))
-    return Arrangement(item, probe, prepared, adapter.prompt(probe.text, probe.question), budget)
+    prompt = adapter.prompt(probe.text, probe.question)
+    return Arrangement(pruning, probe, prepared, prompt, budget, pruning.needs(adapter.vision, budget))
 
 
 def encode(adapter: Adapter, arrangement: Arrangement, batch_size: int) -> list[Encoded]:
     """`batch_size` copies of the picture through the tower together; requests never share an encoding."""
-    prepared = [arrangement.prepared] * batch_size
-    together = getattr(adapter, "encode_many", None)
-    if batch_size > 1 and together is not None:
-        return list(together(prepared, arrangement.needs))
-    return [adapter.encode(one, arrangement.needs) for one in prepared]
+    return adapter.encode_many([arrangement.prepared] * batch_size, arrangement.needs)
 
 
-def select(adapter: Adapter, arrangement: Arrangement, encoded: Encoded) -> tuple[Selection, Tensor]:
-    """Scores of the question, the method's choice and the splice: all that a method adds before the LLM."""
-    item, probe = arrangement.item, arrangement.probe
-    if arrangement.needs.question:
-        clip: Any = getattr(adapter, "clip", None)
-        if clip is not None:
-            clip.forget()  # a sweep remembers texts; a request alone embeds its own
-        encoded = adapter.ask(encoded, probe.question, arrangement.needs, arrangement.prompt)
-    if item.select is None or arrangement.budget.is_full:
-        selection = keep_all(encoded.layout)
-    else:
-        selection = item.select(encoded, arrangement.budget)
-    return selection, adapter.assemble(encoded, selection, item.newline_policy)
+def select(adapter: Adapter, arrangement: Arrangement, batch: Sequence[Encoded]) -> list[tuple[Selection, Tensor]]:
+    """Scores of the question, the method's choice and the splice, row by row: all that a method adds before the LLM.
+
+    The steps of `hero_ray.engine.cut.cut` without its check of the selection, which would make the host wait.
+    """
+    needs, pruning, made = arrangement.needs, arrangement.pruning, []
+    for encoded in batch:
+        if needs.question:
+            if adapter.clip is not None:
+                adapter.clip.forget()  # a sweep remembers texts; a request alone embeds its own
+            encoded = adapter.ask(encoded, arrangement.probe.question, needs, arrangement.prompt)
+        selection = pruning.select(encoded, arrangement.budget)
+        made.append((selection, adapter.assemble(encoded, selection, pruning.policy)))
+    return made
 
 
 def prefill(
-    adapter: Any,
+    adapter: Adapter,
     arrangement: Arrangement,
     visuals: Sequence[Tensor],
     new_tokens: int,
@@ -138,60 +103,44 @@ def prefill(
     Args:
         selections: one per row, for a method that drops inside the LLM what it chose before it.
     """
-    item = arrangement.item
+    pruning = arrangement.pruning
     requests = [Request(arrangement.prompt, visual, new_tokens) for visual in visuals]
-    batch = whole_prompts(requests, adapter.runner.embed)
-    pruner = None
-    if item.pruner is not None and arrangement.prunes_inside:
-        pruner = item.pruner(arrangement.budget, selections)
-    return adapter.runner.prefill(batch, pruner=pruner, positions=item.positions, room=new_tokens)
-
-
-def deferred(arrangement: Arrangement, chosen: Sequence[tuple[Selection, Tensor]]) -> list[Selection]:
-    """The selections that a prefill needs: those of a method that drops inside the LLM."""
-    return [selection for selection, _ in chosen] if arrangement.prunes_inside else []
-
-
-def decode_step(adapter: Any) -> Callable[[DecodeState, Tensor], Tensor]:
-    """The adapter's captured decode step where it has one, else the runner's plain one."""
-    captured = captured_step(adapter)
-    return adapter.runner.decode if captured is None else captured
-
-
-def captured_step(adapter: Any) -> Any:
-    """What replays decode steps as CUDA graphs, or None (`hero_ray.models.graphs.GraphedDecode`)."""
-    return getattr(getattr(adapter, "decoder", None), "step", None)
+    pruner = pruning.pruner(arrangement.budget, selections) if pruning.prunes_inside(arrangement.budget) else None
+    state: DecodeState = adapter.decoder.prefill(requests, pruner, pruning.method.positions, share_prefix=False)
+    return state
 
 
 @torch.no_grad()
 def run_request(
-    adapter: Any,
+    adapter: Adapter,
     arrangement: Arrangement,
     batch_size: int,
     new_tokens: int,
-    stamp: Callable[[str], None] = lambda stage: None,
-) -> Outcome:
+    around: Around = lambda stage, work: work(),
+) -> TimedOutcome:
     """Run a batch of equal requests to exactly `new_tokens` tokens each.
 
     The end token is ignored and nothing is read back, so no step waits for the host.
 
     Args:
-        stamp: called with `start` and at the end of each stage of `STAGES`.
+        around: runs each stage of `STAGES`, to time it or to count what it does.
     """
-    stamp("start")
-    encoded = encode(adapter, arrangement, batch_size)
-    stamp("encode")
-    chosen = [select(adapter, arrangement, one) for one in encoded]
-    stamp("select")
-    selection, visuals = chosen[0][0], [visual for _, visual in chosen]
-    selections = deferred(arrangement, chosen)
+    encoded = around("encode", partial(encode, adapter, arrangement, batch_size))
+    chosen = around("select", partial(select, adapter, arrangement, encoded))
+    keep, visuals = chosen[0][0].keep, [visual for _, visual in chosen]
+    inside = arrangement.pruning.prunes_inside(arrangement.budget)
+    selections = [one for one, _ in chosen] if inside else []
     del encoded, chosen  # nobody who serves requests keeps dropped tokens through the prefill
-    state = prefill(adapter, arrangement, visuals, new_tokens, selections)
-    token = state.logits.argmax(-1)
-    stamp("prefill")
-    tokens, step = [token], decode_step(adapter)
-    for _ in range(new_tokens - 1):
-        token = step(state, token).argmax(-1)
-        tokens.append(token)
-    stamp("decode")
-    return Outcome(state, selection, torch.stack(tokens, 1))
+
+    def first() -> tuple[DecodeState, Tensor]:
+        state = prefill(adapter, arrangement, visuals, new_tokens, selections)
+        return state, state.logits.argmax(-1)
+
+    def rest() -> list[Tensor]:
+        tokens = [token]
+        for _ in range(new_tokens - 1):
+            tokens.append(adapter.decoder.decode(state, tokens[-1]).argmax(-1))
+        return tokens
+
+    state, token = around("prefill", first)
+    return TimedOutcome(state, keep, torch.stack(around("decode", rest), 1))

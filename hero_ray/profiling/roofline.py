@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from hero_ray.costs import costs
 from hero_ray.models.base import LanguageShape, torch_dtype
-from hero_ray.profiling import costs
 from hero_ray.profiling.marks import Marks
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from hero_ray.profiling import costs, requests
-from hero_ray.profiling.counter import count_flops
-from hero_ray.profiling.ledger import AnswerCost, answer_cost
+from hero_ray.costs import costs
+from hero_ray.costs.ledger import AnswerCost, answer_cost
+from hero_ray.costs.scoring import method_scoring
+from hero_ray.models.base import Adapter
+from hero_ray.profiling.counter import CountedFlops, count_flops
 from hero_ray.profiling.memory import PhaseMemory
-from hero_ray.profiling.requests import Arrangement
-from hero_ray.profiling.scoring import method_scoring
+from hero_ray.profiling.requests import Arrangement, run_request
 from hero_ray.profiling.syncs import HostSync, host_syncs
 
 
@@ -48,50 +48,43 @@ class Survey:
         return [visual + self.n_text for visual in self.visual_per_layer]
 
 
-@torch.no_grad()
-def survey(adapter: Any, arrangement: Arrangement, batch_size: int, new_tokens: int) -> Survey:
+def survey(adapter: Adapter, arrangement: Arrangement, batch_size: int, new_tokens: int) -> Survey:
     """Run a batch of equal requests once, untimed, and account for one of them."""
     memory = PhaseMemory.start(adapter.info.device)
-    encoded: list[Any] = []
-    before = count_flops(lambda: encoded.extend(requests.encode(adapter, arrangement, batch_size))).total / batch_size
-    memory.phase("encode")
-    chosen: list[Any] = []
-    syncs = host_syncs(lambda: chosen.append(requests.select(adapter, arrangement, encoded[0])), adapter.info.device)
-    before += count_flops(lambda: requests.select(adapter, arrangement, encoded[0])).total
-    chosen += [requests.select(adapter, arrangement, one) for one in encoded[1:]]
-    memory.phase("select")
-    states: list[Any] = []
-    n_selected, visuals = chosen[0][0].n_selected, [visual for _, visual in chosen]
-    selections = requests.deferred(arrangement, chosen)
-    del encoded[:], chosen[:]
-    prefill = count_flops(
-        lambda: states.append(requests.prefill(adapter, arrangement, visuals, new_tokens, selections))
-    )
-    (state,) = states
-    visual_per_layer, kv = state.visual_per_layer()[0], state.kv_bytes()[0]
-    memory.phase("prefill")
-    token, step = state.logits.argmax(-1), requests.decode_step(adapter)
-    for _ in range(new_tokens - 1):
-        token = step(state, token).argmax(-1)
-    memory.phase("decode")
-    n_text = arrangement.prompt.num_text
-    counted, views = prefill.total / batch_size, arrangement.prepared.layout.num_views
-    dense = costs.prefill_flops(adapter.info.language, [v + n_text for v in visual_per_layer], causal=False)
-    # What an in-LLM method computes to rank tokens is the only thing it runs beyond the blocks.
-    inside = max(0.0, counted - dense) if arrangement.prunes_inside else 0.0
-    layout, prompt = arrangement.prepared.layout, arrangement.prompt
-    scoring = method_scoring(adapter, arrangement.needs, layout, prompt, arrangement.probe.question) + inside
+    counted: dict[str, CountedFlops] = {}
+    syncs: list[HostSync] = []
+
+    def watched(stage: str, work: Callable[[], Any]) -> Any:
+        done: list[Any] = []
+        if stage == "decode":  # a captured step is not to be captured under a counter
+            done.append(work())
+        else:
+            waits = host_syncs(lambda: counted.update({stage: count_flops(lambda: done.append(work()))}), device)
+            syncs.extend(waits if stage == "select" else ())
+        memory.phase(stage)
+        return done[0]
+
+    device = adapter.info.device
+    outcome = run_request(adapter, arrangement, batch_size, new_tokens, watched)
+    visual_per_layer = outcome.state.visual_per_layer()[0]
+    prompt, layout = arrangement.prompt, arrangement.prepared.layout
+    prefill = counted["prefill"].total / batch_size
+    dense = costs.prefill_flops(adapter.info.language, [v + prompt.num_text for v in visual_per_layer], causal=False)
+    scoring = method_scoring(adapter, arrangement.needs, layout, prompt, arrangement.probe.question)
+    if arrangement.pruning.prunes_inside(arrangement.budget):
+        # What an in-LLM method computes to rank tokens is the only thing it runs beyond the blocks.
+        scoring += max(0.0, prefill - dense)
     return Survey(
         ratio=arrangement.budget.ratio,
-        n_text=n_text,
-        n_selected=n_selected,
-        visual_per_layer=tuple(visual_per_layer),
-        kv_bytes=kv,
-        cost=answer_cost(adapter.info, visual_per_layer, n_text, new_tokens, views, scoring),
-        counted=counted,
+        n_text=prompt.num_text,
+        n_selected=int(outcome.keep.sum()),
+        visual_per_layer=visual_per_layer,
+        kv_bytes=outcome.state.kv_bytes()[0],
+        cost=answer_cost(adapter.info, visual_per_layer, prompt.num_text, new_tokens, layout.num_views, scoring),
+        counted=prefill,
         dense=dense,
-        counted_before=before,
-        kernels=tuple(sorted(name for name in prefill.by_operator if "attention" in name)),
-        syncs=tuple(syncs),
+        counted_before=(counted["encode"].total + counted["select"].total) / batch_size,
+        kernels=tuple(sorted(name for name in counted["prefill"].by_operator if "attention" in name)),
+        syncs=tuple(syncs[: len(syncs) // batch_size]),  # the rows are equal requests: those of the first
         memory=memory,
     )

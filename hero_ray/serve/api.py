@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from fastapi import FastAPI, Query, Request
@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from hero_ray import __version__
+from hero_ray.core.version import __version__
 from hero_ray.serve.completions import completion, events
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine_types import ChatJob, ChatResult
@@ -21,8 +21,8 @@ from hero_ray.serve.guard import Guard
 from hero_ray.serve.observe import Metrics
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
 from hero_ray.serve.requests import chat_job, picture_bytes
-from hero_ray.serve.schemas import ChatRequest, Completion, ErrorBody, ExplainRequest, Pruning, SweepRequest
-from hero_ray.serve.settings import ServeSettings, Tokens
+from hero_ray.serve.schemas import ChatRequest, Completion, ErrorBody, ExplainRequest, PruningRequest, SweepRequest
+from hero_ray.serve.settings import Limits, ServeSettings, Tokens
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Backend(Protocol):
         ...
 
     async def explain(
-        self, model: str, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+        self, model: str, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
     ) -> dict[str, Any]:
         """The engine's explanation."""
         ...
@@ -209,22 +209,30 @@ def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics:
             metrics.stages.labels(stage).observe(seconds)
         return completion(answer_id, body.model, result)
 
+    _explanation(api, settings.limits, backend, admit, limited)
+
+
+def _explanation(
+    api: FastAPI,
+    limits: Limits,
+    backend: Backend,
+    admit: Callable[[str, Request], None],
+    limited: Callable[[Awaitable[dict[str, Any]]], Awaitable[dict[str, Any]]],
+) -> None:
     @api.post("/v1/explain")
     async def explain(body: ExplainRequest, request: Request) -> dict[str, Any]:
         """Answer, kept masks, budgets, scores, ledger and timings of one picture under several prunings."""
-        if len(body.question) > settings.limits.prompt_chars:
-            raise Problem(400, f"the question is over {settings.limits.prompt_chars} characters", param="question")
-        if len(body.pruning) > settings.limits.explain_pairs:
-            raise Problem(
-                400, f"{len(body.pruning)} prunings; the limit is {settings.limits.explain_pairs}", param="pruning"
-            )
-        if body.max_tokens > settings.limits.new_tokens:
-            raise Problem(400, f"max_tokens is over {settings.limits.new_tokens}", param="max_tokens")
+        if len(body.question) > limits.prompt_chars:
+            raise Problem(400, f"the question is over {limits.prompt_chars} characters", param="question")
+        if len(body.pruning) > limits.explain_pairs:
+            raise Problem(400, f"{len(body.pruning)} prunings; the limit is {limits.explain_pairs}", param="pruning")
+        if body.max_tokens > limits.new_tokens:
+            raise Problem(400, f"max_tokens is over {limits.new_tokens}", param="max_tokens")
         options = {
             "max_new_tokens": body.max_tokens,
             "scores": body.scores,
             "overlay": body.overlay,
-            "max_pixels": settings.limits.pixels,
+            "max_pixels": limits.pixels,
         }
         picture = picture_bytes(body.image, "image")
         admit(body.model, request)

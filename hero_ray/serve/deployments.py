@@ -13,12 +13,12 @@ from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 from hero_ray.serve.api import build_api
-from hero_ray.serve.desk import Desk, RayJobs
+from hero_ray.serve.desk import Desk, RaySweepJobs
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
-from hero_ray.serve.schemas import Pruning
+from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens, is_loopback
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class ModelReplica:
             task.cancel()
 
     async def explain(
-        self, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+        self, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
     ) -> dict[str, Any] | Problem:
         """The engine's explanation."""
         try:
@@ -168,7 +168,7 @@ class ServeBackend:
         return _unwrapped(await self._retried(lambda: self._on(model).chat.remote(job)))
 
     async def explain(
-        self, model: str, picture: bytes, question: str, prunings: list[Pruning], options: dict[str, Any]
+        self, model: str, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
     ) -> dict[str, Any]:
         call = lambda: self._on(model).explain.remote(picture, question, prunings, options)  # noqa: E731
         return _unwrapped(await self._retried(call))
@@ -256,7 +256,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Any:
         backend = ServeBackend(self._replicas, self._settings)
-        return build_api(self._settings, backend, Desk(self._settings, RayJobs(self._settings.ray_dashboard)))
+        return build_api(self._settings, backend, Desk(self._settings, RaySweepJobs(self._settings.ray_dashboard)))
 
 
 def build_app(settings: ServeSettings) -> serve.Application:
@@ -280,12 +280,8 @@ def build_app(settings: ServeSettings) -> serve.Application:
         health_check_period_s=2,  # a replica that was killed is replaced that much sooner
         **scaling,
     )
-    ingress: Any = serve.deployment(
-        serve.ingress()(Ingress),
-        name="Ingress",
-        ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=4 * limits.queued,
-    )
+    options: Any = {"ray_actor_options": {"num_cpus": 0.1}, "max_ongoing_requests": 4 * limits.queued}
+    ingress: Any = serve.deployment(serve.ingress()(Ingress), name="Ingress", **options)
     guarded = not is_loopback(settings.host) or bool(Tokens.from_environment())
     return ingress.bind(settings, replicas.bind(settings), guarded)
 

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 from yaml import YAMLError
 
 from hero_ray import benchmarks, methods
-from hero_ray.config import SweepConfig, build
-from hero_ray.errors import ConfigError, HeroRayError, StoreError
+from hero_ray.core.config import SweepConfig, build
+from hero_ray.core.errors import ConfigError, HeroRayError, StoreError
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import Store, default_url, open_store
 from hero_ray.store.engine import NAME_VARIABLE, holds_secret, parse_url
-from hero_ray.store.records import RunRow
+from hero_ray.store.records import CELL, PointRow, RunRow
 
 CONFIG_VARIABLE = "HERO_RAY_SWEEP"
 MOST_CHARACTERS = 100_000
@@ -31,8 +31,8 @@ _SWEEP_ID = re.compile(r"api-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Jobs(Protocol):
-    """Where sweeps run; `RayJobs` in production."""
+class SweepJobs(Protocol):
+    """Where sweeps run; `RaySweepJobs` in production."""
 
     def submit(self, entrypoint: str, environment: dict[str, str], job_id: str) -> None:
         """Start a command."""
@@ -47,8 +47,8 @@ class Jobs(Protocol):
         ...
 
 
-class RayJobs:
-    """Ray's Jobs API; the address of a Ray dashboard, or None for the one of the connected Ray."""
+class RaySweepJobs:
+    """Ray's SweepJobs API; the address of a Ray dashboard, or None for the one of the connected Ray."""
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address
@@ -74,7 +74,7 @@ class RayJobs:
 class Desk:
     """What the API's result routes call. Every method raises `Problem` only."""
 
-    def __init__(self, settings: ServeSettings, jobs: Jobs) -> None:
+    def __init__(self, settings: ServeSettings, jobs: SweepJobs) -> None:
         self._settings, self._jobs = settings, jobs
         self._url = settings.db or default_url()
 
@@ -158,16 +158,21 @@ class Desk:
 
     def frontier(self, run_id: str, benchmark: str | None) -> dict[str, Any]:
         """Points of a run with intervals, costs and their place on the frontier (visual tokens as cost)."""
-        from hero_ray import frontier
+        from hero_ray.results.contenders import every_model
+        from hero_ray.results.frontiers import frontiers
 
         def look(store: Store) -> dict[str, Any]:
             row = _find(store, run_id)
-            found = store.points([row.id], benchmarks=[benchmark] if benchmark else None)
-            state: dict[str, str] = {}
-            for name in dict.fromkeys((point.model, point.benchmark) for point in found):
-                mine = [point for point in found if (point.model, point.benchmark) == name]
-                state |= {p.point.id: p.state for p in frontier.frontier(frontier.points(mine, "tokens"))}
-            return {"run_id": row.id, "data": [_point(point, state.get(point.cell_id)) for point in found]}
+            data: list[dict[str, Any]] = []
+            for results in every_model(store, row.id):
+                chosen = [name for name in results.benchmarks if benchmark in (None, name)]
+                charts = frontiers(results, benchmarks=chosen) if chosen else []
+                states = {(chart.benchmark, label): state for chart in charts for label, state in chart.states.items()}
+                for point in store.points([row.id], benchmarks=chosen):
+                    if point.model == results.model:
+                        label = results.labels[point.cell_id]
+                        data.append(_point(point, label, states.get((point.benchmark, label))))
+            return {"run_id": row.id, "data": data}
 
         return self._read(look)
 
@@ -176,18 +181,7 @@ class Desk:
 
         def look(store: Store) -> dict[str, Any]:
             row = _find(store, run_id)
-            keys: tuple[str, ...] = (
-                "id",
-                "model",
-                "method",
-                "variant",
-                "retention_ratio",
-                "tokens",
-                "seed",
-                "benchmark",
-                "flavour",
-            )
-            keys += ("status", "n_expected", "n_done", "n_failed")
+            keys = ("id", *CELL, "status", "n_expected", "n_done", "n_failed")
             return {
                 "run_id": row.id,
                 "data": [{key: getattr(cell, key) for key in keys} for cell in store.cells(row.id)],
@@ -197,12 +191,13 @@ class Desk:
 
     def published(self) -> dict[str, Any]:
         """The papers' numbers."""
-        from hero_ray.store import queries
+        from hero_ray.store import printed
 
         def look(store: Store) -> dict[str, Any]:
-            with store.reading() as connection:
-                results = queries.published(connection)
-                return {"results": results, "efficiency": queries.published_efficiency(connection)}
+            return {
+                "results": store.read(printed.published),
+                "efficiency": store.read(printed.published_efficiency),
+            }
 
         return self._read(look)
 
@@ -232,7 +227,7 @@ class Desk:
 
     def _read(self, look: Callable[[Store], Any], write: bool = False) -> Any:
         try:
-            with open_store(self._url, read_only=not write, patience_s=5) as store:
+            with open_store(self._url, read_only=not write, upgrade=False, patience_s=5) as store:
                 return look(store)
         except Problem:
             raise
@@ -271,18 +266,12 @@ def _run(row: RunRow) -> dict[str, Any]:
     }
 
 
-def _point(point: Any, state: str | None) -> dict[str, Any]:
-    keys: tuple[str, ...] = (
-        "cell_id",
-        "model",
-        "method",
-        "variant",
-        "retention_ratio",
-        "tokens",
-        "benchmark",
-        "metric",
-        "value",
-    )
-    keys += ("ci_low", "ci_high", "n", "scale", "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes", "stop_reason")
-    row = {key: getattr(point, key) for key in keys}
-    return row | {"ttft_ms_p50": point.profile.get("ttft_ms_p50"), "frontier": state}
+_POINT = (
+    *("metric", "value", "ci_low", "ci_high", "n", "scale", "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes"),
+    "stop_reason",
+)
+
+
+def _point(point: PointRow, label: str, state: str | None) -> dict[str, Any]:
+    row = {key: getattr(point, key) for key in ("cell_id", *CELL, *_POINT)} | {"params": dict(point.params)}
+    return row | {"label": label, "ttft_ms_p50": point.profile.get("ttft_ms_p50"), "frontier": state}

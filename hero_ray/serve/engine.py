@@ -8,17 +8,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from hero_ray import models
-from hero_ray.models.base import Adapter, Generation
+from hero_ray.benchmarks.images import decode
+from hero_ray.engine import cut
+from hero_ray.models.base import Adapter, Generation, Request
 from hero_ray.serve.engine_types import ChatJob, ChatResult
-from hero_ray.serve.explanation import explain
-from hero_ray.serve.schemas import Pruning
-from hero_ray.serve.splice import Spliced, splice
+from hero_ray.serve.explanation import explain, pruning_of
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A job ready to generate; `cut` is None where no picture was sent."""
+
+    job: ChatJob
+    request: Request
+    cut: cut.Cut | None
+
+    @classmethod
+    def of(cls, adapter: Adapter, job: ChatJob) -> Turn:
+        """Picture to kept tokens to a request."""
+        pruning, prompt = pruning_of(job.pruning), adapter.prompt(job.text, job.question)
+        if job.image is None:
+            nothing = adapter.runner.embed(torch.zeros(0, dtype=torch.long))  # [0, D]
+            return cls(job, Request(prompt, nothing, job.max_new_tokens), None)
+        image = decode(job.image, job.max_pixels)
+        picture = cut.Picture(adapter, image, cut.picture_id(image), pruning.method.needs(adapter.vision))
+        made = cut.cut(picture, pruning, job.question, prompt)
+        return cls(job, Request(prompt, made.visual, job.max_new_tokens), made)
+
+    @property
+    def alone(self) -> bool:
+        """A draw depends on its row, a pruner belongs to its batch; greedy answers share one whatever their seeds."""
+        return bool(self.job.temperature) or (self.cut is not None and self.cut.pruning.prunes_inside(self.cut.budget))
 
 
 class Engine:
@@ -36,31 +62,28 @@ class Engine:
     def answer(self, adapter: Adapter, jobs: Sequence[ChatJob]) -> list[ChatResult | Exception]:
         """Answers in the order of the jobs; a job that fails takes no other with it."""
         results: list[ChatResult | Exception | None] = [None] * len(jobs)
-        groups: dict[tuple[Any, ...], list[tuple[int, Spliced]]] = {}
+        groups: dict[int, list[tuple[int, Turn]]] = {}
         prepared: dict[int, float] = {}
         for place, job in enumerate(jobs):
             began = time.perf_counter()
             try:
-                spliced = splice(adapter, job)
+                turn = Turn.of(adapter, job)
             except Exception as error:
                 results[place] = error
                 continue
             prepared[place] = time.perf_counter() - began
-            inside = spliced.method.stage == "in-llm" and spliced.budget is not None and not spliced.budget.is_full
-            # A draw depends on its row, so sampled answers run alone; greedy ones share a batch whatever their seeds.
-            key = (spliced.method.positions, place if inside or job.temperature else -1)
-            groups.setdefault(key, []).append((place, spliced))
+            groups.setdefault(place if turn.alone else -1, []).append((place, turn))
         for group in groups.values():
             began = time.perf_counter()
             try:
-                made = generate(adapter, [spliced for _, spliced in group])
+                made = generate(adapter, [turn for _, turn in group])
             except Exception as error:
                 for place, _ in group:
                     results[place] = error
                 continue
-            for (place, spliced), generation in zip(group, made, strict=True):
+            for (place, turn), generation in zip(group, made, strict=True):
                 seconds = {"prepare": prepared[place], "generate": time.perf_counter() - began}
-                results[place] = replace(finish(adapter, spliced, generation), batch=len(group), seconds=seconds)
+                results[place] = replace(finish(adapter, turn, generation), batch=len(group), seconds=seconds)
         return [result for result in results if result is not None]
 
     def stream(self, adapter: Adapter, job: ChatJob, emit: Callable[[str], None]) -> ChatResult:
@@ -68,50 +91,36 @@ class Engine:
 
         The pieces together are the result's text. What `emit` raises ends the generation.
         """
-        spliced = splice(adapter, job)
+        turn = Turn.of(adapter, job)
         tokens: list[int] = []
         shown = ""
 
         def on_token(_: int, token: int) -> None:
             nonlocal shown
             tokens.append(token)
-            text = showable(adapter.tokenizer.decode(tokens), job.stops)  # type: ignore[attr-defined]
+            text = showable(adapter.tokenizer.decode(tokens), job.stops)
             piece = text[len(shown) :] if text.startswith(shown) else ""
             shown += piece
             emit(piece)
 
-        generation = generate(adapter, [spliced], on_token=on_token)[0]
-        result = finish(adapter, spliced, generation)
+        generation = generate(adapter, [turn], on_token=on_token)[0]
+        result = finish(adapter, turn, generation)
         if result.text.startswith(shown) and len(result.text) > len(shown):
             emit(result.text[len(shown) :])
         return result
 
-    def explain(
-        self, adapter: Adapter, picture: bytes, question: str, prunings: Sequence[Pruning], *limits: Any, **options: Any
-    ) -> dict[str, Any]:
-        """One picture under several prunings, as `hero_ray.serve.explanation.explain` tells it."""
-        return explain(adapter, picture, question, prunings, *limits, **options)
+    explain = staticmethod(explain)
 
 
-def generate(adapter: Adapter, group: Sequence[Spliced], **options: Any) -> list[Generation]:
+def generate(adapter: Adapter, group: Sequence[Turn], **options: Any) -> list[Generation]:
     """One batch of jobs with equal sampling settings."""
-    first = group[0]
-    pruner = None
-    if first.budget is not None and not first.budget.is_full:
-        selections = [spliced.selection for spliced in group if spliced.selection is not None]
-        pruner = first.method.pruner_for(first.budget, selections)
-    return adapter.generate(
-        [spliced.request for spliced in group],
-        pruner=pruner,
-        positions=first.method.positions,
-        temperature=first.job.temperature,
-        top_p=first.job.top_p,
-        seed=first.job.seed,
-        **options,
-    )
+    job, requests = group[0].job, [turn.request for turn in group]
+    sampling = {"temperature": job.temperature, "top_p": job.top_p, "seed": job.seed}
+    cuts = [turn.cut for turn in group if turn.cut is not None]
+    return cut.generate(adapter, requests, cuts, **sampling, **options)
 
 
-def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     """Text before the first stop string, and whether there was one."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return (text[: min(places)], True) if places else (text, False)
@@ -122,7 +131,7 @@ def showable(text: str, stops: Sequence[str]) -> str:
 
     Held back: whitespace at the ends, an unfinished character, and an end that may grow into a stop string.
     """
-    text, stopped = cut(text.strip(), stops)
+    text, stopped = before_stop(text.strip(), stops)
     text = text.rstrip("\ufffd")
     longest = 0 if stopped else max(map(len, stops), default=0) - 1
     for size in range(min(longest, len(text)), 0, -1):
@@ -132,23 +141,23 @@ def showable(text: str, stops: Sequence[str]) -> str:
     return text.rstrip()
 
 
-def finish(adapter: Adapter, spliced: Spliced, generation: Generation) -> ChatResult:
+def finish(adapter: Adapter, turn: Turn, generation: Generation) -> ChatResult:
     """A generation as a chat result, stop strings applied."""
-    text, stopped = cut(generation.text, spliced.job.stops)
+    text, stopped = before_stop(generation.text, turn.job.stops)
     visual: dict[str, Any] = {}
-    if spliced.encoded is not None and spliced.selection is not None and spliced.budget is not None:
+    if turn.cut is not None:
         visual = {
-            "full": int(spliced.encoded.layout.sequence.shape[0]),
-            "kept": int(spliced.request.visual.shape[0]),
-            "selected": spliced.selection.n_selected,
-            "retention_ratio": spliced.budget.ratio,
+            "full": int(turn.cut.encoded.layout.sequence.shape[0]),
+            "kept": int(turn.request.visual.shape[0]),
+            "selected": turn.cut.selection.n_selected,
+            "retention_ratio": turn.cut.budget.ratio,
             "kv_bytes": generation.kv_bytes,
         }
     return ChatResult(
         text=text.strip() if stopped else text,
         finish="stop" if stopped else generation.finish,
-        prompt_tokens=spliced.request.prompt.num_text + int(spliced.request.visual.shape[0]),
-        completion_tokens=_tokens_until(adapter, generation, spliced.job.stops if stopped else ()),
+        prompt_tokens=turn.request.prompt.num_text + int(turn.request.visual.shape[0]),
+        completion_tokens=_tokens_until(adapter, generation, turn.job.stops if stopped else ()),
         visual=visual,
     )
 
@@ -156,6 +165,6 @@ def finish(adapter: Adapter, spliced: Spliced, generation: Generation) -> ChatRe
 def _tokens_until(adapter: Adapter, generation: Generation, stops: Sequence[str]) -> int:
     ids = list(generation.token_ids)
     for count in range(1, len(ids)) if stops else ():
-        if cut(adapter.tokenizer.decode(ids[:count]).strip(), stops)[1]:  # type: ignore[attr-defined]
+        if before_stop(adapter.tokenizer.decode(ids[:count]).strip(), stops)[1]:
             return count
     return len(ids)

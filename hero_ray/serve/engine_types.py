@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hero_ray.serve.schemas import Pruning
+from hero_ray.serve.schemas import PruningRequest
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ChatJob:
     text: str
     question: str
     image: bytes | None
-    pruning: Pruning
+    pruning: PruningRequest
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0

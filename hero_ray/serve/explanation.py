@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,35 +13,31 @@ import torch
 from PIL import Image
 
 from hero_ray.benchmarks.images import decode
-from hero_ray.encoded import Encoded, Needs
-from hero_ray.methods.base import Method
-from hero_ray.models.base import Adapter, Prompt, Request
-from hero_ray.profiling.ledger import ledger
-from hero_ray.serve.schemas import Pruning
-from hero_ray.serve.splice import POLICY, choose, method_of
-from hero_ray.vlm import picture_id
+from hero_ray.core.encoded import Encoded
+from hero_ray.costs.ledger import ledger
+from hero_ray.engine.cut import Cut, Picture, Pruning, cut, generate, needs_of, picture_id
+from hero_ray.methods import create
+from hero_ray.models.base import Adapter, Generation, Prompt, Request
+from hero_ray.serve.schemas import PruningRequest
 
 COLOUR = "#d55e00"
 """Outline of kept tokens; distinguishable with every common colour vision."""
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What every pruning of one call shares."""
+def pruning_of(asked: PruningRequest) -> Pruning:
+    """What a request asks for, its parameters checked.
 
-    image: Image.Image
-    encoded: Encoded
-    prompt: Prompt
-    max_new_tokens: int
-    scores: bool
-    overlay: bool
+    Raises:
+        UnknownNameError, ParameterError: of the method.
+    """
+    return Pruning(create(asked.method, **asked.parameters()), asked.retention_ratio, asked.tokens)
 
 
 def explain(
     adapter: Adapter,
     picture: bytes,
     question: str,
-    prunings: Sequence[Pruning],
+    prunings: Sequence[PruningRequest],
     max_new_tokens: int,
     *,
     scores: bool = True,
@@ -51,47 +47,47 @@ def explain(
     """One picture under several prunings; the vision tower runs once for all that look at the whole picture."""
     started = time.perf_counter()
     image = decode(picture, max_pixels)
-    methods = [method_of(pruning) for pruning in prunings]
-    needs = Needs()
-    for method in methods:
-        needs = needs | method.needs(adapter.vision)
-    prepared = adapter.prepare(image, picture_id(image))
-    encoded = adapter.encode(prepared, needs)
+    chosen = [pruning_of(pruning) for pruning in prunings]
+    seen = Picture(adapter, image, picture_id(image), needs_of(chosen, adapter.vision))
     prompt = adapter.prompt(question, question)
-    if needs.question:
-        encoded = adapter.ask(encoded, question, needs, prompt)
+    if any(seen.plan(pruning, pruning.budget(seen.layout)) is None for pruning in chosen):
+        seen.asked(question, prompt)  # before the first row, so that its time is nobody's selection
     encode_ms = 1e3 * (time.perf_counter() - started)
-    asked = _Asked(image, encoded, prompt, max_new_tokens, scores, overlay)
-    rows = [_row(adapter, asked, pruning, method) for pruning, method in zip(prunings, methods, strict=True)]
+    rows = []
+    for pruning in chosen:
+        began = time.perf_counter()
+        made = cut(seen, pruning, question, prompt)
+        selected = time.perf_counter()
+        generation = generate(adapter, [Request(prompt, made.visual, max_new_tokens)], [made])[0]
+        spent = {"select": 1e3 * (selected - began), "generate": 1e3 * (time.perf_counter() - selected)}
+        row = _row(adapter, made, prompt, generation) | {"timings_ms": spent}
+        if scores and made.selection.scores is not None:
+            row["scores"] = [[round(x, 6) for x in view] for view in made.selection.scores.float().cpu().tolist()]
+        if overlay:
+            row["overlay"] = overlay_png(image, made.selection.keep.cpu(), made.encoded, adapter.info.family)
+        rows.append(row)
     return {
         "model": adapter.info.name,
         "family": adapter.info.family,
         "random_weights": adapter.info.random_weights,
         "image": {"width": image.width, "height": image.height},
         "encode_ms": encode_ms,
-        "encodes": 1 + sum(row["resized"] for row in rows),
+        "encodes": seen.counters.encodes + seen.counters.resized_encodes,
         "results": rows,
     }
 
 
-def _row(adapter: Adapter, asked: _Asked, pruning: Pruning, method: Method) -> dict[str, Any]:
-    started = time.perf_counter()
-    own, selection, budget, resized = choose(adapter, asked.image, asked.encoded, pruning, method)
-    visual = adapter.assemble(own, selection, POLICY)
-    selected = time.perf_counter()
-    pruner = None if budget.is_full else method.pruner_for(budget, [selection])
-    request = Request(asked.prompt, visual, asked.max_new_tokens)
-    generation = adapter.generate([request], pruner=pruner, positions=method.positions)[0]
-    done = time.perf_counter()
-    layout = own.layout
-    keep = selection.keep.cpu()
-    row: dict[str, Any] = {
-        "method": pruning.method,
+def _row(adapter: Adapter, made: Cut, prompt: Prompt, generation: Generation) -> dict[str, Any]:
+    layout, selection, method = made.encoded.layout, made.selection, made.pruning.method
+    keep, count = selection.keep.cpu(), made.count(prompt, generation)
+    per_layer = list(count.visual_per_layer)
+    return {
+        "method": method.name,
         "variant": method.variant,
         "parameters": method.parameters(),
-        "retention_ratio": budget.ratio,
+        "retention_ratio": made.budget.ratio,
         "answer": generation.text,
-        "resized": resized,
+        "resized": method.stage == "image" and not made.budget.is_full,
         "grid": list(layout.grid),
         "side": list(layout.side),
         "keep": base64.b64encode(np.packbits(keep.numpy().reshape(-1)).tobytes()).decode(),
@@ -99,30 +95,15 @@ def _row(adapter: Adapter, asked: _Asked, pruning: Pruning, method: Method) -> d
         "view_budgets": list(selection.view_budgets) if selection.view_budgets else None,
         "note": selection.note,
         "details": dict(selection.details),
-        "tokens": {
-            "budget_nominal": budget.total,
-            "n_selected": selection.n_selected,
-            "n_visual_llm": int(visual.shape[0]),
-            "n_text": asked.prompt.num_text,
-            "visual_per_layer": list(generation.visual_per_layer),
-            "full": int(layout.sequence.shape[0]),
-        },
-        "ledger": ledger(
-            adapter.info, [list(generation.visual_per_layer)], asked.prompt.num_text, views=layout.num_views
-        )[0],
+        "tokens": asdict(count) | {"visual_per_layer": per_layer, "full": int(layout.sequence.shape[0])},
+        "ledger": ledger(adapter.info, [per_layer], prompt.num_text, views=layout.num_views)[0],
         "kv_bytes": generation.kv_bytes,
-        "timings_ms": {"select": 1e3 * (selected - started), "generate": 1e3 * (done - selected)},
     }
-    if asked.scores and selection.scores is not None:
-        row["scores"] = [[round(value, 6) for value in view] for view in selection.scores.float().cpu().tolist()]
-    if asked.overlay:
-        row["overlay"] = overlay_png(asked.image, keep, own, adapter.info.family)
-    return row
 
 
 def overlay_png(image: Image.Image, keep: torch.Tensor, encoded: Encoded, family: str) -> str:
     """The picture with dropped tokens dimmed, as a data URL."""
-    from hero_ray.masks import panels, side_by_side
+    from hero_ray.results.masks import panels, side_by_side
 
     geometry = (*encoded.layout.grid, *encoded.layout.side)
     packed = np.packbits(keep.numpy().reshape(-1)).tobytes()

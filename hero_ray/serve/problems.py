@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hero_ray.errors import (
+from hero_ray.core.errors import (
     BudgetError,
     CheckpointError,
     DeviceMemoryError,

@@ -7,11 +7,12 @@ import os
 import sys
 import time
 
-from hero_ray.errors import MissingExtraError
+from hero_ray.core.errors import MissingExtraError
 from hero_ray.pipeline.cluster import connected
 from hero_ray.pipeline.run import absolute_url
+from hero_ray.results.database import open_results
 from hero_ray.serve.settings import ServeSettings
-from hero_ray.store import default_url, open_store
+from hero_ray.store import default_url
 
 
 def start(settings: ServeSettings) -> None:
@@ -23,7 +24,7 @@ def start(settings: ServeSettings) -> None:
     except ImportError as error:
         raise MissingExtraError(error.name or "ray[serve]", "serve") from None
     settings = settings.model_copy(update={"db": absolute_url(settings.db or default_url())})
-    open_store(settings.db).close()  # a first start makes the tables, so that reading finds some
+    open_results(settings.db).close()  # a first start makes the tables, so that reading finds some
     if settings.ray_dashboard is None:
         import ray
 

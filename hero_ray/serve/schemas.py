@@ -20,7 +20,7 @@ Text = Annotated[StrictStr, AfterValidator(_encodable)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # a JSON number, not a string that looks like one
 
 
-class Pruning(BaseModel):
+class PruningRequest(BaseModel):
     """How to prune: a method, a budget, and the method's own parameters."""
 
     model_config = ConfigDict(
@@ -33,7 +33,7 @@ class Pruning(BaseModel):
     variant: Text | None = None
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Pruning:
+    def _one_budget(self) -> PruningRequest:
         if self.retention_ratio is not None and self.tokens is not None:
             raise ValueError("give retention_ratio or tokens, not both")
         return self
@@ -103,7 +103,7 @@ class ChatRequest(BaseModel):
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     n: StrictInt | None = Field(default=1)
-    pruning: Pruning = Pruning()
+    pruning: PruningRequest = PruningRequest()
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ class ExplainRequest(BaseModel):
     model: Text
     image: Text = Field(description="data URL")
     question: Text = Field(min_length=1)
-    pruning: list[Pruning] = Field(default_factory=lambda: [Pruning()], min_length=1)
+    pruning: list[PruningRequest] = Field(default_factory=lambda: [PruningRequest()], min_length=1)
     max_tokens: StrictInt = Field(default=32, ge=1)
     scores: StrictBool = True
     overlay: StrictBool = False
@@ -147,15 +147,15 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-class Answer(BaseModel):
+class ChatAnswer(BaseModel):
     role: Literal["assistant"]
     content: str
     refusal: None = None
 
 
-class Choice(BaseModel):
+class ChatChoice(BaseModel):
     index: int
-    message: Answer
+    message: ChatAnswer
     finish_reason: Literal["stop", "length"]
     logprobs: None = None
 
@@ -184,5 +184,5 @@ class Completion(BaseModel):
     object: Literal["chat.completion"]
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[ChatChoice]
     usage: Usage

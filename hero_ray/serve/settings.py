@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 
 Role = Literal["read", "infer", "admin"]
 RANK: dict[str, int] = {"read": 0, "infer": 1, "admin": 2}

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from hero_ray.errors import MissingExtraError, StoreError
+from hero_ray.core.errors import MissingExtraError, StoreError
 
 T = TypeVar("T")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
+from hero_ray.store.base import Base
 from hero_ray.store.engine import explain, parse_url
 from hero_ray.store.records import TERMINAL, RunRow
 from hero_ray.store.store import Store, open_store
 from hero_ray.store.tables import (
     Alert,
-    Base,
     CellTable,
     ImageTable,
     PredictionTable,
@@ -164,18 +164,22 @@ def restore(path: Path, store: Store) -> dict[str, int]:
 
 def sizes(store: Store) -> dict[str, int]:
     """Rows per table, for `db check`."""
-    with store.reading() as connection:
-        return {
-            each.name: int(connection.execute(select(func.count()).select_from(each)).scalar_one())
-            for each in Base.metadata.sorted_tables
-        }
+
+    def count(connection: Connection) -> dict[str, int]:
+        tables = Base.metadata.sorted_tables
+        return {one.name: int(connection.execute(select(func.count()).select_from(one)).scalar_one()) for one in tables}
+
+    return store.read(count)
 
 
 def broken(store: Store) -> list[str]:
     """Damage that the database itself reports, and rows that point nowhere; empty when sound."""
-    with store.reading() as connection:
+
+    def look(connection: Connection) -> list[str]:
         if connection.dialect.name != "sqlite":
             return []  # PostgreSQL enforces its foreign keys and checksums its own pages
         faults = [str(row[0]) for row in connection.execute(text("PRAGMA integrity_check")) if row[0] != "ok"]
         strays = connection.execute(text("PRAGMA foreign_key_check")).all()
         return faults + [f"{row[0]} row {row[1]} points to no {row[2]}" for row in strays]
+
+    return store.read(look)

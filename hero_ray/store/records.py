@@ -9,7 +9,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hero_ray.types import Sample
+from hero_ray.core.types import Sample
+
+CELL = (
+    "model",
+    "method",
+    "variant",
+    "params",
+    "retention_ratio",
+    "tokens",
+    "seed",
+    "benchmark",
+    "flavour",
+    "straw_man",
+    "own_count",
+)
+"""What every reader is told of a cell, as named in `Cell`, the table and every row below."""
 
 TERMINAL = frozenset({"complete", "failed", "cancelled", "superseded"})
 """Run states that no worker will leave again by itself."""
@@ -77,6 +92,8 @@ class CellRow:
     seed: int
     benchmark: str
     flavour: str
+    straw_man: bool
+    own_count: bool
     spec: Mapping[str, Any]
     status: str
     n_expected: int
@@ -189,4 +206,6 @@ class PointRow:
     equivalent_tokens: float | None
     flops: float | None
     kv_bytes: float | None
+    straw_man: bool = False
+    own_count: bool = False
     profile: Mapping[str, Any] = field(default_factory=dict)

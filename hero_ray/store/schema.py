@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
+from hero_ray.core.shipped import folder
 
-HEAD = "0002"
+HEAD = "0003"
 """Newest revision under `db/versions`; a test holds the two together."""
 
 
@@ -19,13 +20,15 @@ _one_at_a_time = threading.Lock()  # Alembic keeps its context in module globals
 
 
 def scripts() -> Path:
-    """Folder of the Alembic environment: beside the package in a checkout, inside it in an installed wheel."""
-    checkout = Path(__file__).parents[2] / "db"
-    packaged = Path(__file__).parents[1] / "_db"
-    for folder in (checkout, packaged):
-        if (folder / "env.py").exists():
-            return folder
-    raise StoreError(f"the migration scripts are missing; expected them in {checkout} or {packaged}")
+    """Folder of the Alembic environment.
+
+    Raises:
+        StoreError: it is missing.
+    """
+    found = folder("db")
+    if not (found / "env.py").is_file():
+        raise StoreError(f"the migration scripts are missing; expected them in {found}; install hero-ray again")
+    return found
 
 
 def current(connection: Connection) -> str | None:
@@ -86,7 +89,7 @@ def drift(engine: Engine) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from hero_ray.store.tables import Base
+    from hero_ray.store.base import Base
 
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

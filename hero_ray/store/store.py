@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-from sqlalchemy import Connection, Engine, delete, select, update
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from hero_ray import published
-from hero_ray.errors import StoreError
-from hero_ray.store import queries, schema, writes
+from hero_ray.core.errors import StoreError
+from hero_ray.core.types import Prediction
+from hero_ray.store import answers, figures, leases, schema, writes
+from hero_ray.store import runs as asked_runs
 from hero_ray.store.engine import (
     check_sqlite_path,
     clean_text,
@@ -27,14 +27,34 @@ from hero_ray.store.engine import (
     retrying,
     shown,
 )
-from hero_ray.store.records import CellCount, CellRow, ImageRecord, MetricRow, PointRow, RunRow, ScoreRow, sample_id
-from hero_ray.store.tables import Alert, Lease, Profile, Run, RunCell
-from hero_ray.types import Cell, Prediction, Sample
+from hero_ray.store.records import ImageRecord, RunRow, sample_id
+from hero_ray.store.tables import Alert, Profile, Run
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 READ_PATIENCE_S = 10.0
 """A page that only reads should say soon that its database is away."""
+
+
+def _asked(query: Callable[Concatenate[Connection, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """A query as a method of the store."""
+
+    @wraps(query)
+    def method(store: Store, /, *args: P.args, **named: P.kwargs) -> T:
+        return store.read(query, *args, **named)
+
+    return method
+
+
+def _told(change: Callable[Concatenate[Connection, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """A change as a method of the store, in a transaction of its own."""
+
+    @wraps(change)
+    def method(store: Store, /, *args: P.args, **named: P.kwargs) -> T:
+        return store.transaction(change, *args, **named)
+
+    return method
 
 
 class Store:
@@ -52,6 +72,7 @@ class Store:
         self.shown_url = shown(self._url)
         self.read_only = read_only
         self.patience_s = min(patience_s, READ_PATIENCE_S) if read_only else patience_s
+        self.migrated = False  # whether opening it made or changed its tables
         self._engine: Engine | None = None
         self._pid = 0
 
@@ -83,24 +104,21 @@ class Store:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for `queries`; database failures come out as one clear StoreError."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as problem:
-            raise explain(problem, self._url) from problem
+    def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
+        """What a query of this room answers, asked again while failures are transient.
 
-    def _read(self, query: Callable[..., T], *args: Any) -> T:
+        Raises:
+            StoreError: a lasting failure, or patience ran out.
+        """
+
         def attempt() -> T:
             with self.engine.connect() as connection:
-                return query(connection, *args)
+                return query(connection, *args, **named)
 
         return retrying(attempt, self._url, self.patience_s)
 
-    def transaction(self, change: Callable[..., T], *args: Any) -> T:
-        """Run `change(connection, *args)` in one transaction, again while failures are transient.
+    def transaction(self, change: Callable[Concatenate[Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
+        """Run `change(connection, ...)` in one transaction, again while failures are transient.
 
         Raises:
             StoreError: opened read-only, a lasting failure, or patience ran out; nothing was written.
@@ -110,11 +128,21 @@ class Store:
 
         def attempt() -> T:
             with self.engine.connect().execution_options(immediate=True) as connection, connection.begin():
-                return change(connection, *args)
+                return change(connection, *args, **named)
 
         return retrying(attempt, self._url, self.patience_s)
 
     # --- runs ---
+
+    runs = _asked(asked_runs.runs)
+    find_run = _asked(asked_runs.find_run)
+    cancel_requested = _asked(asked_runs.cancel_requested)
+    set_status = _told(writes.set_status)
+    add_environment = _told(writes.add_environment)
+    request_cancel = _told(writes.request_cancel)
+    acquire_lease = _told(leases.acquire_lease)
+    heartbeat = _told(leases.heartbeat)
+    release = _told(leases.release)
 
     def create_run(
         self,
@@ -142,68 +170,27 @@ class Store:
         self.transaction(writes.insert_missing, Run, [row])
         return self.run(run_id)
 
-    def find_run(self, config_hash: str) -> RunRow | None:
-        """The latest run of a configuration that nobody superseded."""
-        return self._read(queries.find_run, config_hash)
-
     def run(self, run_id: str) -> RunRow:
         """One run by id or unambiguous prefix; "latest" is the newest."""
-        if run_id == "latest":
-            newest = self.runs(limit=1)
-            if not newest:
-                raise StoreError(f"database {self.shown_url} holds no runs yet; run `hero-ray sweep` first")
-            return newest[0]
-        return self._read(queries.run, run_id)
-
-    def runs(self, limit: int | None = None) -> list[RunRow]:
-        """Runs, newest first."""
-        return self._read(queries.runs, limit)
-
-    def set_status(self, run_id: str, status: str) -> None:
-        """Change a run's state; "running" starts its clock, a terminal state stops it."""
-        self.transaction(writes.set_status, run_id, status)
-
-    def add_environment(self, run_id: str, key: str, facts: Mapping[str, Any]) -> None:
-        """Add what is learned of a run's surroundings under way: `facts` join those under `key`."""
-        self.transaction(writes.add_environment, run_id, key, facts)
-
-    def request_cancel(self, run_id: str) -> None:
-        """Ask whoever works on a run to stop after its current unit."""
-        self.transaction(lambda c: c.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True)))
-
-    def cancel_requested(self, run_id: str) -> bool:
-        return bool(self._read(lambda c: c.execute(select(Run.cancel_requested).where(Run.id == run_id)).scalar()))
-
-    def acquire_lease(self, run_id: str, holder: str, ttl_s: float = 60.0) -> None:
-        """Claim a run for `ttl_s` seconds.
-
-        Raises:
-            RunLockedError: someone else holds it; the message names them.
-        """
-        self.transaction(writes.acquire_lease, run_id, holder, ttl_s)
-
-    def heartbeat(self, run_id: str, holder: str, ttl_s: float = 60.0) -> None:
-        """Extend a claim; RunLockedError if it was lost."""
-        self.transaction(writes.heartbeat, run_id, holder, ttl_s)
-
-    def release(self, run_id: str, holder: str) -> None:
-        """Give a claim back; giving back one that is not held does nothing."""
-        mine = (Lease.run_id == run_id) & (Lease.holder == holder)
-        self.transaction(lambda c: c.execute(delete(Lease).where(mine)))
+        if run_id != "latest":
+            return self.read(asked_runs.run, run_id)
+        if not (newest := self.runs(limit=1)):
+            raise StoreError(f"database {self.shown_url} holds no runs yet; run `hero-ray sweep` first")
+        return newest[0]
 
     # --- work ---
 
-    def add_cells(self, run_id: str, cells: Sequence[Cell], expected: Mapping[str, int]) -> None:
-        """Register the cells of a run with the number of samples each should end with."""
-        self.transaction(writes.add_cells, run_id, cells, expected)
-
-    def add_samples(self, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()) -> None:
-        """Store questions and thumbnails that are not there yet."""
-        self.transaction(writes.add_samples, list(samples), list(images))
-
-    def begin_unit(self, run_id: str, unit_id: str) -> int:
-        """Count one more beginning of a unit, committed before its work; returns how many there have been."""
-        return self.transaction(writes.begin_unit, run_id, unit_id)
+    add_cells = _told(writes.add_cells)
+    add_samples = _told(writes.add_samples)
+    begin_unit = _told(writes.begin_unit)
+    stop_cell = _told(writes.stop_cell)
+    write_metrics = _told(writes.write_metrics)
+    done = _asked(answers.done)
+    done_counts = _asked(answers.done_counts)
+    done_cells = _asked(answers.done_cells)
+    stopped = _asked(asked_runs.stopped)
+    counts = _asked(asked_runs.counts)
+    picture_means = _asked(answers.picture_means)
 
     def write_unit(
         self,
@@ -232,39 +219,6 @@ class Store:
             writes.write_predictions(connection, rows)
 
         self.transaction(change)
-
-    def done(self, run_id: str, max_attempts: int = 3) -> set[tuple[str, str]]:
-        """(cell id, sample id) of everything that need not be run again."""
-        return self._read(queries.done, run_id, max_attempts)
-
-    def done_counts(self, run_id: str, cell_ids: Sequence[str], max_attempts: int = 3) -> dict[str, int]:
-        """Sample id -> in how many of `cell_ids` it need not be run again."""
-        return self._read(queries.done_counts, run_id, list(cell_ids), max_attempts)
-
-    def done_cells(self, run_id: str, sample_ids: Sequence[str], max_attempts: int = 3) -> dict[str, set[str]]:
-        """Sample id -> cells in which it need not be run again."""
-        return self._read(queries.done_cells, run_id, list(sample_ids), max_attempts)
-
-    def stop_cell(self, run_id: str, cell_id: str, reason: str) -> None:
-        """Mark a cell as decided early: it gets no more answers and says so in every table."""
-        mine = (RunCell.run_id == run_id) & (RunCell.cell_id == cell_id)
-        self.transaction(lambda c: c.execute(update(RunCell).where(mine).values(stop_reason=reason, status="stopped")))
-
-    def stopped(self, run_id: str) -> dict[str, str]:
-        """Cell id -> why it was stopped early."""
-        return self._read(queries.stopped, run_id)
-
-    def picture_means(self, run_id: str, cell_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Cell id -> picture -> mean main score of its questions."""
-        return self._read(queries.picture_means, run_id, list(cell_ids))
-
-    def counts(self, run_id: str) -> dict[str, CellCount]:
-        """Live progress of every cell of a run."""
-        return self._read(queries.counts, run_id)
-
-    def write_metrics(self, run_id: str, cell_id: str, rows: Sequence[MetricRow | Mapping[str, Any]]) -> None:
-        """Replace a cell's aggregated figures; also refreshes its counts, state and mean costs."""
-        self.transaction(writes.write_metrics, run_id, cell_id, rows)
 
     def summarise(self, run_id: str, cell_ids: Iterable[str] | None = None) -> None:
         """Refresh counts, state and mean costs of some cells, or of all in a run."""
@@ -302,40 +256,13 @@ class Store:
 
     # --- results ---
 
-    def cells(self, run_id: str) -> list[CellRow]:
-        """The cells of a run in their planned order."""
-        return self._read(queries.cells, run_id)
-
-    def cell_scores(self, run_id: str, cell_id: str, failed: bool = False) -> list[ScoreRow]:
-        """A cell's answers with all that a scorer needs; failures only on request."""
-        return self._read(queries.cell_scores, run_id, cell_id, failed)
-
-    def scores(self, run_id: str, cell_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sample ids, picture hashes and main scores of a cell, as arrays."""
-        return self._read(queries.scores, run_id, cell_id)
-
-    def metrics(self, run_id: str) -> dict[str, list[MetricRow]]:
-        """Aggregated figures by cell id."""
-        return self._read(queries.metrics, run_id)
-
-    def points(
-        self,
-        run_ids: Sequence[str],
-        metric: str | None = None,
-        benchmarks: Iterable[str] | None = None,
-        categories: bool = False,
-        batch_size: int | None = None,
-    ) -> list[PointRow]:
-        """Cells with a figure and their costs; see `queries.points`."""
-        return self._read(queries.points, run_ids, metric, benchmarks, categories, batch_size)
-
-    def totals(self, run_id: str) -> tuple[int, int]:
-        """(answered, failed) samples of a run."""
-        return self._read(queries.totals, run_id)
-
-    def failures(self, run_id: str, limit: int = 100) -> list[dict[str, Any]]:
-        """Failed samples with their error."""
-        return self._read(queries.failures, run_id, limit)
+    cells = _asked(asked_runs.cells)
+    cell_scores = _asked(answers.cell_scores)
+    scores = _asked(answers.scores)
+    metrics = _asked(figures.metrics)
+    points = _asked(figures.points)
+    totals = _asked(asked_runs.totals)
+    failures = _asked(answers.failures)
 
 
 def open_store(
@@ -359,7 +286,7 @@ def open_store(
                 schema.require(connection, store.shown_url)
         if not fits:
             schema.upgrade(store.engine)
-            published.load(store)
+            store.migrated = True
     except (SQLAlchemyError, OSError) as problem:
         store.close()
         raise explain(problem, store._url) from problem

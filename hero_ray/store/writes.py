@@ -8,20 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, func, select, update
+from sqlalchemy import Connection, Table, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hero_ray.errors import RunLockedError, StoreError
+from hero_ray.core.errors import StoreError
+from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.store.base import Base
 from hero_ray.store.engine import clean_text
-from hero_ray.store.records import TERMINAL, ImageRecord, MetricRow, sample_id
+from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, sample_id
 from hero_ray.store.tables import (
-    Base,
     CellTable,
     ImageTable,
-    Lease,
     MetricTable,
     PredictionTable,
     Profile,
@@ -30,7 +30,6 @@ from hero_ray.store.tables import (
     SampleTable,
     UnitAttempt,
 )
-from hero_ray.types import Cell, Prediction, Sample
 
 MEANS = (
     "n_text",
@@ -101,15 +100,16 @@ def add_environment(connection: Connection, run_id: str, key: str, facts: Mappin
 
 def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expected: Mapping[str, int]) -> None:
     """Register the cells of a run with the number of samples each should end with."""
-    named = ("id", "model", "method", "variant", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
-    insert_missing(
-        connection,
-        CellTable,
-        [
-            {name: getattr(cell, name) for name in named} | {"params": dict(cell.params), "spec": dict(cell.spec)}
-            for cell in cells
-        ],
-    )
+    known = [
+        {name: getattr(cell, name) for name in ("id", *CELL)} | {"params": dict(cell.params), "spec": dict(cell.spec)}
+        for cell in cells
+    ]
+    if known:
+        # What a cell is never changes under its id, but what its method says of itself may.
+        fresh, held = insert(connection, CellTable), table(CellTable).c
+        told = {name: fresh.excluded[name] for name in ("straw_man", "own_count")}
+        changed_only = or_(*(held[name] != value for name, value in told.items()))
+        connection.execute(fresh.on_conflict_do_update(index_elements=["id"], set_=told, where=changed_only), known)
     rows = [
         {"run_id": run_id, "cell_id": cell.id, "position": i, "status": "pending", "n_expected": expected[cell.id]}
         for i, cell in enumerate(cells)
@@ -223,43 +223,6 @@ def begin_unit(connection: Connection, run_id: str, unit_id: str) -> int:
     return int(connection.execute(statement.returning(table(UnitAttempt).c.attempts)).scalar_one())
 
 
-def acquire_lease(connection: Connection, run_id: str, holder: str, ttl_s: float) -> None:
-    """Claim a run in one atomic statement; an expired claim may be taken over.
-
-    Raises:
-        RunLockedError: someone else holds it.
-    """
-    leases = table(Lease)
-    moment = now()
-    statement = insert(connection, Lease).values(
-        run_id=run_id, holder=holder, acquired_at=moment, expires_at=moment + timedelta(seconds=ttl_s)
-    )
-    changed = {name: statement.excluded[name] for name in ("holder", "acquired_at", "expires_at")}
-    statement = statement.on_conflict_do_update(
-        index_elements=["run_id"], set_=changed, where=(leases.c.expires_at < moment) | (leases.c.holder == holder)
-    )
-    if connection.execute(statement.returning(leases.c.holder)).first() is None:
-        held = connection.execute(select(leases.c.holder, leases.c.expires_at).where(leases.c.run_id == run_id)).one()
-        raise RunLockedError(
-            f"run {run_id} is held by {held.holder} until {held.expires_at:%H:%M:%S} UTC; "
-            "wait for it to finish, or for its lease to expire if it died"
-        )
-
-
-def heartbeat(connection: Connection, run_id: str, holder: str, ttl_s: float) -> None:
-    """Extend a claim.
-
-    Raises:
-        RunLockedError: the claim was lost to someone else.
-    """
-    leases = table(Lease)
-    mine = (leases.c.run_id == run_id) & (leases.c.holder == holder)
-    statement = update(leases).where(mine).values(expires_at=now() + timedelta(seconds=ttl_s))
-    if connection.execute(statement).rowcount == 0:
-        other = connection.execute(select(leases.c.holder).where(leases.c.run_id == run_id)).scalar()
-        raise RunLockedError(f"the lease of {holder} on run {run_id} is gone; it is now held by {other or 'nobody'}")
-
-
 def write_metrics(
     connection: Connection, run_id: str, cell_id: str, rows: Sequence[MetricRow | Mapping[str, Any]]
 ) -> None:
@@ -311,3 +274,14 @@ def profile_row(run_id: str, cell_id: str, figures: Mapping[str, Any], certifica
     row |= {"batch_size": 1, "new_tokens": 0} | known
     row |= {"run_id": run_id, "cell_id": cell_id, "certificate_hash": certificate_hash}
     return row | {"details": rest | dict(figures.get("details") or {}) or None}
+
+
+def request_cancel(connection: Connection, run_id: str) -> None:
+    """Ask whoever works on a run to stop after its current unit."""
+    connection.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True))
+
+
+def stop_cell(connection: Connection, run_id: str, cell_id: str, reason: str) -> None:
+    """Mark a cell as decided early: it gets no more answers and says so in every table."""
+    mine = (RunCell.run_id == run_id) & (RunCell.cell_id == cell_id)
+    connection.execute(update(RunCell).where(mine).values(stop_reason=reason, status="stopped"))

@@ -11,16 +11,16 @@ from PIL import Image
 
 from hero_ray import benchmarks
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.encoded import Encoded, Needs, Selection
+from hero_ray.core.encoded import Encoded, Selection
+from hero_ray.core.types import Sample
 from hero_ray.models import base
 from hero_ray.models.base import Adapter
 from hero_ray.stats import Interval, mean_interval
-from hero_ray.studies.records import Request
-from hero_ray.types import Sample
+from hero_ray.studies.records import StudyRequest
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AskedOutcome:
     """One scored answer: `score` is the benchmark's main figure of this sample, in 0..1."""
 
     setting: str
@@ -29,7 +29,7 @@ class Outcome:
     score: float
 
 
-def opened(request: Request, default: Sequence[str]) -> list[Benchmark]:
+def opened(request: StudyRequest, default: Sequence[str]) -> list[Benchmark]:
     """The benchmarks of a request, or the study's own."""
     return [benchmarks.get(name, **request.sources) for name in (request.tasks or default)]
 
@@ -53,24 +53,23 @@ def pictures(chosen: Sequence[Benchmark], limit: int) -> Iterator[tuple[Image.Im
 
 def ask(
     adapter: Adapter, encoded: Encoded, benchmark: Benchmark, sample: Sample, selections: Mapping[str, Selection]
-) -> list[Outcome]:
+) -> list[AskedOutcome]:
     """The question answered once per setting, from that setting's tokens, and scored."""
-    prompt = adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
+    prompt = prompt_of(adapter, benchmark, sample)
     requests = [
         base.Request(prompt, adapter.assemble(encoded, selection, "unpadded_rows"), benchmark.max_new_tokens)
         for selection in selections.values()
     ]
     answers = adapter.generate(requests)
     return [
-        Outcome(setting, sample, answer.text, main_score(benchmark, answer.text, sample))
+        AskedOutcome(setting, sample, answer.text, main_score(benchmark, answer.text, sample))
         for setting, answer in zip(selections, answers, strict=True)
     ]
 
 
-def with_question(adapter: Adapter, encoded: Encoded, benchmark: Benchmark, sample: Sample, needs: Needs) -> Encoded:
-    """The picture with a sample's question attached, as far as `needs` reads it."""
-    prompt = adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
-    return adapter.ask(encoded, sample.question, needs, prompt)
+def prompt_of(adapter: Adapter, benchmark: Benchmark, sample: Sample) -> base.Prompt:
+    """A sample as the model is asked it."""
+    return adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
 
 
 def main_score(benchmark: Benchmark, text: str, sample: Sample) -> float:
@@ -80,9 +79,9 @@ def main_score(benchmark: Benchmark, text: str, sample: Sample) -> float:
     return float(value["score"] if isinstance(value, Mapping) else value)
 
 
-def means(outcomes: Sequence[Outcome], by_category: bool = False) -> dict[tuple[str, str, str], Interval]:
+def means(outcomes: Sequence[AskedOutcome], by_category: bool = False) -> dict[tuple[str, str, str], Interval]:
     """(setting, benchmark, category) -> mean score with its interval over pictures; category "" is the benchmark."""
-    groups: dict[tuple[str, str, str], list[Outcome]] = {}
+    groups: dict[tuple[str, str, str], list[AskedOutcome]] = {}
     for outcome in outcomes:
         categories = {"", outcome.sample.category} if by_category else {""}
         for category in sorted(categories):

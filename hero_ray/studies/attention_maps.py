@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from hero_ray.encoded import Encoded, Needs
+from hero_ray.core.encoded import Encoded, Needs
+from hero_ray.engine.cut import Picture
 from hero_ray.methods.ptp import instruction_score
-from hero_ray.models.base import Adapter
 from hero_ray.studies import asking
 from hero_ray.studies.drawing import over_picture, sheet
-from hero_ray.studies.records import Request, Study, Table
+from hero_ray.studies.records import FigureTable, Study, StudyRequest
 
 NAME = "attention-maps"
 TASKS = ("synth-attribute",)
@@ -31,7 +31,7 @@ def entropy(weights: Tensor) -> float:
     return float(-(shares * shares.clamp(min=1e-12).log()).sum() / np.log(len(shares)))
 
 
-def maps(adapter: Adapter, encoded: Encoded) -> dict[str, NDArray[np.float64]]:
+def maps(encoded: Encoded) -> dict[str, NDArray[np.float64]]:
     """Caption -> thumbnail map: CLS of every vision layer, then the question's in the LLM's second block."""
     found = {
         f"CLS, layer {layer}": view_grid(encoded, encoded.cls_attention[layer].mean(1))
@@ -43,7 +43,7 @@ def maps(adapter: Adapter, encoded: Encoded) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """A sheet of maps for each of `limit` pictures, and the mean entropy of every layer's map."""
     adapter = request.adapter
     layers = frozenset(range(1, adapter.vision.num_layers + 1))
@@ -52,8 +52,8 @@ def run(request: Request) -> Study:
     spread: dict[str, list[float]] = {}
     for number, (image, asked) in enumerate(asking.pictures(asking.opened(request, TASKS), request.limit), start=1):
         benchmark, sample = asked[0]
-        encoded = adapter.encode(adapter.prepare(image), needs)
-        found = maps(adapter, asking.with_question(adapter, encoded, benchmark, sample, needs))
+        prompt = asking.prompt_of(adapter, benchmark, sample)
+        found = maps(Picture(adapter, image, "", needs).asked(sample.question, prompt))
         for caption, grid in found.items():
             spread.setdefault(caption, []).append(entropy(torch.from_numpy(grid.reshape(-1).copy())))
         plain = ("picture", image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC))
@@ -68,7 +68,7 @@ def run(request: Request) -> Study:
         NAME,
         "Attention maps (HERO Figs. 8-9, PTP Figs. 7-9)",
         note,
-        tables=(Table("Entropy of the maps, share of uniform", ("map", "entropy"), rows),),
+        tables=(FigureTable("Entropy of the maps, share of uniform", ("map", "entropy"), rows),),
         pictures=pictures,
         findings={"entropy": dict(rows)},
     )

@@ -1,4 +1,4 @@
-"""HERO Table III: captions from primary and from shortcut tokens, rated 1 to 5 by a judge that sees the picture.
+"""HERO FigureTable III: captions from primary and from shortcut tokens, rated 1 to 5 by a judge that sees the picture.
 
 Four ratings: objects and the global scene, each for coverage (is it mentioned?) and correctness (is it right?). The
 paper's prompt to GPT-4o is not printed; `PROMPT` is ours, so levels are comparable between our own runs with one pinned
@@ -21,11 +21,11 @@ import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.judge import Judge
-from hero_ray.errors import JudgeError
+from hero_ray.core.errors import JudgeError
 from hero_ray.models.base import Request as Answer
 from hero_ray.stats import mean_interval
 from hero_ray.studies import asking
-from hero_ray.studies.records import Request, Study, Table, figures
+from hero_ray.studies.records import FigureTable, Study, StudyRequest, figures
 from hero_ray.studies.token_roles import needs, settings
 
 NAME = "caption-judge"
@@ -90,7 +90,7 @@ def rate(judge: Judge, image: Image.Image, caption: str) -> dict[str, int]:
     return parse(shown.reply(PROMPT.format(caption=caption.strip() or "(empty)")))
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """Caption `limit` pictures once per kind of tokens and have every caption rated.
 
     Raises:
@@ -121,11 +121,11 @@ def run(request: Request) -> Study:
     )
     return Study(
         NAME,
-        "Captions from primary and shortcut tokens (HERO Table III)",
+        "Captions from primary and shortcut tokens (HERO FigureTable III)",
         note,
         tables=(
-            Table("Mean rating", ("tokens", "rating", "mean", "low", "high", "n"), rows),
-            Table("Captions", ("picture", "tokens", "caption", *RATINGS), tuple(captions)),
+            FigureTable("Mean rating", ("tokens", "rating", "mean", "low", "high", "n"), rows),
+            FigureTable("Captions", ("picture", "tokens", "caption", *RATINGS), tuple(captions)),
         ),
         findings={f"{row[0]}/{row[1]}": row[2] for row in rows},
     )

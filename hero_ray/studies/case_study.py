@@ -7,15 +7,15 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from hero_ray.encoded import Budget, Needs, Selection
-from hero_ray.evaluate import check_selection
-from hero_ray.masks import Geometry, panels
+from hero_ray.core.encoded import Selection
+from hero_ray.engine.cut import Picture, Pruning, cut, generate, needs_of
 from hero_ray.methods import create
 from hero_ray.methods.base import Method
 from hero_ray.models.base import Request as Answer
+from hero_ray.results.masks import Geometry, panels
 from hero_ray.studies import asking
 from hero_ray.studies.drawing import sheet
-from hero_ray.studies.records import Request, Study, Table
+from hero_ray.studies.records import FigureTable, Study, StudyRequest
 
 NAME = "case-study"
 TASKS = ("synth-words", "synth-attribute")
@@ -41,34 +41,28 @@ def _listed(references: object) -> list[object]:
     return list(references) if isinstance(references, list | tuple) else [references]
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """A sheet for the first question about each of `limit` pictures."""
     adapter = request.adapter
     methods = comparable(request.methods or METHODS)
-    needs = Needs()
-    for method in methods.values():
-        needs = needs | method.needs(adapter.vision)
+    prunings = [Pruning(method, request.ratio) for method in methods.values()]
+    needs = needs_of(prunings, adapter.vision)
     pictures: dict[str, Image.Image] = {}
     rows = []
     for number, (image, asked) in enumerate(asking.pictures(asking.opened(request, TASKS), request.limit), start=1):
         benchmark, sample = asked[0]
-        encoded = adapter.encode(adapter.prepare(image, sample.image_key), needs)
-        encoded = asking.with_question(adapter, encoded, benchmark, sample, needs)
-        budget = Budget.of(encoded.layout, ratio=request.ratio)
-        chosen = {name: method.select(encoded, budget) for name, method in methods.items()}
-        for name, selection in chosen.items():
-            check_selection(selection, encoded, name)
-        prompt = adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
-        limit = benchmark.max_new_tokens
-        answers = adapter.generate(
-            [Answer(prompt, adapter.assemble(encoded, s, "unpadded_rows"), limit) for s in chosen.values()]
-        )
-        geometry = (*encoded.layout.grid, *encoded.layout.side)
+        picture = Picture(adapter, image, sample.image_key, needs)
+        prompt = asking.prompt_of(adapter, benchmark, sample)
+        cuts = [cut(picture, pruning, sample.question, prompt) for pruning in prunings]
+        answers = generate(adapter, [Answer(prompt, made.visual, benchmark.max_new_tokens) for made in cuts], cuts)
+        geometry = (*picture.layout.grid, *picture.layout.side)
         tiles = []
-        for (name, selection), answer in zip(chosen.items(), answers, strict=True):
-            caption = f"{name} ({selection.n_selected}): {answer.text}"[:44]
-            tiles.append((caption, drawn(image, selection, geometry, adapter.info.family)))
-            rows.append((number, sample.question, str(sample.references), name, selection.n_selected, answer.text))
+        for name, made, answer in zip(methods, cuts, answers, strict=True):
+            kept = made.selection.n_selected
+            tiles.append(
+                (f"{name} ({kept}): {answer.text}"[:44], drawn(image, made.selection, geometry, adapter.info.family))
+            )
+            rows.append((number, sample.question, str(sample.references), name, kept, answer.text))
         heading = f"{sample.question} (answer: {', '.join(map(str, _listed(sample.references)))})"
         pictures[f"{NAME}-{number}"] = sheet(tiles, 4, heading)
     note = (
@@ -80,7 +74,7 @@ def run(request: Request) -> Study:
         NAME,
         "What each method keeps (HERO Fig. 6, PTP Fig. 4)",
         note,
-        tables=(Table("Answers", columns, tuple(rows)),),
+        tables=(FigureTable("Answers", columns, tuple(rows)),),
         pictures=pictures,
         findings={"methods": list(methods), "pictures": len(pictures)},
     )

@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from hero_ray.errors import UnknownNameError
+from hero_ray.core.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from hero_ray.studies.records import Request, Study
+    from hero_ray.studies.records import Study, StudyRequest
 
 STUDIES: Mapping[str, str] = {
     "tile-importance": "HERO Table I: answers from the thumbnail and the k-th ranked tile",
@@ -18,7 +18,6 @@ STUDIES: Mapping[str, str] = {
     "token-roles": "HERO Table II: answers from early-layer and from late-layer tokens",
     "caption-judge": "HERO Table III: captions from both kinds of tokens, rated by a judge model",
     "attention-maps": "HERO Figs. 8-9, PTP Figs. 7-9: what CLS and the question attend to",
-    "adaptive": "ours: alpha and ratio chosen per picture against fixed ones, paired",
     "case-study": "HERO Fig. 6, PTP Fig. 4: the tokens every method keeps, side by side",
 }
 
@@ -28,7 +27,7 @@ def names() -> tuple[str, ...]:
     return tuple(STUDIES)
 
 
-def get(name: str) -> Callable[[Request], Study]:
+def get(name: str) -> Callable[[StudyRequest], Study]:
     """What runs a study.
 
     Raises:
@@ -36,5 +35,5 @@ def get(name: str) -> Callable[[Request], Study]:
     """
     if name not in STUDIES:
         raise UnknownNameError("study", name, (*STUDIES, "verify-paper", "paper-tables"))
-    run: Callable[[Request], Study] = importlib.import_module(f"hero_ray.studies.{name.replace('-', '_')}").run
+    run: Callable[[StudyRequest], Study] = importlib.import_module(f"hero_ray.studies.{name.replace('-', '_')}").run
     return run

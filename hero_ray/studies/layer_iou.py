@@ -16,11 +16,11 @@ from torch import Tensor
 
 from hero_ray import benchmarks
 from hero_ray.benchmarks.duts import Duts, clip_square, foreground, overlap
-from hero_ray.encoded import Needs
-from hero_ray.errors import InputError
+from hero_ray.core.encoded import Needs
+from hero_ray.core.errors import InputError
 from hero_ray.models.base import Adapter
 from hero_ray.stats import mean_interval
-from hero_ray.studies.records import Request, Study, Table, curve, figures, lines
+from hero_ray.studies.records import FigureTable, Study, StudyRequest, curve, figures, lines
 
 NAME = "layer-iou"
 TASKS = ("synth-scene",)
@@ -53,7 +53,7 @@ def scene_mask(split: str, seed: int, index: int) -> Image.Image:
     return Image.fromarray(((scene_at(split, index, seed).owner >= 0) * 255).astype(np.uint8))
 
 
-def masked_pictures(request: Request) -> Iterator[tuple[Image.Image, Image.Image]]:
+def masked_pictures(request: StudyRequest) -> Iterator[tuple[Image.Image, Image.Image]]:
     """Pictures with their salient masks: `duts`, or generated scenes, whose owner map is known.
 
     Raises:
@@ -81,7 +81,7 @@ def view_edge(adapter: Adapter) -> int:
     return int(adapter.prepare(Image.new("RGB", (8, 8))).pixels.shape[-1])
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """Mean overlap per layer on the thumbnail of pictures cropped to a square, as CLIP does."""
     adapter = request.adapter
     layers, edge = range(1, adapter.vision.num_layers + 1), view_edge(request.adapter)
@@ -123,6 +123,6 @@ def _study(adapter: Adapter, found: NDArray[np.float64], random: float, layers: 
                 "intersection over union",
             ),
         ),
-        tables=(Table("Intersection over union", ("layer", "IoU", "low", "high"), rows),),
+        tables=(FigureTable("Intersection over union", ("layer", "IoU", "low", "high"), rows),),
         findings={"best_layer": best, "iou": [item.value for item in intervals], "chance": random, "n": len(found)},
     )

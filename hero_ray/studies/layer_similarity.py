@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Needs
+from hero_ray.core.encoded import Needs
 from hero_ray.studies import asking
-from hero_ray.studies.records import Request, Study, Table, heat
+from hero_ray.studies.records import FigureTable, Study, StudyRequest, heat
 
 NAME = "layer-similarity"
 TASKS = ("synth-scene",)
@@ -49,7 +49,7 @@ def two_stages(matrix: Tensor) -> Stages:
     return max(found, key=lambda stages: stages.contrast)
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """Mean similarity over the thumbnails of `limit` pictures."""
     adapter = request.adapter
     layers = range(1, adapter.vision.num_layers + 1)
@@ -70,6 +70,6 @@ def run(request: Request) -> Study:
         "Likeness of CLS attention between vision layers (HERO Fig. 2)",
         note,
         charts=(heat("Cosine of CLS attention maps", layers, layers, mean.tolist(), "cosine"),),
-        tables=(Table("Cosine similarity", ("layer", *(str(layer) for layer in layers)), rows),),
+        tables=(FigureTable("Cosine similarity", ("layer", *(str(layer) for layer in layers)), rows),),
         findings={"boundary": stages.boundary, "within": stages.within, "between": stages.between, "n": len(matrices)},
     )

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 from hero_ray.studies.files import markdown
-from hero_ray.studies.records import Table
+from hero_ray.studies.records import FigureTable
 
 if TYPE_CHECKING:
     from hero_ray.store import Store
@@ -20,7 +20,7 @@ PICTURED = ("attention-maps", "case-study")
 """Studies whose tables only name what is drawn."""
 
 
-def write(page: Path, store: Store, tables: Sequence[Table]) -> None:
+def write(page: Path, store: Store, tables: Sequence[FigureTable]) -> None:
     """Replace what stands between the page's two marks.
 
     Raises:
@@ -33,12 +33,11 @@ def write(page: Path, store: Store, tables: Sequence[Table]) -> None:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ConfigError(f"{page} has no part between {BEGIN} and {END} to replace; add the two lines")
-    with store.reading() as connection:
-        stored = studies.found(connection)
+    stored = store.read(studies.found)
     page.write_text(f"{head}{BEGIN}\n{measured(tables, stored)}\n{END}{tail}", encoding="utf-8")
 
 
-def measured(tables: Sequence[Table], stored: Sequence[Mapping[str, Any]]) -> str:
+def measured(tables: Sequence[FigureTable], stored: Sequence[Mapping[str, Any]]) -> str:
     """The part itself. `stored`: executions of studies, newest first."""
     parts = [
         "Scores are out of 100 with their 95 % interval over pictures; `visual tokens` are all that enter the LLM."
@@ -57,6 +56,6 @@ def _study(study: Mapping[str, Any]) -> str:
     lines = [f"**{study['name']}**, {study['model']}, weights {str(request.get('revision'))[:8]}, {settings}"]
     lines.append(str(result["note"]))
     for record in result["tables"]:
-        table = Table(record["title"], tuple(record["columns"]), tuple(tuple(row) for row in record["rows"]))
+        table = FigureTable(record["title"], tuple(record["columns"]), tuple(tuple(row) for row in record["rows"]))
         lines.append(markdown(table, limit=ROWS))
     return "\n\n".join(lines)

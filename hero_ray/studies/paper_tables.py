@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hero_ray.methods import create
-from hero_ray.studies.records import Table
+from hero_ray.studies.records import FigureTable
 
 if TYPE_CHECKING:
     from hero_ray.store import PointRow, RunRow, Store
@@ -31,7 +31,7 @@ def _short(value: Any) -> str:
     return str(value[0]) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
-def table(run: RunRow, points: Sequence[PointRow]) -> Table:
+def table(run: RunRow, points: Sequence[PointRow]) -> FigureTable:
     """Main scores out of 100 with their 95 % interval; seeds of one setting are averaged, without an interval."""
     names = list(dict.fromkeys(point.benchmark for point in points))
     rows: dict[tuple[str, str, float], dict[str, list[PointRow]]] = {}
@@ -47,7 +47,7 @@ def table(run: RunRow, points: Sequence[PointRow]) -> Table:
     limit = run.config.get("limit")
     if limit:
         title += f", first {limit} questions of each benchmark only"
-    return Table(title, ("model", "setting", "kept", "visual tokens", *names), tuple(made))
+    return FigureTable(title, ("model", "setting", "kept", "visual tokens", *names), tuple(made))
 
 
 def _cell(points: Sequence[PointRow]) -> str:
@@ -62,7 +62,7 @@ def _cell(points: Sequence[PointRow]) -> str:
     return f"{value:.1f} [{100 * low / points[0].scale:.0f}, {100 * high / points[0].scale:.0f}]"
 
 
-def every(store: Store, prefix: str = "") -> list[Table]:
+def every(store: Store, prefix: str = "") -> list[FigureTable]:
     """A table for the newest complete run of every sweep whose name begins with `prefix`, by name."""
     newest: dict[str, RunRow] = {}
     for run in store.runs():

@@ -16,7 +16,7 @@ LAYER_DEPTH = 24
 
 
 @dataclass(frozen=True)
-class Request:
+class StudyRequest:
     """One study on one model.
 
     Attributes:
@@ -37,7 +37,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Table:
+class FigureTable:
     """Figures of a study as rows of plain values."""
 
     title: str
@@ -62,7 +62,7 @@ class Study:
     title: str
     note: str
     charts: tuple[Mapping[str, Any], ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[FigureTable, ...] = ()
     pictures: Mapping[str, Image.Image] = field(default_factory=dict)
     findings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""HERO Table I: does the tile that a score ranks first carry the answer?
+"""HERO FigureTable I: does the tile that a score ranks first carry the answer?
 
 The question is answered from the thumbnail and one tile, the k-th by CLIP score with the question or by CLS similarity
 to the thumbnail; k = 0 is the thumbnail alone. Every rank is asked on the same questions: those whose picture has as
@@ -10,11 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hero_ray.encoded import Encoded, Layout, Needs, Selection
-from hero_ray.errors import InputError
-from hero_ray.methods.scores import cosine_to_thumbnail
+from hero_ray.core.encoded import Encoded, Needs, Selection
+from hero_ray.core.errors import InputError
+from hero_ray.core.layout import Layout
+from hero_ray.engine.cut import Picture
+from hero_ray.methods.kit.scores import cosine_to_thumbnail
 from hero_ray.studies import asking
-from hero_ray.studies.records import Request, Study, Table, curve, figures, lines
+from hero_ray.studies.records import FigureTable, Study, StudyRequest, curve, figures, lines
 
 NAME = "tile-importance"
 TASKS = ("synth-attribute", "synth-digits", "synth-words", "synth-exist")
@@ -54,24 +56,24 @@ def settings(encoded: Encoded, ranks: int = RANKS) -> dict[str, Selection]:
     return found
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """Answer every question of `limit` pictures once per setting."""
     adapter = request.adapter
     outcomes, left_out = [], 0
     for image, asked in asking.pictures(asking.opened(request, TASKS), request.limit):
-        encoded = adapter.encode(adapter.prepare(image), NEEDS)
-        if encoded.layout.num_tiles < RANKS:
+        picture = Picture(adapter, image, "", NEEDS)
+        if picture.layout.num_tiles < RANKS:
             left_out += 1
             continue
         for benchmark, sample in asked:
-            seen = asking.with_question(adapter, encoded, benchmark, sample, NEEDS)
+            seen = picture.asked(sample.question, asking.prompt_of(adapter, benchmark, sample))
             outcomes += asking.ask(adapter, seen, benchmark, sample, settings(seen))
     if not outcomes:
         raise InputError(f"no picture of {left_out} has {RANKS} tiles; give more with --limit, or a tiled model")
     return _study(request, outcomes, left_out)
 
 
-def _study(request: Request, outcomes: list[asking.Outcome], left_out: int) -> Study:
+def _study(request: StudyRequest, outcomes: list[asking.AskedOutcome], left_out: int) -> Study:
     means = asking.means(outcomes)
     names = list(dict.fromkeys(outcome.sample.benchmark for outcome in outcomes))
     rankings = [r for r in (CLIP, CLS) if any(outcome.setting.startswith(r) for outcome in outcomes)]
@@ -91,9 +93,9 @@ def _study(request: Request, outcomes: list[asking.Outcome], left_out: int) -> S
     columns = ("benchmark", "ranking", "rank", "score", "low", "high", "n")
     return Study(
         NAME,
-        "Which tile carries the answer (HERO Table I)",
+        "Which tile carries the answer (HERO FigureTable I)",
         note,
         charts=tuple(charts),
-        tables=(Table("Mean score by the rank of the tile shown", columns, tuple(rows)),),
+        tables=(FigureTable("Mean score by the rank of the tile shown", columns, tuple(rows)),),
         findings={"left_out": left_out, "rankings": rankings, "rows": len(rows)},
     )

@@ -1,4 +1,4 @@
-"""HERO Table II: what tokens of early layers ("primary") and of late layers ("shortcut") are good for.
+"""HERO FigureTable II: what tokens of early layers ("primary") and of late layers ("shortcut") are good for.
 
 In every view the tenth of the tokens with most CLS attention, averaged over a band of layers, is kept; nothing else.
 The paper's bands are 4-8 and 12-23 of 24 layers and are mapped to shallower towers. `random` is ours, for scale.
@@ -6,11 +6,11 @@ The paper's bands are 4-8 and 12-23 of 24 layers and are mapped to shallower tow
 
 from __future__ import annotations
 
-from hero_ray.encoded import Budget, Encoded, Needs, Selection, VisionInfo
+from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo
 from hero_ray.methods import create
-from hero_ray.methods.scores import caps, cls_attention, keep_top
+from hero_ray.methods.kit.scores import caps, cls_attention, keep_top
 from hero_ray.studies import asking
-from hero_ray.studies.records import Request, Study, Table, figures
+from hero_ray.studies.records import FigureTable, Study, StudyRequest, figures
 
 NAME = "token-roles"
 TASKS = ("synth-attribute", "synth-digits", "synth-words", "synth-scene")
@@ -37,7 +37,7 @@ def settings(encoded: Encoded) -> dict[str, Selection]:
     return found | {"random": create("random").select(encoded, budget)}
 
 
-def run(request: Request) -> Study:
+def run(request: StudyRequest) -> Study:
     """Answer every question of `limit` pictures from the tokens of each role."""
     adapter = request.adapter
     outcomes = []
@@ -55,8 +55,8 @@ def run(request: Request) -> Study:
     columns = ("benchmark", "category", "tokens", "score", "low", "high", "n")
     return Study(
         NAME,
-        "Primary and shortcut tokens (HERO Table II)",
+        "Primary and shortcut tokens (HERO FigureTable II)",
         note,
-        tables=(Table("Mean score by where the tokens come from", columns, tuple(sorted(rows))),),
+        tables=(FigureTable("Mean score by where the tokens come from", columns, tuple(sorted(rows))),),
         findings={f"{role}/{name}": item.value for (role, name, category), item in means.items() if not category},
     )

@@ -13,42 +13,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hero_ray import benchmarks, published
-from hero_ray.errors import UnknownNameError
+from hero_ray import benchmarks
+from hero_ray.benchmarks import sizes
+from hero_ray.core.errors import UnknownNameError
+from hero_ray.core.types import Metric
+from hero_ray.costs.ledger import ledger
 from hero_ray.methods import create
-from hero_ray.profiling.ledger import ledger
+from hero_ray.results import published
 from hero_ray.studies import verify_rules as rules
 from hero_ray.studies import verify_studies
-from hero_ray.studies.papers import UNCONFIRMED_ROWS
-from hero_ray.studies.records import Table
-from hero_ray.types import Metric
+from hero_ray.studies.printed import PrintedValue, TableName, printed_values
+from hero_ray.studies.records import FigureTable
 
 if TYPE_CHECKING:
     from hero_ray.store import CellRow, MetricRow, Store
 
 REPRODUCED, DIFFERS, UNLIKE = "reproduced", "differs", "not comparable"
-TableName = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Printed:
-    """One printed value and the cell that would measure it. `params` are those that differ from the default."""
-
-    model: str
-    method: str
-    params: Mapping[str, Any]
-    budget: float | None
-    benchmark: str
-    category: str
-    value: float
-    digits: str
-    paper: str
-    setting: str
-    doubt: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
+class VerifiedLine:
     """A printed value with its verdict; `measured` is on the paper's scale."""
 
     what: str
@@ -80,13 +64,12 @@ def parse_table(text: str | None) -> TableName:
     return known[name]
 
 
-def check(store: Store, run: str, table: TableName, model: str | None = None) -> list[Line]:
+def check(store: Store, run: str, table: TableName, model: str | None = None) -> list[VerifiedLine]:
     """Every printed value of a table with its verdict; `model` stands for the paper's own where given."""
     if table in rules.BY_STUDY:
         from hero_ray.store import studies
 
-        with store.reading() as connection:
-            return study_lines(table, studies.found(connection, verify_studies.STUDY[table]), model)
+        return study_lines(table, store.read(studies.found, verify_studies.STUDY[table]), model)
     found = store.run(run)
     cells, metrics = store.cells(found.id), store.metrics(found.id)
     base = str(found.config.get("budget_base", "real"))
@@ -94,62 +77,17 @@ def check(store: Store, run: str, table: TableName, model: str | None = None) ->
     return lines + cost_lines(table)
 
 
-def printed_values(table: TableName) -> list[Printed]:
-    """What a table prints of scores, as cells to look for."""
-    results = [_result(row) for row in published.results() if (row["paper"], row["table"]) == table]
-    ablations = [_ablation(row) for row in published.ablations() if (row["paper"], row["table"]) == table]
-    return [printed for printed in (*results, *ablations) if printed is not None]
-
-
-def _result(row: Mapping[str, Any]) -> Printed | None:
-    name = published.BENCHMARKS.get(row["benchmark"])
-    if name is None or row["metric"] not in ("score_0_100", "mme_points"):
-        return None
-    return Printed(
-        model=row["model"],
-        method=rules.METHODS.get(row["method"], row["method"]),
-        params={},
-        budget=row["budget"],
-        benchmark=name,
-        category="",
-        value=row["value"],
-        digits=row["printed"],
-        paper=row["paper"],
-        setting=row["method"],
-    )
-
-
-def _ablation(row: Mapping[str, Any]) -> Printed | None:
-    setting, name = rules.ablation_setting(row), published.BENCHMARKS.get(row["benchmark"])
-    if setting is None or name is None or row["value"] is None:
-        return None
-    method, params, ratio = setting
-    return Printed(
-        model=rules.ABLATION_MODEL[row["paper"]],
-        method=method,
-        params=params,
-        budget=ratio,
-        benchmark=name,
-        category="" if row["category"] in rules.WHOLE else row["category"],
-        value=row["value"],
-        digits=row["printed"],
-        paper=row["paper"],
-        setting=f"{row['parameter']} {row['parameter_value']}",
-        doubt="" if row["plot"] else "contradicts another table of the paper",
-    )
-
-
 def judge(
-    printed: Printed,
+    printed: PrintedValue,
     cells: Sequence[CellRow],
     metrics: Mapping[str, Sequence[MetricRow]],
     budget_base: str,
     model: str | None = None,
-) -> Line:
+) -> VerifiedLine:
     """The verdict on one printed value."""
     budget = "" if printed.budget is None else f" {100 * printed.budget:g}%"
     what = " ".join(filter(None, (f"{printed.setting}{budget}", printed.model, printed.benchmark, printed.category)))
-    line = Line(what, printed.digits, None, None, None, UNLIKE, "")
+    line = VerifiedLine(what, printed.digits, None, None, None, UNLIKE, "")
     wanted = model or printed.model
     cell = next((cell for cell in cells if _matches(cell, printed, wanted)), None)
     if cell is None:
@@ -168,7 +106,7 @@ def judge(
     return _decided(line, printed.value)
 
 
-def _matches(cell: CellRow, printed: Printed, model: str) -> bool:
+def _matches(cell: CellRow, printed: PrintedValue, model: str) -> bool:
     if (cell.model, cell.method, cell.benchmark) != (model, printed.method, printed.benchmark):
         return False
     budgeted = getattr(create(cell.method), "takes_budget", True) and printed.method != "full"
@@ -184,7 +122,7 @@ def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figure(
-    printed: Printed, cell: CellRow, rows: Sequence[MetricRow]
+    printed: PrintedValue, cell: CellRow, rows: Sequence[MetricRow]
 ) -> tuple[float, float | None, float | None] | None:
     """The measured figure on the paper's scale with its interval."""
     benchmark: Any = benchmarks.get(cell.benchmark, flavour=cell.flavour)
@@ -213,7 +151,7 @@ def _same(row: MetricRow, category: str) -> bool:
     return row.metric in (f"pope_{category}", f"mme_{category}_score", f"mme_{category}")
 
 
-def _unlike(printed: Printed, cell: CellRow, model: str, budget_base: str) -> str:
+def _unlike(printed: PrintedValue, cell: CellRow, model: str, budget_base: str) -> str:
     """The first way in which a measured cell is not what the paper measured, or ""."""
     if model != printed.model:
         return f"other model: {model} instead of {printed.model}"
@@ -223,14 +161,13 @@ def _unlike(printed: Printed, cell: CellRow, model: str, budget_base: str) -> st
         return f"other scoring rules: {cell.flavour} instead of {' or '.join(rules.FLAVOURS[printed.paper])}"
     if budget_base != "grid" and printed.method != "full":
         return "other budget: a share of real patch tokens, the paper's of (K + 1) N"
-    source = getattr(benchmarks.get_class(cell.benchmark), "source", None)
-    whole = (source and source.rows) or UNCONFIRMED_ROWS.get(cell.benchmark)
+    whole = sizes.rows(benchmarks.get_class(cell.benchmark))
     if whole and cell.n_done < whole:
         return f"other split: {cell.n_done} of {whole} questions answered"
     return ""
 
 
-def cost_lines(table: TableName) -> list[Line]:
+def cost_lines(table: TableName) -> list[VerifiedLine]:
     """Printed FLOPs and cache against Eq. 7 at the printed token count; speeds need the paper's own hardware."""
     lines = []
     for row in published.efficiency():
@@ -245,30 +182,38 @@ def cost_lines(table: TableName) -> list[Line]:
         for key in ("gpu_memory_gb", "decode_tokens_per_s", "latency_per_token_ms", "ttft_s", "throughput"):
             if row.get(key) is not None:
                 why = f"speed and memory of {row['hardware']}, batch {row['batch_size']}; measure on the same device"
-                lines.append(Line(f"{label} {key}", f"{row[key]:g}", None, None, None, UNLIKE, why))
+                lines.append(VerifiedLine(f"{label} {key}", f"{row[key]:g}", None, None, None, UNLIKE, why))
     return lines
 
 
-def _cost(label: str, name: str, printed: float, value: float) -> Line:
+def _cost(label: str, name: str, printed: float, value: float) -> VerifiedLine:
     rounding = 0.5 * 10.0 ** -len(f"{printed:g}".partition(".")[2])
     same = math.isclose(value, printed, abs_tol=rounding + 1e-9)
     why = "" if same else "by Eq. 7 at the printed token count"
-    return Line(f"{label} {name}", f"{printed:g}", value, None, None, REPRODUCED if same else DIFFERS, why)
+    return VerifiedLine(f"{label} {name}", f"{printed:g}", value, None, None, REPRODUCED if same else DIFFERS, why)
 
 
-def study_lines(table: TableName, stored: Sequence[Mapping[str, Any]] = (), model: str | None = None) -> list[Line]:
+def study_lines(
+    table: TableName, stored: Sequence[Mapping[str, Any]] = (), model: str | None = None
+) -> list[VerifiedLine]:
     """Tables that a study measures, beside its newest stored execution; without one, a line that says which it is."""
     if table not in rules.BY_STUDY:
         return []
     study = verify_studies.newest(stored, table, model)
     if study is None:
-        return [Line(f"{table[0]} {table[1]}", "", None, None, None, UNLIKE, f"measured by `{rules.BY_STUDY[table]}`")]
+        return [
+            VerifiedLine(
+                f"{table[0]} {table[1]}", "", None, None, None, UNLIKE, f"measured by `{rules.BY_STUDY[table]}`"
+            )
+        ]
     return [_beside(row, study) for row in verify_studies.printed_rows(table)]
 
 
-def _beside(row: Mapping[str, Any], study: Mapping[str, Any]) -> Line:
+def _beside(row: Mapping[str, Any], study: Mapping[str, Any]) -> VerifiedLine:
     setting = f"{row['variant']} {row['parameter']} {row['parameter_value']}"
-    line = Line(f"{setting} {row['benchmark']} {row['category']}".strip(), row["printed"], None, None, None, UNLIKE, "")
+    line = VerifiedLine(
+        f"{setting} {row['benchmark']} {row['category']}".strip(), row["printed"], None, None, None, UNLIKE, ""
+    )
     found = verify_studies.measured(row, study)
     if found is None:
         return replace(line, why=verify_studies.missing(study, row))
@@ -282,7 +227,7 @@ def _beside(row: Mapping[str, Any], study: Mapping[str, Any]) -> Line:
     return _decided(line, float(row["value"]))
 
 
-def _decided(line: Line, printed: float) -> Line:
+def _decided(line: VerifiedLine, printed: float) -> VerifiedLine:
     """Reproduced where the printed value lies in the measured interval, widened by its rounding."""
     if line.low is None or line.high is None:
         return replace(line, why="the measured figure has no interval")
@@ -291,20 +236,20 @@ def _decided(line: Line, printed: float) -> Line:
     return replace(line, verdict=REPRODUCED if within else DIFFERS, why="" if within else "outside the interval")
 
 
-def as_table(lines: Iterable[Line], table: TableName) -> Table:
+def as_table(lines: Iterable[VerifiedLine], table: TableName) -> FigureTable:
     """Verdicts as a table for people."""
     rows = tuple(
         (i.what, i.printed, *(_short(v) for v in (i.measured, i.low, i.high)), i.verdict, i.why) for i in lines
     )
     columns = ("setting", "printed", "measured", "low", "high", "verdict", "why")
-    return Table(f"{table[0].upper()} Table {table[1]}", columns, rows)
+    return FigureTable(f"{table[0].upper()} FigureTable {table[1]}", columns, rows)
 
 
 def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def tally(lines: Iterable[Line]) -> dict[str, int]:
+def tally(lines: Iterable[VerifiedLine]) -> dict[str, int]:
     """How many values got each verdict."""
     return dict(Counter(line.verdict for line in lines))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hero_ray import benchmarks, published
-from hero_ray.studies.papers import UNCONFIRMED_ROWS
+from hero_ray import benchmarks
+from hero_ray.benchmarks import sizes
+from hero_ray.results import published
 
 Row = Mapping[str, Any]
 STUDY: Mapping[tuple[str, str], str] = {
@@ -78,12 +79,11 @@ def unlike(row: Row, study: Row, found: Row) -> str:
     if row["benchmark"] == "mme":
         return "other scale: the study gives the share of questions answered right, the paper MME points"
     name = published.BENCHMARKS[row["benchmark"]]
-    source = getattr(benchmarks.get_class(name), "source", None)
-    whole = (source and source.rows) or UNCONFIRMED_ROWS.get(name)
+    whole = sizes.rows(benchmarks.get_class(name))
     if row["table"] == "I" and whole and found["n"] < whole:
         return f"other split: {found['n']} of {whole} questions (pictures with four tiles, --limit)"
-    sizes: Mapping[str, int] = getattr(benchmarks.get_class(name), "category_sizes", {})
-    size = next((n for category, n in sizes.items() if _same(category, row["category"])), None)
+    per_category: Mapping[str, int] = getattr(benchmarks.get_class(name), "category_sizes", {})
+    size = next((n for category, n in per_category.items() if _same(category, row["category"])), None)
     if row["table"] == "II" and size and found["n"] < size:
         return f"other split: {found['n']} of {size} questions of this category answered"
     return ""

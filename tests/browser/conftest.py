@@ -130,7 +130,9 @@ class Visitor:
         self.page.wait_for_timeout(150)
 
     def keep(self, name: str) -> None:
-        """Save a picture of the whole page for people to look at."""
+        """Save a picture of the whole page for people to look at, if `HERO_RAY_PICTURES` asks for it."""
+        if not os.environ.get("HERO_RAY_PICTURES"):
+            return
         ARTIFACTS.mkdir(exist_ok=True)
         size = dict(self.page.viewport_size)
         height = self.page.evaluate("(document.querySelector('[data-testid=stMain]') || document.body).scrollHeight")
@@ -140,20 +142,29 @@ class Visitor:
         self.page.set_viewport_size(size)
 
 
+@pytest.fixture(scope="module")
+def person(chromium: Any) -> Iterator[Any]:
+    """Whoever opens the tabs: a browser that was here before has the dashboard's megabytes of script compiled."""
+    context = chromium.new_context()
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def visit(chromium: Any, serve: Serve) -> Iterator[Callable[..., Visitor]]:
+def visit(person: Any, serve: Serve) -> Iterator[Callable[..., Visitor]]:
     """Open a tab on the dashboard of a database; afterwards nothing may have gone wrong in it."""
-    contexts, visitors = [], []
+    visitors: list[Visitor] = []
 
     def start(url: str, width: int = 1440, scheme: str = "light") -> Visitor:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        visitors.append(Visitor(context.new_page(), serve(url)))
+        page = person.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        visitors.append(Visitor(page, serve(url)))
         return visitors[-1]
 
     yield start
-    for context in contexts:
-        context.close()
+    for visitor in visitors:
+        visitor.page.close()
     for visitor in visitors:
         assert visitor.problems == []
         assert visitor.outside == []

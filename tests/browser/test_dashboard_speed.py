@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
+from hero_ray.core.types import Cell, Sample
 from hero_ray.store import MetricRow, open_store, writes
 from hero_ray.store.tables import MetricTable, PredictionTable, RunCell
-from hero_ray.types import Cell, Sample
 from tests import machine
 
 pytestmark = [

@@ -16,9 +16,9 @@ import pytest
 
 from hero_ray.benchmarks import get, get_class, names
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.errors import DatasetError, JudgeError, ParameterError, UnknownNameError
-from hero_ray.plan import units
-from hero_ray.types import Sample, Scored
+from hero_ray.core.errors import DatasetError, JudgeError, ParameterError, UnknownNameError
+from hero_ray.core.plan import units
+from hero_ray.core.types import Sample, Scored
 from tests import full_marks, hub_layouts
 
 NASTY = (

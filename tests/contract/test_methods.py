@@ -1,4 +1,4 @@
-"""Every registered method, built in or from an entry point, against the promises of `hero_ray.methods.conformance`."""
+"""Every registered method, built in or foreign, against the promises of `hero_ray.methods.kit.conformance`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hero_ray.encoded import Budget, Layout, Needs
-from hero_ray.methods import conformance, create, get, names
+from hero_ray.core.encoded import Budget, Needs
+from hero_ray.core.layout import Layout
+from hero_ray.methods import create, get, names
 from hero_ray.methods.base import Method
+from hero_ray.methods.kit import conformance
 
 LAYOUTS = {
     "next-2x2": conformance.llava_layout((2, 2), (6, 6)),

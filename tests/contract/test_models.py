@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from hero_ray import models
-from hero_ray.encoded import Budget, Needs, Selection, keep_all
-from hero_ray.errors import DeviceMemoryError, ParameterError, PromptError, SelectionError
+from hero_ray.core.encoded import Budget, Needs, Selection, keep_all
+from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError, SelectionError
 from hero_ray.methods import create
 from hero_ray.models import miniature
 from hero_ray.models.base import LanguageShape, Request, VisionShape

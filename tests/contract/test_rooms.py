@@ -1,4 +1,4 @@
-"""Every room is imported in a fresh interpreter; what it must never load must not be in `sys.modules`."""
+"""The house holds to its plan: who stands at the door, who may import whom, and what a room must never load."""
 
 from __future__ import annotations
 
@@ -7,50 +7,82 @@ import sys
 
 import pytest
 
+from tests.contract import house
+
 HEAVY = ("ray", "sqlalchemy")
-ROOMS = {
+LIGHT = {
     "hero_ray": ("torch", "transformers", *HEAVY, "numpy"),
-    "hero_ray.types": ("torch", "pydantic", *HEAVY),
-    "hero_ray.errors": ("torch", "pydantic", *HEAVY),
-    "hero_ray.encoded": ("transformers", "pydantic", *HEAVY),
-    "hero_ray.config": ("torch", "transformers", *HEAVY),
-    "hero_ray.plan": ("torch", "transformers", *HEAVY),
+    "hero_ray.core.types": ("torch", "pydantic", *HEAVY),
+    "hero_ray.core.errors": ("torch", "pydantic", *HEAVY),
+    "hero_ray.core.encoded": ("transformers", "pydantic", *HEAVY),
+    "hero_ray.core.plugins": ("torch", "pydantic", *HEAVY),
+    "hero_ray.core.shipped": ("torch", "pydantic", *HEAVY),
+    "hero_ray.core.config": ("torch", "transformers", *HEAVY),
+    "hero_ray.core.plan": ("torch", "transformers", *HEAVY),
     "hero_ray.methods": ("torch", "transformers", *HEAVY),
     "hero_ray.methods.hero": ("transformers", *HEAVY),
     "hero_ray.models": HEAVY,
     "hero_ray.benchmarks": ("torch", "transformers", *HEAVY),
     "hero_ray.profiling": HEAVY,
-    "hero_ray.evaluate": HEAVY,
+    "hero_ray.engine.evaluate": HEAVY,
     "hero_ray.store": ("torch", "transformers", "ray"),
     "hero_ray.stats": ("torch", "transformers", *HEAVY),
-    "hero_ray.frontier": ("torch", "transformers", *HEAVY),
+    "hero_ray.stats.frontier": ("torch", "transformers", *HEAVY),
     "hero_ray.nightly.guard": ("torch", "transformers", *HEAVY),
-    "hero_ray.schedule": ("torch", "transformers", *HEAVY),
-    "hero_ray.published": ("torch", "transformers", *HEAVY),
-    "hero_ray.comparison": ("torch", "transformers", "ray"),
-    "hero_ray.claims": ("torch", "transformers", "ray"),
-    "hero_ray.advice": ("torch", "transformers", "ray"),
-    "hero_ray.report.document": ("torch", "transformers", "ray"),
-    "hero_ray.exchange.from_runs": ("torch", "transformers", "ray"),
+    "hero_ray.nightly.schedule": ("torch", "transformers", *HEAVY),
+    "hero_ray.results.published": ("torch", "transformers", *HEAVY),
+    "hero_ray.results": ("torch", "transformers", "ray"),
+    "hero_ray.results.claims": ("torch", "transformers", "ray"),
+    "hero_ray.results.advice": ("torch", "transformers", "ray"),
+    "hero_ray.results.report.document": ("torch", "transformers", "ray"),
+    "hero_ray.results.exchange.from_runs": ("torch", "transformers", "ray"),
     "hero_ray.cli": ("torch", "transformers", *HEAVY),
 }
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_nothing_stands_at_the_top_but_the_rooms() -> None:
+    found = {path.stem for path in house.PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert found == house.ENTRIES
+
+
+def test_every_import_goes_down() -> None:
+    wrong = []
+    for name, path in house.modules():
+        room = house.BY_NAME.get(house.room_of(name))
+        for line, target in house.imported(path) if room else ():
+            other = house.room_of(target)
+            if other != room.name and other not in house.allowed(room):
+                wrong.append(f"{path.relative_to(house.ROOT)}:{line} {room.name} -> {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {name for name, _ in house.modules()}
+    graph = {
+        name: {house.module_of(target, names) for _, target in house.imported(path)} - {name, ""}
+        for name, path in house.modules()
+    }
+    rest = dict(graph)
+    while leaves := [name for name, targets in rest.items() if not targets & rest.keys()]:
+        for name in leaves:
+            del rest[name]
+    # What is left is in a circle or leads into one; those that nothing left imports are only on the way.
+    while ways := rest.keys() - set().union(*rest.values()):
+        for name in ways:
+            del rest[name]
+    assert not rest, f"circle among {sorted(rest)}"
+
+
+def test_contributing_prints_the_plan() -> None:
+    assert house.markdown() in (house.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("room", sorted(LIGHT))
 def test_room_loads_nothing_it_must_not(room: str) -> None:
-    script = f"import sys, {room}; print(*sorted(set({ROOMS[room]!r}) & set(sys.modules)))"
+    script = f"import sys, {room}; print(*sorted(set({LIGHT[room]!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [], f"{room} loaded what its row forbids"
-
-
-def test_models_know_no_method() -> None:
-    script = "import sys, hero_ray.models as room, pkgutil, importlib\n"
-    script += "[importlib.import_module(f'hero_ray.models.{m.name}') for m in pkgutil.iter_modules(room.__path__)]\n"
-    script += "print(*[m for m in sys.modules if m.startswith('hero_ray.methods')])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []
 
 
 BARE = """
@@ -62,14 +94,24 @@ class Missing(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
-for name in ("methods", "models", "benchmarks", "profiling", "tiny", "evaluate", "profile"):
+for name in ("models", "core", "methods", "benchmarks", "stats", "costs", "engine", "profiling"):
     room = importlib.import_module(f"hero_ray.{name}")
     for module in pkgutil.walk_packages(getattr(room, "__path__", []), f"hero_ray.{name}."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
+    if name == "models":
+        print(*[known for known in sys.modules if known.startswith("hero_ray.methods")])
 """
 
 
-def test_every_module_of_a_bare_box_loads_without_ray_and_sql() -> None:
-    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def bare() -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+
+
+def test_every_module_of_a_bare_box_loads_without_ray_and_sql(bare: subprocess.CompletedProcess[str]) -> None:
+    assert bare.returncode == 0, bare.stderr
+
+
+def test_models_know_no_method(bare: subprocess.CompletedProcess[str]) -> None:
+    assert bare.stdout.splitlines()[:1] == [""], "all of them are imported, and no method with them"

@@ -19,18 +19,18 @@ with warnings.catch_warnings():
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
+from hero_ray.results.database import open_results
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine import Engine
 from hero_ray.serve.settings import Limits, ServeSettings
-from hero_ray.store import open_store
 from tests.local_serve import Local, Noted
 
 
 @pytest.fixture(scope="session")
 def document() -> Any:
     url = f"sqlite:///{Path(mkdtemp(prefix='hero_ray_serve_')) / 'results.db'}"
-    open_store(url).close()
+    open_results(url).close()
     made = ServeSettings(db=url, limits=Limits(new_tokens=4))
     return schemathesis.openapi.from_asgi("/openapi.json", build_api(made, Local(Engine({})), Desk(made, Noted())))
 

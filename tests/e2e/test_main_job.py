@@ -9,7 +9,7 @@ import pytest
 from hero_ray.store import open_store
 from tests.demo import SWEEP, Demo, command
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 
 
 def test_the_last_line_says_what_was_done(demo: Demo) -> None:

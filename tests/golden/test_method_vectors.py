@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hero_ray.encoded import NEWLINE, VisionInfo
+from hero_ray.core.encoded import VisionInfo
+from hero_ray.core.layout import NEWLINE
 from hero_ray.models.geometry import anyres_layout
 from hero_ray.models.taps import pool_patches
 from tests.method_vectors import VECTORS, vector

@@ -15,8 +15,8 @@ from hero_ray.benchmarks.choices import extract_letter
 from hero_ray.benchmarks.mme import COGNITION, PERCEPTION, Mme, category_scores
 from hero_ray.benchmarks.realworldqa import option_texts
 from hero_ray.benchmarks.vqa_text import normalise, normalise_plain
-from hero_ray.errors import HeroRayError
-from hero_ray.types import Sample, Scored
+from hero_ray.core.errors import HeroRayError
+from hero_ray.core.types import Sample, Scored
 
 VECTORS = json.loads((Path(__file__).parent / "metric_vectors.json").read_text(encoding="utf-8"))
 TOLERANCE = VECTORS["tolerance"]

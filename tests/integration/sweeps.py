@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from hero_ray.config import build
-from hero_ray.evaluate import Settings
+from hero_ray.core.config import build
+from hero_ray.core.plan import ModelFact
+from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.pipeline.run import model_args
 from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
-from hero_ray.plan import ModelFact
 from hero_ray.store import Store, open_store
 
 SLEEPING = ModelFact("sleeping", "llava-1.5", "sleeping-1", "float32", 16)
@@ -52,7 +52,7 @@ def answers(results: Path | Store, run_id: str) -> list[tuple[Any, ...]]:
         "select cell_id, sample_id, text, score, n_selected, n_visual_llm, keep_mask, error_type"
         " from predictions where run_id = :run order by cell_id, sample_id"
     )
-    with results.reading() as connection:
+    with results.engine.connect() as connection:
         found = connection.execute(statement, {"run": run_id}).all()
     return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in found]
 
@@ -81,7 +81,7 @@ def undisturbed(plan: Plan, folder: Path) -> list[tuple[Any, ...]]:
 def begun_twice(store: Store, run_id: str) -> int:
     """Units of a run that were begun more than once: the work that was done again."""
     statement = text("select count(*) from unit_attempts where run_id = :run and attempts > 1")
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         return int(connection.execute(statement, {"run": run_id}).scalar_one())
 
 
@@ -95,7 +95,7 @@ def script_environment(**more: str) -> dict[str, str]:
 def when_rows(store: Store, at_least: int) -> int:
     """Wait until a run under way has committed so many predictions; how many there are then."""
     for _ in range(2400):
-        with store.reading() as connection:
+        with store.engine.connect() as connection:
             count = connection.execute(text("select count(*) from predictions")).scalar() or 0
         if count >= at_least:
             return int(count)

@@ -15,15 +15,15 @@ import torch
 
 from hero_ray import models
 from hero_ray.benchmarks import get, names
-from hero_ray.evaluate import Evaluator, Settings
-from hero_ray.exchange.lmms_export import write
-from hero_ray.exchange.readers import read
-from hero_ray.exchange.records import Answer, ModelRun, TaskResult
-from hero_ray.exchange.rescore import rescore
+from hero_ray.core.plan import units
+from hero_ray.core.types import Cell, Scored
+from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.models import miniature
 from hero_ray.models.base import Adapter
-from hero_ray.plan import units
-from hero_ray.types import Cell, Scored
+from hero_ray.results.exchange.lmms_export import write
+from hero_ray.results.exchange.readers import read
+from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
+from hero_ray.results.exchange.rescore import rescore
 from tests import full_marks, hub_layouts
 
 ANSWERED = [name for name in names() if name != "duts"]  # DUTS asks no questions
@@ -75,7 +75,7 @@ def test_from_rows_to_files(
         assert metrics[0].name == benchmark.main_metric
         assert 0.0 <= metrics[0].value <= benchmark.scale
         answers = [
-            Answer(
+            ImportedAnswer(
                 item.sample.extra["doc_id"],
                 item.sample.key,
                 item.prediction,

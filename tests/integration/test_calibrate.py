@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from hero_ray.benchmarks import get
-from hero_ray.calibration import Questions, accuracy
 from hero_ray.cli import main
-from hero_ray.config import parse_method
+from hero_ray.core.config import parse_method
 from hero_ray.methods import create
 from hero_ray.models import load
+from hero_ray.studies.calibration import Questions, accuracy
 
 
 def found(method: str, out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:

@@ -24,8 +24,6 @@ PAGES = ROOT / "dashboard" / "pages"
 NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
 NEEDS_RESULTS = [name for name in NAMES if name != "try_it"]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -73,6 +71,7 @@ def test_page_copes_with_one_cell(name: str, tmp_path: Path, monkeypatch: pytest
     assert not test.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_page_copes_with_thousands_of_cells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = page(name, data.make_many_cells(f"sqlite:///{tmp_path / 'many.db'}"), monkeypatch)
@@ -274,7 +273,7 @@ def test_a_stored_study_is_drawn_with_its_pictures(tmp_path: Path, monkeypatch: 
 
     from hero_ray.store import studies
     from hero_ray.studies import files
-    from hero_ray.studies.records import Study, Table, lines
+    from hero_ray.studies.records import FigureTable, Study, lines
 
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     curve = lines("IoU", [{"name": "clip", "x": [1, 2], "y": [0.1, 0.2]}], "layer", "IoU")
@@ -283,7 +282,7 @@ def test_a_stored_study_is_drawn_with_its_pictures(tmp_path: Path, monkeypatch: 
         "Layer IoU",
         "by layer",
         (curve,),
-        (Table("All", ("layer",), ((1,),)),),
+        (FigureTable("All", ("layer",), ((1,),)),),
         {"one": Image.new("RGB", (8, 8))},
     )
     document = files.document(found, {})

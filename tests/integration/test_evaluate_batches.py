@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from hero_ray import benchmarks
-from hero_ray.config import build
-from hero_ray.evaluate import Evaluator, Settings
+from hero_ray.core.config import build
+from hero_ray.core.plan import units
+from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.models import load
 from hero_ray.pipeline.facts import make_plan
-from hero_ray.plan import units
 
 
 @pytest.mark.parametrize("batch_size", [2, 100])

@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from hero_ray import models
-from hero_ray.encoded import Budget, keep_all
+from hero_ray.core.encoded import Budget, keep_all
 from hero_ray.methods import create, get, names
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import PromptBatch, whole_prompts
-from hero_ray.models.runner import rotate
+from hero_ray.models.blocks import rotate
 
 STEPS = 3
 PICTURES = [(60, 60, "what is it"), (200, 90, "is it red, or blue?"), (90, 300, "a")]

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from hero_ray import models
+from hero_ray.engine.vlm import VisionLanguageModel
 from hero_ray.methods import create, get, names
 from hero_ray.models import miniature
-from hero_ray.vlm import VisionLanguageModel
 
 PICTURE = Image.fromarray(np.random.default_rng(5).integers(0, 255, (100, 200, 3), dtype=np.uint8))
 CASES = [(name, variant) for name in names() for variant in get(name).variants]
@@ -45,3 +45,26 @@ def test_method_runs_and_its_figures_fit(vlm: Any, name: str, variant: str) -> N
         assert tokens.n_selected == tokens.budget_nominal
     if name not in ("full", "prumerge+"):
         assert tokens.equivalent_tokens < full.tokens.equivalent_tokens
+
+
+SETTINGS = [
+    *((name, {"variant": variant}) for name, variant in CASES),
+    ("gsearch", {"schedule": (1.0, 0.5, 0.25)}),
+    ("prumerge", {"count": "fixed"}),
+    ("prumerge+", {"count": "fixed"}),
+]
+
+
+@pytest.fixture(scope="module")
+def hero_tiny() -> Any:
+    return VisionLanguageModel(models.load("hero-tiny", device="cpu"))
+
+
+@pytest.mark.parametrize(("name", "parameters"), SETTINGS, ids=str)
+def test_the_ratio_decides_the_count_where_a_method_says_so(hero_tiny: Any, name: str, parameters: Any) -> None:
+    method = create(name, **parameters)
+    lived = [
+        hero_tiny.generate(PICTURE, "is it red", method=method, retention_ratio=ratio, max_new_tokens=1).tokens
+        for ratio in (0.9, 0.1)
+    ]
+    assert (lived[0].visual_per_layer != lived[1].visual_per_layer) == method.fixed_budget

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hero_ray import models
-from hero_ray.encoded import Needs, keep_all
-from hero_ray.errors import CheckpointError
+from hero_ray.core.encoded import Needs, keep_all
+from hero_ray.core.errors import CheckpointError
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.checkpoints import internvl2 as checkpoint

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hero_ray import models
-from hero_ray.encoded import Needs, keep_all
+from hero_ray.core.encoded import Needs, keep_all
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import whole_prompts
@@ -209,7 +209,7 @@ def test_rows_seen_by_a_pruner_equal_eager_attention(setting):
 
 @pytest.mark.parametrize("method", ["fastv", "sparsevlm", "vtw", "pdrop", "gsearch", "dart", "ptp", "hero", "random"])
 def test_every_kind_of_method_runs_and_full_budget_is_stock(setting, method, tmp_path):
-    from hero_ray.vlm import VisionLanguageModel
+    from hero_ray.engine.vlm import VisionLanguageModel
 
     clip = miniature.clip()
     folder = miniature.write_llava(setting.stock, tmp_path, clip)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from hero_ray import models
-from hero_ray.encoded import Needs, keep_all
+from hero_ray.core.encoded import Needs, keep_all
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import whole_prompts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -15,15 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 from hero_ray.cli import app, load_verbs
-from hero_ray.config import build
-from hero_ray.errors import StoreError
-from hero_ray.nightly import notify, report
+from hero_ray.core.config import build
+from hero_ray.core.errors import StoreError
+from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.nightly import history, notify, report
 from hero_ray.nightly import run as nightly
 from hero_ray.pipeline.facts import Plan
-from hero_ray.pipeline.run import Outcome
+from hero_ray.pipeline.run import RunOutcome
 from hero_ray.store import Store, nights, open_store
-from hero_ray.store.page_queries import alerts
-from hero_ray.types import Cell, Prediction, Sample
+from hero_ray.store.runs import alerts
 
 QUESTIONS = 300
 METHODS = ("full", "hired", "hero")
@@ -41,7 +41,8 @@ def plan(revision: str = "w1") -> Plan:
         Sample("synth-demo", f"q{i}", f"What is {i}?", [str(i)], f"img{i // 3}", None) for i in range(QUESTIONS)
     )
     cells = tuple(cell(method, revision) for method in METHODS)
-    return Plan(config, (), (), {}, cells, (), samples, f"hash-{revision}")
+    asked = {"synth-demo": len(samples)}
+    return Plan(config, (), (), {}, cells, (), samples, asked, QUESTIONS // 3, f"hash-{revision}")
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Machine:
     runs: list[str] = field(default_factory=list)
     crash: Exception | None = None
 
-    def __call__(self, plan: Plan, store: Store, *, run_id: str, trigger: str, **_: Any) -> Outcome:
+    def __call__(self, plan: Plan, store: Store, *, run_id: str, trigger: str, **_: Any) -> RunOutcome:
         self.runs.append(run_id)
         created = datetime(2026, 1, 1, 2, tzinfo=UTC) + timedelta(days=self.day, seconds=len(self.runs))
         config = plan.config.model_dump(mode="json")
@@ -81,7 +82,13 @@ class Machine:
             figures = {"ttft_ms_p50": 10 * wobble * self.slow.get(each.method, 1.0), "certificate": {"device": "cpu"}}
             store.write_profile(run_id, each.id, {"batch_size": 1, "new_tokens": 8, **figures})
         store.set_status(run_id, self.status)
-        return Outcome(run_id, self.status)
+        return RunOutcome(run_id, self.status)
+
+
+ON_BOTH = pytest.mark.parametrize(
+    "store_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""For tests of many nights: 4 CPU seconds in a SQLite file, 8 in PostgreSQL."""
 
 
 @pytest.fixture
@@ -97,16 +104,17 @@ def good_nights(store: Store, count: int = 14) -> None:
         assert verdict.state == ("first" if day == 0 else "ok"), (date, verdict)
 
 
+@ON_BOTH
 def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     good_nights(store)
     machine = Machine(wrong={"hero": 12}, commit="bbb", day=14)
     verdict, new = nightly.run_night(plan("w2"), store, "2026-01-15", execute=machine)
     assert (verdict.state, new, len(verdict.compared_with)) == ("regression", True, 14)
     (alarm,) = verdict.alarms
-    assert (alarm.kind, alarm.label, alarm.change) == ("quality", "hero-tiny hero 20% synth-demo", pytest.approx(-4.0))
+    assert (alarm.kind, alarm.label, alarm.change) == ("quality", "hero-tiny hero@20% synth-demo", pytest.approx(-4.0))
     assert verdict.changed == (("commit", "aaa", "bbb"), ("weights of hero-tiny", "w1", "w2"))
     assert machine.runs == ["nightly-2026-01-15-hash-w", "nightly-2026-01-15-hash-w-again"]
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         rows = [row for row in alerts(connection) if row["kind"] != nights.VERDICT]
     assert [(row["kind"], row["severity"], row["cell_id"], row["run_id"]) for row in rows] == [
         ("nightly-quality", "error", "hero-w2", "nightly-2026-01-15-hash-w")
@@ -116,27 +124,30 @@ def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     assert nightly.find_verdict(store, "latest") == verdict
 
 
+@ON_BOTH
 def test_a_slowdown_is_named_by_what_was_timed(store: Store) -> None:
     good_nights(store)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-15", execute=Machine(slow={"hired": 1.15}, day=14))
-    assert [(f.kind, f.label, f.figure) for f in verdict.alarms] == [("speed", "hero-tiny hired 20%", "ttft_ms_p50")]
+    assert [(f.kind, f.label, f.figure) for f in verdict.alarms] == [("speed", "hero-tiny hired@20%", "ttft_ms_p50")]
 
 
+@ON_BOTH
 def test_a_flake_is_silenced_and_the_night_counts_as_good(store: Store) -> None:
     good_nights(store, 6)
     machine = Machine(wrong={"hero": 30}, day=6, flake_once=True)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-07", execute=machine)
     assert (verdict.state, [finding.label for finding in verdict.silenced]) == (
         "ok",
-        ["hero-tiny hero 20% synth-demo"],
+        ["hero-tiny hero@20% synth-demo"],
     )
     assert machine.runs[-1].endswith("-again")
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         repeated = store.cells(machine.runs[-1])
         assert [each.method for each in repeated] == ["hero"]
         assert [row["kind"] for row in alerts(connection) if row["kind"] != nights.VERDICT] == []
 
 
+@ON_BOTH
 def test_a_bad_night_is_no_baseline_until_it_is_accepted(store: Store) -> None:
     good_nights(store, 6)
     worse = {"hero": 30}
@@ -144,7 +155,7 @@ def test_a_bad_night_is_no_baseline_until_it_is_accepted(store: Store) -> None:
         verdict, _ = nightly.run_night(plan(), store, date, execute=Machine(wrong=worse, day=day))
         assert (verdict.state, len(verdict.compared_with)) == ("regression", 6)
     nightly.accept(store, "2026-01-08", "the old prompt was wrong")
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         rows = [row for row in alerts(connection) if row["kind"] == "nightly-quality"]
     assert {row["run_id"]: row["acknowledged_at"] is not None for row in rows} == {
         "nightly-2026-01-07-hash-w": False,
@@ -167,7 +178,7 @@ def test_a_failed_night_is_recorded_and_can_be_finished(store: Store) -> None:
     good_nights(store, 2)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-03", execute=Machine(day=2, crash=OSError("no GPU")))
     assert (verdict.state, verdict.notes) == ("failed", ("OSError: no GPU",))
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         kinds = [row["kind"] for row in alerts(connection) if row["severity"] == "error"]
     assert kinds == ["nightly-failed"]
     verdict, new = nightly.run_night(plan(), store, "2026-01-03", execute=Machine(day=2))
@@ -178,12 +189,12 @@ def test_a_driver_that_died_is_waited_for_by_its_lease(store: Store, monkeypatch
     """The dead driver's claim still holds when the night is started again; it runs out and the run goes on."""
     store.create_run("nightly-2026-01-01-hash-w", "nightly", {}, "hash-w1", trigger="nightly")
     store.acquire_lease("nightly-2026-01-01-hash-w", "dead", 0.5)
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         assert nights.at_work(connection) == {"nightly-2026-01-01-hash-w": "dead"}
     naps: list[float] = []
     machine = Machine()
 
-    def start(plan: Plan, store: Store, *, run_id: str, **options: Any) -> Outcome:
+    def start(plan: Plan, store: Store, *, run_id: str, **options: Any) -> RunOutcome:
         store.acquire_lease(run_id, "new", 60)
         return machine(plan, store, run_id=run_id, **options)
 
@@ -197,24 +208,26 @@ def test_a_driver_that_died_is_waited_for_by_its_lease(store: Store, monkeypatch
 
 
 def test_a_database_that_is_away_is_an_error_not_a_verdict(store: Store) -> None:
-    def start(*_: Any, **__: Any) -> Outcome:
+    def start(*_: Any, **__: Any) -> RunOutcome:
         raise StoreError("database postgresql://hero@db/hero: connection refused")
 
     with pytest.raises(StoreError, match="connection refused"):
         nightly.run_night(plan(), store, "2026-01-01", execute=start)
 
 
+@ON_BOTH
 def test_verdicts_survive_the_database(store: Store) -> None:
     good_nights(store, 6)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-07", execute=Machine(wrong={"hero": 30}, day=6))
     text = report.markdown(verdict)
     assert text == report.markdown(nightly.find_verdict(store, "2026-01-07"))
     assert "# Nightly 2026-01-07: REGRESSION" in text
-    assert "hero-tiny hero 20% synth-demo" in text
+    assert "hero-tiny hero@20% synth-demo" in text
     with pytest.raises(StoreError, match="judged nights: 2026-01-07, 2026-01-06"):
         nightly.find_verdict(store, "2025-12-31")
 
 
+@ON_BOTH
 def test_explain_and_accept_from_the_command_line(store: Store, store_url: str) -> None:
     load_verbs()
     good_nights(store, 6)
@@ -300,3 +313,18 @@ def test_a_store_that_is_down_is_reported_to_the_webhook(
         main(["nightly", "--db", "sqlite:////nowhere/at/all.db"])
     assert stopped.value.code == 2
     assert "could not be run" in receiver.bodies[0]["text"]
+
+
+def test_a_repetition_names_its_cells_as_the_night_did(store: Store) -> None:
+    """One of two settings repeated alone has no sibling to be told from, and must be found again all the same."""
+    cells = [replace(cell("hero", str(alpha)), params={"alpha": alpha}) for alpha in (0.5, 0.7)]
+    for run_id, held in (("n", cells), ("n-again", cells[1:])):
+        store.create_run(run_id, "nightly", {}, run_id)
+        store.add_cells(run_id, held, dict.fromkeys((each.id for each in held), 1))
+        for each in held:
+            store.write_profile(run_id, each.id, {"ttft_ms_p50": 5.0})
+    again = history.load(store, store.run("n-again"), "n")
+    assert list(again.cells) == ["hero-tiny hero:alpha=0.7@20% synth-demo"]
+    assert list(again.speeds) == ["hero-tiny hero:alpha=0.7@20%"]
+    night = history.load(store, store.run("n"))
+    assert (set(again.cells) < set(night.cells), set(again.speeds) < set(night.speeds)) == (True, True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 from hero_ray.store import open_store, studies
 from hero_ray.studies import paper_page
-from hero_ray.studies.records import Table
+from hero_ray.studies.records import FigureTable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ def test_only_the_measured_part_is_replaced(tmp_path: Path) -> None:
             (("token-roles", "older"), ("token-roles", "newer"), ("case-study", "x"))
         ):
             store.transaction(studies.add, str(number), name, "hero-tiny", request, result(note), "abc123")
-        tables = [Table("hero-table-5-offline, commit abc123, seed 0", ("kept",), (("20 %",),))]
+        tables = [FigureTable("hero-table-5-offline, commit abc123, seed 0", ("kept",), (("20 %",),))]
         paper_page.write(page, store, tables)
         first = page.read_text(encoding="utf-8")
         paper_page.write(page, store, tables)

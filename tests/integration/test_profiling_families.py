@@ -14,23 +14,27 @@ import torch
 
 from hero_ray import models
 from hero_ray.cli import main
-from hero_ray.encoded import Needs, VisionInfo
-from hero_ray.errors import InputError
+from hero_ray.core.config import ProfileSettings
+from hero_ray.core.encoded import Needs, VisionInfo
+from hero_ray.core.errors import InputError
+from hero_ray.costs.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
+from hero_ray.costs.scoring import method_scoring
+from hero_ray.engine.cut import Pruning
 from hero_ray.methods import create
 from hero_ray.methods import names as method_names
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.graphs import GraphedDecode
-from hero_ray.profile import cell_of, make_probes, read_records, store_records
-from hero_ray.profiling.cells import ProfileSettings, profile_cells
-from hero_ray.profiling.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
+from hero_ray.profiling.cells import profile_cells
 from hero_ray.profiling.counter import count_flops, relative_difference
-from hero_ray.profiling.requests import ProfileItem
-from hero_ray.profiling.scoring import method_scoring
+from hero_ray.profiling.job import cell_of, make_probes, read_records, store_records
 from hero_ray.store import open_store
 
-NAMED = ["llava-next-7b", "llava-1.5-13b", "sharegpt4v-7b", "internvl2-2b", "internvl2-8b"]
+LIKE_THE_OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("llava-1.5-13b", "sharegpt4v-7b", "internvl2-8b")
+]
+NAMED = ["llava-next-7b", "internvl2-2b", *LIKE_THE_OTHERS]
 METHODS = "full,hero,fastv"
 
 
@@ -97,7 +101,7 @@ def test_verb_prints_the_table_and_stores_it(
 ) -> None:
     url = f"sqlite:///{tmp_path}/speeds.db"
     shown, summary = run_verb([*options, "--db", url, "--with-stock", "--batches", "1,2"], capsys)
-    header = next(line for line in shown.splitlines() if line.startswith("|Method|"))
+    header = next(line for line in shown.splitlines() if line.startswith("| Method |"))
     for column in ("Tokens", "TFLOPs (Eq. 7)", "Memory GB", "KV MiB", "Decode tok/s", "TTFT ms p50", "Select ms"):
         assert column in header
     assert "Pays for answers of" in shown
@@ -113,10 +117,10 @@ def test_file_is_written_without_ray_or_a_database_and_imported(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "deep" / "speeds.jsonl"
-    arguments = ["profile", *options[1:], "--out", str(path)]
+    arguments = ["hero-ray", *options, "--out", str(path)]
     script = (
         "import runpy, sys; sys.modules.update(dict.fromkeys(('ray', 'sqlalchemy', 'alembic'))); "
-        f"sys.argv = {arguments!r}; runpy.run_module('hero_ray.profile', run_name='__main__')"
+        f"sys.argv = {arguments!r}; runpy.run_module('hero_ray', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -136,14 +140,8 @@ def test_file_is_written_without_ray_or_a_database_and_imported(
 
 
 def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -> None:
-    from hero_ray.config import BudgetEntry, MethodEntry, build
-    from hero_ray.profile import item_of
-
     adapter = models.load(str(folder))
-    config = build({"tasks": ["profile"]})
-    items = [
-        item_of(adapter, MethodEntry(name=name), BudgetEntry(ratio=0.3), config) for name in ("fastv", "pdrop", "vtw")
-    ]
+    items = {name: Pruning(create(name), 0.3) for name in ("fastv", "pdrop", "vtw")}
     probes = make_probes([(640, 480), (480, 640)], "What is it?")
     for record in profile_cells(adapter, items, probes, ProfileSettings(new_tokens=2, warmup=0, repeats=1)):
         per_layer = record["details"]["visual_per_layer"]
@@ -157,16 +155,16 @@ def test_ragged_method_is_counted_block_by_block(folder: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_choice_before_the_llm_is_dropped_inside_it(folder: Path, batch_size: int) -> None:
-    from hero_ray import profile
-    from hero_ray.config import BudgetEntry, MethodEntry, build
-    from hero_ray.pipeline import profile_pass
-    from hero_ray.types import Cell
+    from hero_ray.core.config import build
+    from hero_ray.core.types import Cell
+    from hero_ray.profiling.job import prunings_of
 
     adapter = models.load(str(folder))
     params = create("ptp", mode="continue", llm_layer=1).parameters()
-    entry, config = MethodEntry(name="ptp", params=params), build({"tasks": ["profile"]})
-    cell = Cell("cell", "m", "ptp", "exact", params, 0.3, "profile", "")
-    items = [profile.item_of(adapter, entry, BudgetEntry(ratio=0.3), config), profile_pass.item_of(cell, adapter)]
+    document = {"tasks": ["profile"], "methods": [{"name": "ptp", "params": params}], "budgets": [0.3]}
+    _, asked_for = prunings_of(build(document)).values()
+    planned = Pruning.of(Cell("cell", "m", "ptp", "exact", params, 0.3, "profile", ""))
+    items = {"verb": asked_for, "sweep": planned}
     settings = ProfileSettings(batch_size=batch_size, new_tokens=2, warmup=0, repeats=1)
     for record in profile_cells(adapter, items, make_probes([(640, 480)], "What is it?"), settings):
         everyone, *later = record["details"]["visual_per_layer"]
@@ -205,13 +203,13 @@ def test_families_without_a_text_tower_pay_for_none(tmp_path: Path) -> None:
 
 
 def test_fixed_buffers_have_a_certificate_of_their_own(folder: Path) -> None:
-    item = ProfileItem("full", "full")
+    item = {"full": Pruning(create("full"))}
     settings = ProfileSettings(new_tokens=3, warmup=0, repeats=1)
     probes = make_probes([(640, 480), (480, 640), (672, 672)], "What is it?")
     adapter = models.load(str(folder))
-    (plain,) = profile_cells(adapter, [item], probes, settings)
+    (plain,) = profile_cells(adapter, item, probes, settings)
     adapter.decoder = replace(adapter.decoder, step=GraphedDecode(adapter.runner))  # uncaptured on a CPU
-    (graphed,) = profile_cells(adapter, [item], probes, settings)
+    (graphed,) = profile_cells(adapter, item, probes, settings)
     assert (plain["certificate"]["cache"], graphed["certificate"]["cache"]) == ("preallocated", "fixed")
     assert plain["certificate_hash"] != graphed["certificate_hash"]
     assert graphed["certificate"]["cuda_graphs"] is False

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hero_ray import models
-from hero_ray.config import build
-from hero_ray.profile import items_of, make_probes, read_records
+from hero_ray.core.config import build
+from hero_ray.profiling.job import make_probes, prunings_of, read_records
 from hero_ray.profiling.requests import arrange
 from perf.gpu_tables import Session, against_published, prompt_of
 from perf.paper_tables import TABLES
@@ -20,7 +20,7 @@ def budgets_of(name: str) -> tuple[Any, list[int]]:
     adapter = models.load(table.model, device="meta", **table.model_args)
     config = build({"tasks": ["profile"], "methods": table.methods, "budgets": table.budgets, **table.sweep})
     (probe,) = make_probes([table.image], "Describe")
-    return adapter, [arrange(adapter, item, probe).budget.total for item in items_of(adapter, config)]
+    return adapter, [arrange(adapter, pruning, probe).budget.total for pruning in prunings_of(config).values()]
 
 
 def test_hero_table_is_measured_at_the_printed_counts() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,14 +12,19 @@ import torch
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hero_ray.encoded import Encoded, ImagePlan, Layout, Needs, Selection, VisionInfo, keep_all
-from hero_ray.errors import DeviceMemoryError
-from hero_ray.methods.base import LayerPruner, Survivors
+from hero_ray.core.config import ProfileSettings
+from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.errors import DeviceMemoryError
+from hero_ray.core.layout import Layout
+from hero_ray.engine.cut import Pruning
+from hero_ray.methods import create
+from hero_ray.methods.base import LayerPruner, Method, Survivors
 from hero_ray.models.base import LanguageShape, ModelInfo, Prepared, Prompt, VisionShape
+from hero_ray.models.generation import Decoder
 from hero_ray.models.runner import Runner
 from hero_ray.profiling.batches import sweep_batches
-from hero_ray.profiling.cells import ProfileSettings, profile_cells
-from hero_ray.profiling.requests import STAGES, Probe, ProfileItem, arrange, prefill, run_request
+from hero_ray.profiling.cells import profile_cells, timed
+from hero_ray.profiling.requests import STAGES, Probe, arrange, prefill, run_request
 from hero_ray.profiling.syncs import host_syncs
 from hero_ray.profiling.timing import take_turns
 
@@ -37,6 +43,11 @@ class SmallAdapter:
     vision: VisionInfo
     projector: torch.Tensor
     encodes: int = 0
+    clip: None = None
+
+    @property
+    def decoder(self) -> Decoder:
+        return Decoder(self.runner, frozenset(), self.info.context)
 
     @classmethod
     def make(cls, device: str = "cpu") -> SmallAdapter:
@@ -74,6 +85,9 @@ class SmallAdapter:
         tokens = torch.arange(prepared.layout.valid.numel() * 8).reshape(*prepared.layout.valid.shape, 8) / 1000.0
         return Encoded("x", prepared.layout, self.vision, tokens.to(self.projector.device) @ self.projector)
 
+    def encode_many(self, prepared: Sequence[Prepared], needs: Needs) -> list[Encoded]:
+        return [self.encode(one, needs) for one in prepared]
+
     def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:
         return encoded
 
@@ -95,15 +109,67 @@ class DropHalf(LayerPruner):
         return Survivors(keep=state.valid & (~state.visual | even))
 
 
-def keep_first(encoded: Encoded, budget: Any) -> Selection:
-    keep = torch.zeros_like(encoded.layout.valid).flatten()
-    keep[: budget.total] = True
-    return Selection(keep.view_as(encoded.layout.valid))
+@dataclass(frozen=True)
+class First(Method):
+    """Keeps the first tokens."""
+
+    name = "first"
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        keep = torch.zeros_like(encoded.layout.valid).flatten()
+        keep[: budget.total] = True
+        return Selection(keep.view_as(encoded.layout.valid))
 
 
-def slow_keep_first(encoded: Encoded, budget: Any) -> Selection:
-    time.sleep(0.02)
-    return keep_first(encoded, budget)
+@dataclass(frozen=True)
+class SlowFirst(First):
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        time.sleep(0.02)
+        return super().select(encoded, budget)
+
+
+@dataclass(frozen=True)
+class Peeking(First):
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        if encoded.features.sum().item() > 1e9:
+            return keep_all(encoded.layout)
+        return super().select(encoded, budget)
+
+
+@dataclass(frozen=True)
+class ReadingTheHost(First):
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        assert encoded.layout.sequence.max().item() > 0  # the layout stays on the host: no wait
+        return super().select(encoded, budget)
+
+
+@dataclass(frozen=True)
+class Refusing(Method):
+    name = "x"
+
+    def needs(self, vision: VisionInfo) -> Needs:
+        return Needs(cls_attention=frozenset({1}))
+
+    def select(self, encoded: Encoded, budget: Budget) -> Selection:
+        raise AssertionError("selected at R = 1")
+
+
+@dataclass(frozen=True)
+class Dropping(Method):
+    name = "drop"
+    stage = "in-llm"
+
+    def pruner(self, budget: Budget) -> LayerPruner:
+        return DropHalf()
+
+
+@dataclass(frozen=True)
+class SecondLook(Method):
+    name = "downsample"
+    stage = "image"
+
+    def choose(self, options: tuple[ImagePlan, ...], budget: Budget) -> ImagePlan:
+        return options[1]
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +182,11 @@ def probe() -> Probe:
     return Probe(Image.new("RGB", (8, 8)), "What?", "What?")
 
 
-FULL = ProfileItem("full", "full")
-HALF = ProfileItem("half", "first", retention_ratio=0.5, select=keep_first)
-RAGGED = ProfileItem("ragged", "drop", retention_ratio=0.5, pruner=lambda budget, selections: DropHalf())
-SMALLER = ProfileItem("image", "downsample", retention_ratio=0.3, plan=lambda options, budget: options[1])
+FULL = Pruning(create("full"))
+HALF = Pruning(First(), 0.5)
+RAGGED = Pruning(Dropping(), 0.5)
+SMALLER = Pruning(SecondLook(), 0.3)
+ALL = {"full": FULL, "half": HALF, "ragged": RAGGED, "image": SMALLER}
 
 
 def by_key(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -127,8 +194,8 @@ def by_key(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_planted_sleep_shows_in_select_and_nowhere_else(adapter: SmallAdapter, probe: Probe) -> None:
-    arranged = [arrange(adapter, item, probe) for item in (HALF, replace(HALF, key="slow", select=slow_keep_first))]
-    calls = [[lambda marks, one=one: run_request(adapter, one, 1, 3, marks.stamp)] for one in arranged]
+    arranged = [arrange(adapter, pruning, probe) for pruning in (HALF, Pruning(SlowFirst(), 0.5))]
+    calls = [[timed(adapter, one, QUICK)] for one in arranged]
     quick, slow = take_turns(calls, "cpu", warmup=1, repeats=15)
     # The fastest of 15 runs: a busy machine slows some of them, a planted sleep all.
     added = {stage: slow.at(0.0, stage) - quick.at(0.0, stage) for stage in STAGES}
@@ -137,12 +204,12 @@ def test_planted_sleep_shows_in_select_and_nowhere_else(adapter: SmallAdapter, p
 
 
 def test_planted_sleep_reaches_the_record(adapter: SmallAdapter, probe: Probe) -> None:
-    (record,) = profile_cells(adapter, [replace(HALF, select=slow_keep_first)], [probe], QUICK)
+    (record,) = profile_cells(adapter, {"slow": Pruning(SlowFirst(), 0.5)}, [probe], QUICK)
     assert record["ttft_ms_p50"] > record["select_ms"] > 20
 
 
 def test_tokens_and_bytes_are_those_of_the_live_cache(adapter: SmallAdapter, probe: Probe) -> None:
-    records = by_key(profile_cells(adapter, [FULL, HALF, RAGGED, SMALLER], [probe], QUICK))
+    records = by_key(profile_cells(adapter, ALL, [probe], QUICK))
     assert {key: record["tokens"] for key, record in records.items()} == {
         "full": 72,
         "half": 36,
@@ -158,38 +225,39 @@ def test_tokens_and_bytes_are_those_of_the_live_cache(adapter: SmallAdapter, pro
 
 def test_counted_flops_agree_with_the_formula(adapter: SmallAdapter, probe: Probe) -> None:
     for batch_size in (1, 2):
-        settings = replace(QUICK, batch_size=batch_size)
-        for record in profile_cells(adapter, [FULL, HALF, RAGGED, SMALLER], [probe], settings):
+        settings = QUICK.model_copy(update={"batch_size": batch_size})
+        for record in profile_cells(adapter, ALL, [probe], settings):
             assert abs(record["details"]["counted_difference"]) < 1e-3, record["key"]
 
 
 def test_every_request_encodes_for_itself(adapter: SmallAdapter, probe: Probe) -> None:
     before = adapter.encodes
     settings = ProfileSettings(new_tokens=2, warmup=2, repeats=3, batch_size=2)
-    profile_cells(adapter, [FULL, HALF], [probe], settings)
+    profile_cells(adapter, {"full": FULL, "half": HALF}, [probe], settings)
     assert adapter.encodes - before == 2 * 2 * (1 + 2 + 3)  # items x batch x (survey + warm-up + repeats)
 
 
 def test_requests_run_to_the_fixed_length(adapter: SmallAdapter, probe: Probe) -> None:
     stages: list[str] = []
-    outcome = run_request(adapter, arrange(adapter, FULL, probe), 3, 5, stages.append)
+
+    def around(stage: str, work: Callable[[], Any]) -> Any:
+        stages.append(stage)
+        return work()
+
+    outcome = run_request(adapter, arrange(adapter, FULL, probe), 3, 5, around)
     assert outcome.token_ids.shape == (3, 5)
-    assert stages == ["start", "encode", "select", "prefill", "decode"]
+    assert stages == ["encode", "select", "prefill", "decode"]
     assert (outcome.token_ids == outcome.token_ids[0]).all()
 
 
 def test_ratio_one_bypasses_the_method(adapter: SmallAdapter, probe: Probe) -> None:
-    def refuse(encoded: Encoded, budget: Any) -> Selection:
-        raise AssertionError("selected at R = 1")
-
-    whole = ProfileItem("whole", "x", select=refuse, needs=Needs(cls_attention=frozenset({1})))
-    (record,) = profile_cells(adapter, [whole], [probe], QUICK)
+    (record,) = profile_cells(adapter, {"whole": Pruning(Refusing())}, [probe], QUICK)
     assert record["tokens"] == 72
     assert record["tflops_scoring"] == 0
 
 
 def test_records_hold_the_columns_and_their_arithmetic(adapter: SmallAdapter, probe: Probe) -> None:
-    (record,) = profile_cells(adapter, [HALF], [probe, probe], replace(QUICK, batch_size=2))
+    (record,) = profile_cells(adapter, {"half": HALF}, [probe, probe], QUICK.model_copy(update={"batch_size": 2}))
     assert record["n"] == 6
     assert record["ttft_ms_p95"] >= record["ttft_ms_p50"] > 0
     assert record["decode_tokens_per_s"] == pytest.approx(2 * 1e3 / record["tpot_ms_p50"])
@@ -206,14 +274,15 @@ def test_batch_sweep_finds_each_edge_and_lets_the_rest_take_turns(adapter: Small
     measured = []
 
     def attempt(adapter: Any, arrangement: Any, size: int, new_tokens: int) -> None:
-        if size > limits[arrangement.item.key]:
+        if size > limits["full" if arrangement.pruning is FULL else "half"]:
             raise torch.OutOfMemoryError
 
     def measure(adapter: Any, items: Any, probes: Any, settings: ProfileSettings) -> list[dict[str, Any]]:
-        measured.append((settings.batch_size, [item.key for item in items]))
-        return [{"key": item.key, "batch_size": settings.batch_size} for item in items]
+        measured.append((settings.batch_size, list(items)))
+        return [{"key": key, "batch_size": settings.batch_size} for key in items]
 
-    records = sweep_batches(adapter, [FULL, HALF], probe, [16, 1, 2, 4, 8], QUICK, attempt=attempt, measure=measure)
+    items = {"full": FULL, "half": HALF}
+    records = sweep_batches(adapter, items, probe, [16, 1, 2, 4, 8], QUICK, attempt=attempt, measure=measure)
     both, one = ["full", "half"], ["half"]
     assert measured == [(1, both), (2, both), (4, both), (8, one), (16, one)]
     edges = {record["key"]: record["details"]["batch_sweep"] for record in records}
@@ -222,7 +291,7 @@ def test_batch_sweep_finds_each_edge_and_lets_the_rest_take_turns(adapter: Small
 
 
 def test_batch_sweep_runs_for_real_and_refuses_a_device_without_room(adapter: SmallAdapter, probe: Probe) -> None:
-    records = sweep_batches(adapter, [FULL], probe, [2, 1], QUICK)
+    records = sweep_batches(adapter, {"full": FULL}, probe, [2, 1], QUICK)
     assert [record["batch_size"] for record in records] == [1, 2]
     assert records[0]["kv_bytes"] == records[1]["kv_bytes"]  # of one request, whatever the batch
 
@@ -230,17 +299,12 @@ def test_batch_sweep_runs_for_real_and_refuses_a_device_without_room(adapter: Sm
         raise torch.OutOfMemoryError
 
     with pytest.raises(DeviceMemoryError, match="full: not even one request"):
-        sweep_batches(adapter, [FULL], probe, [4], QUICK, attempt=never)
-
-
-def peeking(encoded: Encoded, budget: Any) -> Selection:
-    if encoded.features.sum().item() > 1e9:
-        return keep_all(encoded.layout)
-    return keep_first(encoded, budget)
+        sweep_batches(adapter, {"full": FULL}, probe, [4], QUICK, attempt=never)
 
 
 def test_planted_host_sync_is_found(adapter: SmallAdapter, probe: Probe) -> None:
-    records = by_key(profile_cells(adapter, [HALF, replace(HALF, key="peeking", select=peeking)], [probe], QUICK))
+    items = {"half": HALF, "peeking": Pruning(Peeking(), 0.5)}
+    records = by_key(profile_cells(adapter, items, [probe], QUICK))
     found = {key: [sync for sync in r["details"]["host_syncs"] if sync["call"] == "item"] for key, r in records.items()}
     assert found["half"] == []
     (planted,) = found["peeking"]
@@ -286,11 +350,7 @@ def test_decode_steps_on_cuda_never_wait_for_the_host(probe: Probe) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_planted_host_sync_is_found_on_cuda_and_only_there(probe: Probe) -> None:
-    def reading_a_host_tensor(encoded: Encoded, budget: Any) -> Selection:
-        assert encoded.layout.sequence.max().item() > 0  # the layout stays on the host: no wait
-        return keep_first(encoded, budget)
-
-    items = [replace(HALF, select=reading_a_host_tensor), replace(HALF, key="peeking", select=peeking)]
+    items = {"half": Pruning(ReadingTheHost(), 0.5), "peeking": Pruning(Peeking(), 0.5)}
     records = by_key(profile_cells(SmallAdapter.make("cuda"), items, [probe], QUICK))
     assert "item" not in [sync["call"] for sync in records["half"]["details"]["host_syncs"]]
     assert "item" in [sync["call"] for sync in records["peeking"]["details"]["host_syncs"]]

@@ -25,7 +25,7 @@ from serve_fixture import Service
 
 from tests.local_serve import HERO, data_url, picture, question
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture

@@ -42,7 +42,6 @@ def printed(command: list[str], service: Service, folder: Path) -> list[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.parametrize("script", blocks("curl"))
 def test_the_curl_examples(service: Service, tmp_path: Path, script: str) -> None:
     script = script.replace("curl -s", "curl -sS --fail -w '\\n'")
@@ -52,7 +51,6 @@ def test_the_curl_examples(service: Service, tmp_path: Path, script: str) -> Non
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_the_openai_example(service: Service, tmp_path: Path) -> None:
     first, second = printed([sys.executable, "-c", blocks("python")[0]], service, tmp_path)[:2]
     assert "kept" in first

@@ -17,7 +17,7 @@ from hero_ray import methods
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import problem_from
-from hero_ray.serve.schemas import Pruning
+from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import open_store
 from tests.local_serve import HERO, Build, Local, Noted, data_url, picture, question, refusal
@@ -97,6 +97,36 @@ def test_explain_encodes_once_for_several_prunings(client: TestClient) -> None:
     assert {"select", "generate"} <= set(hero["timings_ms"])
 
 
+@pytest.fixture
+def passes(backend: Local, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Views that went through the vision tower, one entry per pass."""
+    made: list[int] = []
+    run = backend.adapter._run_tower
+
+    def counted(pixels: torch.Tensor, taken: frozenset[int]) -> dict[int, torch.Tensor]:
+        made.append(pixels.shape[0])
+        return run(pixels, taken)
+
+    monkeypatch.setattr(backend.adapter, "_run_tower", counted)
+    return made
+
+
+def test_a_smaller_picture_never_pays_for_the_whole_one(client: TestClient, passes: list[int]) -> None:
+    whole = client.post("/v1/chat/completions", json=question()).json()["usage"]["visual_tokens"]
+    full = passes.pop()
+    smaller = {"method": "downsample", "retention_ratio": 0.2}
+    seen = client.post("/v1/chat/completions", json=question(pruning=smaller)).json()["usage"]["visual_tokens"]
+    assert len(passes) == 1
+    assert passes.pop() < full
+    assert 0 < seen["kept"] == seen["full"] < 0.25 * whole["full"]
+    body = {"model": "hero-tiny", "image": data_url(picture()), "question": "What color is it?", "pruning": [smaller]}
+    made = client.post("/v1/explain", json=body).json()
+    assert (made["encodes"], len(passes)) == (1, 1)
+    both = client.post("/v1/explain", json=body | {"pruning": [smaller, {"method": "full"}]}).json()
+    assert (both["encodes"], len(passes)) == (2, 3)
+    assert both["results"][0] | {"timings_ms": {}} == made["results"][0] | {"timings_ms": {}}
+
+
 BAD_BODIES = {
     "wrong type of max_tokens": ({"max_tokens": "8"}, "max_tokens"),
     "temperature as text": ({"temperature": "0.5"}, "temperature"),
@@ -126,7 +156,7 @@ def test_odd_parameters_of_a_method_are_the_callers_mistake(backend: Local, meth
     for name in ("variant", *methods.create(method).parameters()):
         for odd in ODD:
             try:
-                pruning = Pruning.model_validate({"method": method, "retention_ratio": 0.3, name: odd})
+                pruning = PruningRequest.model_validate({"method": method, "retention_ratio": 0.3, name: odd})
             except ValueError:
                 continue  # which the route answers with 400
             outcome = backend.engine.answer(backend.adapter, [ChatJob("?", "?", picture(), pruning, 1)])[0]
@@ -288,7 +318,7 @@ def test_the_document_says_what_the_service_does(client: TestClient) -> None:
 
 def test_batched_answers_are_those_of_single_requests(backend: Local) -> None:
     jobs = [
-        ChatJob(text, text, picture((160, 120 + 20 * at)), Pruning(method=method, retention_ratio=ratio), 8)
+        ChatJob(text, text, picture((160, 120 + 20 * at)), PruningRequest(method=method, retention_ratio=ratio), 8)
         for at, (text, method, ratio) in enumerate(
             [
                 ("What color is the circle?", "full", None),

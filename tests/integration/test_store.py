@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hero_ray.errors import RunLockedError, StoreError
+from hero_ray.core.errors import RunLockedError, StoreError
 from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, open_store
 from hero_ray.store import schema as schema_room
 from tests import stored as data
@@ -29,7 +30,7 @@ def store(store_url: str) -> Iterator[Store]:
 def test_upgrade_matches_the_tables_and_comes_down_again(store: Store) -> None:
     assert schema_room.drift(store.engine) == []
     schema_room.downgrade(store.engine)
-    with store.reading() as connection:
+    with store.engine.connect() as connection:
         assert schema_room.current(connection) is None
     schema_room.upgrade(store.engine)
     assert schema_room.drift(store.engine) == []
@@ -233,6 +234,20 @@ def test_a_database_from_the_future_is_refused(store: Store, store_url: str) -> 
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="newer than this version"):
         open_store(store_url)
+
+
+def test_straw_men_of_an_older_database_are_marked(store: Store) -> None:
+    cells = [data.cell(method) for method in ("hero", "random", "spatial-pool", "full")]
+    data.begin(store, cells=cells)
+    schema_room.downgrade(store.engine, "0002")
+    schema_room.upgrade(store.engine)
+    assert {cell.method for cell in store.cells("run1") if cell.straw_man} == {"random", "spatial-pool"}
+
+
+def test_a_plug_in_may_become_a_straw_man_later(store: Store) -> None:
+    data.begin(store, cells=[HERO])
+    store.add_cells("run1", [replace(HERO, straw_man=True)], {HERO.id: 4})
+    assert [cell.straw_man for cell in store.cells("run1")] == [True]
 
 
 def test_four_writers_at_once_lose_nothing(store: Store, store_url: str) -> None:

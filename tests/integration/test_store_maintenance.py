@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hero_ray.cli import main
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
 from hero_ray.store import ImageRecord, MetricRow, Store, maintenance, open_store
 from tests import stored as data
 

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from dashboard import study_figures
 from hero_ray import cli
 from hero_ray.benchmarks import judge
-from hero_ray.errors import JudgeError
+from hero_ray.core.errors import JudgeError
 from hero_ray.models import load
 from hero_ray.store import open_store, studies
 from hero_ray.studies import caption_judge, case_study
-from hero_ray.studies.records import Request
+from hero_ray.studies.records import StudyRequest
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_study_leaves_figures_files_and_a_row(tmp_path: Path) -> None:
     read = study_figures.read_study(study_figures.read_file(tmp_path / "out" / "layer-similarity.json") or {})
     assert read is not None
     assert len(read["charts"][0][1].data[0].z) == 12
-    with open_store(url) as store, store.reading() as connection:
+    with open_store(url) as store, store.engine.connect() as connection:
         (row,) = studies.found(connection, "layer-similarity")
         assert studies.found(connection, "layer-iou") == []
     assert (row["id"], row["model"]) == (last["id"], "hero-tiny")
@@ -114,7 +114,7 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
 
 
 def test_captions_are_rated_with_the_picture_in_sight(endpoint: Endpoint, model: Any) -> None:
-    found = caption_judge.run(Request(model, ("synth-scene",), limit=1))
+    found = caption_judge.run(StudyRequest(model, ("synth-scene",), limit=1))
     captions = {row[1]: row[2] for row in found.tables[1].rows}
     assert list(captions) == ["primary", "shortcut", "random"]
     for role, _, value, *_ in found.tables[0].rows:
@@ -123,18 +123,18 @@ def test_captions_are_rated_with_the_picture_in_sight(endpoint: Endpoint, model:
     assert text["text"].endswith(f"Caption: {captions['primary'] or '(empty)'}")
     assert picture["image_url"]["url"].startswith("data:image/png;base64,")
     asked = len(endpoint.bodies)
-    caption_judge.run(Request(model, ("synth-scene",), limit=1))
+    caption_judge.run(StudyRequest(model, ("synth-scene",), limit=1))
     assert len(endpoint.bodies) == asked  # the second time every reply comes from the cache
 
 
 def test_without_a_judge_nothing_is_captioned(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(judge.URL, raising=False)
     with pytest.raises(JudgeError, match=judge.URL):
-        caption_judge.run(Request(model, ("synth-scene",), limit=1))
+        caption_judge.run(StudyRequest(model, ("synth-scene",), limit=1))
 
 
 def test_a_case_shows_every_method_with_its_answer(model: Any) -> None:
-    found = case_study.run(Request(model, ("synth-words",), limit=1, methods=("hero", "random", "fastv")))
+    found = case_study.run(StudyRequest(model, ("synth-words",), limit=1, methods=("hero", "random", "fastv")))
     assert found.findings["methods"] == ["hero", "random"]  # fastv keeps no tokens before the LLM
     assert [row[3] for row in found.tables[0].rows] == ["hero", "random"]
     (sheet,) = found.pictures.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from hero_ray.evaluate import Evaluator, Settings
+from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.models import load
 from hero_ray.pipeline.facts import make_plan
 from hero_ray.pipeline.forecast import describe_plan
@@ -60,7 +61,7 @@ def test_every_paper_file_is_planned_without_weights_or_data(tmp_path: Path) -> 
     plans = [line for line in done.stdout.splitlines() if line.startswith("sweep ")]
     assert [line.split()[1].rstrip(":") for line in plans] == [path.stem for path in files]
     assert all("planned from configurations alone" in line for line in plans)
-    hours = [float(line.split("PFLOP: ")[1].split()[0]) for line in done.stdout.splitlines() if "PFLOP: " in line]
+    hours = [float(h) for h in re.findall(r"; ([\d.]+) hours on 8 GPUs", done.stdout)]
     assert hours == pytest.approx([papers.header(path).hours for path in files], rel=0.1)
     assert list(tmp_path.glob("*.db")) == []
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from sweeps import LOADER, answers, small_plan, undisturbed, when_rows
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
 from hero_ray.pipeline.run import run
 from hero_ray.store import open_store
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 WORK = {"work_ms": 8}
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 from sqlalchemy import text
 from sweeps import LOADER, answers, begun_twice, script_environment, small_plan, undisturbed, when_rows
 
-from hero_ray.errors import RunLockedError
+from hero_ray.core.errors import RunLockedError
 from hero_ray.pipeline.facts import Plan
-from hero_ray.pipeline.run import run
+from hero_ray.pipeline.run import RunOutcome, run
 from hero_ray.store import Store, open_store
 
 pytestmark = pytest.mark.ray
@@ -38,26 +39,42 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
     return undisturbed(small_plan(), tmp_path_factory.mktemp("quiet"))
 
 
-def test_a_run_completes_and_encodes_every_picture_once(
-    local_ray: None, store: Store, tmp_path: Path, quiet: list[Any]
-) -> None:
-    plan = small_plan(replicas=2)
-    outcome = run(plan, store, loader=LOADER)
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that nobody disturbed, on two replicas."""
+
+    plan: Plan
+    database: Path
+    store: Store
+    outcome: RunOutcome
+
+
+@pytest.fixture(scope="module")
+def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    plan, database = small_plan(replicas=2), tmp_path_factory.mktemp("finished") / "results.db"
+    with open_store(f"sqlite:///{database}") as store:
+        yield Finished(plan, database, store, run(plan, store, loader=LOADER))
+
+
+def test_a_run_completes_and_encodes_every_picture_once(finished: Finished, quiet: list[Any]) -> None:
+    plan, store, outcome = finished.plan, finished.store, finished.outcome
     assert outcome.status == "complete"
     assert outcome.counters["encodes"] == len(plan.units) == len({sample.image_key for sample in plan.samples})
     assert outcome.counters["answers"] == sum(plan.expected.values()) == len(quiet)
-    assert answers(tmp_path / "results.db", outcome.run_id) == quiet
+    assert answers(finished.database, outcome.run_id) == quiet
     assert {count.missing for count in store.counts(outcome.run_id).values()} == {0}
 
 
-def test_the_same_sweep_again_is_complete(local_ray: None, store: Store) -> None:
-    plan = small_plan(num_images=2)
-    first = run(plan, store, loader=LOADER)
-    again = run(plan, store, loader="perf.sleeping:no_such_loader")
+def test_the_same_sweep_again_is_complete(finished: Finished) -> None:
+    first = finished.outcome
+    again = run(finished.plan, finished.store, loader="perf.sleeping:no_such_loader")
     assert (again.run_id, again.already_complete) == (first.run_id, True)
-    assert run(plan, store, fresh=True, loader=LOADER).run_id != first.run_id
+    one_replica = small_plan()
+    assert one_replica.hash == finished.plan.hash
+    assert run(one_replica, finished.store, fresh=True, loader=LOADER).run_id != first.run_id
 
 
+@pytest.mark.slow
 def test_a_worker_killed_once_changes_nothing(
     local_ray: None, either_store: Store, tmp_path: Path, quiet: list[Any]
 ) -> None:
@@ -71,6 +88,7 @@ def test_a_worker_killed_once_changes_nothing(
     assert begun_twice(either_store, outcome.run_id) == 1, "a lost worker takes its current unit with it, no more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["die", "hang"])
 def test_a_poison_picture_is_given_up_and_the_rest_goes_on(
     local_ray: None, store: Store, tmp_path: Path, fault: str
@@ -126,6 +144,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
     return undisturbed(longer_plan(), tmp_path_factory.mktemp("longer"))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_again_and_again_ends_with_the_same_table(
     local_ray: None, store: Store, longer: list[Any]
 ) -> None:

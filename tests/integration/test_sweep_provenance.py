@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sweeps import LOADER, small_plan
 
-from hero_ray.config import ProfileSettings, build
-from hero_ray.evaluate import Settings
+from hero_ray.core.config import build
+from hero_ray.engine.evaluate import Settings
 from hero_ray.methods import create
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.pipeline.invariance import certificates, certify_run, describe, settled
@@ -107,11 +107,8 @@ def test_the_profile_pass_tells_where_a_method_breaks_even() -> None:
     plan = tiny_plan()
     full = plan.cells[0]
     pruned = replace(full, id="pruned", method="spatial", retention_ratio=0.2, params=create("spatial").parameters())
-    settings = ProfileSettings(repeats=1, warmup=0, new_tokens=3)
-    layout = ("real", "unpadded_rows")
-    records = measure_cells(
-        "hero_ray.models:load", "hero-tiny", {}, [full, pruned], plan.tasks, plan.units[:1], settings, layout
-    )
+    config = build({"tasks": ["synth-exist"], "profile": {"repeats": 1, "warmup": 0, "new_tokens": 3}})
+    records = measure_cells("hero_ray.models:load", "hero-tiny", {}, [full, pruned], plan.tasks, plan.units[:1], config)
     base, record = records
     found = record["details"]["break_even"]
     assert "break_even" not in base["details"]

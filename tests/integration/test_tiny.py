@@ -11,17 +11,17 @@ from hero_ray.benchmarks.synthetic.documents import CANVASES
 from hero_ray.benchmarks.synthetic.glyphs import COLOUR_NAMES, SHAPES, TONES, WORDS
 from hero_ray.benchmarks.synthetic.questions import FAMILIES, all_questions
 from hero_ray.benchmarks.synthetic.scenes import compose
-from hero_ray.tiny import train as training
-from hero_ray.tiny.architecture import build_clip, build_llava_next
-from hero_ray.tiny.batches import IGNORED, Segment, pack
-from hero_ray.tiny.captions import attribute_lists, describe
-from hero_ray.tiny.export import export_folder, image_processor, processor
-from hero_ray.tiny.initialise import whitening, word_targets
-from hero_ray.tiny.llava_next import LlavaNextAnswerer
-from hero_ray.tiny.stage_language import CROWD, correct_by_question, draw_scenes, forward, sample_questions
-from hero_ray.tiny.stage_tower import contrastive, soft_targets
-from hero_ray.tiny.tokenizer import SUFFIX, UNK, clip_tokenizer, language_tokenizer
-from hero_ray.tiny.views import anyres_views, pixel_values
+from tools.tiny import train as training
+from tools.tiny.architecture import build_clip, build_llava_next
+from tools.tiny.batches import IGNORED, Segment, pack
+from tools.tiny.captions import attribute_lists, describe
+from tools.tiny.export import export_folder, image_processor, processor
+from tools.tiny.initialise import whitening, word_targets
+from tools.tiny.llava_next import LlavaNextAnswerer
+from tools.tiny.stage_language import CROWD, correct_by_question, draw_scenes, forward, sample_questions
+from tools.tiny.stage_tower import contrastive, soft_targets
+from tools.tiny.tokenizer import SUFFIX, UNK, clip_tokenizer, language_tokenizer
+from tools.tiny.views import anyres_views, pixel_values
 
 SIZES = [size for size, _ in CANVASES]
 

@@ -7,10 +7,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hero_ray.benchmarks.synthetic.documents import documents, scene_at
-from hero_ray.tiny import evaluate_card, export
-from hero_ray.tiny.answering import load_answerer, load_internvl, tile_pixels
-from hero_ray.tiny.architecture import build_clip, build_llava_next
-from hero_ray.tiny.internvl import MAX_TILES, build_internvl, tiled_views
+from tools.tiny import evaluate_card, export
+from tools.tiny.answering import load_answerer, load_internvl, tile_pixels
+from tools.tiny.architecture import build_clip, build_llava_next
+from tools.tiny.internvl import MAX_TILES, build_internvl, tiled_views
 
 
 @pytest.fixture(scope="module")

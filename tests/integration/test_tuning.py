@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from hero_ray.benchmarks import get
-from hero_ray.calibration import Questions
-from hero_ray.config import MethodEntry
-from hero_ray.encoded import Needs
-from hero_ray.errors import SelectionError
-from hero_ray.evaluate import Evaluator, Memory
+from hero_ray.core.config import MethodEntry
+from hero_ray.core.encoded import Needs
+from hero_ray.core.errors import SelectionError
+from hero_ray.core.types import Cell
+from hero_ray.engine.evaluate import Evaluator, Memory
 from hero_ray.models import load
-from hero_ray.tuning.bench import Bench
-from hero_ray.tuning.space import parse_space
-from hero_ray.types import Cell
+from hero_ray.studies.calibration import Questions
+from hero_ray.studies.tuning.bench import Bench
+from hero_ray.studies.tuning.space import parse_space
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = "alpha=0..1,tile_layers=[1]|[6,7,8,9,10],text_term=clip|none"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hero_ray.nightly.guard import judge
-from hero_ray.nightly.records import Finding, Night, Settings
+from hero_ray.nightly.records import GuardSettings, Night, Suspicion
 from tests.nights import Panel, lower, only, slower
 
-SETTINGS = Settings()
+SETTINGS = GuardSettings()
 WORST = "hero 0.2 synth-digits"
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_false_alarms_stay_below_five_per_cent_of_nights(panel: Panel, times: in
         rng, base = np.random.default_rng(10_000 + number), simulated.base()
         past = simulated.history(rng, base)
 
-        def rerun(findings: Sequence[Finding], panel=simulated, rng=rng, base=base) -> Night:  # type: ignore[no-untyped-def]
+        def rerun(findings: Sequence[Suspicion], panel=simulated, rng=rng, base=base) -> Night:  # type: ignore[no-untyped-def]
             return only(panel.night(rng, base), findings)
 
         verdict = judge("2026-01-15", simulated.night(rng, base), past, SETTINGS, rerun)

@@ -7,6 +7,7 @@ import pytest
 
 from hero_ray import stats
 
+pytestmark = pytest.mark.slow
 Array = np.ndarray
 
 
@@ -104,7 +105,6 @@ def test_retention_averages_cover_as_often_as_they_say() -> None:
     assert 0.93 <= covered / 1000 <= 0.97
 
 
-@pytest.mark.slow
 def test_bootstrapped_composites_cover_as_often_as_they_say() -> None:
     """F1 of 0/1 answers in pairs per picture: no mean, so only the bootstrap knows its error."""
     rng = np.random.default_rng(21)

@@ -11,8 +11,8 @@ from hero_ray.benchmarks.base import Benchmark
 from hero_ray.benchmarks.docvqa_val import anls, levenshtein
 from hero_ray.benchmarks.duts import clip_square, foreground, overlap
 from hero_ray.benchmarks.vqa_text import normalise, stage_p
-from hero_ray.errors import DatasetError
-from hero_ray.types import Metric, Sample, Scored
+from hero_ray.core.errors import DatasetError
+from hero_ray.core.types import Metric, Sample, Scored
 
 
 def answered(

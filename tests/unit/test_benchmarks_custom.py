@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from hero_ray.benchmarks import get
-from hero_ray.errors import DatasetError, UnknownNameError
-from hero_ray.plan import units
+from hero_ray.core.errors import DatasetError, UnknownNameError
+from hero_ray.core.plan import units
 from tests.hub_layouts import picture
 
 PAGE = Path(__file__).parents[2] / "docs" / "custom_data.md"

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hero_ray.benchmarks.images import bytes_key, decode, encoded_bytes, pixels_key, to_rgb
-from hero_ray.errors import ImageError
+from hero_ray.core.errors import ImageError
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:

@@ -14,8 +14,8 @@ import pytest
 from hero_ray.benchmarks import get
 from hero_ray.benchmarks.judge import Judge, grade
 from hero_ray.benchmarks.mmvet import judge_prompt
-from hero_ray.errors import JudgeError
-from hero_ray.types import Sample, Scored
+from hero_ray.core.errors import JudgeError
+from hero_ray.core.types import Sample, Scored
 
 
 class Endpoint(HTTPServer):

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from hero_ray.benchmarks import get, lmms
-from hero_ray.errors import DatasetError, ImageError, MissingExtraError, UnknownNameError
-from hero_ray.types import Scored
+from hero_ray.core.errors import DatasetError, ImageError, MissingExtraError, UnknownNameError
+from hero_ray.core.types import Scored
 
 
 class LowerCase:

@@ -13,7 +13,7 @@ import pytest
 from hero_ray.benchmarks import get, tables
 from hero_ray.benchmarks.sources import Source, open_path, open_source
 from hero_ray.benchmarks.tables import JsonlTable, ParquetTable
-from hero_ray.errors import DatasetError
+from hero_ray.core.errors import DatasetError
 from tests import hub_layouts
 
 SOURCE = Source(ids=(), split="test", columns=("n",), image=None)
@@ -167,7 +167,7 @@ def test_no_source_names_every_attempt(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_bad_pictures_do_not_stop_the_stream(tmp_path: Path) -> None:
-    from hero_ray.errors import ImageError
+    from hero_ray.core.errors import ImageError
 
     schema, rows = hub_layouts._chartqa()
     rows[1]["image"] = None

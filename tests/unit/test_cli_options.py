@@ -6,7 +6,7 @@ import pytest
 
 from hero_ray.cli import main
 from hero_ray.cli.options import pairs
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 
 
 def test_pairs_are_read_with_their_spaces_taken_off() -> None:

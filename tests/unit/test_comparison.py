@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray import advice, claims
 from hero_ray.cli import main
-from hero_ray.comparison import Results, compare, difficulty, parse_contender, retained, straw_men
-from hero_ray.comparison.frontiers import average_frontier, frontiers
-from hero_ray.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
-from hero_ray.frontier import axis
+from hero_ray.core.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
+from hero_ray.results import advice, claims
+from hero_ray.results.averages import difficulty, retained, straw_men
+from hero_ray.results.axes import axis
+from hero_ray.results.contenders import Results, parse_contender
+from hero_ray.results.frontiers import average_frontiers, frontiers
+from hero_ray.results.pairs import compare, compare_labels
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 
@@ -94,6 +96,17 @@ def test_a_planted_difference_is_found_and_corrected(results: Results) -> None:
     assert found[0].value_a == pytest.approx(found[0].paired.mean_a)
 
 
+def test_labels_against_one_rival_are_one_family(results: Results) -> None:
+    found = compare_labels(results, ["hero@20%", "full", "random@20%"], "random@20%")
+    assert [(c.label, c.benchmark) for c in found] == [
+        (label, name) for label in ("hero@20%", "full") for name in ("synth-color", "synth-digits")
+    ]
+    assert all(c.p_holm >= c.paired.p_value and c.verdict == "better" for c in found)
+    (alone,) = compare_labels(results, ["hero@20%"], "random@20%", ["synth-color"])
+    assert alone.p_holm == alone.paired.p_value <= found[0].p_holm
+    assert found[0].points == pytest.approx(100 * (found[0].paired.mean_a - found[0].paired.mean_b))
+
+
 def test_a_cell_does_not_differ_from_itself(results: Results) -> None:
     one = (results, parse_contender("hero@20%"))
     assert {c.verdict for c in compare(one, one)} == {"undecided"}
@@ -108,7 +121,7 @@ def test_two_runs_are_compared_on_shared_samples(store: Store, results: Results)
 def test_cells_over_different_data_are_not_compared(results: Results) -> None:
     a = results.scores(results.find(parse_contender("hero@20%"), "synth-color"))
     b = results.scores(results.find(parse_contender("hero@20%"), "synth-digits"))
-    from hero_ray.comparison.contenders import aligned
+    from hero_ray.results.contenders import aligned
 
     with pytest.raises(NotComparableError, match="share no answered sample"):
         aligned(a, b)
@@ -164,7 +177,7 @@ def test_frontiers_by_benchmark_category_and_average(results: Results) -> None:
     assert states["random@20%"] == "dominated"
     assert {states["hero@20%"], states["hired@20%"]} <= {"frontier", "unclear"}
     assert len(frontiers(results, categories=True)) == 6
-    average = average_frontier(results, "flops")
+    (average,) = average_frontiers(results, "flops")
     assert {p.point.id for p in average.placed} == set(results.groups)
 
 
@@ -278,8 +291,8 @@ def mme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     import numpy as np
 
     from hero_ray.benchmarks import get
-    from hero_ray.pipeline.close import close_cells
-    from hero_ray.types import Cell, Prediction, Sample
+    from hero_ray.core.types import Cell, Prediction, Sample
+    from hero_ray.results.close import close_cells
 
     benchmark, rng = get("mme"), np.random.default_rng(8)
     cells = [Cell(m, "hero-tiny", m, "exact", {}, r, "mme", "head") for m, r in (("full", 1.0), ("hero", 0.2))]
@@ -322,3 +335,47 @@ def test_a_composite_is_claimed_and_retained_by_its_own_sum(mme: Results) -> Non
         assert claims.overall(claims.check(mme, claims.parse_claim(text))) == "fails"
         text = f"hero@20% >= 5% of full on {where}"
         assert claims.overall(claims.check(mme, claims.parse_claim(text))) == "holds"
+
+
+# --- missing answers ---
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+    """hero fails on each of the 50 questions of 300 that it would answer wrong."""
+    full, hero = fake.cell("full", 1.0, "b"), fake.cell("hero", 0.2, "b")
+    samples = [fake.sample("b", number, 1) for number in range(300)]
+    with open_store(str(tmp_path_factory.mktemp("db") / "failing.db")) as store:
+        store.create_run("r", "s", {}, "h")
+        store.add_cells("r", [full, hero], {full.id: 300, hero.id: 300})
+        store.write_unit("r", [fake.answer(full, one, 1.0) for one in samples])
+        store.write_unit("r", [fake.answer(hero, one, 1.0) for one in samples[:250]])
+        store.write_unit(
+            "r",
+            [fake.Prediction(hero.id, one, error_type="DeviceMemoryError", error_message="x") for one in samples[250:]],
+        )
+        store.summarise("r")
+        yield Results(store, "r")
+
+
+@pytest.mark.parametrize(
+    ("missing", "verdict"), [("", "undecided: 50 failed samples"), ("drop", "holds"), ("wrong", "fails")]
+)
+def test_a_cell_that_fails_on_what_it_gets_wrong_is_not_perfect(failing: Results, missing: str, verdict: str) -> None:
+    (found,) = claims.check(failing, claims.parse_claim("hero@20% >= full - 3 on b"), missing)
+    assert found.verdict == verdict
+    assert found.missing == ((0, 0) if missing == "drop" else (50, 0))
+    assert claims.overall([found]) == verdict.partition(":")[0]
+
+
+def test_missing_answers_leave_advice_unproven(failing: Results) -> None:
+    (candidate,) = advice.advise(failing, advice.parse_allowance("3"), axis("retention"))
+    assert (candidate.verdict, candidate.losses[0].missing) == ("unproven", 50)
+    assert advice.cheapest([candidate]) is None
+
+
+def test_an_allowance_may_be_a_share_of_the_score(failing: Results) -> None:
+    (points,) = advice.advise(failing, advice.parse_allowance("20"), axis("retention"))
+    (share,) = advice.advise(failing, advice.parse_allowance("20%"), axis("retention"))
+    assert points.losses[0].p == pytest.approx(share.losses[0].p)  # the unpruned model is right everywhere
+    assert str(advice.parse_allowance("2%")) == "2% of the unpruned score"

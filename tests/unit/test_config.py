@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray import config
-from hero_ray.errors import BudgetError, ConfigError
+from hero_ray.core import config
+from hero_ray.core.errors import BudgetError, ConfigError
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from PIL import Image
 
 pytest.importorskip("plotly")
 
-from dashboard import masks
+from hero_ray.results import masks
 
 
 def test_bits_are_unpacked_thumbnail_first() -> None:

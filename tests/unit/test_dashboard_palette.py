@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from dashboard import palette
+from hero_ray.results.shown import palette
 
 
 def test_every_method_has_a_look_of_its_own() -> None:
@@ -21,8 +21,14 @@ def test_every_method_has_a_look_of_its_own() -> None:
 
 
 def test_straw_men_are_muted_and_grey() -> None:
-    assert all(palette.look(name).muted and palette.look(name).colour == palette.GREY for name in palette.STRAW_MEN)
+    from hero_ray.methods import get, names
+
+    straw_men = [name for name in names() if get(name).straw_man]
+    assert straw_men == ["downsample", "random", "spatial", "spatial-pool"]
+    for look in (*map(palette.look, ("full", *straw_men)), palette.look("someones-own", straw_man=True)):
+        assert (look.muted, look.colour) == (True, palette.GREY)
     assert not palette.look("hero").muted
+    assert not palette.look("someones-own").muted
 
 
 _VISION = {

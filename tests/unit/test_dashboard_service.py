@@ -16,7 +16,7 @@ from PIL import Image
 pytest.importorskip("plotly")
 
 from dashboard import service
-from hero_ray.errors import HeroRayError
+from hero_ray.core.errors import HeroRayError
 
 
 def result(method: str, kept: int) -> dict[str, Any]:

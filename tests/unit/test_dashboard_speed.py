@@ -8,10 +8,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from dashboard import (
-    profiles,
-    speed_figures,
-)
+from dashboard import profiles, speed_figures
 
 
 def profile(method: str, ratio: float, batch: int = 1, **more: Any) -> dict[str, Any]:
@@ -58,6 +55,12 @@ def test_conditions_join_batch_sizes_but_never_devices() -> None:
     assert [len(group.rows) for group in groups] == [3, 1]
     assert groups[0].batch_sizes == [1, 4]
     assert [r["label"] for r in groups[0].at(1)] == ["full 100%", "hero 20%"]
+
+
+def test_differing_conditions_are_named_with_their_values() -> None:
+    first = {"device_name": "H100", "dtype": "bfloat16", "n": 10, "commit": "a"}
+    second = {"device_name": "L20", "dtype": "bfloat16", "n": 20, "commit": "b"}
+    assert profiles.differing_conditions([first, second]) == ["device name (H100, L20)"]
 
 
 def test_the_same_measurement_stored_with_several_benchmarks_counts_once() -> None:

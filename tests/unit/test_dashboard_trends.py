@@ -11,19 +11,17 @@ from hero_ray.store import RunRow
 
 pytest.importorskip("plotly")
 
-from dashboard import (
-    study_figures,
-    trends,
-)
-from hero_ray.store.page_queries import TrendRow
+from dashboard import study_figures, trends
+from hero_ray.results.marks import marks
+from hero_ray.store.figures import TrendRow
 from tests.dashboard_rows import row
 
 
 def night(day: int, value: float, method: str = "hero", seed: int = 0) -> TrendRow:
     when = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=day)
     return TrendRow(
-        f"run{day}", when, "cell", "m", method, "exact", {"seed": seed}, 0.2, None, seed, "bench", "accuracy", value,
-        value - 0.05, value + 0.05, 100, 1.0,
+        f"run{day}", when, "cell", "m", method, "exact", {"seed": seed}, 0.2, None, seed, "bench", "head", False, False,
+        "accuracy", value, value - 0.05, value + 0.05, 100, 1.0,
     )  # fmt: skip
 
 
@@ -69,8 +67,8 @@ def test_parameter_curve_holds_the_other_parameters_fixed() -> None:
         row(params={"alpha": a, "beta": 1}, value=v, cell_id=f"{a}") for a, v in ((0.0, 0.5), (0.5, 0.8), (1, 0.6))
     ]
     stray = row(params={"alpha": 0.25, "beta": 2}, cell_id="stray")
-    assert study_figures.varied([*alphas, stray]) == {("hero", "alpha"): [0.0, 0.25, 0.5, 1.0]}
-    (curve,) = study_figures.parameter_curve([*alphas, stray], "hero", "alpha")
+    assert study_figures.varied(marks([*alphas, stray])) == {("hero", "alpha"): [0.0, 0.25, 0.5, 1.0]}
+    (curve,) = study_figures.parameter_curve(marks([*alphas, stray]), "hero", "alpha")
     assert curve["x"] == [0.0, 0.5, 1.0]
     assert curve["y"] == pytest.approx([50.0, 80.0, 60.0])
     assert curve["low"] == pytest.approx([40.0, 70.0, 50.0])
@@ -78,7 +76,7 @@ def test_parameter_curve_holds_the_other_parameters_fixed() -> None:
 
 @pytest.mark.parametrize("name", sorted(study_figures.PRINTED))
 def test_every_printed_ablation_can_be_drawn(name: str) -> None:
-    from hero_ray import published
+    from hero_ray.results import published
 
     curves, x_title, y_title = study_figures.printed_curves(published.ablations(), name)
     assert curves

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from hero_ray.benchmarks import get
-from hero_ray.errors import DatasetError
-from hero_ray.exchange.lmms_export import folder_name, model_args, results_document, write
-from hero_ray.exchange.readers import read
-from hero_ray.exchange.records import Answer, ModelRun, TaskResult
-from hero_ray.exchange.rescore import rescore
+from hero_ray.core.errors import DatasetError
+from hero_ray.results.exchange.lmms_export import folder_name, model_args, results_document, write
+from hero_ray.results.exchange.readers import read
+from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
+from hero_ray.results.exchange.rescore import rescore
 from tests import hub_layouts
 
 TIME = datetime(2026, 3, 4, 5, 6, 7)
 ANSWERS = (
-    Answer(
+    ImportedAnswer(
         1,
         "61-1",
         "No",
@@ -28,7 +28,7 @@ ANSWERS = (
         {"relaxed_overall": 0.0},
         "human_test",
     ),
-    Answer(0, "60-0", "10.4", "10", "How much?", {"relaxed_overall": 1.0}, "human_test"),
+    ImportedAnswer(0, "60-0", "10.4", "10", "How much?", {"relaxed_overall": 1.0}, "human_test"),
 )
 TASK = TaskResult(
     "chartqa", {"relaxed_overall": 0.5, "relaxed_human_split": 0.5}, ANSWERS, 2500, {"relaxed_overall": 0.25}, 16
@@ -96,7 +96,7 @@ def test_lmms_evals_own_lines(tmp_path: Path) -> None:
     path.write_text(json.dumps(line) + "\n\n")
     imported = read(path)
     assert (imported.model, imported.metrics) == ("llava__x", {})
-    assert imported.answers == [Answer(2, "", "50%", "0.5", "How much?", {"relaxed_overall": 1.0})]
+    assert imported.answers == [ImportedAnswer(2, "", "50%", "0.5", "How much?", {"relaxed_overall": 1.0})]
     hub_layouts.write(tmp_path, "chartqa")
     again = rescore(imported, get("chartqa", data=tmp_path / "chartqa"))
     assert [(item.sample.key, item.scores) for item in again.scored] == [("2", {"relaxed_overall": 1.0})]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hero_ray.cli import main
-from hero_ray.errors import MissingExtraError
-from hero_ray.exchange import files, from_runs, readers, write_run
-from hero_ray.exchange.into_store import import_task
+from hero_ray.core.errors import MissingExtraError
+from hero_ray.results.exchange import files, from_runs, readers, write_run
+from hero_ray.results.exchange.into_store import import_task
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hero_ray.errors import NotComparableError, UnknownNameError
-from hero_ray.frontier import AXES, Point, axis, frontier, pareto, points, staircase
+from hero_ray.stats.frontier import Point, frontier, pareto, staircase
 
 
 def place(*cells: tuple[str, float, float, float], **options: Any) -> dict[str, str]:
@@ -50,7 +47,7 @@ def test_an_unclear_point_joins_the_group_of_its_rival() -> None:
 
 def test_speeds_count_the_other_way() -> None:
     fast, slow = Point("fast", "fast", 100, 0.9), Point("slow", "slow", 10, 0.8)
-    assert {p.point.id: p.state for p in frontier([fast, slow], by="decode")} == {
+    assert {p.point.id: p.state for p in frontier([fast, slow], higher_is_cheaper=True)} == {
         "fast": "frontier",
         "slow": "dominated",
     }
@@ -70,36 +67,6 @@ def test_pareto_agrees_with_its_definition(pairs: list[tuple[int, int]]) -> None
 def test_draws_are_separate_frontiers() -> None:
     values = np.array([[0.9, 0.8], [0.7, 0.8]])
     assert pareto([1, 2], values).tolist() == [[True, False], [True, True]]
-
-
-@dataclass(frozen=True)
-class Cell:
-    cell_id: str = "c"
-    method: str = "hero"
-    value: float = 0.5
-    ci_low: float | None = None
-    ci_high: float | None = None
-    n_visual_llm: float | None = 10.0
-    profile: dict[str, Any] = field(default_factory=dict)
-
-
-def test_rows_become_points_where_the_cost_is_known() -> None:
-    timed = Cell("t", profile={"ttft_ms_p50": 5.0, "certificate_hash": "x"})
-    assert [p.id for p in points([Cell(), timed], "tokens")] == ["c", "t"]
-    assert [(p.id, p.cost) for p in points([Cell(), timed], "ttft")] == [("t", 5.0)]
-
-
-def test_unlike_certificates_never_share_an_axis() -> None:
-    cells = [Cell(str(i), profile={"ttft_ms_p50": 5.0, "certificate_hash": str(i)}) for i in range(2)]
-    with pytest.raises(NotComparableError, match="2 different conditions"):
-        points(cells, "ttft")
-    assert len(points(cells, "tokens")) == 2
-
-
-def test_an_unknown_axis_is_named() -> None:
-    with pytest.raises(UnknownNameError, match="'tokens'"):
-        axis("token")
-    assert set(AXES) >= {"tokens", "flops", "kv", "ttft", "equivalent_tokens"}
 
 
 def test_nothing_gives_nothing() -> None:

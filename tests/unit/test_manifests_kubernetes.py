@@ -15,7 +15,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from hero_ray import __version__, config
+from hero_ray import __version__
+from hero_ray.core import config
 from tests import kuberay
 from tests.commands import check_command
 

@@ -9,13 +9,13 @@ import pytest
 
 from hero_ray.cli import main
 from hero_ray.methods import names
-from hero_ray.methods.catalogue import card, cards, markdown
+from hero_ray.methods.kit.catalogue import card, cards, markdown
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 def test_docs_are_the_generated_ones() -> None:
-    assert DOCS.read_text() == markdown(), "run: python -m hero_ray.methods.catalogue > docs/methods.md"
+    assert DOCS.read_text() == markdown(), "run: python -m hero_ray.methods.kit.catalogue > docs/methods.md"
 
 
 def test_cards_say_what_a_method_reads() -> None:

@@ -9,17 +9,18 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from hero_ray.encoded import Budget, Needs
-from hero_ray.errors import NonFiniteScoreError, ParameterError
+from hero_ray.core.encoded import Budget, Needs
+from hero_ray.core.errors import NonFiniteScoreError, ParameterError
 from hero_ray.methods import create, gsearch, vtw
-from hero_ray.methods.clustering import averaged, density_peaks
-from hero_ray.methods.conformance import random_encoded, single_layout
 from hero_ray.methods.dart import choose
-from hero_ray.methods.dropping import after_block, mean_share, share_of
 from hero_ray.methods.fastv import rounded_share
-from hero_ray.methods.scores import descending
+from hero_ray.methods.kit.clustering import averaged, density_peaks
+from hero_ray.methods.kit.conformance import random_encoded, single_layout
+from hero_ray.methods.kit.dropping import after_block, mean_share, share_of
+from hero_ray.methods.kit.scores import descending
 from hero_ray.methods.sparsevlm import SparseVLM, debiased, rater_relevance, stage_shares, top_heads
-from hero_ray.models.live import BlockState, LiveTokens
+from hero_ray.models.blocks import BlockState
+from hero_ray.models.live import LiveTokens
 from hero_ray.models.runner import Runner
 from tests.llm_states import WrittenState, kept_visual, run, vector_budget
 from tests.method_vectors import vector

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hero_ray.encoded import Budget, Question, VisionInfo
+from hero_ray.core.encoded import Budget, Question, VisionInfo
 from hero_ray.methods import create
 from hero_ray.methods.cdpruner import greedy_map, relevance
-from hero_ray.methods.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
 from hero_ray.methods.divprune import max_min
 from hero_ray.methods.holov import HoloV, Runs, mean_variances, released_counts, run_scores
-from hero_ray.methods.similarity import grouped_gram
+from hero_ray.methods.kit.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
+from hero_ray.methods.kit.similarity import grouped_gram
 from hero_ray.methods.visionzip import contextual_tokens
 from hero_ray.methods.vispruner import thinned
 from tests.method_vectors import encoded, kept, vector

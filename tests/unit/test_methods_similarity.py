@@ -7,8 +7,8 @@ import torch
 
 from hero_ray.methods.cdpruner import greedy_map
 from hero_ray.methods.divprune import max_min
-from hero_ray.methods.merging import View, blank, merge
-from hero_ray.methods.similarity import cosines, gram
+from hero_ray.methods.kit.merging import View, blank, merge
+from hero_ray.methods.kit.similarity import cosines, gram
 
 
 @pytest.mark.parametrize(

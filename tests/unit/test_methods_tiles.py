@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hero_ray.encoded import Budget, Encoded, Question, VisionInfo
-from hero_ray.errors import SelectionError
+from hero_ray.core.encoded import Budget, Encoded, Question, VisionInfo
+from hero_ray.core.errors import SelectionError
 from hero_ray.methods import create
-from hero_ray.methods.conformance import internvl_layout, llava_layout, random_encoded, single_layout
 from hero_ray.methods.globalcom2 import global_map
-from hero_ray.methods.merging import View, merge, outliers
+from hero_ray.methods.kit.conformance import internvl_layout, llava_layout, random_encoded, single_layout
+from hero_ray.methods.kit.merging import View, merge, outliers
+from hero_ray.methods.kit.scores import descending
 from hero_ray.methods.prumerge_plus import filled, stride, with_samples
 from hero_ray.methods.ptp import instruction_score, view_budgets
-from hero_ray.methods.scores import descending
 from tests.method_vectors import encoded, half, heads, kept, letter, llm_order, two_tiles, vector
 
 CLIP = VisionInfo(24, 23)

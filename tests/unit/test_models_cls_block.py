@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import CLIPVisionModel
 
-from hero_ray.encoded import Needs
+from hero_ray.core.encoded import Needs
 from hero_ray.models import miniature
 from hero_ray.models.cls_block import cls_output
 from hero_ray.models.taps import ClsTaps, TapPoint

@@ -1,5 +1,6 @@
 """Decoding on a toy language model: options, streaming, splitting, fixed-shape steps."""
 
+import functools
 import weakref
 from types import SimpleNamespace
 
@@ -7,11 +8,12 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from hero_ray.errors import DeviceMemoryError, ParameterError, PromptError
+from hero_ray.core.errors import CheckpointError, DeviceMemoryError, ParameterError, PromptError
 from hero_ray.models import miniature
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.batch import share_groups, whole_prompts
 from hero_ray.models.build import META, build, randomise
+from hero_ray.models.cache import cache_argument
 from hero_ray.models.generation import Decoder, GenerationOptions, plan_chunks
 from hero_ray.models.graphs import GraphedDecode
 from hero_ray.models.runner import Runner
@@ -202,6 +204,99 @@ def test_the_cache_refuses_what_it_has_no_room_for(decoder, requests):
     decoder.runner.decode(state, state.logits.argmax(-1))
     with pytest.raises(PromptError, match="room"):
         decoder.runner.decode(state, state.logits.argmax(-1))
+
+
+class StandIn(torch.nn.Module):
+    """A block around a real one; subclasses differ in what their signature says."""
+
+    def __init__(self, real):
+        super().__init__()
+        self.real, self.caches = real, []
+
+    def run(self, hidden, cache, **others):
+        self.caches.append(cache)
+        return self.real(hidden, **{cache_argument(self.real): cache}, **others)
+
+
+class Newer(StandIn):
+    def forward(self, hidden_states, cache=None, **kwargs):
+        assert "past_key_values" not in kwargs
+        return self.run(hidden_states, cache, **kwargs)
+
+
+class Older(StandIn):
+    def forward(self, hidden_states, *, past_key_values=None, **kwargs):
+        assert "cache" not in kwargs
+        return self.run(hidden_states, past_key_values, **kwargs)
+
+
+class Renaming(StandIn):
+    """Takes both, the older name with a complaint, as transformers 5.24 to 5.39 do."""
+
+    def forward(self, hidden_states, past_key_values=None, cache=None, **kwargs):
+        assert past_key_values is None, "the older name is deprecated"
+        return self.run(hidden_states, cache, **kwargs)
+
+
+class Decorated(StandIn):
+    def inner(self, hidden_states, cache=None, **kwargs):
+        return self.run(hidden_states, cache, **kwargs)
+
+    @functools.wraps(inner)
+    def forward(self, *args, **kwargs):
+        return self.inner(*args, **kwargs)
+
+
+class Swallowing(StandIn):
+    def forward(self, hidden_states, attention_mask=None, **kwargs):
+        return self.real(hidden_states, attention_mask=attention_mask)
+
+
+class Misleading(StandIn):
+    def forward(self, hidden_states, /, past_key_values=None, *args, **cache):
+        return self.run(hidden_states, past_key_values)
+
+
+class Positional(StandIn):
+    def forward(self, hidden_states, cache=None, /, **kwargs):
+        return self.run(hidden_states, cache, **kwargs)
+
+
+def with_blocks(decoder, *kinds):
+    """The decoder's model with its blocks wrapped in stand-ins, `kinds` in turn; the wrapped blocks."""
+    real, runner = decoder.runner._model, decoder.runner
+    blocks = [kinds[index % len(kinds)](block) for index, block in enumerate(real.layers)]
+    parts = {name: getattr(real, name) for name in ("embed_tokens", "norm", "rotary_emb")}
+    model = SimpleNamespace(layers=blocks, **parts)
+    return Decoder(Runner(model, runner._head), decoder.end, decoder.context), blocks
+
+
+@pytest.mark.parametrize("kinds", [[Newer], [Older], [Renaming], [Decorated], [Older, Newer]])
+def test_the_cache_goes_under_the_name_each_block_takes(decoder, requests, kinds, monkeypatch):
+    options = GenerationOptions(ignore_eos=True)
+    expected = decoder.answer(requests, options=options)
+    renamed, blocks = with_blocks(decoder, *kinds)
+    monkeypatch.setattr("hero_ray.models.blocks.cache_argument", None)  # found once, not per call
+    assert renamed.answer(requests, options=options) == expected
+    assert all(block.caches and None not in block.caches for block in blocks)
+
+
+def test_the_installed_block_takes_its_cache_by_keyword(decoder, requests):
+    prompts = whole_prompts(requests, decoder.runner.embed)
+    state = decoder.runner.prefill(prompts)
+    for index, block in enumerate(decoder.runner._model.layers):
+        assert cache_argument(block) in ("cache", "past_key_values")
+        assert state.cache.length(index) == prompts.embeds.shape[1]
+
+
+@pytest.mark.parametrize("kind", [Swallowing, Positional])
+def test_a_block_that_would_swallow_the_cache_is_refused(decoder, kind):
+    with pytest.raises(CheckpointError, match=rf"{kind.__name__} takes \(hidden_states, .*cache, past_key_values"):
+        with_blocks(decoder, Newer, kind)
+
+
+def test_a_catch_all_called_cache_is_no_cache(decoder):
+    assert cache_argument(Misleading(decoder.runner._model.layers[0])) == "past_key_values"
 
 
 def test_random_weights_follow_the_seed():

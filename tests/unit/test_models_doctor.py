@@ -1,6 +1,7 @@
 """`hero-ray doctor`: facts of the installation and the batch-invariance certificate."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -63,5 +64,7 @@ def test_the_verb_prints_facts_and_ends_with_json(folder):
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout.strip().splitlines()[-1])
     assert record["environment"]["torch"] == torch.__version__
+    assert re.fullmatch(r"[0-9a-f]{16}", record["environment"]["versions"])
+    assert record["environment"]["lock"] == "same versions" or " (lock: " in record["environment"]["lock"]
     assert [certificate["dtype"] for certificate in record["certificates"]] == ["float32", "bfloat16"]
     assert record["certificates"][0]["batched"] == 0.0

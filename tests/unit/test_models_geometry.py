@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
 
-from hero_ray.encoded import NEWLINE
+from hero_ray.core.layout import NEWLINE
 from hero_ray.models.geometry import (
     anyres_layout,
     best_canvas,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from hero_ray.errors import CheckpointError, UnknownNameError
+from hero_ray.core.errors import CheckpointError, UnknownNameError
 from hero_ray.models.registry import SPECS
 from hero_ray.models.sources import find_folder
 

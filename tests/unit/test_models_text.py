@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hero_ray.errors import CheckpointError, ParameterError, PromptError
+from hero_ray.core.errors import CheckpointError, ParameterError, PromptError
 from hero_ray.models import miniature
 from hero_ray.models.clip_text import ClipSide
 from hero_ray.models.prompts import build_prompt, style

@@ -9,11 +9,11 @@ import pytest
 
 from hero_ray.nightly.change import more_failures, score_drop, slowdown
 from hero_ray.nightly.guard import judge
-from hero_ray.nightly.records import CellNight, Finding, Night, Settings
+from hero_ray.nightly.records import CellNight, GuardSettings, Night, Suspicion
 from hero_ray.nightly.what_changed import what_changed
 from tests.nights import Panel, lower, only, slower
 
-SETTINGS = Settings()
+SETTINGS = GuardSettings()
 WORST = "hero 0.2 synth-digits"
 
 
@@ -51,7 +51,7 @@ def test_a_flaky_cell_is_silenced_by_its_repetition() -> None:
     healthy = panel.night(rng, base)
     asked: list[str] = []
 
-    def rerun(findings: list[Finding]) -> Night:
+    def rerun(findings: list[Suspicion]) -> Night:
         asked.extend(finding.label for finding in findings)
         return only(healthy, findings)
 

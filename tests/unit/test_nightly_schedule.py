@@ -10,15 +10,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from hero_ray import schedule
-from hero_ray.errors import StoreError
-from hero_ray.nightly import notify
+from hero_ray.core.errors import StoreError
+from hero_ray.nightly import notify, schedule
 from hero_ray.nightly.decide import Job, decide, due, missed
-from hero_ray.schedule import ClusterAwayError, Settings, attend, look, once
+from hero_ray.nightly.schedule import ClusterAwayError, ScheduleSettings, attend, look, once
 
 NIGHT, BEFORE = "2026-03-29", "2026-03-28"
 TWO = datetime(2026, 3, 29, 2, 0, tzinfo=UTC)
-SETTINGS = Settings(poll_s=0.0)
+SETTINGS = ScheduleSettings(poll_s=0.0)
 
 
 @dataclass

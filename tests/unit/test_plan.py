@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from hero_ray import plan
-from hero_ray.config import SweepConfig, build
-from hero_ray.errors import ConfigError
-from hero_ray.types import Sample
+from hero_ray.core import plan
+from hero_ray.core.config import SweepConfig, build
+from hero_ray.core.errors import ConfigError
+from hero_ray.core.types import Sample
 
 MODEL = plan.ModelFact("tiny", "llava-next", "abc", "float32", 320)
 TASK = plan.TaskFact("synth-exist", "head", "data", 8)
@@ -18,7 +19,8 @@ TASK = plan.TaskFact("synth-exist", "head", "data", 8)
 def facts(config: SweepConfig) -> list:
     def fact(entry):
         seeded = entry.name == "random"
-        return plan.MethodFact(entry.name, entry.variant or "exact", entry.params, 1, seeded, entry.name != "full")
+        budgeted = entry.name not in ("full", "prumerge")
+        return plan.MethodFact(entry.name, entry.variant or "exact", entry.params, 1, seeded, budgeted)
 
     return [(entry, fact(entry)) for entry in config.all_methods]
 
@@ -35,12 +37,30 @@ def test_full_once_seeded_methods_once_per_seed() -> None:
     assert len({cell.id for cell in cells}) == len(cells)
 
 
+def test_a_method_whose_count_is_its_own_is_one_cell_with_the_id_of_the_first_budget() -> None:
+    (cell,) = planned(methods=["prumerge"], budgets=[0.4, 0.2, "16tok"], straw_men=False)
+    (alone,) = planned(methods=["prumerge"], budgets=[0.4], straw_men=False)
+    assert (cell.method, cell.retention_ratio, cell.id) == ("prumerge", 0.4, alone.id)
+    (pruned,) = planned(methods=["prumerge"], budgets=[1.0, 0.2], straw_men=False)
+    assert pruned.retention_ratio == 0.2, "at 100 % the method would be the unpruned model"
+
+
 def test_ids_follow_content() -> None:
     first = {cell.id for cell in planned(methods=["hero"])}
     assert first == {cell.id for cell in planned(methods=["hero"], name="other", batch_size=3, replicas=7)}
     assert first.isdisjoint({cell.id for cell in planned(methods=["hero"], newline_policy="none")})
     other_alpha = {cell.id for cell in planned(methods=[{"hero": {"alpha": 0.1}}], straw_men=False)}
     assert first.isdisjoint(other_alpha)
+
+
+def test_a_straw_man_is_known_by_its_cell_and_not_by_its_id() -> None:
+    config = build({"tasks": ["synth-exist"], "methods": ["hero"], "budgets": [0.2], "straw_men": False})
+    cells = [
+        plan.cells(config, [MODEL], [(entry, replace(fact, straw_man=told)) for entry, fact in facts(config)], [TASK])
+        for told in (False, True)
+    ]
+    assert [[cell.straw_man for cell in each] for each in cells] == [[False], [True]]
+    assert [cell.id for cell in cells[0]] == [cell.id for cell in cells[1]]
 
 
 def test_include_and_exclude() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hero_ray.errors import NotComparableError
+from hero_ray.core.errors import NotComparableError
 from hero_ray.models.base import ModelInfo
 from hero_ray.models.shapes import shape
 from hero_ray.profiling.certificate import INFORMATION, Certificate, certify, require_comparable

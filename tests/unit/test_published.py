@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hero_ray import published
-from hero_ray.store import open_store
-from hero_ray.store import queries as q
+from hero_ray.results import published
+from hero_ray.results.database import open_results
+from hero_ray.store import printed as q
 
 
 def test_every_printed_value_is_in_a_fresh_database() -> None:
-    with open_store("sqlite://") as store, store.reading() as connection:
+    with open_results("sqlite://") as store, store.engine.connect() as connection:
         main = q.published(connection, plot_only=False)
         costs = q.published_efficiency(connection)
         ablations = q.published_ablations(connection, plot_only=False)
@@ -26,12 +26,12 @@ def test_every_printed_value_is_in_a_fresh_database() -> None:
 
 
 def test_loading_again_changes_nothing() -> None:
-    with open_store("sqlite://") as store:
-        with store.reading() as connection:
+    with open_results("sqlite://") as store:
+        with store.engine.connect() as connection:
             before = q.published(connection)
         sizes = {"published": 405, "published_efficiency": 20, "published_ablations": 447}
         assert published.load(store) == sizes
-        with store.reading() as connection:
+        with store.engine.connect() as connection:
             assert q.published(connection) == before
 
 

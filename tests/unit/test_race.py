@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hero_ray.core.plan import Unit
+from hero_ray.core.types import Cell
 from hero_ray.pipeline.race import decide, shuffled
-from hero_ray.plan import Unit
 from hero_ray.stats.anytime import confidence_sequence
-from hero_ray.types import Cell
 
 
 def cell(method: str, ratio: float) -> Cell:

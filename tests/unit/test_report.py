@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from hero_ray.cli import main
-from hero_ray.comparison import Results
-from hero_ray.comparison.frontiers import Frontier, frontiers
-from hero_ray.frontier import Point, frontier
-from hero_ray.report import document
-from hero_ray.report.markdown import table
-from hero_ray.report.svg import Overlaid, Scale, frontier_chart
+from hero_ray.results.contenders import Results
+from hero_ray.results.frontiers import Frontier, frontiers
+from hero_ray.results.report import document
+from hero_ray.results.report.svg import Overlaid, Scale, frontier_chart
+from hero_ray.results.writer import grid as table
+from hero_ray.stats.frontier import Point, frontier
 from hero_ray.store import open_store
 from tests import fake_results as fake
 
@@ -91,7 +91,7 @@ def test_a_chart_shows_every_cell_once(results: Results) -> None:
 
 def test_a_chart_of_a_single_point_is_drawn() -> None:
     placed = tuple(frontier([Point("full", "full", 100.0, 1.0)]))
-    assert "<circle" in frontier_chart(Frontier("one", "b", "", "accuracy", 1.0, "tokens", placed))
+    assert "<circle" in frontier_chart(Frontier("one", "m", "b", "", "accuracy", "tokens", None, placed, {}))
 
 
 def test_ticks_are_round_and_inside() -> None:
@@ -100,13 +100,13 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_overlays_keep_the_mme_scales_apart() -> None:
-    chart = Frontier("mme", "mme", "", "mme_perception_score", 2000.0, "tokens", ())
+    chart = Frontier("mme", "m", "mme", "", "mme_perception_score", "tokens", None, (), {})
     assert document.overlay(chart, "internvl2-2b") == []
     assert len(document.overlay(chart, "llava-next-7b")) > 5
 
 
 def test_a_bar_in_a_cell_stays_in_its_cell() -> None:
-    assert table(["a"], [["x|y\nz"]]).splitlines()[-1] == "| x\\|y z |"
+    assert str(table(["a"], [["x|y\nz"]])).splitlines()[-1] == "| x\\|y z |"
 
 
 @pytest.mark.parametrize(("name", "code"), [("r.html", 0), ("r.md", 0), ("r.pdf", 2)])

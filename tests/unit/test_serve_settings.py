@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from hero_ray.errors import ConfigError
+from hero_ray.core.errors import ConfigError
 from hero_ray.serve.engine import showable
 from hero_ray.serve.settings import Tokens, build_settings, is_loopback
 

@@ -12,9 +12,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from hero_ray import stats
+from hero_ray.core.types import Sample, Scored
 from hero_ray.stats.evidence import wilson
 from hero_ray.stats.paired import sign_flip
-from hero_ray.types import Sample, Scored
 
 RNG = np.random.default_rng(20261121)
 

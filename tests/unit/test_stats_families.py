@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hero_ray import stats
-from hero_ray.frontier import Point, frontier, tied_costs
+from hero_ray.stats.frontier import Point, frontier, tied_costs
 
 # --- families ---
 

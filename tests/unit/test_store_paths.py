@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hero_ray.errors import StoreError
+from hero_ray.core.errors import StoreError
 from hero_ray.store import default_url, open_store, schema
 from hero_ray.store.engine import dump_json, parse_url
 from hero_ray.store.schema import HEAD, scripts

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from dashboard import study_figures
-from hero_ray.encoded import Encoded, Question, VisionInfo
-from hero_ray.errors import InputError, JudgeError, UnknownNameError
-from hero_ray.methods.conformance import CLIP, llava_layout, random_encoded
+from hero_ray.core.encoded import Encoded, Question, VisionInfo
+from hero_ray.core.errors import InputError, JudgeError, UnknownNameError
+from hero_ray.methods.kit.conformance import CLIP, llava_layout, random_encoded
 from hero_ray.studies import (
     attention_maps,
     caption_judge,
@@ -27,7 +27,7 @@ from hero_ray.studies import (
     tile_importance,
     token_roles,
 )
-from hero_ray.studies.records import Study, Table, heat, lines
+from hero_ray.studies.records import FigureTable, Study, heat, lines
 
 LAYOUT = llava_layout((2, 2), (4, 4))
 
@@ -148,7 +148,7 @@ def study() -> Study:
         lines("curve", [curve], "layer", "IoU"),
         heat("matrix", [1, 2], [1, 2], [[1.0, 0.2], [0.2, 1.0]], "cosine"),
     )
-    table = Table("Figures", ("layer", "value"), ((1, 0.25), (2, None)))
+    table = FigureTable("Figures", ("layer", "value"), ((1, 0.25), (2, None)))
     return Study("layer-iou", "A <title>", "note", charts, (table,), {"extra": Image.new("RGB", (5, 5))}, {"best": 2})
 
 
@@ -175,13 +175,13 @@ def test_every_study_is_known_by_name_and_others_are_not() -> None:
 
 
 def test_a_benchmark_without_masks_is_refused() -> None:
-    from hero_ray.studies.records import Request
+    from hero_ray.studies.records import StudyRequest
 
     class Bare:
         name = "bare"
 
         def samples(self) -> list[Any]:
-            from hero_ray.types import Sample
+            from hero_ray.core.types import Sample
 
             return [Sample("bare", "1", "", [], "k", None)]
 
@@ -191,7 +191,7 @@ def test_a_benchmark_without_masks_is_refused() -> None:
     original, layer_iou.benchmarks.get = layer_iou.benchmarks.get, get  # type: ignore[assignment]
     try:
         with pytest.raises(InputError, match="no salient masks"):
-            next(layer_iou.masked_pictures(Request(None, ("bare",))))  # type: ignore[arg-type]
+            next(layer_iou.masked_pictures(StudyRequest(None, ("bare",))))  # type: ignore[arg-type]
     finally:
         layer_iou.benchmarks.get = original
     assert math.isfinite(layer_iou.chance(64, 10, 6))

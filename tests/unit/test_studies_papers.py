@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from hero_ray.encoded import Encoded, Question
-from hero_ray.errors import ConfigError
+from hero_ray.core.encoded import Encoded, Question
+from hero_ray.core.errors import ConfigError
 from hero_ray.methods import create
-from hero_ray.methods.conformance import internvl_layout
+from hero_ray.methods.kit.conformance import internvl_layout
 from hero_ray.methods.ptp import instruction_score
+from hero_ray.pipeline.facts import make_plan
+from hero_ray.pipeline.forecast import forecast
 from hero_ray.studies import papers
 from tests.method_vectors import half
 
@@ -30,12 +32,12 @@ def test_every_table_has_its_file() -> None:
 def test_a_paper_file_is_planned_and_its_header_holds(name: str) -> None:
     path = FOLDER / f"{name}.yaml"
     config, header = papers.load(path), papers.header(path)
-    forecast = papers.dry_run(config)
+    plan = make_plan(config, at_hand=False)
     assert config.name == name
     assert config.budget_base == "grid"  # the count the papers' budgets are a share of
     assert header.offline == f"configs/paper/offline/{name}.yaml"
-    assert forecast.cells > 0
-    assert header.hours == pytest.approx(forecast.hours, rel=0.1)
+    assert plan.cells
+    assert header.hours == pytest.approx(sum(forecast(plan, model).hours for model in plan.models), rel=0.1)
     assert papers.header(path).table.split()[0].lower() == name.split("-")[0]
 
 
@@ -48,7 +50,8 @@ def test_an_offline_variant_asks_the_same_of_the_embedded_model(name: str) -> No
     assert all(model.startswith("hero-tiny") for model in offline.models)
     assert all(task.name.startswith("synth-") for task in offline.tasks)
     limited = offline.model_copy(update={"limit": 2})
-    assert papers.dry_run(limited).answers == papers.dry_run(limited).cells * 2
+    plan = make_plan(limited, at_hand=False)
+    assert sum(plan.expected.values()) == len(plan.cells) * 2
 
 
 def test_a_header_without_its_lines_is_named(tmp_path: Path) -> None:
@@ -61,10 +64,10 @@ def test_a_header_without_its_lines_is_named(tmp_path: Path) -> None:
 def test_answers_and_encodes_of_a_forecast_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     path.write_text("models: [llava-next-7b]\nmethods: [full, hero]\nbudgets: [0.2]\ntasks: [pope]\nstraw_men: false\n")
-    forecast = papers.dry_run(papers.load(path))
-    assert (forecast.cells, forecast.answers, forecast.encodes) == (2, 18_000, 500)
+    plan = make_plan(papers.load(path), at_hand=False)
+    assert (len(plan.cells), sum(plan.expected.values()), plan.pictures) == (2, 18_000, 500)
     # HERO Eq. 7 at 5 * 576 + 64 tokens is about 42 TFLOP, at a fifth about 9: 9000 of each, and 500 encodes of 5 views.
-    assert forecast.petaflops == pytest.approx(9_000 * (42 + 9) / 1000, rel=0.1)
+    assert forecast(plan, plan.models[0]).petaflops == pytest.approx(9_000 * (42 + 9) / 1000, rel=0.1)
 
 
 def ptp_image() -> Encoded:
@@ -82,7 +85,7 @@ def ptp_image() -> Encoded:
 
 
 def papers_vision():  # type: ignore[no-untyped-def]
-    from hero_ray.encoded import VisionInfo
+    from hero_ray.core.encoded import VisionInfo
 
     return VisionInfo(24, 23)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hero_ray.errors import UnknownNameError
+from hero_ray.core.errors import UnknownNameError
 from hero_ray.methods import create
 from hero_ray.store import CellRow, MetricRow
 from hero_ray.studies import verify
@@ -37,7 +37,7 @@ def pope(value: float, half: float = 0.005) -> dict[str, list[MetricRow]]:
     return {"c": [main, MetricRow("pope_f1_score", value, 9_000)]}
 
 
-def hero_pope() -> verify.Printed:
+def hero_pope() -> verify.PrintedValue:
     rows = verify.printed_values(("hero", "IV"))
     found = [r for r in rows if (r.model, r.method, r.budget, r.benchmark) == ("llava-next-7b", "hero", 0.2, "pope")]
     assert len(found) == 1

@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
-from hero_ray.pipeline.summary import straw_man_flags, table
-
-
-def point(value: float, method: str = "hero", **params: Any) -> Any:
-    return SimpleNamespace(
-        model="hero-tiny",
-        method=method,
-        variant="exact",
-        params=params,
-        retention_ratio=0.2,
-        tokens=None,
-        benchmark="synth-words",
-        value=value,
-        scale=1.0,
-        ci_low=None,
-        ci_high=None,
-        stop_reason=None,
-        n_visual_llm=70.0,
-        flops=1e9,
-        kv_bytes=1024.0,
-        profile={},
-    )
+from hero_ray.results.marks import marks
+from hero_ray.results.summary import table
+from hero_ray.store import PointRow
+from tests.dashboard_rows import row
 
 
-def first_columns(points: list[Any]) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("|")[2:5]] for line in table(points, ["synth-words"]).splitlines()[2:]]
+def first_columns(points: list[PointRow]) -> list[list[str]]:
+    lines = table(marks(points), ["bench"]).splitlines()[2:]
+    return [[cell.strip() for cell in line.split("|")[2:5]] for line in lines]
+
+
+def point(value: float, method: str = "hero", seed: int = 0, **params: object) -> PointRow:
+    name = f"{method} {params} {seed}"
+    return row(method, 0.2, value, params=params, seed=seed, cell_id=name, ci_low=None, ci_high=None)
 
 
 def test_settings_have_rows_of_their_own_named_by_what_differs() -> None:
     settings = [{"alpha": 0.5, "layers": [6, 7]}, {"alpha": "auto", "layers": [6, 7]}, {"alpha": 0.5, "layers": [1]}]
     found = first_columns([point(v, **params) for v, params in zip((0.9, 0.8, 0.5), settings, strict=True)])
     assert found == [
-        ["hero alpha=0.5, layers=[6,7]", "20%", "90.0"],
-        ["hero alpha=auto, layers=[6,7]", "20%", "80.0"],
-        ["hero alpha=0.5, layers=[1]", "20%", "50.0"],
+        ["hero (alpha=0.5, layers=[6,7])", "20%", "90.0"],
+        ["hero (alpha=auto, layers=[6,7])", "20%", "80.0"],
+        ["hero (alpha=0.5, layers=[1])", "20%", "50.0"],
     ]
 
 
 def test_a_parameter_that_only_one_setting_has_names_it() -> None:
     found = first_columns([point(0.9, alpha=0.5), point(0.7, alpha=0.5, ratio="auto", ratio_mean=0.3)])
-    assert [row[0] for row in found] == ["hero", "hero ratio=auto, ratio_mean=0.3"]
+    assert [line[0] for line in found] == ["hero", "hero (ratio=auto, ratio_mean=0.3)"]
 
 
 def test_seeds_share_a_row() -> None:
-    found = first_columns([point(0.2, "random", seed=0), point(0.4, "random", seed=1)])
-    assert found == [["random", "20%", "30.0"]]
+    assert first_columns([point(0.2, "random"), point(0.4, "random", 1)]) == [["random", "20%", "30.0"]]
 
 
-def test_each_setting_faces_the_straw_men_by_itself() -> None:
-    points = [point(0.5, "random", seed=0), point(0.9, alpha=0.5), point(0.4, alpha=1.0)]
-    assert straw_man_flags(points) == ["hero alpha=1 at 20% (hero-tiny)"]
+def test_half_intervals_and_costs_stand_beside_the_scores() -> None:
+    (line,) = table(marks([row()]), ["bench", "other"]).splitlines()[2:]
+    assert line == "| hero-tiny | hero | 20% | 80.0 ± 10.0 | - | 30.0 | 0.200 | 195.3 | - | - |"
+
+
+def test_a_cell_that_racing_stopped_is_marked() -> None:
+    assert first_columns([row(stop_reason="decided")])[0][2] == "80.0 ± 10.0†"

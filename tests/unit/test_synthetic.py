@@ -12,7 +12,7 @@ from hero_ray.benchmarks.synthetic.glyphs import COLOURS, SHAPES, glyph, shape_m
 from hero_ray.benchmarks.synthetic.labels import HEADS, IGNORED, patch_labels
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS, FAMILIES, all_questions, choose_questions
 from hero_ray.benchmarks.synthetic.scenes import FIRST_SIGN, GRID, TILE, compose
-from hero_ray.errors import UnknownNameError
+from hero_ray.core.errors import UnknownNameError
 
 SCENES = [scene_at("validation", index) for index in range(24)]
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hero_ray.benchmarks.synthetic.documents import documents
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS
-from hero_ray.tiny import data
+from tools.tiny import data
 
 
 def test_every_benchmark_is_written_and_reads_back(tmp_path) -> None:

@@ -8,9 +8,9 @@ from PIL import Image
 from hero_ray.benchmarks.synthetic.documents import CANVASES
 from hero_ray.benchmarks.synthetic.questions import FAMILIES, all_questions
 from hero_ray.benchmarks.synthetic.scenes import compose
-from hero_ray.tiny.internvl import InternVLAnswerer, build_internvl, tiled_views
-from hero_ray.tiny.piece_tokenizer import PICTURE, SYSTEM, piece_model, pieces, save_pieces, special_ids
-from hero_ray.tiny.stage_language import forward, sample_questions
+from tools.tiny.internvl import InternVLAnswerer, build_internvl, tiled_views
+from tools.tiny.piece_tokenizer import PICTURE, SYSTEM, piece_model, pieces, save_pieces, special_ids
+from tools.tiny.stage_language import forward, sample_questions
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from hero_ray import presets
 from hero_ray.benchmarks import get
-from hero_ray.config import MethodEntry, build, parse_method
-from hero_ray.encoded import VisionInfo
-from hero_ray.errors import BudgetError, ConfigError, InputError, ParameterError, UnknownNameError
+from hero_ray.core import presets
+from hero_ray.core.config import MethodEntry, build, parse_method
+from hero_ray.core.encoded import VisionInfo
+from hero_ray.core.errors import BudgetError, ConfigError, InputError, ParameterError, UnknownNameError
 from hero_ray.pipeline.facts import make_plan
 from hero_ray.pipeline.forecast import describe_plan
-from hero_ray.tuning import search, validation
-from hero_ray.tuning.search import Search, Trial, best, front, numbered
-from hero_ray.tuning.space import Choice, Range, Space, parse_space
+from hero_ray.studies.tuning import search, validation
+from hero_ray.studies.tuning.search import Search, best, front, numbered
+from hero_ray.studies.tuning.space import Choice, Range, Space, parse_space
+from hero_ray.studies.tuning.tuner import Trial
 
 HERO = MethodEntry(name="hero")
 TOWER = VisionInfo(num_layers=24, feature_layer=23)
@@ -38,7 +39,7 @@ def test_every_kind_of_dimension() -> None:
     }
     assert found.ratio == 0.2
     assert space("layer=5..23", entry=MethodEntry(name="fastervlm")).dimensions["layer"] == Range(5, 23, integer=True)
-    assert space("alpha=auto|0.5").dimensions["alpha"] == Choice(("auto", 0.5))
+    assert space("density_weight=null|0.5").dimensions["density_weight"] == Choice((None, 0.5))
 
 
 def test_the_budget_may_vary_too() -> None:

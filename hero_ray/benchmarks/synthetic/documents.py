@@ -8,7 +8,7 @@ from PIL import Image
 
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS, choose_questions
 from hero_ray.benchmarks.synthetic.scenes import Scene, compose
-from hero_ray.errors import UnknownNameError
+from hero_ray.core.errors import UnknownNameError
 
 # Each split draws from its own family of seeds, so no scene is shared between them.
 SPLITS = {"train": 0, "validation": 1, "test": 2}

@@ -11,7 +11,7 @@ from hero_ray.benchmarks.synthetic.scenes import FIRST_SIGN, Scene, Thing
 
 
 @dataclass(frozen=True)
-class Question:
+class SyntheticQuestion:
     """One question with its only right answer.
 
     Attributes:
@@ -39,42 +39,42 @@ def named_things(scene: Scene) -> Iterator[tuple[int, Thing, str]]:
         yield i, thing, f"{COLOUR_NAMES[thing.colour]} object"
 
 
-def _colour(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def _colour(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
     return [
-        Question("colour", f"What colour is the {SHAPES[t.shape]}?", COLOUR_NAMES[t.colour], (i,))
+        SyntheticQuestion("colour", f"What colour is the {SHAPES[t.shape]}?", COLOUR_NAMES[t.colour], (i,))
         for i, t in _alone(scene, lambda thing: thing.shape)
     ]
 
 
-def _shape(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def _shape(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
     return [
-        Question("shape", f"What shape is the {COLOUR_NAMES[t.colour]} object?", SHAPES[t.shape], (i,))
+        SyntheticQuestion("shape", f"What shape is the {COLOUR_NAMES[t.colour]} object?", SHAPES[t.shape], (i,))
         for i, t in _alone(scene, lambda thing: thing.colour)
     ]
 
 
-def _digit(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def _digit(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
     return [
-        Question("digit", f"What number is on the {name}?", str(thing.digit), (i,))
+        SyntheticQuestion("digit", f"What number is on the {name}?", str(thing.digit), (i,))
         for i, thing, name in named_things(scene)
         if thing.digit is not None
     ]
 
 
-def _word(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def _word(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
     return [
-        Question("word", f"What word is on the {TONES[sign.tone]} sign?", WORDS[sign.word], (FIRST_SIGN + i,))
+        SyntheticQuestion("word", f"What word is on the {TONES[sign.tone]} sign?", WORDS[sign.word], (FIRST_SIGN + i,))
         for i, sign in enumerate(scene.signs)
     ]
 
 
-def _existence(shape: int, colour: int, answer: str, referents: tuple[int, ...]) -> Question:
+def _existence(shape: int, colour: int, answer: str, referents: tuple[int, ...]) -> SyntheticQuestion:
     article = "an" if COLOUR_NAMES[colour][0] in "aeiou" else "a"
     text = f"Is there {article} {COLOUR_NAMES[colour]} {SHAPES[shape]} in the image?"
-    return Question("exist", text, answer, referents)
+    return SyntheticQuestion("exist", text, answer, referents)
 
 
-def _exist(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def _exist(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
     """As many absent pairs as present ones; a negative borrows a present shape or colour, each with p = 0.6."""
     present = {(t.shape, t.colour): i for i, t in enumerate(scene.things)}
     shapes, colours = [t.shape for t in scene.things], [t.colour for t in scene.things]
@@ -89,7 +89,7 @@ def _exist(scene: Scene, rng: np.random.Generator) -> list[Question]:
     return questions
 
 
-def _count(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def _count(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
     """Every present shape and colour, and one absent one of each."""
     by_shape = [t.shape for t in scene.things]
     by_colour = [t.colour for t in scene.things]
@@ -99,26 +99,28 @@ def _count(scene: Scene, rng: np.random.Generator) -> list[Question]:
         chosen = [int(rng.choice(absent))] if absent else []
         for value in [*dict.fromkeys(present), *chosen]:
             owners = tuple(i for i, other in enumerate(present) if other == value)
-            questions.append(Question("count", f"How many {names[value]} are there?", str(len(owners)), owners))
+            questions.append(
+                SyntheticQuestion("count", f"How many {names[value]} are there?", str(len(owners)), owners)
+            )
     return questions
 
 
-def _position(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def _position(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
     return [
-        Question("position", f"Where is the {name}?", scene.quadrant(thing.box), (i,))
+        SyntheticQuestion("position", f"Where is the {name}?", scene.quadrant(thing.box), (i,))
         for i, thing, name in named_things(scene)
     ]
 
 
-def _texture(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    return [Question("texture", "What pattern is the background?", TEXTURES[scene.texture])]
+def _texture(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
+    return [SyntheticQuestion("texture", "What pattern is the background?", TEXTURES[scene.texture])]
 
 
-def _shade(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    return [Question("shade", "Is the background light or dark?", SHADES[scene.shade])]
+def _shade(scene: Scene, rng: np.random.Generator) -> list[SyntheticQuestion]:
+    return [SyntheticQuestion("shade", "Is the background light or dark?", SHADES[scene.shade])]
 
 
-Family = Callable[[Scene, np.random.Generator], list[Question]]
+Family = Callable[[Scene, np.random.Generator], list[SyntheticQuestion]]
 FAMILIES: dict[str, Family] = {
     "colour": _colour,
     "shape": _shape,
@@ -141,14 +143,14 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
 }
 
 
-def all_questions(scene: Scene, category: str, rng: np.random.Generator) -> list[Question]:
+def all_questions(scene: Scene, category: str, rng: np.random.Generator) -> list[SyntheticQuestion]:
     """Every well-posed question of a category about a scene; `rng` picks the absent things asked about."""
     return FAMILIES[category](scene, rng)
 
 
 def choose_questions(
     scene: Scene, categories: tuple[str, ...], number: int, rng: np.random.Generator
-) -> list[Question]:
+) -> list[SyntheticQuestion]:
     """At most `number` different questions, evenly over the categories; exist questions are half yes, half no."""
     pools = []
     for category in categories:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig
 
-from hero_ray.errors import CheckpointError
+from hero_ray.core.errors import CheckpointError
 from hero_ray.models.checkpoints.reader import Translate, read_config
 
 CONTEXT, IMAGE_START, IMAGE_END, TURN_END = "<IMG_CONTEXT>", "<img>", "</img>", "<|im_end|>"

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from hero_ray.errors import CheckpointError
+from hero_ray.core.errors import CheckpointError
 
 Translate = Callable[[str, Tensor], dict[str, Tensor]]
 """Maps one checkpoint entry to the native entries it holds; an empty dict drops it on purpose."""

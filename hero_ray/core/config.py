@@ -1,0 +1,293 @@
+"""A sweep file, validated once: what was asked for, with every default made explicit.
+
+Precedence: command line over file over defaults. Unknown keys are refused with a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from hero_ray.core import presets
+from hero_ray.core.errors import BudgetError, ConfigError
+from hero_ray.core.shipped import sweep_file
+from hero_ray.core.strict import Strict
+
+_BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
+
+PRESET = "preset"
+RIDERS = ("full", "random", "spatial", "downsample")
+"""Methods that ride in every sweep unless `straw_men: false`: the unpruned model and the cheapest straw men."""
+
+
+class BudgetEntry(Strict):
+    """One budget: a retention ratio in (0, 1], or an absolute number of patch tokens."""
+
+    ratio: float | None = None
+    tokens: int | None = None
+
+    @property
+    def label(self) -> str:
+        """`20%` or `576tok`."""
+        return f"{self.tokens}tok" if self.ratio is None else f"{100 * self.ratio:g}%"
+
+
+def parse_budget(value: Any) -> BudgetEntry:
+    """Read `0.2`, `"20%"`, `"drop=0.8"` (share removed) or `"576tok"`.
+
+    Raises:
+        BudgetError: not one of these forms, or out of range.
+    """
+    if isinstance(value, BudgetEntry):
+        return value
+    if isinstance(value, Mapping):
+        return BudgetEntry(**value)
+    text = str(value).strip().lower()
+    if match := re.fullmatch(r"(\d+)\s*tok(?:ens)?", text):
+        tokens = int(match[1])
+        if tokens < 1:
+            raise BudgetError(f"token budget {value!r} is not positive; give at least 1tok")
+        return BudgetEntry(tokens=tokens)
+    try:
+        if text.startswith("drop="):
+            ratio = round(1.0 - float(text[5:]), 12)
+        elif text.endswith("%"):
+            ratio = round(float(text[:-1]) / 100, 12)
+        else:
+            ratio = float(text)
+    except ValueError:
+        raise BudgetError(
+            f"budget {value!r} is not a number; write 0.2, 20%, drop=0.8 (share removed) or 576tok"
+        ) from None
+    if not 0.0 < ratio <= 1.0:
+        raise BudgetError(f"retention ratio {value!r} is outside (0, 1]; it is the share of visual tokens kept")
+    return BudgetEntry(ratio=ratio)
+
+
+class MethodEntry(Strict):
+    """One method with its parameters; several entries of one method compare variants.
+
+    `tuned_on`, from a preset: benchmark -> fingerprint of the rows that the parameters were searched on.
+    """
+
+    name: str
+    variant: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[int, ...] | None = None
+    budgets: tuple[BudgetEntry, ...] | None = None
+    tuned_on: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _budgets(cls, value: Any) -> Any:
+        return None if value is None else tuple(parse_budget(entry) for entry in _listed(value))
+
+
+def parse_method(value: Any) -> MethodEntry:
+    """Read `hero`, `hero:alpha=0.7,variant=paper`, `{hero: {alpha: 0.7}}` or `{name: hero, params: {...}}`.
+
+    `preset:NAME` and `{preset: NAME, budgets: [...]}` take method and parameters from a preset file.
+    """
+    if isinstance(value, MethodEntry):
+        return value
+    if isinstance(value, Mapping) and PRESET in value:
+        return _method_from_preset(**value)
+    if isinstance(value, str) and value.startswith(f"{PRESET}:"):
+        return _method_from_preset(value.partition(":")[2].strip())
+    if isinstance(value, Mapping):
+        if "name" in value:
+            return MethodEntry(**value)
+        if len(value) != 1:
+            raise ConfigError(f"method entry {dict(value)!r} needs `name`, or exactly one key that is the method name")
+        (name, params), *_ = value.items()
+        return _method_from_params(str(name), dict(params or {}))
+    name, _, rest = str(value).partition(":")
+    parsed: dict[str, Any] = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, raw = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"method parameter {pair!r} in {value!r} is not KEY=VALUE")
+        parsed[key.strip()] = yaml.safe_load(raw)
+    return _method_from_params(name.strip(), parsed)
+
+
+def _method_from_preset(preset: str, **more: Any) -> MethodEntry:
+
+    if unknown := sorted(more.keys() - {"seeds", "budgets"}):
+        raise ConfigError(
+            f"preset {preset!r} with {unknown[0]!r}: beside a preset only `budgets` and `seeds` may stand"
+        )
+    found = presets.load(preset)
+    tuned_on = found.tuned.fingerprints if found.tuned else {}
+    return MethodEntry(name=found.method, variant=found.variant, params=found.params, tuned_on=tuned_on, **more)
+
+
+def _method_from_params(name: str, params: dict[str, Any]) -> MethodEntry:
+    special = {key: params.pop(key) for key in ("variant", "seeds", "budgets") if key in params}
+    return MethodEntry(name=name, params=params, **special)
+
+
+class TaskEntry(Strict):
+    """One benchmark: its name, scoring flavour, and where its rows come from if not the default."""
+
+    name: str
+    flavour: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    source: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProfileSettings(Strict):
+    """The profile pass of a sweep: whole requests timed alone, on the same machine."""
+
+    enabled: bool = True
+    images: int = Field(default=2, ge=1)
+    repeats: int = Field(default=5, ge=1)
+    warmup: int = Field(default=1, ge=0)
+    new_tokens: int = Field(default=8, ge=2)
+    batch_size: int = Field(default=1, ge=1)
+
+
+class SweepConfig(Strict):
+    """The whole request. Scientific fields decide cell ids; the others only how and where it runs."""
+
+    name: str = "sweep"
+    models: tuple[str, ...] = ("hero-tiny",)
+    model_args: dict[str, Any] = Field(default_factory=dict)
+    methods: tuple[MethodEntry, ...] = (MethodEntry(name="hero"),)
+    budgets: tuple[BudgetEntry, ...] = (BudgetEntry(ratio=0.4), BudgetEntry(ratio=0.2), BudgetEntry(ratio=0.1))
+    tasks: tuple[TaskEntry, ...] = ()
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    random_seeds: int = Field(default=3, ge=1, description="seeds of the random baseline")
+    straw_men: bool = True
+    baseline: str = "full"
+    budget_base: Literal["real", "grid"] = "real"
+    newline_policy: Literal["unpadded_rows", "nonempty_rows", "all_rows", "none"] = "unpadded_rows"
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    include: tuple[dict[str, Any], ...] = ()
+    exclude: tuple[dict[str, Any], ...] = ()
+    profile: ProfileSettings = ProfileSettings()
+
+    batch_size: int = Field(default=64, ge=1, description="answers generated together")
+    replicas: int | Literal["auto"] = "auto"
+    gpus_per_replica: float | None = Field(default=None, ge=0)
+    unit_timeout_s: float = Field(default=1800.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    max_failed: int = Field(default=0, ge=0)
+    race_margin: float | None = Field(default=None, gt=0, description="points; stop cells that are surely decided")
+    db: str | None = None
+    output_path: str | None = None
+    log_samples: bool = False
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _models(cls, value: Any) -> Any:
+        return tuple(_listed(value))
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods(cls, value: Any) -> Any:
+        return tuple(parse_method(entry) for entry in _listed(value, _BETWEEN_METHODS))
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _budgets(cls, value: Any) -> Any:
+        return tuple(parse_budget(entry) for entry in _listed(value))
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _tasks(cls, value: Any) -> Any:
+        return tuple({"name": entry} if isinstance(entry, str) else entry for entry in _listed(value))
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> SweepConfig:
+        for field in ("models", "tasks", "budgets"):
+            if not getattr(self, field):
+                raise ConfigError(f"`{field}` is empty; a sweep needs at least one")
+        return self
+
+    @property
+    def all_methods(self) -> tuple[MethodEntry, ...]:
+        """Methods asked for, the straw men in front unless they are named or switched off."""
+        named = {entry.name for entry in self.methods}
+        riders = [MethodEntry(name=name) for name in RIDERS if self.straw_men and name not in named]
+        return (*riders, *self.methods)
+
+
+def _listed(value: Any, separator: str = ",") -> list[Any]:
+    """A list from a list, a comma-separated string, or one entry."""
+    if isinstance(value, str):
+        return [part.strip() for part in re.split(separator, value) if part.strip()]
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [value]
+
+
+def build(document: Mapping[str, Any]) -> SweepConfig:
+    """Validate a document.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value of the wrong kind.
+        BudgetError: a budget out of range.
+    """
+    unknown = [key for key in document if key not in SweepConfig.model_fields]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], SweepConfig.model_fields, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(SweepConfig.model_fields)}."
+        raise ConfigError(f"unknown sweep key {unknown[0]!r}.{hint}")
+    try:
+        return SweepConfig(**document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"sweep key `{where}`: {first['msg']} (got {first.get('input')!r})") from None
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A sweep file as a plain document; see `shipped.sweep_file` for what may stand for one.
+
+    Raises:
+        ConfigError: no such file, not YAML, or not a mapping.
+    """
+    if str(path).startswith("env:"):
+        return _from_environment(str(path).removeprefix("env:"))
+    file = sweep_file(path)
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(file)!r} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{str(file)!r} must hold a mapping of sweep keys, not {type(document).__name__}")
+    return document
+
+
+def _from_environment(variable: str) -> dict[str, Any]:
+    """A sweep handed over as JSON or YAML in an environment variable: how the service passes one to a job."""
+    text = os.environ.get(variable)
+    if text is None:
+        raise ConfigError(f"environment variable {variable!r} holds no sweep; it is not set")
+    document = yaml.safe_load(text)
+    if not isinstance(document, dict):
+        raise ConfigError(f"environment variable {variable!r} must hold a mapping of sweep keys")
+    return document
+
+
+def override(document: dict[str, Any], assignment: str) -> None:
+    """Apply one `KEY=VALUE` (`profile.images=2`) to a document in place."""
+    path, equals, raw = assignment.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {assignment!r} is not KEY=VALUE")
+    *parents, leaf = path.strip().replace("-", "_").split(".")
+    node = document
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {assignment!r}: {parent!r} is not a mapping")
+    node[leaf] = yaml.safe_load(raw)

@@ -1,0 +1,142 @@
+"""The one error tree.
+
+HeroRayError
++-- InputError                what the user asked for cannot be done (exit code 2)
+|   +-- ConfigError           a sweep file or option is wrong
+|   +-- UnknownNameError      a method, model, benchmark or metric nobody registered
+|   +-- BudgetError           a retention ratio or token budget out of range
+|   +-- ParameterError        a method parameter out of range
+|   +-- CheckpointError       a model folder that is not what it claims to be
+|   +-- DatasetError          a dataset without the rows or columns a benchmark needs
+|   +-- ImageError            bytes that are not a usable image
+|   +-- PromptError           a prompt that cannot be built or exceeds the context
+|   +-- ClaimError            a claim of `hero-ray check` that cannot be parsed
+|   +-- PluginError           a method or benchmark of another package that cannot be used
++-- StoreError                the results database cannot be used
++-- RunLockedError            another process holds this run
++-- SelectionError            a method broke its own contract
++-- NonFiniteScoreError       NaN or infinity where a score should be
++-- ReplicaError              a worker failed in a way that no retry mends
++-- DeviceMemoryError         the device is out of memory even at batch size one
++-- JudgeError                a judge-based score without a usable judge
++-- NotComparableError        figures whose certificates or scales differ
++-- MissingExtraError         an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HeroRayError(Exception):
+    """Base of every error raised on purpose; its text is meant for the user."""
+
+
+class InputError(HeroRayError):
+    """What was asked for cannot be done as given."""
+
+
+class ConfigError(InputError):
+    """A sweep file or an option is wrong."""
+
+
+class UnknownNameError(InputError):
+    """A name that nothing is registered under.
+
+    Args:
+        kind: what was looked up, for example "method".
+        name: the name that arrived.
+        known: every name that would have worked.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
+        self.kind, self.name, self.known = kind, name, names
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        # Errors cross process borders inside Ray; the default would replay the message as `kind`.
+        return type(self), (self.kind, self.name, self.known)
+
+
+class BudgetError(InputError):
+    """A retention ratio or token budget out of range."""
+
+
+class ParameterError(InputError):
+    """A method parameter out of range or of the wrong type."""
+
+
+class CheckpointError(InputError):
+    """A model folder that is not what it claims to be."""
+
+
+class DatasetError(InputError):
+    """A dataset that lacks the rows or columns a benchmark needs."""
+
+
+class ImageError(InputError):
+    """Bytes that are not a usable image."""
+
+
+class PromptError(InputError):
+    """A prompt that cannot be built, or that exceeds the model's context."""
+
+
+class ClaimError(InputError):
+    """A claim of `hero-ray check` that cannot be parsed."""
+
+
+class PluginError(InputError):
+    """A method or benchmark of another package that cannot be loaded, or is not what it should be."""
+
+
+class StoreError(HeroRayError):
+    """The results database cannot be reached, read or written."""
+
+
+class RunLockedError(HeroRayError):
+    """Another process holds this run."""
+
+
+class SelectionError(HeroRayError):
+    """A method returned a selection that breaks its own contract."""
+
+
+class NonFiniteScoreError(HeroRayError):
+    """NaN or infinity where a score should be; pruning on it would be silent nonsense."""
+
+
+class ReplicaError(HeroRayError):
+    """A worker of a sweep failed in a way that no retry mends."""
+
+
+class DeviceMemoryError(HeroRayError):
+    """The device is out of memory even with one request at a time."""
+
+
+class JudgeError(HeroRayError):
+    """A judge-based score was asked for without a usable judge."""
+
+
+class NotComparableError(HeroRayError):
+    """Figures whose certificates, scales or budgets differ."""
+
+
+class MissingExtraError(HeroRayError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: the import that failed.
+        extra: the extra of hero-ray that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed. Install it with: pip install 'hero-ray[{extra}]'")
+        self.package, self.extra = package, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.package, self.extra)

@@ -1,0 +1,236 @@
+"""From a validated sweep to a deterministic list of cells and units. Pure: the facts it needs are handed in.
+
+A cell's id is a hash of everything that may change its answers, so equal ids mean interchangeable results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hero_ray.core.config import BudgetEntry, MethodEntry, SweepConfig
+from hero_ray.core.errors import ConfigError
+from hero_ray.core.types import Cell, Sample
+
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class ModelFact:
+    """What the plan must know of a model. `max_tokens`: patch tokens of its largest unpruned prompt."""
+
+    name: str
+    family: str
+    revision: str
+    dtype: str
+    max_tokens: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodFact:
+    """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the ratio decides its count; `straw_man`: a
+    baseline that the others are held against."""
+
+    name: str
+    variant: str
+    params: Mapping[str, Any]
+    code_version: int
+    seeded: bool
+    budgeted: bool
+    straw_man: bool = False
+
+
+@dataclass(frozen=True)
+class TaskFact:
+    """One benchmark in one flavour over one dataset. `prompts`: family -> hash of its prompt texts."""
+
+    name: str
+    flavour: str
+    fingerprint: str
+    max_new_tokens: int
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One picture with all its questions: what is scheduled, retried and resumed."""
+
+    id: str
+    image_key: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(sample.benchmark for sample in self.samples))
+
+
+def digest(content: Any, length: int = 16) -> str:
+    """Hash of JSON-able content; key order does not matter."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def cells(
+    config: SweepConfig,
+    models: Sequence[ModelFact],
+    methods: Sequence[tuple[MethodEntry, MethodFact]],
+    tasks: Sequence[TaskFact],
+) -> list[Cell]:
+    """Every cell of a sweep, models outermost, in the order the file names things.
+
+    `full` and methods whose count is their own give one cell per model and benchmark, whatever the budgets; seeded
+    methods one per seed. A cell that two
+    entries ask for appears once.
+
+    Raises:
+        ConfigError: include and exclude leave nothing.
+    """
+    found: dict[str, Cell] = {}
+    for model in models:
+        for task in tasks:
+            for entry, fact in methods:
+                for budget in _budgets(config, entry, fact):
+                    for seed in _seeds(config, entry, fact):
+                        cell = _cell(config, model, task, fact, budget, seed)
+                        if _wanted(cell, config):
+                            found.setdefault(cell.id, cell)
+    if not found:
+        raise ConfigError("the sweep has no cells left: `include` and `exclude` rule out every combination")
+    return list(found.values())
+
+
+def _budgets(config: SweepConfig, entry: MethodEntry, fact: MethodFact) -> Iterable[BudgetEntry]:
+    if fact.name == FULL:
+        return (BudgetEntry(ratio=1.0),)
+    budgets = entry.budgets or config.budgets
+    if fact.budgeted:
+        return budgets
+    # The count is the method's own at every ratio below 1; the first that was asked names the one cell.
+    return [next((budget for budget in budgets if budget.ratio != 1.0), budgets[0])]
+
+
+def _seeds(config: SweepConfig, entry: MethodEntry, fact: MethodFact) -> Iterable[int]:
+    if not fact.seeded or "seed" in entry.params:
+        return (int(entry.params.get("seed", 0)),)
+    return entry.seeds or range(config.seed, config.seed + config.random_seeds)
+
+
+def _cell(
+    config: SweepConfig, model: ModelFact, task: TaskFact, fact: MethodFact, budget: BudgetEntry, seed: int
+) -> Cell:
+    params = dict(fact.params)
+    if fact.seeded:
+        params["seed"] = seed
+    ratio = budget.ratio if budget.ratio is not None else min(1.0, (budget.tokens or 0) / model.max_tokens)
+    spec = {
+        "model": {
+            "name": model.name,
+            "family": model.family,
+            "revision": model.revision,
+            "dtype": model.dtype,
+            "options": dict(model.options),
+        },
+        "method": {"name": fact.name, "variant": fact.variant, "params": params, "code": fact.code_version},
+        "budget": {"ratio": budget.ratio, "tokens": budget.tokens, "base": config.budget_base},
+        "newline_policy": config.newline_policy,
+        "benchmark": {"name": task.name, "flavour": task.flavour, "data": task.fingerprint},
+        "generation": {
+            "max_new_tokens": config.max_new_tokens or task.max_new_tokens,
+            "prompt": task.prompts.get(model.family, ""),
+            "decoding": "greedy",
+        },
+    }
+    return Cell(
+        id=digest(spec),
+        model=model.name,
+        method=fact.name,
+        variant=fact.variant,
+        params=params,
+        retention_ratio=ratio,
+        benchmark=task.name,
+        flavour=task.flavour,
+        tokens=budget.tokens,
+        seed=seed,
+        spec=spec,
+        straw_man=fact.straw_man,
+        own_count=fact.name != FULL and not fact.budgeted,
+    )
+
+
+def _wanted(cell: Cell, config: SweepConfig) -> bool:
+    values = {"model": cell.model, "method": cell.method, "task": cell.benchmark, "budget": cell.retention_ratio}
+
+    def matches(rule: Mapping[str, Any]) -> bool:
+        unknown = rule.keys() - values.keys()
+        if unknown:
+            raise ConfigError(f"include/exclude key {sorted(unknown)[0]!r} is unknown; use {', '.join(values)}")
+        return all(values[key] in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in rule.items())
+
+    if config.include and not any(matches(rule) for rule in config.include):
+        return False
+    return not any(matches(rule) for rule in config.exclude)
+
+
+def units(samples: Iterable[Sample]) -> list[Unit]:
+    """Group samples by picture, across benchmarks; units with most questions first, then by id.
+
+    Longest first keeps the last worker from starting a long unit when the others are done.
+    """
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_key, []).append(sample)
+    made = [
+        Unit(id=digest([key, sorted({sample.benchmark for sample in group})]), image_key=key, samples=tuple(group))
+        for key, group in groups.items()
+    ]
+    return sorted(made, key=lambda unit: (-len(unit.samples), unit.id))
+
+
+def split_unit(unit: Unit, max_samples: int) -> list[Unit]:
+    """Cut a picture with very many questions into units of at most `max_samples`, in question order."""
+    if len(unit.samples) <= max_samples:
+        return [unit]
+    parts = range(0, len(unit.samples), max_samples)
+    return [
+        replace(unit, id=f"{unit.id}-{number}", samples=unit.samples[start : start + max_samples])
+        for number, start in enumerate(parts)
+    ]
+
+
+def sweep_hash(config: SweepConfig, planned: Sequence[Cell], sample_sets: Mapping[str, str]) -> str:
+    """What makes two executions the same sweep: cells, samples and the profile settings; never where it runs."""
+    profile = config.profile.model_dump() if config.profile.enabled else None
+    return digest(
+        {
+            "cells": sorted(cell.id for cell in planned),
+            "samples": dict(sample_sets),
+            "profile": profile,
+            "race": config.race_margin,
+        }
+    )
+
+
+SPEC_NAMES = {
+    ("model", "revision"): "weights of {model}",
+    ("model", "dtype"): "dtype of {model}",
+    ("model", "options"): "options of {model}",
+    ("method", "code"): "code version of {method}",
+    ("method", "params"): "parameters of {method}",
+    ("benchmark", "data"): "dataset {benchmark}",
+    ("generation", "prompt"): "prompts of {benchmark}",
+    ("generation", "max_new_tokens"): "answer length of {benchmark}",
+}
+"""Where a cell's content (`Cell.spec`) says what, in words."""
+
+
+def spec_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(what, before, after) for everything named in `SPEC_NAMES` that differs between the contents of two cells."""
+    names = {part: dict(after.get(part) or {}).get("name", "?") for part in ("model", "method", "benchmark")}
+    for (part, key), text in SPEC_NAMES.items():
+        old, new = (dict(side.get(part) or {}).get(key) for side in (before, after))
+        if old != new:
+            yield text.format(**names), str(old), str(new)

@@ -1,0 +1,1 @@
+"""Cut one picture, answer many cells; the front door `load_model`."""

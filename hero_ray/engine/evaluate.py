@@ -1,0 +1,221 @@
+"""One process, one picture, many cells: the heart of hero_ray, readable without knowing Ray.
+
+A picture is encoded once. Every (method, budget) selects its tokens from that one encoding; selections that do not
+look at the question are made once per picture. All answers of the picture are then generated in batches whose
+composition depends on nothing but the picture, its questions and the cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from hero_ray.benchmarks.base import Benchmark
+from hero_ray.core.encoded import BudgetBase, Needs
+from hero_ray.core.errors import SelectionError
+from hero_ray.core.layout import NewlinePolicy
+from hero_ray.core.plan import Unit
+from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.costs.ledger import answer_cost
+from hero_ray.costs.scoring import method_scoring
+from hero_ray.engine.cut import Counters, Cut, Picture, Pruning, cut, generate, needs_of
+from hero_ray.models.base import Adapter, Generation, Request
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a sweep share."""
+
+    batch_size: int = 64
+    budget_base: BudgetBase = "real"
+    newline_policy: NewlinePolicy = "unpadded_rows"
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class AnswerJob:
+    """One answer to generate: where it belongs and what goes in."""
+
+    cell: Cell
+    sample: Sample
+    cut: Cut
+    request: Request
+
+
+@dataclass
+class Memory:
+    """Pictures that outlive an evaluator, so that they are encoded once over many sets of cells of one model.
+
+    Attributes:
+        needs: what every encoding captures; cells that share the memory read no more.
+    """
+
+    needs: Needs
+    pictures: dict[str, Picture] = field(default_factory=dict)
+
+
+@dataclass
+class Evaluator:
+    """Evaluates units against the cells of one model.
+
+    Args:
+        adapter: the loaded model.
+        cells: cells of this model.
+        benchmarks: by name, for prompts, pictures and scores.
+        memory: where pictures are kept beyond a unit; None forgets them.
+    """
+
+    adapter: Adapter
+    cells: Sequence[Cell]
+    benchmarks: Mapping[str, Benchmark]
+    settings: Settings = Settings()
+    counters: Counters = field(default_factory=Counters)
+    memory: Memory | None = None
+
+    @cached_property
+    def prunings(self) -> dict[str, Pruning]:
+        """By cell id."""
+        base, policy = self.settings.budget_base, self.settings.newline_policy
+        return {cell.id: Pruning.of(cell, base, policy) for cell in self.cells}
+
+    @cached_property
+    def needs(self) -> Needs:
+        """Everything any cell reads, captured in one pass.
+
+        Raises:
+            SelectionError: more than the shared memory captures.
+        """
+        needs = needs_of(self.prunings.values(), self.adapter.vision)
+        if self.memory is None:
+            return needs
+        if needs | self.memory.needs != self.memory.needs:
+            raise SelectionError(f"cells read {needs}, but the shared encodings capture only {self.memory.needs}")
+        return self.memory.needs
+
+    def evaluate(
+        self,
+        unit: Unit,
+        wanted: Collection[tuple[str, str]] | None = None,
+        load: Callable[[], Image.Image] | None = None,
+    ) -> list[Prediction]:
+        """Answer and score every question of a unit in every cell of its benchmark.
+
+        Args:
+            unit: the picture and its questions.
+            wanted: (cell id, sample key) of the answers still missing; None means all.
+            load: gives the picture, where it was decoded ahead; None reads it from the benchmark.
+
+        Returns:
+            One prediction per (cell, sample); failures are predictions with `error_type` set, never exceptions.
+        """
+        pairs = [(cell, sample) for sample in unit.samples for cell in self._cells_of(sample, wanted)]
+        if not pairs:
+            return []
+        try:
+            picture = self._picture(unit, load)
+        except Exception as error:
+            return [failed(cell, sample, error) for cell, sample in pairs]
+        jobs, predictions, cuts = [], [], dict[tuple[str, str], Cut]()
+        for cell, sample in pairs:
+            try:
+                jobs.append(self._job(picture, cuts, cell, sample))
+            except Exception as error:
+                predictions.append(failed(cell, sample, error))
+        for batch in self._batches(jobs):
+            predictions.extend(self._answer(batch))
+        return predictions
+
+    def _picture(self, unit: Unit, load: Callable[[], Image.Image] | None) -> Picture:
+        kept = {} if self.memory is None else self.memory.pictures
+        if unit.image_key not in kept:
+            first = unit.samples[0]
+            image = load() if load else self.benchmarks[first.benchmark].load_image(first.image_ref)
+            kept[unit.image_key] = Picture(self.adapter, image, unit.image_key, self.needs, self.counters)
+        return kept[unit.image_key]
+
+    def _job(self, picture: Picture, cuts: dict[tuple[str, str], Cut], cell: Cell, sample: Sample) -> AnswerJob:
+        """Everything one answer needs; `cuts` are those made of this picture so far.
+
+        Raises:
+            SelectionError: the method kept padding or nothing at all.
+        """
+        pruning, benchmark = self.prunings[cell.id], self.benchmarks[sample.benchmark]
+        prompt = self.adapter.prompt(benchmark.prompt(sample, self.adapter.info.family), sample.question)
+        # One cut serves every question that its method does not read, and every benchmark. It is more than thrift:
+        # rows with the very same visual tensor share the key-value cache of prefix and picture in `generate`.
+        key = (pruning.key, sample.question if pruning.method.needs(self.adapter.vision).question else "")
+        if key not in cuts:
+            cuts[key] = cut(picture, pruning, sample.question, prompt)
+        limit = self.settings.max_new_tokens or benchmark.max_new_tokens
+        return AnswerJob(cell, sample, cuts[key], Request(prompt, cuts[key].visual, limit))
+
+    def _cells_of(self, sample: Sample, wanted: Collection[tuple[str, str]] | None) -> list[Cell]:
+        mine = [cell for cell in self.cells if cell.benchmark == sample.benchmark]
+        return [cell for cell in mine if wanted is None or (cell.id, sample.key) in wanted]
+
+    def _batches(self, jobs: list[AnswerJob]) -> Iterable[list[AnswerJob]]:
+        """Cut jobs into batches of like length; in-LLM methods prune whole batches, so each is alone with itself."""
+        groups: dict[str, list[AnswerJob]] = {}
+        for job in jobs:
+            pruning = job.cut.pruning
+            groups.setdefault(pruning.key if pruning.prunes_inside(job.cut.budget) else "", []).append(job)
+        for group in groups.values():
+            # Like lengths waste no padding; the key keeps an order that does not depend on which cells were missing.
+            ordered = sorted(group, key=lambda job: (job.request.visual.shape[0], job.cut.pruning.key))
+            for start in range(0, len(ordered), self.settings.batch_size):
+                yield ordered[start : start + self.settings.batch_size]
+
+    def _answer(self, batch: list[AnswerJob]) -> list[Prediction]:
+        requests, cuts = [job.request for job in batch], [job.cut for job in batch]
+        try:
+            generations = generate(self.adapter, requests, cuts, batch_size=len(batch))
+        except Exception as error:
+            if len(batch) == 1:
+                return [failed(batch[0].cell, batch[0].sample, error)]
+            # One by one, so that what one answer cannot bear costs no other its place.
+            return [prediction for job in batch for prediction in self._answer([job])]
+        self.counters.answers += len(batch)
+        return [self._predict(job, generation) for job, generation in zip(batch, generations, strict=True)]
+
+    def _predict(self, job: AnswerJob, generation: Generation) -> Prediction:
+        try:
+            benchmark = self.benchmarks[job.sample.benchmark]
+            scores = benchmark.score(generation.text, job.sample.references, job.sample)
+        except Exception as error:
+            return replace(failed(job.cell, job.sample, error), text=generation.text)
+        tokens = job.cut.count(job.request.prompt, generation)
+        layout, keep = job.cut.encoded.layout, job.cut.selection.keep
+        cost = answer_cost(
+            self.adapter.info,
+            visual_per_layer=tokens.visual_per_layer,
+            text_tokens=tokens.n_text,
+            new_tokens=max(1, len(generation.token_ids)),
+            views=layout.num_views,
+            scoring=self._scoring(job),
+        )
+        return Prediction(
+            cell_id=job.cell.id,
+            sample=job.sample,
+            text=generation.text,
+            scores=scores,
+            tokens=tokens,
+            flops=cost.total_flops,
+            kv_bytes=generation.kv_bytes,
+            keep_mask=np.packbits(keep.cpu().numpy().reshape(-1)).tobytes(),
+            geometry=(*layout.grid, *layout.side),
+        )
+
+    def _scoring(self, job: AnswerJob) -> float:
+        """FLOPs the method adds before the LLM, as if this answer were asked alone."""
+        needs = job.cut.pruning.needs(self.adapter.vision, job.cut.budget)
+        return method_scoring(self.adapter, needs, job.cut.encoded.layout, job.request.prompt, job.sample.question)
+
+
+def failed(cell: Cell, sample: Sample, error: BaseException) -> Prediction:
+    """The row that stands for a sample that could not be answered or scored."""
+    message = str(error).strip() or repr(error)
+    return Prediction(cell.id, sample, error_type=type(error).__name__, error_message=message[:2000])

@@ -1,0 +1,1 @@
+"""What methods share: scores, budgets, merging, dropping; and the conformance kit."""

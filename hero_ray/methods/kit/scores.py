@@ -1,0 +1,95 @@
+"""Scores to masks: the few tensor steps that every method shares.
+
+Shape letters: V views, N visual tokens per view, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from hero_ray.core.encoded import Encoded
+from hero_ray.core.errors import NonFiniteScoreError, SelectionError
+
+Key = TypeVar("Key", int, str)
+
+
+def finite(scores: Tensor, method: str, what: str) -> Tensor:
+    """`scores` themselves, in fp32 or better.
+
+    Raises:
+        NonFiniteScoreError: NaN or infinity among them; a mask made from those would be silent nonsense.
+    """
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    # A sum is finite only if every term is: one pass without a mask in the usual case.
+    if not math.isfinite(scores.sum()) and not bool(torch.isfinite(scores).all()):
+        bad = int((~torch.isfinite(scores)).sum())
+        raise NonFiniteScoreError(
+            f"{method}: {bad} of {scores.numel()} values of {what} are NaN or infinite; expected finite scores. "
+            "Check the model's dtype (float16 overflows) or its weights."
+        )
+    return scores
+
+
+def unchecked(source: Mapping[Key, Tensor], key: Key, method: str, what: str) -> Tensor:
+    """One captured tensor as it is.
+
+    Raises:
+        SelectionError: the encoder did not capture it.
+    """
+    if key not in source:
+        raise SelectionError(
+            f"{method} reads {what} {key!r}, but the encoder captured {sorted(source) or 'none'}; "
+            "pass the method's needs(vision) to encode"
+        )
+    return source[key]
+
+
+def captured(source: Mapping[Key, Tensor], key: Key, method: str, what: str) -> Tensor:
+    """One captured tensor, checked to be finite.
+
+    Raises:
+        SelectionError: the encoder did not capture it.
+        NonFiniteScoreError: it holds NaN or infinity.
+    """
+    return finite(unchecked(source, key, method, what), method, f"{what} {key!r}")
+
+
+def cls_attention(encoded: Encoded, layers: Sequence[int], method: str) -> Tensor:
+    """Mean over heads, then over `layers` (1-based), of the CLS row: [V, N]."""
+    rows = [captured(encoded.cls_attention, layer, method, "CLS attention of layer").mean(1) for layer in layers]
+    return torch.stack(rows).mean(0)
+
+
+def descending(scores: Tensor, count: int) -> Tensor:
+    """The `count` best positions, best first, ties to the lower index."""
+    return scores.argsort(descending=True, stable=True)[:count]
+
+
+def ranked(scores: Tensor, valid: Tensor) -> Tensor:
+    """Positions of every row best first, ties to the lower index, what is not valid last: int64 [V, N]."""
+    return scores.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
+
+
+def keep_top(scores: Tensor, counts: Sequence[int] | Tensor, valid: Tensor) -> Tensor:
+    """Mask of the `counts[v]` best valid tokens of every view, ties to the lower index: bool [V, N]."""
+    valid = valid.to(scores.device)
+    order = ranked(scores, valid)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
+    return (rank < torch.as_tensor(counts, device=order.device)[:, None]) & valid
+
+
+def cosine_to_thumbnail(embeddings: Tensor) -> Tensor:
+    """Cosine of every tile's embedding with the thumbnail's (row 0): [V, width] -> [V - 1]."""
+    unit = torch.nn.functional.normalize(embeddings, dim=-1)
+    return unit[1:] @ unit[0]
+
+
+def caps(valid: Tensor) -> list[int]:
+    """Real tokens of every view."""
+    return [int(count) for count in valid.sum(1).tolist()]

@@ -1,0 +1,145 @@
+"""Which budget is safe? The cheapest cell whose loss is shown to stay within what was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hero_ray import stats
+from hero_ray.core.errors import InputError, UnknownNameError
+from hero_ray.results.axes import Axis
+from hero_ray.results.contenders import Results, is_short, together
+from hero_ray.results.marks import mean_of
+from hero_ray.results.names import FULL
+from hero_ray.stats import OneSided
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Loss that may be: `points` hundredths of the score's scale, or (relative) percent of the unpruned score."""
+
+    amount: float
+    relative: bool = False
+
+    def margin(self, full: np.ndarray) -> np.ndarray:
+        """The allowance per sample, in score units."""
+        return self.amount / 100 * (full if self.relative else np.ones_like(full))
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}% of the unpruned score" if self.relative else f"{self.amount:g} points"
+
+
+def parse_allowance(text: str) -> Allowance:
+    """Read `1.0` (points of 100) or `2%` (of the unpruned score).
+
+    Raises:
+        InputError: not a number, or negative.
+    """
+    try:
+        amount = float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise InputError(f"allowed loss {text!r} is not a number; write 1.0 (points) or 2% (of the score)") from None
+    if not 0 <= amount < 100:
+        raise InputError(f"allowed loss {text!r} is out of range; expected 0 to 100")
+    return Allowance(amount, text.strip().endswith("%"))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a cell loses on one benchmark, in score units, with a one-sided 95 % bound, and its verdict.
+
+    `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown, corrected over cells and benchmarks.
+    `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected, and the largest of
+    all ways to count answers that are `missing` on either side.
+    """
+
+    benchmark: str
+    value: float
+    at_most: float | None
+    p: float
+    p_against: float
+    verdict: str
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One method at one budget with its cost and what it loses where.
+
+    `safe` only if safe on every benchmark, `unsafe` if unsafe on one, with Holm's correction over both claims of all
+    candidates: the cheapest of many safe-looking cells would otherwise be the luckiest one.
+    """
+
+    label: str
+    cost: float | None
+    losses: tuple[Loss, ...]
+    p_holm: float
+    verdict: str
+
+
+def advise(
+    results: Results, allowance: Allowance, axis: Axis, benchmarks: Iterable[str] | None = None, baseline: str = FULL
+) -> list[Candidate]:
+    """Every candidate of a run, cheapest first; the first safe one is the advice.
+
+    Raises:
+        UnknownNameError: no unpruned cells to compare with.
+    """
+    chosen = results.only(benchmarks)
+    if baseline not in results.groups:
+        raise UnknownNameError("baseline of this run", baseline, results.groups)
+    costs: dict[str, list[float | None]] = {}
+    for mark in results.marks(chosen):
+        costs.setdefault(mark.name.key, []).append(mark.costs[axis.name])
+    found = []
+    for label, by_benchmark in results.groups.items():
+        if label == baseline or not set(chosen) <= set(by_benchmark):
+            continue
+        losses = tuple(_loss(results, label, baseline, name, allowance) for name in chosen)
+        found.append((label, mean_of(costs.get(label, ()), some=False), losses))
+    safe, unsafe = stats.both_ways(
+        [max(loss.p for loss in losses) for *_, losses in found],
+        [stats.any_of([loss.p_against for loss in losses]) for *_, losses in found],
+    )
+    made = [
+        _judged(label, cost, losses, float(p), float(q))
+        for (label, cost, losses), p, q in zip(found, safe, unsafe, strict=True)
+    ]
+    sign = -1.0 if axis.higher_is_cheaper else 1.0
+    return sorted(made, key=lambda c: (c.cost is None, sign * (c.cost or 0.0), c.label))
+
+
+def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The advice: the cheapest safe candidate whose cost is known."""
+    return next((c for c in candidates if c.verdict == "safe" and c.cost is not None), None)
+
+
+def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance) -> Loss:
+    mine, full = results.groups[label][name], results.groups[baseline][name]
+    short = (is_short(mine), is_short(full))
+    scores, reference, images = together(results.scores(mine), results.scores(full), short)
+    tests: list[OneSided] = []
+
+    def judge(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> str:
+        tests.append(stats.one_sided(left - right + allowance.margin(right), images[kept]))
+        return ""
+
+    gone = stats.with_missing(scores, reference, judge)
+    both = ~(np.isnan(scores) | np.isnan(reference))
+    difference = stats.one_sided((reference - scores)[both], images[both])
+    at_most = None if difference.high is None else min(1.0, difference.high)
+    p, p_against = max(test.p_claim for test in tests), max(test.p_against for test in tests)
+    verdict = "safe" if p < ALPHA else "unproven"
+    return Loss(name, difference.value, at_most, p, p_against, verdict, gone.left + gone.right)
+
+
+def _judged(label: str, cost: float | None, losses: Sequence[Loss], p_safe: float, p_unsafe: float) -> Candidate:
+    """The verdict on a cell, and on which benchmarks it is unsafe if it is on one."""
+    if p_unsafe < ALPHA:
+        losses = [replace(loss, verdict="unsafe") if len(losses) * loss.p_against < ALPHA else loss for loss in losses]
+        return Candidate(label, cost, tuple(losses), p_safe, "unsafe")
+    return Candidate(label, cost, tuple(losses), p_safe, "safe" if p_safe < ALPHA else "unproven")

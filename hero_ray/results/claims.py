@@ -1,0 +1,200 @@
+"""Claims about a run that can be checked: `hero@20% >= 98% of full on pope`.
+
+Grammar: CONTENDER OP TARGET on WHERE
+  CONTENDER  METHOD[:KEY=VALUE,...][@BUDGET], as everywhere
+  OP         >= > <= <
+  TARGET     [SHARE% of] CONTENDER [+|- POINTS], or a bare number of points
+  WHERE      benchmarks with commas between them, or `all` (it must hold on each), or `average` (of share kept)
+Points are hundredths of the metric's scale. A claim holds when its opposite is rejected at 5 %, fails when the claim
+itself is; otherwise the samples do not decide it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from hero_ray import stats
+from hero_ray.core.errors import ClaimError
+from hero_ray.results.contenders import Contender, Results, is_short, parse_contender, together
+from hero_ray.results.names import FULL
+from hero_ray.results.pairs import AnyPart, composite_pair, ratio_part
+from hero_ray.stats.verdicts import OneSided, decide
+from hero_ray.store import CellRow
+
+EXAMPLE = "hero@20% >= 98% of full on pope"
+ALPHA = 0.05
+_OPERATORS = {">=": 1.0, ">": 1.0, "≥": 1.0, "<=": -1.0, "<": -1.0, "≤": -1.0}
+_NUMBER = r"\d+(?:\.\d+)?"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`sign * (left - share * right - offset) >= 0`; offset as a share of the metric's scale."""
+
+    text: str
+    left: Contender
+    sign: float
+    strict: bool
+    share: float
+    right: Contender | None
+    offset: float
+    where: tuple[str, ...] | str
+
+
+def parse_claim(text: str) -> Claim:
+    """Read a claim.
+
+    Raises:
+        ClaimError: what is missing, and where.
+    """
+    body, on, where = _cut(text.strip(), r"\s+on\s+")
+    if not on:
+        raise ClaimError(f"claim {text!r} does not say where; end it with `on BENCHMARK`, for example: {EXAMPLE}")
+    left, operator, target = _cut(body, r">=|<=|≥|≤|>|<")
+    if not operator:
+        raise ClaimError(f"claim {text!r} has no >=, >, <= or < before `on`; for example: {EXAMPLE}")
+    left = left.strip()
+    if not left or " " in left:
+        raise ClaimError(f"expected one contender before {operator}, got {left!r}; for example: {EXAMPLE}")
+    share, right, offset = _target(target.strip(), text)
+    return Claim(
+        text=text.strip(),
+        left=parse_contender(left),
+        sign=_OPERATORS[operator],
+        strict=operator in "<>",
+        share=share,
+        right=right,
+        offset=offset,
+        where=_where(where, text),
+    )
+
+
+def _cut(text: str, pattern: str) -> tuple[str, str, str]:
+    found = re.search(pattern, text)
+    return (text, "", "") if found is None else (text[: found.start()], found[0].strip(), text[found.end() :])
+
+
+def _target(text: str, claim: str) -> tuple[float, Contender | None, float]:
+    if found := re.fullmatch(rf"({_NUMBER})", text):
+        return 0.0, None, float(found[1]) / 100
+    found = re.fullmatch(rf"(?:({_NUMBER})\s*%\s+of\s+)?(\S+)(?:\s+([+-])\s*({_NUMBER}))?", text)
+    if found is None or found[2][0].isdigit() or found[2] == "of":
+        raise ClaimError(
+            f"cannot read {text!r} in claim {claim!r}; "
+            "expected `full`, `98% of full`, `full - 1.0` or a number of points"
+        )
+    share = float(found[1]) / 100 if found[1] else 1.0
+    offset = float(f"{found[3]}{found[4]}") / 100 if found[3] else 0.0
+    return share, parse_contender(found[2]), offset
+
+
+def _where(text: str, claim: str) -> tuple[str, ...] | str:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or any(" " in name for name in names):
+        raise ClaimError(f"cannot read the benchmarks {text!r} in claim {claim!r}; separate names with commas")
+    return names[0] if names in (("all",), ("average",)) else names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim on one benchmark (or on the average).
+
+    Attributes:
+        left, right: the two figures, as shares of the metric's scale (of full tokens for the average).
+        result: test of `left - share * right - offset`, signed so that the claim is `>= 0`.
+        verdict: `holds`, `fails` or `undecided`, with the reason where missing answers leave it so.
+        missing: answers that were asked for and are not there, on the left and on the right.
+    """
+
+    where: str
+    left: float
+    right: float | None
+    result: OneSided
+    verdict: str
+    missing: tuple[int, int] = (0, 0)
+
+
+def verdict(result: OneSided, strict: bool = False, alpha: float = ALPHA) -> str:
+    """`holds`, `fails` or `undecided`; cells that answered alike never show a strict claim."""
+    if result.p_claim < alpha and not (strict and result.value <= 0):
+        return "holds"
+    return "fails" if result.p_against < alpha else "undecided"
+
+
+def check(results: Results, claim: Claim, missing: str = "") -> list[Finding]:
+    """Test a claim wherever it applies. On several benchmarks it must hold on each, so nothing is corrected for.
+
+    Args:
+        missing: `drop` leaves samples out that one side did not answer, `wrong` counts them wrong. Otherwise a verdict
+            that changes when they are wrong, on either side or both, is undecided.
+    """
+    if claim.where == "average":
+        return [_average(results, claim)]
+    names = results.only(None if claim.where == "all" else claim.where)
+    return [_on(results, claim, name, missing) for name in names]
+
+
+def overall(findings: list[Finding]) -> str:
+    """The worst verdict: one failure fails a claim, one undecided benchmark leaves it undecided."""
+    verdicts = {finding.verdict.partition(":")[0] for finding in findings}
+    return next(word for word in ("fails", "undecided", "holds") if word in verdicts)
+
+
+def _on(results: Results, claim: Claim, name: str, missing: str) -> Finding:
+    cells = results.find(claim.left, name)
+    rivals = results.find(claim.right, name) if claim.right is not None else cells
+    composite = composite_pair(results, cells, results, rivals)
+    if composite is None:
+        return _by_scores(results, claim, name, cells, rivals, missing)
+    figure, one, two, pictures = composite
+    scale = results.metrics[cells[0].id].scale
+    pairs = list(zip(one, two, strict=True))
+
+    def gap(drawn: list[tuple[object, object]]) -> float:
+        mine, theirs = figure([a for a, _ in drawn]), figure([b for _, b in drawn])  # type: ignore[misc]
+        return claim.sign * ((mine - claim.share * theirs) / scale - claim.offset)
+
+    draws = stats.bootstrap(gap, pairs, pictures, 400)  # type: ignore[arg-type]
+    se, count = float(np.nanstd(draws, ddof=1)), len(set(pictures))
+    result = decide(gap(pairs), se, count, len(pairs))  # type: ignore[arg-type]
+    left, right = figure(one) / scale, figure(two) / scale
+    return Finding(name, left, right if claim.right is not None else None, result, verdict(result, claim.strict))
+
+
+def _by_scores(
+    results: Results, claim: Claim, name: str, cells: list[CellRow], rivals: list[CellRow], missing: str
+) -> Finding:
+    short = (False, False) if missing == "drop" else (is_short(cells), is_short(rivals))
+    first, second, images = together(results.scores(cells), results.scores(rivals), short)
+    gone = int(np.isnan(first).sum()), int(np.isnan(second).sum())
+    if missing == "wrong":
+        first, second = np.nan_to_num(first), np.nan_to_num(second)
+
+    def test(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> OneSided:
+        return stats.one_sided(claim.sign * (left - claim.share * right - claim.offset), images[kept])
+
+    both = ~(np.isnan(first) | np.isnan(second))
+    found = stats.with_missing(first, second, lambda *case: verdict(test(*case), claim.strict))
+    left, right = float(first[both].mean()), float(second[both].mean())
+    shown = right if claim.right is not None else None
+    return Finding(name, left, shown, test(first[both], second[both], both), found.final, gone)
+
+
+def _average(results: Results, claim: Claim) -> Finding:
+    """The claim on retention averages: each contender's mean share of the unpruned score."""
+    full = parse_contender(FULL)
+    target = claim.right or full
+    mine: dict[str, AnyPart] = {}
+    theirs: dict[str, AnyPart] = {}
+    for name in results.benchmarks:
+        base = results.find(full, name)
+        for side, contender in ((mine, claim.left), (theirs, target)):
+            part = ratio_part(results, results.find(contender, name), base)
+            if part is not None:
+                side[name] = part
+    left, right = stats.retention_average(mine), stats.retention_average(theirs)
+    result = stats.retention_difference(mine, theirs, claim.share, offset=claim.offset, sign=claim.sign)
+    return Finding("average", left.value, right.value if claim.right else None, result, verdict(result, claim.strict))

@@ -1,0 +1,100 @@
+"""Close cells: from per-sample scores to metrics with intervals clustered by picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hero_ray import stats
+from hero_ray.benchmarks.base import Benchmark
+from hero_ray.core.types import Cell, Metric, Scored
+from hero_ray.store import Store
+from hero_ray.store.records import MetricRow, ScoreRow
+
+RESAMPLES = 500
+
+
+def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Mapping[str, Benchmark]) -> None:
+    """Aggregate every cell that has answers and write its metrics and mean costs."""
+    for cell in cells:
+        benchmark = benchmarks[cell.benchmark]
+        rows = [row for row in store.cell_scores(run_id, cell.id) if row.error_type is None]
+        if rows:
+            store.write_metrics(run_id, cell.id, metrics_of(benchmark, rows))
+
+
+def metrics_of(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> list[MetricRow]:
+    """Every metric of a cell; those that are plain means of a per-sample score get the analytic cluster interval,
+    the others (sums over parts, F1, circular groups) a cluster bootstrap."""
+    scored = [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
+    clusters = [row.image_key for row in rows]
+    return [_with_interval(metric, benchmark, scored, clusters) for metric in benchmark.aggregate(scored)]
+
+
+def _with_interval(
+    metric: Metric, benchmark: Benchmark, scored: Sequence[Scored], clusters: Sequence[str]
+) -> MetricRow:
+    chosen = [i for i, s in enumerate(scored) if not metric.category or s.sample.category == metric.category]
+    members = [scored[i] for i in chosen]
+    groups = [clusters[i] for i in chosen]
+    values = _plain_values(metric, benchmark, members)
+    if values is not None:
+        interval = stats.mean_interval(values, groups)
+    elif metric.category:
+        interval = None  # a part's own composite is reported without an interval rather than with a wrong one
+    else:
+        figure = _recompute(metric, benchmark)
+        interval = stats.composite_interval(figure, members, groups, resamples=RESAMPLES, scale=benchmark.scale)
+    return MetricRow(
+        metric=metric.name,
+        value=metric.value,
+        n=metric.n,
+        category=metric.category,
+        ci_low=interval.low if interval else None,
+        ci_high=interval.high if interval else None,
+        n_clusters=len(set(groups)),
+        is_main=metric.name == benchmark.main_metric and not metric.category,
+        scale=benchmark.scale,
+        interval=interval.kind if interval else None,
+    )
+
+
+def _plain_values(metric: Metric, benchmark: Benchmark, members: Sequence[Scored]) -> np.ndarray | None:
+    """Per-sample values whose mean is this metric, or None for a composite.
+
+    A sum over nothing right is 0 as well as a mean is: such a cell is asked again with some answers made right.
+    """
+    values = _scores(metric, members)
+    if values is None or not math.isclose(float(values.mean()), metric.value, rel_tol=1e-9, abs_tol=1e-12):
+        return None
+    if values.any():
+        return values
+    probe = [_made_right(member) if i % 3 == 0 else member for i, member in enumerate(members)]
+    found, made = _recompute(metric, benchmark)(probe), _scores(metric, probe)
+    means = made is not None and math.isclose(found, float(made.mean()), rel_tol=1e-9)
+    return values if found == 0 or means else None  # 0: read from other keys
+
+
+def _scores(metric: Metric, members: Sequence[Scored]) -> np.ndarray | None:
+    values = [member.scores.get(metric.name) for member in members]
+    if not values or any(isinstance(v, bool | str) or not isinstance(v, int | float) for v in values):
+        return None
+    return np.asarray(values, dtype=float)
+
+
+def _made_right(member: Scored) -> Scored:
+    right = {key: 1.0 if type(value) in (int, float) else value for key, value in member.scores.items()}
+    return replace(member, scores=right)
+
+
+def _recompute(metric: Metric, benchmark: Benchmark):  # type: ignore[no-untyped-def]
+    def value(members: Sequence[Scored]) -> float:
+        for found in benchmark.aggregate(members):
+            if found.name == metric.name and found.category == metric.category:
+                return found.value
+        return math.nan
+
+    return value

@@ -1,0 +1,109 @@
+"""Flat rows to csv, parquet, json and LaTeX; runs to experiment trackers after the fact."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hero_ray.core.errors import MissingExtraError
+from hero_ray.results.marks import Mark
+from hero_ray.results.report.figures import number, span
+from hero_ray.results.writer import latex_table
+from hero_ray.results.writer import latex_text as escape
+from hero_ray.store.records import CELL
+
+Rows = Sequence[Mapping[str, Any]]
+FORMATS = ("csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb")
+
+
+def to_csv(rows: Rows) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_json(rows: Rows, run: Mapping[str, Any]) -> str:
+    """The rows with the run's provenance."""
+    return json.dumps(
+        {"run": dict(run), "rows": [dict(row) for row in rows]}, indent=1, default=str, ensure_ascii=False
+    )
+
+
+def to_parquet(rows: Rows, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+
+
+def to_latex(found: Sequence[Mark]) -> str:
+    """A booktabs table, one line per contender and one column per benchmark: score and interval in points of 100."""
+    benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
+    several = len({mark.model for mark in found}) > 1
+    lines: dict[str, dict[str, Mark]] = {}
+    for mark in found:
+        name = f"{mark.model} {mark.name.key}" if several else mark.name.key
+        lines.setdefault(name, {})[mark.benchmark] = mark
+    body = [
+        [escape(name), *(_latex_cell(own.get(benchmark)) for benchmark in benchmarks)] for name, own in lines.items()
+    ]
+    left = [True, *(False for _ in benchmarks)]
+    return latex_table(left, ["Cell", *map(escape, benchmarks)], body)
+
+
+def _latex_cell(mark: Mark | None) -> str:
+    if mark is None:
+        return "--"
+    interval = span(mark.low, mark.high, 100.0)
+    return number(mark.value) + ("" if interval == "-" else rf" {{\scriptsize {interval}}}")
+
+
+def to_mlflow(rows: Rows, run: Mapping[str, Any], experiment: str) -> int:
+    """One MLflow run per cell, at the tracking server MLFLOW_TRACKING_URI names; returns how many."""
+    try:
+        import mlflow
+    except ImportError:
+        raise MissingExtraError("mlflow", "track") from None
+    mlflow.set_experiment(experiment)
+    for row in rows:
+        with mlflow.start_run(run_name=_tracked_name(row)):
+            mlflow.log_params(_settings(row) | {"git_commit": run.get("git_commit"), "run_id": run.get("id")})
+            mlflow.log_metrics(_measures(row))
+    return len(rows)
+
+
+def to_wandb(rows: Rows, run: Mapping[str, Any], project: str) -> int:
+    """One Weights & Biases run per cell; returns how many."""
+    try:
+        import wandb
+    except ImportError:
+        raise MissingExtraError("wandb", "track") from None
+    for row in rows:
+        config = _settings(row) | {"git_commit": run.get("git_commit"), "run_id": run.get("id")}
+        tracked = wandb.init(project=project, name=_tracked_name(row), config=config, reinit="finish_previous")
+        tracked.log(_measures(row))
+        tracked.finish()
+    return len(rows)
+
+
+def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in CELL}
+
+
+def _tracked_name(row: Mapping[str, Any]) -> str:
+    return f"{row['model']}/{row['label']}/{row['benchmark']}"
+
+
+def _measures(row: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of a row under names of their own: the metric under its key, costs and timings under theirs."""
+    skip = {*CELL, "value", "scale", "n_failed"}
+    found = {row["metric"]: row["value"]}
+    found |= {k: v for k, v in row.items() if k not in skip and isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return {name: float(value) for name, value in found.items()}

@@ -1,0 +1,88 @@
+"""The plain records the exchange formats are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ImportedAnswer:
+    """One answered question.
+
+    Attributes:
+        document: position in the dataset, from 0; None where a file does not say.
+        key: id inside the dataset, or "".
+        prediction: the model's text.
+        target: reference as the file has it.
+        question: question or whole prompt, where known.
+        scores: per-sample scores the file came with.
+        category: sub-task.
+    """
+
+    document: int | None
+    key: str
+    prediction: str
+    target: Any = None
+    question: str = ""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    category: str = ""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One benchmark of one model setting.
+
+    Attributes:
+        task: lmms-eval's task name.
+        metrics: figure by metric key.
+        stderr: standard error by metric key; absent ones are written as "N/A".
+        answers: the samples behind it.
+        num_documents: size of the whole split.
+        max_new_tokens: generation limit.
+        flavour: scoring rules.
+        prompts: whose prompt texts.
+    """
+
+    task: str
+    metrics: Mapping[str, float]
+    answers: Sequence[ImportedAnswer]
+    num_documents: int
+    stderr: Mapping[str, float] = field(default_factory=dict)
+    max_new_tokens: int = 0
+    flavour: str = "head"
+    prompts: str = "lmms-eval"
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """One model setting over some benchmarks: what one lmms-eval results file holds.
+
+    Attributes:
+        model: model name, as asked for.
+        settings: whatever sets this run apart: method, variant, retention_ratio, seed ...
+        tasks: its benchmarks.
+        started: ISO time.
+        seconds: wall time.
+        git_commit: version of hero_ray.
+    """
+
+    model: str
+    tasks: Sequence[TaskResult]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    started: str = ""
+    seconds: float = 0.0
+    git_commit: str = ""
+
+
+@dataclass(frozen=True)
+class ImportedTask:
+    """Answers read from a file, with what the file says about where they come from."""
+
+    task: str
+    model: str
+    answers: Sequence[ImportedAnswer]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""

@@ -1,0 +1,131 @@
+"""Charts as plain SVG text, so that a report needs no script and no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from hero_ray.results.axes import axis
+from hero_ray.results.frontiers import Frontier
+from hero_ray.stats.frontier import staircase
+
+WIDTH, HEIGHT = 760, 420
+LEFT, RIGHT, TOP, BOTTOM = 64, 190, 28, 52
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4f24", "#6a3d9a", "#444444", "#b22222")
+"""Okabe and Ito's palette first: told apart by colour-blind readers too."""
+
+
+@dataclass(frozen=True)
+class Overlaid:
+    """A printed point drawn hollow beside ours: x, y (in points of 100) and what to call it."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from data to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+
+    def ticks(self, wanted: int = 6) -> list[float]:
+        rough = (self.high - self.low) / wanted
+        power = 10 ** math.floor(math.log10(rough))
+        step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def padded(values: Sequence[float], start: float, end: float) -> Scale:
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+    return Scale(low - room, high + room, start, end)
+
+
+def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
+    """Score against cost: dots with 95 % bars, one colour per method, the frontier as a staircase."""
+    entries = chart.placed
+    bounds = [
+        value
+        for entry in entries
+        for value in (entry.point.value, entry.point.low, entry.point.high)
+        if value is not None
+    ]
+    x = padded([e.point.cost for e in entries] + [o.x for o in overlay], LEFT, WIDTH - RIGHT)
+    y = padded(bounds + [o.y for o in overlay], HEIGHT - BOTTOM, TOP)
+    names = list(dict.fromkeys(entry.point.label.partition("@")[0] for entry in entries))
+    parts = [_frame(x, y, axis(chart.axis).label), _staircase(chart, x, y)]
+    for entry in entries:
+        point = entry.point
+        colour = COLOURS[names.index(point.label.partition("@")[0]) % len(COLOURS)]
+        at_x, at_y = x(point.cost), y(point.value)
+        if point.low is not None and point.high is not None:
+            low, high = y(point.low), y(point.high)
+            parts.append(f'<line x1="{at_x}" x2="{at_x}" y1="{low}" y2="{high}" stroke="{colour}" stroke-width="1.5"/>')
+        title = f"{point.label}: {point.value:.1f} at {point.cost:.4g} ({entry.state})"
+        fill = colour if entry.state == "frontier" else "#ffffff"
+        parts.append(
+            f'<circle cx="{at_x}" cy="{at_y}" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="1.5">'
+            f"<title>{escape(title)}</title></circle>"
+        )
+    parts += [_overlaid(each, x, y) for each in overlay]
+    parts += [_legend(name, place) for place, name in enumerate(names)]
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(chart.title)}" font-family="sans-serif" font-size="12">\n{body}\n</svg>'
+    )
+
+
+def _frame(x: Scale, y: Scale, label: str) -> str:
+    floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>']
+    for tick in y.ticks():
+        at = y(tick)
+        parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{at}" y2="{at}" stroke="#e5e5e5"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{tick:g}</text>')
+    for tick in x.ticks():
+        at = x(tick)
+        parts.append(f'<line x1="{at}" x2="{at}" y1="{floor}" y2="{floor + 5}" stroke="#444444"/>')
+        parts.append(f'<text x="{at}" y="{floor + 19}" text-anchor="middle">{tick:.4g}</text>')
+    parts.append(f'<path d="M{LEFT},{TOP} V{floor} H{right}" fill="none" stroke="#444444"/>')
+    parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(label)}</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 10}">score, points of 100</text>')
+    return "\n".join(parts)
+
+
+def _staircase(chart: Frontier, x: Scale, y: Scale) -> str:
+    costs, values = staircase(chart.placed)
+    if not costs:
+        return ""
+    path = f"M{x(costs[0])},{y(values[0])}"
+    for cost, value in zip(costs[1:], values[1:], strict=True):
+        path += f" H{x(cost)} V{y(value)}"
+    return f'<path d="{path}" fill="none" stroke="#999999" stroke-dasharray="5 4"/>'
+
+
+def _overlaid(each: Overlaid, x: Scale, y: Scale) -> str:
+    at_x, at_y = x(each.x), y(each.y)
+    return (
+        f'<path d="M{at_x - 5},{at_y} L{at_x},{at_y - 5} L{at_x + 5},{at_y} L{at_x},{at_y + 5} Z" fill="none" '
+        f'stroke="#777777"><title>{escape(each.label)}</title></path>'
+    )
+
+
+def _legend(name: str, place: int) -> str:
+    top = TOP + 8 + 18 * place
+    colour = COLOURS[place % len(COLOURS)]
+    return (
+        f'<circle cx="{WIDTH - RIGHT + 18}" cy="{top}" r="4.5" fill="{colour}"/>'
+        f'<text x="{WIDTH - RIGHT + 30}" y="{top + 4}">{escape(name)}</text>'
+    )

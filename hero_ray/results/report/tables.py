@@ -1,0 +1,144 @@
+"""The tables behind the verbs and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hero_ray.results.advice import Candidate
+from hero_ray.results.averages import StrawMan
+from hero_ray.results.axes import axis
+from hero_ray.results.claims import Finding
+from hero_ray.results.frontiers import Frontier
+from hero_ray.results.pairs import Comparison
+from hero_ray.results.report.figures import cost, number, p_value, points, span
+from hero_ray.results.writer import Grid, grid
+from hero_ray.stats import Interval, Split
+
+
+def frontier(chart: Frontier) -> Grid:
+    """Cells of one chart, cheapest first, with their place."""
+    head = ["Cell", axis(chart.axis).label, "Score", "95% interval", "State", "Beaten by", "P(frontier)", "Group"]
+    rows = [
+        (
+            entry.point.label,
+            cost(entry.point.cost),
+            number(entry.point.value),
+            span(entry.point.low, entry.point.high, 100.0),
+            entry.state,
+            entry.beaten_by or "",
+            number(entry.p_frontier, ".2f"),
+            entry.group if entry.group >= 0 else "",
+        )
+        for entry in chart.placed
+    ]
+    return grid(head, rows)
+
+
+def comparisons(first: str, second: str, found: Sequence[Comparison]) -> Grid:
+    """Paired comparisons, one line per benchmark."""
+    head = ["Benchmark", first, second, "A - B", "95% interval", "Won/lost/tied", "n", "Pictures", "p", "p (Holm)",
+            "p (BH)", "Detectable", "A is"]  # fmt: skip
+    rows = []
+    for item in found:
+        result = item.paired
+        unit = item.unit
+        rows.append(
+            (
+                item.benchmark,
+                points(item.value_a, item.scale),
+                points(item.value_b, item.scale),
+                number(item.points, "+.1f"),
+                span(result.low, result.high, unit),
+                f"{result.wins}/{result.losses}/{result.ties}",
+                result.n,
+                result.n_clusters,
+                p_value(result.p_value),
+                p_value(item.p_holm),
+                p_value(item.p_bh),
+                number(100 * item.detectable / unit),
+                item.verdict,
+            )
+        )
+    return grid(head, rows)
+
+
+def findings(found: Sequence[Finding]) -> Grid:
+    """What a claim came to, benchmark by benchmark; the gap is positive where the claim's side leads."""
+    head = ["Where", "Left", "Right", "Gap to the claim", "90% interval", "n", "Pictures", "Missing", "p", "Verdict"]
+    rows = [
+        (
+            item.where,
+            points(item.left),
+            points(item.right),
+            number(100 * item.result.value, "+.1f"),
+            span(item.result.low, item.result.high),
+            item.result.n,
+            item.result.n_clusters,
+            "{}/{}".format(*item.missing),
+            p_value(item.result.p_claim),
+            item.verdict,
+        )
+        for item in found
+    ]
+    return grid(head, rows)
+
+
+def advice(candidates: Sequence[Candidate], cost_label: str) -> Grid:
+    """Candidates, cheapest first, with the benchmark on which each is worst."""
+    head = [
+        "Cell",
+        cost_label,
+        "Worst benchmark",
+        "Loss there",
+        "At most (95%)",
+        "Missing",
+        "p (Holm)",
+        "Verdict",
+        "Unsafe on",
+    ]
+    rows = []
+    for item in candidates:
+        worst = max(item.losses, key=lambda loss: loss.p)
+        rows.append(
+            (
+                item.label,
+                cost(item.cost),
+                worst.benchmark,
+                points(worst.value),
+                points(worst.at_most),
+                sum(loss.missing for loss in item.losses),
+                p_value(item.p_holm),
+                item.verdict,
+                ", ".join(loss.benchmark for loss in item.losses if loss.verdict == "unsafe"),
+            )
+        )
+    return grid(head, rows)
+
+
+def straw_men(found: Sequence[StrawMan]) -> Grid:
+    """Methods beside the straw man that is hardest to beat."""
+    head = ["Cell", "Hardest straw man", "Mean difference", "90% interval", "p", "Note"]
+    rows = [
+        (
+            item.label,
+            item.rival,
+            number(100 * item.result.value, "+.1f"),
+            span(item.result.low, item.result.high),
+            p_value(item.result.p_claim),
+            "not shown to be better" if item.flagged else "",
+        )
+        for item in found
+    ]
+    return grid(head, rows, left=2)
+
+
+def difficulty(found: Mapping[str, Split]) -> Grid:
+    """Scores on samples that a smaller picture solves, and on those that need more."""
+    head = ["Cell", "Simple", "95% interval", "n", "Difficult", "95% interval", "n"]
+
+    def half(interval: Interval | None) -> tuple[object, ...]:
+        if interval is None:
+            return "-", "-", 0
+        return points(interval.value), span(interval.low, interval.high), interval.n
+
+    return grid(head, [(label, *half(split.simple), *half(split.difficult)) for label, split in found.items()])

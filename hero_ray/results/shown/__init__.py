@@ -1,0 +1,1 @@
+"""Stored results as the points and tables that pages draw."""

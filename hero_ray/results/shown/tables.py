@@ -1,0 +1,203 @@
+"""The method x budget table in the papers' form, and its HTML, LaTeX, CSV and Markdown. No Streamlit."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from hero_ray.results.averages import FLAG, FLAG_NOTE
+from hero_ray.results.axes import AXES, Axis
+from hero_ray.results.marks import Mark, mean_of
+from hero_ray.results.names import FULL
+from hero_ray.results.shown import palette
+from hero_ray.results.writer import latex_table, latex_text
+
+AVERAGE = "Avg. % of full"
+COSTS = (("tokens", "Tokens"), ("flops", "Computation"), ("kv", "KV cache"), ("ttft", "TTFT"))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure of the table; `place` 1 is the best of its budget, 2 the second, 0 any other."""
+
+    text: str = ""
+    place: int = 0
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """One method at one budget."""
+
+    model: str
+    method: str
+    series: str
+    budget: str
+    flagged: bool
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class MethodTable:
+    """Columns behind Method and Budget, and the lines in the order of print."""
+
+    columns: tuple[str, ...]
+    lines: tuple[TableLine, ...]
+    notes: tuple[str, ...]
+
+
+def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: Collection[str] = ()) -> MethodTable:
+    """Every contender by benchmark, with the retention average and the costs; budgets from large to small.
+
+    Args:
+        found: marks of one model.
+        averages, flagged: from `results.averages`, over the same benchmarks.
+    """
+    benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
+    rows: dict[str, dict[str, Mark]] = defaultdict(dict)
+    for mark in found:
+        rows[mark.name.key][mark.benchmark] = mark
+    for mark in averages:
+        if mark.name.key in rows:
+            rows[mark.name.key][AVERAGE] = mark
+    shown = [(AXES[key], title) for key, title in COSTS if any(mark.costs[key] is not None for mark in found)]
+    units = [axis.unit([mark.costs[axis.name] for mark in found]) for axis, _ in shown]
+    heads = [f"{title}, {unit}" if unit else title for (_, title), (_, unit) in zip(shown, units, strict=True)]
+    scored = (*benchmarks, AVERAGE)
+    places = _places(rows, scored)
+    lines = []
+    for key, own in sorted(rows.items(), key=lambda item: _order(_any(item[1]))):
+        first = _any(own)
+        entries = [_score(own.get(name), places.get((key, name), 0)) for name in scored]
+        group = [mark for mark in own.values() if mark.benchmark]
+        entries += [_cost(group, axis, factor) for (axis, _), (factor, _) in zip(shown, units, strict=True)]
+        head = (first.model, first.method, first.name.series, first.name.budget)
+        lines.append(TableLine(*head, key in flagged, tuple(entries)))
+    notes = ("Best of a budget bold, second underlined; ± is half the 95 % interval, clustered by picture.",)
+    return MethodTable(
+        (*scored, *heads), tuple(lines), notes + ((FLAG_NOTE,) if any(line.flagged for line in lines) else ())
+    )
+
+
+def _any(own: Mapping[str, Mark]) -> Mark:
+    return next(iter(own.values()))
+
+
+def _order(mark: Mark) -> tuple[object, ...]:
+    return (mark.model, mark.method != FULL, -mark.retention_ratio, palette.rank(mark.method), mark.name.series)
+
+
+def _score(mark: Mark | None, place: int) -> Entry:
+    if mark is None:
+        return Entry("-")
+    spread = "" if mark.half is None else f" ± {mark.half:.1f}"
+    people = f"n = {mark.n:,}" + (f" on {mark.n_clusters:,} pictures" if mark.n_clusters else "")
+    return Entry(f"{mark.value:.1f}{spread}", place, people)
+
+
+def _cost(group: Sequence[Mark], axis: Axis, factor: float) -> Entry:
+    value = mean_of((mark.costs[axis.name] for mark in group), some=True)
+    return Entry("-" if value is None else f"{value / factor:.1f}")
+
+
+def _places(rows: Mapping[str, Mapping[str, Mark]], columns: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Best and second of every column among the methods of one budget; equal prints share a place."""
+    held: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for key, own in rows.items():
+        for name in columns:
+            if name in own and own[name].method != FULL:
+                held[own[name].name.budget, name][key] = round(own[name].value, 1)
+    places: dict[tuple[str, str], int] = {}
+    for (_, name), values in held.items():
+        for place, value in enumerate(sorted(set(values.values()), reverse=True)[:2] if len(values) > 1 else (), 1):
+            places |= {(key, name): place for key, own in values.items() if own == value}
+    return places
+
+
+def _name(line: TableLine) -> str:
+    return line.series + (f" {FLAG}" if line.flagged else "")
+
+
+def _grid(
+    table: MethodTable, dress: Callable[[Entry], str], safe: Callable[[str], str]
+) -> list[tuple[TableLine, list[str]]]:
+    return [(line, [safe(_name(line)), safe(line.budget), *map(dress, line.entries)]) for line in table.lines]
+
+
+def to_html(table: MethodTable) -> str:
+    """A table that scrolls sideways on small screens, its first column staying in place."""
+
+    def dress(entry: Entry) -> str:
+        text = html.escape(entry.text)
+        value, sign, spread = text.partition(" ± ")
+        value = {1: f"<b>{value}</b>", 2: f"<u>{value}</u>"}.get(entry.place, value)
+        return value + (f"<small> ± {spread}</small>" if sign else "")
+
+    parts = ['<div class="hr-scroll"><table class="hr-table"><thead><tr><th>Method</th><th>Budget</th>']
+    parts += [f"<th>{html.escape(column)}</th>" for column in table.columns] + ["</tr></thead><tbody>"]
+    previous = None
+    for line, texts in _grid(table, dress, html.escape):
+        look = palette.look(line.method)
+        rule = ' class="hr-rule"' if previous not in (None, line.budget) else ""
+        dot = f'<span class="hr-dot" style="background:{look.colour}"></span>'
+        cells = [f"<th>{dot}{texts[0]}</th>", f"<td>{texts[1]}</td>"]
+        titles = [f' title="{html.escape(entry.title)}"' if entry.title else "" for entry in line.entries]
+        cells += [f"<td{title}>{text}</td>" for title, text in zip(titles, texts[2:], strict=True)]
+        parts.append(f"<tr{rule}>{''.join(cells)}</tr>")
+        previous = line.budget
+    return "".join(parts) + "</tbody></table></div>"
+
+
+CSS = """
+.hr-scroll{overflow-x:auto;max-width:100%}
+.hr-table{border-collapse:separate;border-spacing:0;font-size:.86rem;font-variant-numeric:tabular-nums;white-space:nowrap;width:100%}
+.hr-table th,.hr-table td{padding:.28rem .6rem;text-align:right;border:0}
+.hr-table th:first-child{text-align:left;font-weight:500;position:sticky;left:0;backdrop-filter:blur(10px)}
+.hr-table thead th{border-bottom:1.5px solid rgba(128,132,140,.7);font-weight:600}
+.hr-table tbody tr:hover{background:rgba(128,132,140,.12)}
+.hr-table tr.hr-rule th,.hr-table tr.hr-rule td{border-top:1px solid rgba(128,132,140,.35)}
+.hr-table small{opacity:.7}
+.hr-dot{display:inline-block;width:.62rem;height:.62rem;border-radius:50%;margin-right:.45rem}
+"""
+
+
+def to_latex(table: MethodTable) -> str:
+    """A booktabs table; a rule between budgets."""
+
+    def dress(entry: Entry) -> str:
+        value, sign, spread = entry.text.partition(" ± ")
+        value = {1: f"\\textbf{{{value}}}", 2: f"\\underline{{{value}}}"}.get(entry.place, value)
+        return value + (f" {{\\scriptsize$\\pm${spread}}}" if sign else "")
+
+    rows: list[list[str] | None] = []
+    previous = None
+    for line, texts in _grid(table, dress, latex_text):
+        rows += [None, texts] if previous not in (None, line.budget) else [texts]
+        previous = line.budget
+    head = ["Method", "Budget", *map(latex_text, table.columns)]
+    made = latex_table([True, True, *(False for _ in table.columns)], head, rows)
+    return made + "".join(f"% {note}\n" for note in table.notes)
+
+
+def to_csv(table: MethodTable) -> str:
+    """Value and half interval in columns of their own."""
+    halves = [any(" ± " in line.entries[i].text for line in table.lines) for i in range(len(table.columns))]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    columns = [part for name, half in zip(table.columns, halves, strict=True) for part in _pair(name, half)]
+    writer.writerow(["model", "method", "budget", "straw_man_flag", *columns])
+    for line in table.lines:
+        row: list[object] = [line.model, line.series, line.budget, int(line.flagged)]
+        for entry, half in zip(line.entries, halves, strict=True):
+            value, _, spread = entry.text.partition(" ± ")
+            row += [value, spread] if half else [value]
+        writer.writerow(row)
+    return buffer.getvalue()
+
+
+def _pair(name: str, half: bool) -> list[str]:
+    return [name, f"{name} ±"] if half else [name]

@@ -1,0 +1,93 @@
+"""The final table in lmms-eval's markdown form with cost columns, and the last line for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hero_ray.results.averages import straw_men
+from hero_ray.results.contenders import Results
+from hero_ray.results.marks import Mark, mean_of
+from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
+from hero_ray.results.report.figures import number
+from hero_ray.results.writer import grid
+from hero_ray.store import Store
+
+COSTS = (
+    ("Visual tokens", "tokens", 1.0, ".1f"),
+    ("GFLOPs", "flops", 1e9, ".3f"),
+    ("KV KiB", "kv", 1024.0, ".1f"),
+    ("TTFT ms", "ttft", 1.0, ".2f"),
+    ("Decode tok/s", "decode", 1.0, ".0f"),
+)
+
+
+def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> str:
+    """One row per model, method setting and budget; scores x100 with the half width of their 95 % interval.
+
+    Costs are means over benchmarks; speed comes from the profile pass.
+    """
+    rows: dict[tuple[str, str, str], list[Mark]] = {}
+    for mark in found:
+        rows.setdefault((mark.model, mark.name.series, mark.name.budget), []).append(mark)
+    head = ["Model", "Method", "Budget", *benchmarks, *(title for title, *_ in COSTS)]
+    lines = []
+    for setting, group in rows.items():
+        own = {mark.benchmark: mark for mark in group}
+        costs = [_cost(group, axis, unit, form) for _, axis, unit, form in COSTS]
+        lines.append([*setting, *(_score(own.get(name)) for name in benchmarks), *costs])
+    return str(grid(head, lines, left=3))
+
+
+def _score(mark: Mark | None) -> str:
+    if mark is None:
+        return "-"
+    spread = "" if mark.half is None else f" ± {mark.half:.1f}"
+    return f"{mark.value:.1f}{spread}{'†' if mark.stopped else ''}"
+
+
+def _cost(group: Sequence[Mark], axis: str, unit: float, form: str) -> str:
+    value = mean_of((mark.costs[axis] for mark in group), some=True)
+    return number(None if value is None else value / unit, form)
+
+
+def notes(found: Sequence[Results], failures: Mapping[str, int]) -> list[str]:
+    """What a reader of the table must know.
+
+    Args:
+        found: each model of the run.
+    """
+    lines = []
+    marks = [mark for results in found for mark in results.marks()]
+    if marks:
+        least = min(mark.n for mark in marks)
+        lines.append(f"± is half a 95% interval clustered by picture; n >= {least} questions per figure.")
+    if any(is_embedded(results.model) for results in found):
+        lines.append(EMBEDDED_NOTE)
+    stopped = [cell for results in found for cell in results.cells if cell.stop_reason]
+    if stopped:
+        saved = sum(cell.n_expected - cell.n_done - cell.n_failed for cell in stopped)
+        lines.append(f"† {len(stopped)} cells were decided early by racing; about {saved} answers were saved.")
+    beaten = [f"{item.name} ({results.model})" for results in found for item in straw_men(results) if item.flagged]
+    if beaten:
+        lines.append("Not shown to be better than the best straw man on average: " + ", ".join(beaten) + ".")
+    for kind, count in failures.items():
+        lines.append(f"{count} sample(s) failed with {kind}; see `hero-ray status --failures`.")
+    return lines
+
+
+def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> str:
+    """The JSON object that ends a sweep's output."""
+    answered, failures = store.totals(run_id)
+    record = {
+        "run_id": run_id,
+        "status": status,
+        "cells": cells,
+        "samples": answered,
+        "failed": failures,
+        "db": store.shown_url,
+        "seconds": round(seconds, 2),
+        **more,
+    }
+    return json.dumps(record)

@@ -1,0 +1,55 @@
+"""Claims on runs: who works on one, and until when."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Connection, delete, select, update
+
+from hero_ray.core.errors import RunLockedError
+from hero_ray.store.tables import (
+    Lease,
+)
+from hero_ray.store.writes import insert, now, table
+
+
+def acquire_lease(connection: Connection, run_id: str, holder: str, ttl_s: float = 60.0) -> None:
+    """Claim a run in one atomic statement; an expired claim may be taken over.
+
+    Raises:
+        RunLockedError: someone else holds it.
+    """
+    leases = table(Lease)
+    moment = now()
+    statement = insert(connection, Lease).values(
+        run_id=run_id, holder=holder, acquired_at=moment, expires_at=moment + timedelta(seconds=ttl_s)
+    )
+    changed = {name: statement.excluded[name] for name in ("holder", "acquired_at", "expires_at")}
+    statement = statement.on_conflict_do_update(
+        index_elements=["run_id"], set_=changed, where=(leases.c.expires_at < moment) | (leases.c.holder == holder)
+    )
+    if connection.execute(statement.returning(leases.c.holder)).first() is None:
+        held = connection.execute(select(leases.c.holder, leases.c.expires_at).where(leases.c.run_id == run_id)).one()
+        raise RunLockedError(
+            f"run {run_id} is held by {held.holder} until {held.expires_at:%H:%M:%S} UTC; "
+            "wait for it to finish, or for its lease to expire if it died"
+        )
+
+
+def heartbeat(connection: Connection, run_id: str, holder: str, ttl_s: float = 60.0) -> None:
+    """Extend a claim.
+
+    Raises:
+        RunLockedError: the claim was lost to someone else.
+    """
+    leases = table(Lease)
+    mine = (leases.c.run_id == run_id) & (leases.c.holder == holder)
+    statement = update(leases).where(mine).values(expires_at=now() + timedelta(seconds=ttl_s))
+    if connection.execute(statement).rowcount == 0:
+        other = connection.execute(select(leases.c.holder).where(leases.c.run_id == run_id)).scalar()
+        raise RunLockedError(f"the lease of {holder} on run {run_id} is gone; it is now held by {other or 'nobody'}")
+
+
+def release(connection: Connection, run_id: str, holder: str) -> None:
+    """Give a claim back; giving back one that is not held does nothing."""
+    connection.execute(delete(Lease).where((Lease.run_id == run_id) & (Lease.holder == holder)))

@@ -1,0 +1,194 @@
+"""Runs, newest first, and how far they are. Nothing here writes.
+
+Functions over an open connection: ask them by `store.read(runs.NAME, ...)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, case, func, select
+
+from hero_ray.core.errors import StoreError
+from hero_ray.store.records import CellCount, CellRow, RunRow
+from hero_ray.store.tables import (
+    Alert,
+    CellTable,
+    Lease,
+    MetricTable,
+    PredictionTable,
+    Run,
+    RunCell,
+    StudyTable,
+)
+from hero_ray.store.writes import now, table
+
+
+def _run(row: Row[Any]) -> RunRow:
+    return RunRow(**row._mapping)
+
+
+def runs(connection: Connection, limit: int | None = None) -> list[RunRow]:
+    """Runs, newest first."""
+    statement = select(table(Run)).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)
+    return [_run(row) for row in connection.execute(statement)]
+
+
+def run(connection: Connection, run_id: str) -> RunRow:
+    """One run by its id or by a prefix that only it has.
+
+    Raises:
+        StoreError: no such run, or several.
+    """
+    escaped = run_id.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+    statement = select(table(Run)).where(Run.id.like(f"{escaped}%", escape="\\")).order_by(Run.created_at.desc())
+    found = [_run(row) for row in connection.execute(statement)]
+    exact = [row for row in found if row.id == run_id]
+    if exact or len(found) == 1:
+        return (exact or found)[0]
+    if not found:
+        raise StoreError(f"run {run_id!r} is not in the database; `hero-ray status` lists the runs")
+    raise StoreError(
+        f"run {run_id!r} fits {len(found)} runs: {', '.join(row.id for row in found[:5])}; give more of it"
+    )
+
+
+def find_run(connection: Connection, config_hash: str) -> RunRow | None:
+    """The latest run of a configuration that nobody superseded."""
+    statement = (
+        select(table(Run))
+        .where(Run.config_hash == config_hash, Run.status != "superseded")
+        .order_by(Run.created_at.desc(), Run.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else _run(row)
+
+
+def _cells() -> Select[Any]:
+    own = list(table(CellTable).columns)
+    progress = [column for column in table(RunCell).columns if column.name not in ("cell_id", "position")]
+    return select(*own, *progress).join(RunCell, RunCell.cell_id == CellTable.id)
+
+
+def cells(connection: Connection, run_id: str) -> list[CellRow]:
+    """The cells of a run in their planned order."""
+    statement = _cells().where(RunCell.run_id == run_id).order_by(RunCell.position, RunCell.cell_id)
+    return [CellRow(**row._mapping) for row in connection.execute(statement)]
+
+
+def counts(connection: Connection, run_id: str) -> dict[str, CellCount]:
+    """Live progress of every cell of a run, straight from the predictions."""
+    p, rc = table(PredictionTable).c, table(RunCell).c
+    found = (
+        select(p.cell_id, func.count().label("n"), func.count(p.error_type).label("failed"))
+        .where(p.run_id == run_id)
+        .group_by(p.cell_id)
+        .subquery()
+    )
+    statement = (
+        select(rc.cell_id, rc.n_expected, func.coalesce(found.c.n, 0), func.coalesce(found.c.failed, 0))
+        .join_from(table(RunCell), found, found.c.cell_id == rc.cell_id, isouter=True)
+        .where(rc.run_id == run_id)
+        .order_by(rc.position)
+    )
+    return {
+        cell: CellCount(expected, int(n) - int(failed), int(failed))
+        for cell, expected, n, failed in connection.execute(statement)
+    }
+
+
+def totals(connection: Connection, run_id: str) -> tuple[int, int]:
+    """(answered, failed) samples of a whole run."""
+    p = table(PredictionTable).c
+    failed = func.count(case((p.error_type.is_not(None), 1)))
+    n, bad = connection.execute(select(func.count(), failed).where(p.run_id == run_id)).one()
+    return int(n) - int(bad), int(bad)
+
+
+def stopped(connection: Connection, run_id: str) -> dict[str, str]:
+    """Cell id -> why racing stopped it early."""
+    rc = table(RunCell).c
+    rows = connection.execute(
+        select(rc.cell_id, rc.stop_reason).where(rc.run_id == run_id, rc.stop_reason.is_not(None))
+    )
+    return {row.cell_id: row.stop_reason for row in rows}
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Counts of one run, summed over its cells.
+
+    Attributes:
+        alive_until: end of the lease of whoever works on it; None if nobody does.
+    """
+
+    cells: int
+    cells_complete: int
+    expected: int
+    done: int
+    failed: int
+    alive_until: datetime | None
+
+    @property
+    def share(self) -> float:
+        return min(1.0, (self.done + self.failed) / self.expected) if self.expected else 0.0
+
+
+def progress(connection: Connection, run_id: str, live: bool = False) -> RunProgress:
+    """Counts of a run. `live` counts the answers themselves, exact while a cell is still being worked on."""
+    rc, p, lease = table(RunCell).c, table(PredictionTable).c, table(Lease).c
+    complete = func.count(case((rc.status == "complete", 1)))
+    sums = (func.coalesce(func.sum(column), 0) for column in (rc.n_expected, rc.n_done, rc.n_failed))
+    cells, ready, expected, done, failed = connection.execute(
+        select(func.count(), complete, *sums).where(rc.run_id == run_id)
+    ).one()
+    if live:
+        n, bad = connection.execute(select(func.count(), func.count(p.error_type)).where(p.run_id == run_id)).one()
+        done, failed = n - bad, bad
+    until = connection.execute(select(lease.expires_at).where(lease.run_id == run_id)).scalar()
+    return RunProgress(int(cells), int(ready), int(expected), int(done), int(failed), until)
+
+
+def is_alive(progress: RunProgress) -> bool:
+    """Whether someone holds a claim on the run that has not run out."""
+    return progress.alive_until is not None and progress.alive_until > now()
+
+
+def run_sizes(connection: Connection) -> dict[str, tuple[int, int, int]]:
+    """Run id -> (cells, answers expected, cells with a figure)."""
+    rc, m = table(RunCell).c, table(MetricTable).c
+    cells = select(rc.run_id, func.count(), func.coalesce(func.sum(rc.n_expected), 0)).group_by(rc.run_id)
+    closed = select(m.run_id, func.count(m.cell_id.distinct())).group_by(m.run_id)
+    figures = {run: int(n) for run, n in connection.execute(closed)}
+    return {run: (int(n), int(expected), figures.get(run, 0)) for run, n, expected in connection.execute(cells)}
+
+
+def version(connection: Connection) -> tuple[Any, ...]:
+    """A cheap stamp that changes when pages should look again; what cached loaders take as an argument.
+
+    Runs added, changed state or closed another cell change it, and new studies; single answers do not.
+    """
+    runs = connection.execute(
+        select(func.count(), func.max(Run.created_at), func.max(Run.started_at), func.max(Run.finished_at))
+    ).one()
+    closed = connection.execute(select(func.count(RunCell.summarised_at), func.max(RunCell.summarised_at))).one()
+    alerts = connection.execute(select(func.max(Alert.id))).scalar()
+    studies = connection.execute(select(func.max(StudyTable.created_at))).scalar()
+    return (*runs, *closed, alerts, studies)
+
+
+def alerts(connection: Connection, run_id: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
+    """Alerts, newest first; of one run if given."""
+    a = table(Alert)
+    statement = select(a).order_by(a.c.created_at.desc(), a.c.id.desc()).limit(limit)
+    if run_id is not None:
+        statement = statement.where(a.c.run_id == run_id)
+    return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def cancel_requested(connection: Connection, run_id: str) -> bool:
+    """Whether somebody asked for a run to stop."""
+    return bool(connection.execute(select(Run.cancel_requested).where(Run.id == run_id)).scalar())
