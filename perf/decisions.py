@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hero_ray.frontier import Point, frontier
 from numpy.typing import NDArray
 
 from hero_ray import stats
 from hero_ray.stats.evidence import Evidence, p_at_most, weigh, wilson
+from hero_ray.stats.frontier import Point, frontier
 from hero_ray.stats.intervals import ENOUGH, share_bounds, t_quantile
 from hero_ray.stats.paired import sign_flip
 from perf.designs import KINDS, Design, chunks, differences, lopsided, partial, scores, whole_pictures

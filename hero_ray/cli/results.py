@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -110,6 +110,10 @@ def compare(
 @app.command()
 def check(
     claim: Annotated[str, typer.Argument(help='For example "hero@20% >= 98% of full on pope".')],
+    missing: Annotated[
+        Literal["drop", "wrong"] | None,
+        typer.Option("--missing", help="Leave out samples that one side did not answer, or count them wrong."),
+    ] = None,
     run: Run = "latest",
     model: Model = None,
     db: Db = None,
@@ -120,11 +124,17 @@ def check(
 
     parsed = claims.parse_claim(claim)
     results = opened(db, run, model)
-    findings = claims.check(results, parsed)
+    findings = claims.check(results, parsed, missing or "")
     verdict = claims.overall(findings)
     typer.echo(tables.findings(findings))
     typer.echo(f"\n{verdict}: {parsed.text}")
-    finish(run_id=results.run.id, claim=parsed.text, verdict=verdict, n=sum(f.result.n for f in findings))
+    finish(
+        run_id=results.run.id,
+        claim=parsed.text,
+        verdict=verdict,
+        n=sum(f.result.n for f in findings),
+        missing=sum(sum(f.missing) for f in findings),
+    )
     if verdict != "holds":
         raise typer.Exit(EXIT_CLAIM_FAILS if verdict == "fails" else EXIT_CLAIM_UNDECIDED)
 

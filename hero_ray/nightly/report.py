@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from hero_ray.nightly.records import NightVerdict, Suspicion
+from hero_ray.results.writer import Column, Grid, grid
 
 HEADLINES = {
     "ok": "no regression",
@@ -69,16 +70,11 @@ def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
     parts += [f"Run `{verdict.run_id}`, {verdict.n_cells} cells{compared}."]
     for title, findings in (("Worse", verdict.alarms), ("Silenced by a repetition", verdict.silenced)):
         if findings:
-            parts += ["", f"## {title}", "", *_table(findings)]
+            parts += ["", f"## {title}", "", str(_table(findings))]
     if verdict.changed:
-        parts += [
-            "",
-            "## What changed since the last good night",
-            "",
-            "| what | before | tonight |",
-            "| :-- | :-- | :-- |",
-        ]
-        parts += [f"| {what} | {_short(before)} | {_short(after)} |" for what, before, after in verdict.changed]
+        rows = [(what, _short(before), _short(after)) for what, before, after in verdict.changed]
+        made = grid(["what", "before", "tonight"], rows, left=3)
+        parts += ["", "## What changed since the last good night", "", str(made)]
     elif verdict.alarms:
         parts += ["", "Nothing that is recorded changed since the last good night: suspect the machine or the data."]
     if commits:
@@ -88,17 +84,24 @@ def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _table(findings: Sequence[Suspicion]) -> list[str]:
-    rows = ["| kind | cell | figure | change | 95 % interval | before | tonight | note |"]
-    rows.append("| :-- | :-- | :-- | --: | :-- | --: | --: | :-- |")
+def _table(findings: Sequence[Suspicion]) -> Grid:
+    head: list[str | Column] = [
+        "kind",
+        "cell",
+        "figure",
+        "change",
+        "95 % interval",
+        "before",
+        "tonight",
+        Column("note", left=True),
+    ]
+    rows = []
     for found in findings:
         interval = "" if found.low is None else f"[{found.low:+.1f}, {found.high:+.1f}]"
         change = f"{found.change:+.2f} {UNITS[found.kind]}"
-        rows.append(
-            f"| {found.kind} | {found.label} | {found.figure} | {change} | {interval} | {found.before:.4g} "
-            f"| {found.after:.4g} | {found.note} |"
-        )
-    return rows
+        values = (f"{found.before:.4g}", f"{found.after:.4g}")
+        rows.append((found.kind, found.label, found.figure, change, interval, *values, found.note))
+    return grid(head, rows, left=3)
 
 
 def _short(text: str, limit: int = 60) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hero_ray.profiling.breakeven import BreakEven, break_even, largest_paying_budget
+from hero_ray.results.writer import grid
 
 MIB, GB = 2**20, 1e9
 NOT_KNOWN = "n/a"
@@ -125,9 +126,7 @@ def roofline_table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _markdown(header: str, rows: Sequence[Sequence[str]]) -> str:
-    names = header.split("|")
-    rule = ["---", *["---:"] * (len(names) - 1)]
-    return "\n".join(f"|{'|'.join(cells)}|" for cells in (names, rule, *rows))
+    return str(grid(header.split("|"), rows))
 
 
 def _number(value: float | None, form: str) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 from hero_ray import stats
 from hero_ray.core.errors import InputError, UnknownNameError
 from hero_ray.results.axes import Axis
-from hero_ray.results.contenders import Results, aligned
+from hero_ray.results.contenders import Results, is_short, together
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
+from hero_ray.stats import OneSided
 
 ALPHA = 0.05
 
@@ -52,7 +53,8 @@ class Loss:
     """What a cell loses on one benchmark, in score units, with a one-sided 95 % bound, and its verdict.
 
     `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown, corrected over cells and benchmarks.
-    `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected.
+    `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected, and the largest of
+    all ways to count answers that are `missing` on either side.
     """
 
     benchmark: str
@@ -61,6 +63,7 @@ class Loss:
     p: float
     p_against: float
     verdict: str
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,21 @@ def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
 
 def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance) -> Loss:
     mine, full = results.groups[label][name], results.groups[baseline][name]
-    scores, reference, images = aligned(results.scores(mine), results.scores(full))
-    test = stats.one_sided(scores - reference + allowance.margin(reference), images)
-    difference = stats.one_sided(reference - scores, images)
+    short = (is_short(mine), is_short(full))
+    scores, reference, images = together(results.scores(mine), results.scores(full), short)
+    tests: list[OneSided] = []
+
+    def judge(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> str:
+        tests.append(stats.one_sided(left - right + allowance.margin(right), images[kept]))
+        return ""
+
+    gone = stats.with_missing(scores, reference, judge)
+    both = ~(np.isnan(scores) | np.isnan(reference))
+    difference = stats.one_sided((reference - scores)[both], images[both])
     at_most = None if difference.high is None else min(1.0, difference.high)
-    verdict = "safe" if test.p_claim < ALPHA else "unproven"
-    return Loss(name, difference.value, at_most, test.p_claim, test.p_against, verdict)
+    p, p_against = max(test.p_claim for test in tests), max(test.p_against for test in tests)
+    verdict = "safe" if p < ALPHA else "unproven"
+    return Loss(name, difference.value, at_most, p, p_against, verdict, gone.left + gone.right)
 
 
 def _judged(label: str, cost: float | None, losses: Sequence[Loss], p_safe: float, p_unsafe: float) -> Candidate:

@@ -18,10 +18,11 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.errors import ClaimError
-from hero_ray.results.contenders import Contender, Results, aligned, parse_contender
+from hero_ray.results.contenders import Contender, Results, is_short, parse_contender, together
 from hero_ray.results.names import FULL
 from hero_ray.results.pairs import AnyPart, composite_pair, ratio_part
 from hero_ray.stats.verdicts import OneSided, decide
+from hero_ray.store import CellRow
 
 EXAMPLE = "hero@20% >= 98% of full on pope"
 ALPHA = 0.05
@@ -104,6 +105,8 @@ class Finding:
     Attributes:
         left, right: the two figures, as shares of the metric's scale (of full tokens for the average).
         result: test of `left - share * right - offset`, signed so that the claim is `>= 0`.
+        verdict: `holds`, `fails` or `undecided`, with the reason where missing answers leave it so.
+        missing: answers that were asked for and are not there, on the left and on the right.
     """
 
     where: str
@@ -111,6 +114,7 @@ class Finding:
     right: float | None
     result: OneSided
     verdict: str
+    missing: tuple[int, int] = (0, 0)
 
 
 def verdict(result: OneSided, strict: bool = False, alpha: float = ALPHA) -> str:
@@ -120,42 +124,63 @@ def verdict(result: OneSided, strict: bool = False, alpha: float = ALPHA) -> str
     return "fails" if result.p_against < alpha else "undecided"
 
 
-def check(results: Results, claim: Claim) -> list[Finding]:
-    """Test a claim wherever it applies. On several benchmarks it must hold on each, so nothing is corrected for."""
+def check(results: Results, claim: Claim, missing: str = "") -> list[Finding]:
+    """Test a claim wherever it applies. On several benchmarks it must hold on each, so nothing is corrected for.
+
+    Args:
+        missing: `drop` leaves samples out that one side did not answer, `wrong` counts them wrong. Otherwise a verdict
+            that changes when they are wrong, on either side or both, is undecided.
+    """
     if claim.where == "average":
         return [_average(results, claim)]
     names = results.only(None if claim.where == "all" else claim.where)
-    return [_on(results, claim, name) for name in names]
+    return [_on(results, claim, name, missing) for name in names]
 
 
 def overall(findings: list[Finding]) -> str:
     """The worst verdict: one failure fails a claim, one undecided benchmark leaves it undecided."""
-    verdicts = {finding.verdict for finding in findings}
+    verdicts = {finding.verdict.partition(":")[0] for finding in findings}
     return next(word for word in ("fails", "undecided", "holds") if word in verdicts)
 
 
-def _on(results: Results, claim: Claim, name: str) -> Finding:
+def _on(results: Results, claim: Claim, name: str, missing: str) -> Finding:
     cells = results.find(claim.left, name)
     rivals = results.find(claim.right, name) if claim.right is not None else cells
     composite = composite_pair(results, cells, results, rivals)
     if composite is None:
-        first, second, images = aligned(results.scores(cells), results.scores(rivals))
-        result = stats.one_sided(claim.sign * (first - claim.share * second - claim.offset), images)
-        left, right = float(first.mean()), float(second.mean())
-    else:
-        figure, one, two, pictures = composite
-        scale = results.metrics[cells[0].id].scale
-        pairs = list(zip(one, two, strict=True))
+        return _by_scores(results, claim, name, cells, rivals, missing)
+    figure, one, two, pictures = composite
+    scale = results.metrics[cells[0].id].scale
+    pairs = list(zip(one, two, strict=True))
 
-        def gap(drawn: list[tuple[object, object]]) -> float:
-            mine, theirs = figure([a for a, _ in drawn]), figure([b for _, b in drawn])  # type: ignore[misc]
-            return claim.sign * ((mine - claim.share * theirs) / scale - claim.offset)
+    def gap(drawn: list[tuple[object, object]]) -> float:
+        mine, theirs = figure([a for a, _ in drawn]), figure([b for _, b in drawn])  # type: ignore[misc]
+        return claim.sign * ((mine - claim.share * theirs) / scale - claim.offset)
 
-        draws = stats.bootstrap(gap, pairs, pictures, 400)  # type: ignore[arg-type]
-        se, count = float(np.nanstd(draws, ddof=1)), len(set(pictures))
-        result = decide(gap(pairs), se, count, len(pairs))  # type: ignore[arg-type]
-        left, right = figure(one) / scale, figure(two) / scale
+    draws = stats.bootstrap(gap, pairs, pictures, 400)  # type: ignore[arg-type]
+    se, count = float(np.nanstd(draws, ddof=1)), len(set(pictures))
+    result = decide(gap(pairs), se, count, len(pairs))  # type: ignore[arg-type]
+    left, right = figure(one) / scale, figure(two) / scale
     return Finding(name, left, right if claim.right is not None else None, result, verdict(result, claim.strict))
+
+
+def _by_scores(
+    results: Results, claim: Claim, name: str, cells: list[CellRow], rivals: list[CellRow], missing: str
+) -> Finding:
+    short = (False, False) if missing == "drop" else (is_short(cells), is_short(rivals))
+    first, second, images = together(results.scores(cells), results.scores(rivals), short)
+    gone = int(np.isnan(first).sum()), int(np.isnan(second).sum())
+    if missing == "wrong":
+        first, second = np.nan_to_num(first), np.nan_to_num(second)
+
+    def test(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> OneSided:
+        return stats.one_sided(claim.sign * (left - claim.share * right - claim.offset), images[kept])
+
+    both = ~(np.isnan(first) | np.isnan(second))
+    found = stats.with_missing(first, second, lambda *case: verdict(test(*case), claim.strict))
+    left, right = float(first[both].mean()), float(second[both].mean())
+    shown = right if claim.right is not None else None
+    return Finding(name, left, shown, test(first[both], second[both], both), found.final, gone)
 
 
 def _average(results: Results, claim: Claim) -> Finding:

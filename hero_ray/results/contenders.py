@@ -214,6 +214,31 @@ def positions(a: Scores, b: Scores) -> tuple[Any, Any]:
     return stats.shared(a.ids, b.ids)
 
 
+def is_short(cells: Iterable[CellRow]) -> bool:
+    """Whether answers that were asked for are not there; a cell stopped on purpose is not short."""
+    return any(cell.status != "stopped" and cell.n_done < cell.n_expected for cell in cells)
+
+
+def together(a: Scores, b: Scores, short: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of A and of B with the pictures, NaN where a side that fell short has no answer and the other has one.
+
+    Args:
+        short: whether A and B fell short. What a side was never asked is not missing: only shared samples count then.
+
+    Raises:
+        NotComparableError: they share none.
+    """
+    if not any(short):
+        return aligned(a, b)
+    aligned(a, b)
+    known = {**dict(zip(b.ids, b.images, strict=True)), **dict(zip(a.ids, a.images, strict=True))}
+    left, right = (dict(zip(one.ids, one.values, strict=True)) for one in (a, b))
+    ids = [one for one in sorted(known) if (one in left or short[0]) and (one in right or short[1])]
+    nan = float("nan")
+    first, second = (np.array([side.get(one, nan) for one in ids]) for side in (left, right))
+    return first, second, np.array([known[one] for one in ids], dtype=object)
+
+
 def aligned(a: Scores, b: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores of A and of B on their shared samples, and the pictures of these.
 

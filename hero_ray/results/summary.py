@@ -10,7 +10,8 @@ from hero_ray.results.averages import straw_men
 from hero_ray.results.contenders import Results
 from hero_ray.results.marks import Mark, mean_of
 from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
-from hero_ray.results.report import markdown
+from hero_ray.results.report.figures import number
+from hero_ray.results.writer import grid
 from hero_ray.store import Store
 
 COSTS = (
@@ -36,7 +37,7 @@ def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> str:
         own = {mark.benchmark: mark for mark in group}
         costs = [_cost(group, axis, unit, form) for _, axis, unit, form in COSTS]
         lines.append([*setting, *(_score(own.get(name)) for name in benchmarks), *costs])
-    return markdown.table(head, lines, left=3)
+    return str(grid(head, lines, left=3))
 
 
 def _score(mark: Mark | None) -> str:
@@ -48,7 +49,7 @@ def _score(mark: Mark | None) -> str:
 
 def _cost(group: Sequence[Mark], axis: str, unit: float, form: str) -> str:
     value = mean_of((mark.costs[axis] for mark in group), some=True)
-    return markdown.number(None if value is None else value / unit, form)
+    return number(None if value is None else value / unit, form)
 
 
 def notes(found: Sequence[Results], failures: Mapping[str, int]) -> list[str]:

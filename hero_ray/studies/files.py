@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from hero_ray.results.writer import Column, Grid, grid
 from hero_ray.studies.drawing import chart
 from hero_ray.studies.records import FigureTable, Study
 
@@ -65,7 +66,7 @@ def page(study: Study, provenance: Mapping[str, Any], drawn: Mapping[str, Image.
     """One self-contained HTML file, pictures inside."""
     parts = [f"<h1>{html.escape(study.title)}</h1><p>{html.escape(study.note)}</p>"]
     parts += [f'<p><img alt="{html.escape(stem)}" src="{_inline(picture)}"></p>' for stem, picture in drawn.items()]
-    parts += [_table(table) for table in study.tables]
+    parts += [f"<h2>{html.escape(one.title)}</h2>{_grid(one).html()}" for one in study.tables]
     parts.append(f"<p>{html.escape(', '.join(f'{key}: {value}' for key, value in provenance.items()))}</p>")
     head = f'<meta charset="utf-8"><title>{html.escape(study.title)}</title><style>{_STYLE}</style>'
     return f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>"
@@ -73,28 +74,15 @@ def page(study: Study, provenance: Mapping[str, Any], drawn: Mapping[str, Image.
 
 def markdown(table: FigureTable, limit: int | None = None) -> str:
     """A table for terminals and documents; `limit` cuts it off."""
-    shown = table.rows[:limit]
-    rows = [table.columns, *(tuple(_cell(value) for value in row) for row in shown)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(table.columns))
-    more = [f"... {len(table.rows) - len(shown)} more rows"] if len(shown) < len(table.rows) else []
-    return "\n".join([f"**{table.title}**", "", *lines, *more])
+    more = [f"... {len(table.rows) - limit} more rows"] if limit is not None and limit < len(table.rows) else []
+    return "\n".join([f"**{table.title}**", "", str(_grid(table, limit)), *more])
 
 
-def _cell(value: Any) -> str:
-    text = "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text.replace("|", "/").replace("\n", " ")
+def _grid(table: FigureTable, limit: int | None = None) -> Grid:
+    return grid([Column(name, place == 0, ".3f", "") for place, name in enumerate(table.columns)], table.rows[:limit])
 
 
 def _inline(picture: Image.Image, form: str = "PNG") -> str:
     buffer = BytesIO()
     picture.save(buffer, form)
     return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _table(table: FigureTable) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) + "</tr>" for row in table.rows
-    )
-    return f"<h2>{html.escape(table.title)}</h2><table><tr>{head}</tr>{rows}</table>"

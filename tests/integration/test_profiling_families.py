@@ -101,7 +101,7 @@ def test_verb_prints_the_table_and_stores_it(
 ) -> None:
     url = f"sqlite:///{tmp_path}/speeds.db"
     shown, summary = run_verb([*options, "--db", url, "--with-stock", "--batches", "1,2"], capsys)
-    header = next(line for line in shown.splitlines() if line.startswith("|Method|"))
+    header = next(line for line in shown.splitlines() if line.startswith("| Method |"))
     for column in ("Tokens", "TFLOPs (Eq. 7)", "Memory GB", "KV MiB", "Decode tok/s", "TTFT ms p50", "Select ms"):
         assert column in header
     assert "Pays for answers of" in shown
@@ -117,7 +117,7 @@ def test_file_is_written_without_ray_or_a_database_and_imported(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "deep" / "speeds.jsonl"
-    arguments = ["profile", *options[1:], "--out", str(path)]
+    arguments = ["hero-ray", *options, "--out", str(path)]
     script = (
         "import runpy, sys; sys.modules.update(dict.fromkeys(('ray', 'sqlalchemy', 'alembic'))); "
         f"sys.argv = {arguments!r}; runpy.run_module('hero_ray', run_name='__main__')"

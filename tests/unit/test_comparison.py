@@ -198,7 +198,7 @@ def test_frontiers_by_benchmark_category_and_average(results: Results) -> None:
         ("hero@20% >= 60% of full on average", "holds"),
         ("hero@20% >= 99% of full on average", "fails"),
         ("hero@20% > hero@20% on synth-color", "undecided"),
-        ("hero@20% >= hero@20% on synth-color", "undecided"),  # agreement of a few pictures is no evidence
+        ("hero@20% >= hero@20% on synth-color", "undecided"),  # answers that agree do not show that none will differ
     ],
 )
 def test_claims_are_decided(results: Results, text: str, expected: str) -> None:
@@ -335,3 +335,47 @@ def test_a_composite_is_claimed_and_retained_by_its_own_sum(mme: Results) -> Non
         assert claims.overall(claims.check(mme, claims.parse_claim(text))) == "fails"
         text = f"hero@20% >= 5% of full on {where}"
         assert claims.overall(claims.check(mme, claims.parse_claim(text))) == "holds"
+
+
+# --- missing answers ---
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+    """hero fails on each of the 50 questions of 300 that it would answer wrong."""
+    full, hero = fake.cell("full", 1.0, "b"), fake.cell("hero", 0.2, "b")
+    samples = [fake.sample("b", number, 1) for number in range(300)]
+    with open_store(str(tmp_path_factory.mktemp("db") / "failing.db")) as store:
+        store.create_run("r", "s", {}, "h")
+        store.add_cells("r", [full, hero], {full.id: 300, hero.id: 300})
+        store.write_unit("r", [fake.answer(full, one, 1.0) for one in samples])
+        store.write_unit("r", [fake.answer(hero, one, 1.0) for one in samples[:250]])
+        store.write_unit(
+            "r",
+            [fake.Prediction(hero.id, one, error_type="DeviceMemoryError", error_message="x") for one in samples[250:]],
+        )
+        store.summarise("r")
+        yield Results(store, "r")
+
+
+@pytest.mark.parametrize(
+    ("missing", "verdict"), [("", "undecided: 50 failed samples"), ("drop", "holds"), ("wrong", "fails")]
+)
+def test_a_cell_that_fails_on_what_it_gets_wrong_is_not_perfect(failing: Results, missing: str, verdict: str) -> None:
+    (found,) = claims.check(failing, claims.parse_claim("hero@20% >= full - 3 on b"), missing)
+    assert found.verdict == verdict
+    assert found.missing == ((0, 0) if missing == "drop" else (50, 0))
+    assert claims.overall([found]) == verdict.partition(":")[0]
+
+
+def test_missing_answers_leave_advice_unproven(failing: Results) -> None:
+    (candidate,) = advice.advise(failing, advice.parse_allowance("3"), axis("retention"))
+    assert (candidate.verdict, candidate.losses[0].missing) == ("unproven", 50)
+    assert advice.cheapest([candidate]) is None
+
+
+def test_an_allowance_may_be_a_share_of_the_score(failing: Results) -> None:
+    (points,) = advice.advise(failing, advice.parse_allowance("20"), axis("retention"))
+    (share,) = advice.advise(failing, advice.parse_allowance("20%"), axis("retention"))
+    assert points.losses[0].p == pytest.approx(share.losses[0].p)  # the unpruned model is right everywhere
+    assert str(advice.parse_allowance("2%")) == "2% of the unpruned score"

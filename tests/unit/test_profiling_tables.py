@@ -45,7 +45,7 @@ def record(method: str, ratio: float, prefill: float, tpot: float, batch: int = 
 
 
 def cells(table: str) -> list[dict[str, str]]:
-    lines = [line.strip("|").split("|") for line in table.splitlines()]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 

@@ -15,8 +15,8 @@ from hero_ray.cli import main
 from hero_ray.results.contenders import Results
 from hero_ray.results.frontiers import Frontier, frontiers
 from hero_ray.results.report import document
-from hero_ray.results.report.markdown import table
 from hero_ray.results.report.svg import Overlaid, Scale, frontier_chart
+from hero_ray.results.writer import grid as table
 from hero_ray.stats.frontier import Point, frontier
 from hero_ray.store import open_store
 from tests import fake_results as fake
@@ -106,7 +106,7 @@ def test_overlays_keep_the_mme_scales_apart() -> None:
 
 
 def test_a_bar_in_a_cell_stays_in_its_cell() -> None:
-    assert table(["a"], [["x|y\nz"]]).splitlines()[-1] == "| x\\|y z |"
+    assert str(table(["a"], [["x|y\nz"]])).splitlines()[-1] == "| x\\|y z |"
 
 
 @pytest.mark.parametrize(("name", "code"), [("r.html", 0), ("r.md", 0), ("r.pdf", 2)])

@@ -175,7 +175,7 @@ def test_every_study_is_known_by_name_and_others_are_not() -> None:
 
 
 def test_a_benchmark_without_masks_is_refused() -> None:
-    from hero_ray.studies.records import Request
+    from hero_ray.studies.records import StudyRequest
 
     class Bare:
         name = "bare"
@@ -191,7 +191,7 @@ def test_a_benchmark_without_masks_is_refused() -> None:
     original, layer_iou.benchmarks.get = layer_iou.benchmarks.get, get  # type: ignore[assignment]
     try:
         with pytest.raises(InputError, match="no salient masks"):
-            next(layer_iou.masked_pictures(Request(None, ("bare",))))  # type: ignore[arg-type]
+            next(layer_iou.masked_pictures(StudyRequest(None, ("bare",))))  # type: ignore[arg-type]
     finally:
         layer_iou.benchmarks.get = original
     assert math.isfinite(layer_iou.chance(64, 10, 6))

@@ -19,6 +19,7 @@ import typer
 from hero_ray.benchmarks.synthetic.documents import NUM_IMAGES, documents
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
+from hero_ray.results.writer import grid
 from tools.tiny.answering import Answer, load_answerer
 from tools.tiny.piece_tokenizer import SYSTEM
 from tools.tiny.stages import STAGES
@@ -70,21 +71,18 @@ def _accuracy(rows: Sequence[dict[str, Any]], marks: Sequence[bool]) -> Accuracy
 
 def table(tables: dict[str, dict[str, Accuracy]]) -> str:
     """Markdown, one row per benchmark or category, one pair of columns per split."""
-    lines = [
-        "| benchmark | " + " | ".join(f"{split} %, 95 % interval | n" for split in tables) + " | commonest answer % |"
-    ]
-    lines.append("|---|" + "---:|" * (2 * len(tables) + 1))
+    head = ["benchmark", *(title for split in tables for title in (f"{split} %, 95 % interval", "n"))]
     last = list(tables)[-1]
-    for name in tables[last]:
-        cells = [_cell(t[name]) for t in tables.values()]
-        commonest = 100 * tables[last][name].commonest / tables[last][name].number
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {commonest:.1f} |")
-    return "\n".join(lines)
+    rows = []
+    for name, final in tables[last].items():
+        cells = [cell for one in tables.values() for cell in _cells(one[name])]
+        rows.append([name, *cells, f"{100 * final.commonest / final.number:.1f}"])
+    return str(grid([*head, "commonest answer %"], rows))
 
 
-def _cell(accuracy: Accuracy) -> str:
+def _cells(accuracy: Accuracy) -> tuple[str, int]:
     low, high = accuracy.interval
-    return f"{accuracy.percent:.1f} ({low:.1f} to {high:.1f}) | {accuracy.number}"
+    return f"{accuracy.percent:.1f} ({low:.1f} to {high:.1f})", accuracy.number
 
 
 def stages_table(checkpoints: Path) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 from hero_ray.core.errors import MissingExtraError
 from hero_ray.results.marks import Mark
-from hero_ray.results.report.markdown import number, span
+from hero_ray.results.report.figures import number, span
+from hero_ray.results.writer import latex_table
+from hero_ray.results.writer import latex_text as escape
 from hero_ray.store.records import CELL
 
 Rows = Sequence[Mapping[str, Any]]
@@ -41,17 +43,6 @@ def to_parquet(rows: Rows, path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
 
 
-_LATEX = str.maketrans(
-    {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-)  # fmt: skip
-
-
-def escape(text: object) -> str:
-    """`text` as LaTeX shows it."""
-    return str(text).translate(_LATEX)
-
-
 def to_latex(found: Sequence[Mark]) -> str:
     """A booktabs table, one line per contender and one column per benchmark: score and interval in points of 100."""
     benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
@@ -61,21 +52,10 @@ def to_latex(found: Sequence[Mark]) -> str:
         name = f"{mark.model} {mark.name.key}" if several else mark.name.key
         lines.setdefault(name, {})[mark.benchmark] = mark
     body = [
-        " & ".join([escape(name), *(_latex_cell(own.get(benchmark)) for benchmark in benchmarks)]) + r" \\"
-        for name, own in lines.items()
+        [escape(name), *(_latex_cell(own.get(benchmark)) for benchmark in benchmarks)] for name, own in lines.items()
     ]
-    head = " & ".join(["Cell", *(escape(name) for name in benchmarks)]) + r" \\"
-    columns = "l" + "r" * len(benchmarks)
-    parts = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(parts) + "\n"
+    left = [True, *(False for _ in benchmarks)]
+    return latex_table(left, ["Cell", *map(escape, benchmarks)], body)
 
 
 def _latex_cell(mark: Mark | None) -> str:

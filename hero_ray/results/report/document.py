@@ -17,17 +17,19 @@ from hero_ray.results.marks import Mark
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, is_embedded
 from hero_ray.results.pairs import compare_labels
 from hero_ray.results.report import tables
-from hero_ray.results.report.markdown import number, span, table
+from hero_ray.results.report.figures import number, span
 from hero_ray.results.report.svg import Overlaid, frontier_chart
+from hero_ray.results.writer import Grid, grid
 
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a report: `heading`, `text`, `table` (markdown), `plot` (SVG) or `code`."""
+    """A piece of a report: `heading`, `text`, `table` (a grid), `plot` (SVG) or `code`."""
 
     kind: str
-    text: str
+    text: str = ""
     title: str = ""
+    grid: Grid | None = None
 
 
 def build(results: Results, axis: str = "tokens", benchmarks: Sequence[str] | None = None) -> list[Block]:
@@ -40,7 +42,11 @@ def build(results: Results, axis: str = "tokens", benchmarks: Sequence[str] | No
     if is_embedded(results.model):
         blocks.append(Block("text", EMBEDDED_NOTE))
     chosen = results.only(benchmarks)
-    blocks += [Block("heading", "Scores"), Block("table", scores(results, chosen)), Block("text", _reading(results))]
+    blocks += [
+        Block("heading", "Scores"),
+        Block("table", grid=scores(results, chosen)),
+        Block("text", _reading(results)),
+    ]
     if FULL in results.groups:
         blocks += _retention(results, axis, chosen)
     for chart in frontiers(results, axis, chosen):
@@ -54,23 +60,23 @@ def build(results: Results, axis: str = "tokens", benchmarks: Sequence[str] | No
         blocks += [
             Block("heading", "Against straw men"),
             Block("text", note),
-            Block("table", tables.straw_men(flagged)),
+            Block("table", grid=tables.straw_men(flagged)),
         ]
     split = difficulty(results, chosen)
     if split:
         note = "Samples that `downsample` solves at the same budget, and those it does not; benchmarks pooled."
         blocks += [Block("heading", "Simple and difficult samples"), Block("text", note)]
-        blocks.append(Block("table", tables.difficulty(split)))
+        blocks.append(Block("table", grid=tables.difficulty(split)))
     blocks += _against_full(results, chosen)
     blocks += _failures(results)
     return [*blocks, *_provenance(results)]
 
 
-def scores(results: Results, benchmarks: Sequence[str]) -> str:
+def scores(results: Results, benchmarks: Sequence[str]) -> Grid:
     """Main metric of every label on every benchmark, with intervals, in points of 100."""
     found = {(mark.name.key, mark.benchmark): mark for mark in results.marks(benchmarks)}
     rows = [[label, *(_score(found.get((label, name))) for name in benchmarks)] for label in results.groups]
-    return table(["Cell", *benchmarks], rows)
+    return grid(["Cell", *benchmarks], rows)
 
 
 def _score(mark: Mark | None) -> str:
@@ -93,7 +99,7 @@ def _retention(results: Results, axis: str, benchmarks: Sequence[str]) -> list[B
     charts = average_frontiers(results, axis, benchmarks)
     return [
         Block("heading", "Share of the unpruned score"),
-        Block("table", table(["Cell", "Average share, %", "95% interval", "n"], rows)),
+        Block("table", grid=grid(["Cell", "Average share, %", "95% interval", "n"], rows)),
         *(Block("plot", frontier_chart(chart), chart.title) for chart in charts if chart.placed),
     ]
 
@@ -104,7 +110,7 @@ def _chart(chart: Frontier, model: str) -> list[Block]:
     printed = overlay(chart, model)
     note = [Block("text", "Diamonds: printed in papers, at the token counts their budgets mean.")] if printed else []
     plot = Block("plot", frontier_chart(chart, printed), chart.title)
-    return [Block("heading", f"Frontier: {chart.title}"), plot, *note, Block("table", tables.frontier(chart))]
+    return [Block("heading", f"Frontier: {chart.title}"), plot, *note, Block("table", grid=tables.frontier(chart))]
 
 
 def overlay(chart: Frontier, model: str) -> list[Overlaid]:
@@ -136,7 +142,7 @@ def _speeds(results: Results, benchmarks: Sequence[str]) -> list[Block]:
             (label, *(number(p.get(key), form) for key, form in _SPEED_COLUMNS.values())) for label, p in group.items()
         ]
         certificate = json.dumps(next(iter(group.values())).get("certificate"), indent=1, sort_keys=True, default=str)
-        blocks += [Block("table", table(["Cell", *_SPEED_COLUMNS], lines)), Block("code", certificate)]
+        blocks += [Block("table", grid=grid(["Cell", *_SPEED_COLUMNS], lines)), Block("code", certificate)]
     return [Block("heading", "Speed and memory"), *blocks] if blocks else []
 
 
@@ -158,7 +164,7 @@ def _against_full(results: Results, benchmarks: Sequence[str]) -> list[Block]:
     blocks = [Block("heading", "Paired comparisons with the unpruned model")]
     for label in results.groups:
         if found := compare_labels(results, [label], FULL, benchmarks):
-            blocks.append(Block("table", tables.comparisons(label, FULL, found)))
+            blocks.append(Block("table", grid=tables.comparisons(label, FULL, found)))
     return blocks if len(blocks) > 1 else []
 
 
@@ -168,7 +174,7 @@ def _failures(results: Results) -> list[Block]:
         return []
     head = ["Benchmark", "Sample", "Error", "Message", "Attempts"]
     rows = [(f["benchmark"], f["sample_key"], f["error_type"], f["error_message"], f["attempts"]) for f in failed]
-    return [Block("heading", "Failed samples"), Block("table", table(head, rows, left=4))]
+    return [Block("heading", "Failed samples"), Block("table", grid=grid(head, rows, left=4))]
 
 
 def _provenance(results: Results) -> list[Block]:
@@ -204,7 +210,7 @@ def to_markdown(blocks: Sequence[Block]) -> str:
         elif block.kind == "code":
             parts.append(f"```json\n{block.text}\n```")
         else:
-            parts.append(block.text)
+            parts.append(str(block.grid) if block.grid else block.text)
     return "\n\n".join(parts) + "\n"
 
 
@@ -224,8 +230,8 @@ def to_html(blocks: Sequence[Block]) -> str:
         level = "h1" if place == 0 else "h2"
         if block.kind == "heading":
             body.append(f"<{level}>{escape(block.text)}</{level}>")
-        elif block.kind == "table":
-            body.append(_html_table(block.text))
+        elif block.grid:
+            body.append(block.grid.html())
         elif block.kind == "plot":
             body.append(f"<figure>{block.text}</figure>")
         elif block.kind == "code":
@@ -235,14 +241,3 @@ def to_html(blocks: Sequence[Block]) -> str:
     title = escape(blocks[0].text) if blocks else "hero_ray"
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
-
-
-def _html_table(markdown: str) -> str:
-    head, _, *rows = [_cells(line) for line in markdown.splitlines()]
-    lines = ["<table>", "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "\n".join([*lines, "</table>"])
-
-
-def _cells(line: str) -> list[str]:
-    return [cell.strip().replace("\0", "|") for cell in line.replace("\\|", "\0").strip("|").split("|")]

@@ -10,11 +10,12 @@ from hero_ray.results.axes import axis
 from hero_ray.results.claims import Finding
 from hero_ray.results.frontiers import Frontier
 from hero_ray.results.pairs import Comparison
-from hero_ray.results.report.markdown import cost, number, p_value, points, span, table
+from hero_ray.results.report.figures import cost, number, p_value, points, span
+from hero_ray.results.writer import Grid, grid
 from hero_ray.stats import Interval, Split
 
 
-def frontier(chart: Frontier) -> str:
+def frontier(chart: Frontier) -> Grid:
     """Cells of one chart, cheapest first, with their place."""
     head = ["Cell", axis(chart.axis).label, "Score", "95% interval", "State", "Beaten by", "P(frontier)", "Group"]
     rows = [
@@ -30,10 +31,10 @@ def frontier(chart: Frontier) -> str:
         )
         for entry in chart.placed
     ]
-    return table(head, rows)
+    return grid(head, rows)
 
 
-def comparisons(first: str, second: str, found: Sequence[Comparison]) -> str:
+def comparisons(first: str, second: str, found: Sequence[Comparison]) -> Grid:
     """Paired comparisons, one line per benchmark."""
     head = ["Benchmark", first, second, "A - B", "95% interval", "Won/lost/tied", "n", "Pictures", "p", "p (Holm)",
             "p (BH)", "Detectable", "A is"]  # fmt: skip
@@ -58,12 +59,12 @@ def comparisons(first: str, second: str, found: Sequence[Comparison]) -> str:
                 item.verdict,
             )
         )
-    return table(head, rows)
+    return grid(head, rows)
 
 
-def findings(found: Sequence[Finding]) -> str:
+def findings(found: Sequence[Finding]) -> Grid:
     """What a claim came to, benchmark by benchmark; the gap is positive where the claim's side leads."""
-    head = ["Where", "Left", "Right", "Gap to the claim", "90% interval", "n", "Pictures", "p", "Verdict"]
+    head = ["Where", "Left", "Right", "Gap to the claim", "90% interval", "n", "Pictures", "Missing", "p", "Verdict"]
     rows = [
         (
             item.where,
@@ -73,17 +74,28 @@ def findings(found: Sequence[Finding]) -> str:
             span(item.result.low, item.result.high),
             item.result.n,
             item.result.n_clusters,
+            "{}/{}".format(*item.missing),
             p_value(item.result.p_claim),
             item.verdict,
         )
         for item in found
     ]
-    return table(head, rows)
+    return grid(head, rows)
 
 
-def advice(candidates: Sequence[Candidate], cost_label: str) -> str:
+def advice(candidates: Sequence[Candidate], cost_label: str) -> Grid:
     """Candidates, cheapest first, with the benchmark on which each is worst."""
-    head = ["Cell", cost_label, "Worst benchmark", "Loss there", "At most (95%)", "p (Holm)", "Verdict", "Unsafe on"]
+    head = [
+        "Cell",
+        cost_label,
+        "Worst benchmark",
+        "Loss there",
+        "At most (95%)",
+        "Missing",
+        "p (Holm)",
+        "Verdict",
+        "Unsafe on",
+    ]
     rows = []
     for item in candidates:
         worst = max(item.losses, key=lambda loss: loss.p)
@@ -94,15 +106,16 @@ def advice(candidates: Sequence[Candidate], cost_label: str) -> str:
                 worst.benchmark,
                 points(worst.value),
                 points(worst.at_most),
+                sum(loss.missing for loss in item.losses),
                 p_value(item.p_holm),
                 item.verdict,
                 ", ".join(loss.benchmark for loss in item.losses if loss.verdict == "unsafe"),
             )
         )
-    return table(head, rows)
+    return grid(head, rows)
 
 
-def straw_men(found: Sequence[StrawMan]) -> str:
+def straw_men(found: Sequence[StrawMan]) -> Grid:
     """Methods beside the straw man that is hardest to beat."""
     head = ["Cell", "Hardest straw man", "Mean difference", "90% interval", "p", "Note"]
     rows = [
@@ -116,10 +129,10 @@ def straw_men(found: Sequence[StrawMan]) -> str:
         )
         for item in found
     ]
-    return table(head, rows, left=2)
+    return grid(head, rows, left=2)
 
 
-def difficulty(found: Mapping[str, Split]) -> str:
+def difficulty(found: Mapping[str, Split]) -> Grid:
     """Scores on samples that a smaller picture solves, and on those that need more."""
     head = ["Cell", "Simple", "95% interval", "n", "Difficult", "95% interval", "n"]
 
@@ -128,4 +141,4 @@ def difficulty(found: Mapping[str, Split]) -> str:
             return "-", "-", 0
         return points(interval.value), span(interval.low, interval.high), interval.n
 
-    return table(head, [(label, *half(split.simple), *half(split.difficult)) for label, split in found.items()])
+    return grid(head, [(label, *half(split.simple), *half(split.difficult)) for label, split in found.items()])

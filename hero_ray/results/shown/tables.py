@@ -14,6 +14,7 @@ from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.marks import Mark, mean_of
 from hero_ray.results.names import FULL
 from hero_ray.results.shown import palette
+from hero_ray.results.writer import latex_table, latex_text
 
 AVERAGE = "Avg. % of full"
 COSTS = (("tokens", "Tokens"), ("flops", "Computation"), ("kv", "KV cache"), ("ttft", "TTFT"))
@@ -167,25 +168,19 @@ CSS = """
 def to_latex(table: MethodTable) -> str:
     """A booktabs table; a rule between budgets."""
 
-    def safe(text: str) -> str:
-        for mark in "&%_#$":
-            text = text.replace(mark, "\\" + mark)
-        return text.replace(FLAG, "$^\\dagger$")
-
     def dress(entry: Entry) -> str:
         value, sign, spread = entry.text.partition(" ± ")
         value = {1: f"\\textbf{{{value}}}", 2: f"\\underline{{{value}}}"}.get(entry.place, value)
         return value + (f" {{\\scriptsize$\\pm${spread}}}" if sign else "")
 
-    head = " & ".join(["Method", "Budget", *map(safe, table.columns)]) + r" \\"
-    lines = [r"\begin{tabular}{ll" + "r" * len(table.columns) + "}", r"\toprule", head]
+    rows: list[list[str] | None] = []
     previous = None
-    for line, texts in _grid(table, dress, safe):
-        if previous != line.budget:
-            lines.append(r"\midrule")
-        lines.append(" & ".join(texts) + r" \\")
+    for line, texts in _grid(table, dress, latex_text):
+        rows += [None, texts] if previous not in (None, line.budget) else [texts]
         previous = line.budget
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes), ""])
+    head = ["Method", "Budget", *map(latex_text, table.columns)]
+    made = latex_table([True, True, *(False for _ in table.columns)], head, rows)
+    return made + "".join(f"% {note}\n" for note in table.notes)
 
 
 def to_csv(table: MethodTable) -> str:

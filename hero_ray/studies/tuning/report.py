@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core import presets
+from hero_ray.results.writer import grid
 from hero_ray.studies.tuning.search import Found, Search, front
 from hero_ray.studies.tuning.space import method_of
 from hero_ray.studies.tuning.tuner import Trial
@@ -17,15 +18,16 @@ def text(found: Found) -> str:
     """Trials as a table, the undominated ones marked, then the chosen one beside the defaults."""
     names = list(found.space.dimensions)
     kept = front(found.trials)
-    lines = ["| trial | " + " | ".join(names) + " | score | tokens | GFLOPs | front |", "|---" * (len(names) + 5) + "|"]
+    rows = []
     for trial in sorted(found.trials, key=lambda t: (bool(t.error), t.tokens, -t.score)):
         point = [_shown(trial.values[name]) for name in names]
         figures = [f"{trial.score:.4f}", f"{trial.tokens:.1f}", f"{trial.flops / 1e9:.4g}"]
         end = ["failed", "", "", trial.error] if trial.error else [*figures, "*" if trial.number in kept else ""]
-        lines.append("| " + " | ".join([str(trial.number), *point, *end]) + " |")
+        rows.append([trial.number, *point, *end])
     paired = found.beside["paired"]
     bounds = "" if paired["low"] is None else f" [{paired['low']:+.4f}, {paired['high']:+.4f}]"
-    lines += [
+    lines = [
+        str(grid(["trial", *names, "score", "tokens", "GFLOPs", "front"], rows)),
         "",
         f"chosen: trial {found.chosen.number}, {_point(found.chosen)}: score {found.chosen.score:.4f}, "
         f"{found.chosen.tokens:.1f} tokens; defaults {found.beside['default_score']:.4f}, "

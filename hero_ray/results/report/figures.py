@@ -1,19 +1,6 @@
-"""Figures as text: markdown tables as lmms-eval prints them."""
+"""Figures as text."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
-    """A markdown table; the first `left` columns are aligned left, the rest right."""
-    marks = [":--"] * left + ["--:"] * (len(head) - left)
-    return "\n".join(_line(cells) for cells in (head, marks, *rows))
-
-
-def _line(cells: Sequence[object]) -> str:
-    shown = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
-    return "| " + " | ".join(shown) + " |"
 
 
 def number(value: float | None, form: str = ".1f") -> str:

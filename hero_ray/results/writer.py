@@ -1,0 +1,86 @@
+"""One table, written as Markdown, HTML, LaTeX or CSV: columns say how they stand and how their numbers look."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_LATEX = str.maketrans(
+    {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "†": r"$^\dagger$", "±": r"$\pm$"}
+)  # fmt: skip
+
+
+def latex_text(text: object) -> str:
+    """`text` as LaTeX shows it."""
+    return str(text).translate(_LATEX)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `form` is the format of its floats; `missing` stands where there is no value."""
+
+    title: str
+    left: bool = False
+    form: str = ""
+    missing: str = "-"
+
+    def text(self, value: object) -> str:
+        if value is None:
+            return self.missing
+        return format(value, self.form) if isinstance(value, float) and self.form else str(value)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows under columns; its text is Markdown, as lmms-eval prints tables."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+    def texts(self) -> list[list[str]]:
+        """Every row as text."""
+        return [[c.text(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
+
+    def __str__(self) -> str:
+        marks = [":--" if column.left else "--:" for column in self.columns]
+        lines = [[column.title for column in self.columns], marks, *self.texts()]
+        # A cell is one line, and a bar in it would end it.
+        shown = ([" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines)
+        return "\n".join("| " + " | ".join(line) + " |" for line in shown)
+
+    def html(self) -> str:
+        head = "".join(f"<th>{html.escape(column.title)}</th>" for column in self.columns)
+        body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.texts())
+        return "\n".join(["<table>", f"<tr>{head}</tr>", *(f"<tr>{row}</tr>" for row in body), "</table>"])
+
+    def latex(self) -> str:
+        """A booktabs table."""
+        return latex_table(
+            [column.left for column in self.columns],
+            [latex_text(column.title) for column in self.columns],
+            [[latex_text(cell) for cell in row] for row in self.texts()],
+        )
+
+    def csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([[column.title for column in self.columns], *self.rows])
+        return text.getvalue()
+
+
+def grid(head: Sequence[str | Column], rows: Iterable[Sequence[object]], left: int = 1) -> Grid:
+    """A table; columns given by their title alone stand left if they are among the first `left`, else right."""
+    columns = tuple(one if isinstance(one, Column) else Column(one, place < left) for place, one in enumerate(head))
+    return Grid(columns, tuple(tuple(row) for row in rows))
+
+
+def latex_table(left: Sequence[bool], head: Sequence[str], rows: Iterable[Sequence[str] | None]) -> str:
+    """A booktabs table of cells that are LaTeX already; None draws a rule between rows."""
+    stands = "".join("l" if one else "r" for one in left)
+    lines = [r"\midrule" if row is None else " & ".join(row) + r" \\" for row in rows]
+    start = [rf"\begin{{tabular}}{{{stands}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
+    return "\n".join([*start, *lines, r"\bottomrule", r"\end{tabular}", ""])
