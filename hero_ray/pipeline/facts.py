@@ -83,13 +83,13 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
     """
     methods.foreign(), benchmarks.foreign()  # who has a broken plug-in hears of it here, once, not from the workers
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
-    opened = {task.name: open_task(task) if at_hand else make_task(task) for task in config.tasks}
-    named = {benchmark.name: benchmark for benchmark in opened.values()}
     if model_facts is None:
         on_gpu = bool(config.gpus_per_replica) or torch.cuda.is_available()
         model_facts = [
             model_fact(name, config.model_args, on_gpu) if at_hand else published_fact(name) for name in config.models
         ]
+    opened = {task.name: open_task(task) if at_hand else make_task(task) for task in config.tasks}
+    named = {benchmark.name: benchmark for benchmark in opened.values()}
     limits = {opened[task.name]: task.limit or config.limit for task in config.tasks}
     samples = [sample for one, limit in limits.items() for sample in one.samples(limit=limit)] if at_hand else []
     asked = Counter(sample.benchmark for sample in samples)

@@ -278,7 +278,7 @@ def hook() -> Iterator[Callable[[list[int]], Hook]]:
 
 def test_the_webhook_is_tried_again_and_takes_slacks_form(hook: Callable[[list[int]], Hook]) -> None:
     receiver = hook([503, 429, 200])
-    verdict = nightly.Verdict("run", "2026-01-07", "regression", changed=(("commit", "a<b", "c&d"),))
+    verdict = nightly.NightVerdict("run", "2026-01-07", "regression", changed=(("commit", "a<b", "c&d"),))
     assert notify.send(report.slack(verdict), receiver.url, pause_s=0.01)
     assert len(receiver.bodies) == 3
     body = receiver.bodies[-1]

@@ -104,7 +104,7 @@ def test_cells_that_are_planned_no_longer_are_counted(store: Store) -> None:
     line = predecessor.explain(fewer, store, store.run("old"))
     assert line == "no longer planned: fastervlm 50% (2 cells), fastervlm 20% (2 cells)"
     questions = fewer.cells[0].benchmark
-    only = replace(fewer, samples=fewer.samples[:1])
+    only = replace(fewer, samples=fewer.samples[:1], asked={questions: 1})
     store.create_run("like", "sweep", {}, "like")
     store.add_cells("like", fewer.cells, {cell.id: 2 for cell in fewer.cells})
     assert f"{questions} has 1 questions instead of 2" in predecessor.explain(only, store, store.run("like"))

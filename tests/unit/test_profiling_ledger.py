@@ -8,7 +8,6 @@ import pytest
 
 from hero_ray.core.encoded import Needs
 from hero_ray.core.errors import CheckpointError, InputError, UnknownNameError
-from hero_ray.costs import ledger
 from hero_ray.costs.costs import (
     TextTowerShape,
     decode_flops,
@@ -18,7 +17,7 @@ from hero_ray.costs.costs import (
 )
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape
 from hero_ray.models.shapes import from_config, shape
-from hero_ray.profiling import answer_cost, scoring_flops
+from hero_ray.profiling import answer_cost, ledger, scoring_flops
 
 MIB = 2**20
 SMALL = LanguageShape(num_layers=3, hidden=8, intermediate=16, num_heads=4, num_kv_heads=2, head_dim=2, vocab=10)
