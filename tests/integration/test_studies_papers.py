@@ -61,7 +61,8 @@ def test_every_paper_file_is_planned_without_weights_or_data(tmp_path: Path) -> 
     plans = [line for line in done.stdout.splitlines() if line.startswith("sweep ")]
     assert [line.split()[1].rstrip(":") for line in plans] == [path.stem for path in files]
     assert all("planned from configurations alone" in line for line in plans)
-    hours = [float(h) for h in re.findall(r"; (\S+) hours on 8 GPUs", done.stdout)]
+    told = re.split(r"^sweep ", done.stdout, flags=re.MULTILINE)[1:]
+    hours = [sum(map(float, re.findall(r"; (\S+) hours on 8 GPUs", text))) for text in told]  # a line for each model
     assert hours == pytest.approx([papers.header(path).hours for path in files], rel=0.1)
     assert list(tmp_path.glob("*.db")) == []
 
