@@ -11,6 +11,7 @@ from hero_ray import stats
 from perf import decisions
 from perf.designs import Design, differences, lopsided, partial, scores, whole_pictures
 
+pytestmark = pytest.mark.slow
 RUNS = 3000
 
 
