@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from hero_ray.core.errors import HeroRayError, StoreError
+from hero_ray.results import early
 from hero_ray.results.averages import averages
 from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
@@ -108,6 +109,9 @@ _LOADERS: dict[str, Callable[..., Any]] = {
     "marks": _load_marks,
     "averages": lambda runs: _ordered(mark for each in results(runs) for mark in averages(each)),
     "charts": _load_charts,
+    "growth": lambda runs, model, benchmark, margin, baseline: early.growth(
+        results(runs, model)[0], benchmark, margin / 100, baseline
+    ),
     "metric_names": lambda runs: read(figures.metric_names, runs),
     "categories": lambda benchmark: read(answers.categories, benchmark),
     "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),

@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import filters, loaders
-from hero_ray.results.names import budget_of
+from dashboard import evidence, figures, filters, loaders
+from hero_ray.results.names import FULL, budget_of
 from hero_ray.store import RunRow, answers, default_url, open_store
 from hero_ray.store import runs as stored
 from hero_ray.store.records import TERMINAL
@@ -111,6 +111,8 @@ def _one(run: RunRow) -> None:
     failed.metric("Failed", f"{progress.failed:,}")
     _alerts(run)
     _failures(run, progress)
+    if run.config.get("until") == "decided":
+        _decided(run)
     with st.expander("Cells"):
         st.dataframe([_cell(cell) for cell in loaders.load("cells", run.id)], hide_index=True)
     with st.expander("Configuration"):
@@ -118,6 +120,35 @@ def _one(run: RunRow) -> None:
     with st.expander("Provenance"):
         facts = {"commit": run.git_commit, "configuration hash": run.config_hash, "trigger": run.trigger}
         st.json(facts | dict(run.environment))
+
+
+def _decided(run: RunRow) -> None:
+    """What was decided early, what that saved, and how the evidence grew."""
+    st.subheader("Decided early")
+    cells = loaders.load("cells", run.id)
+    stopped = [cell for cell in cells if cell.stop_reason]
+    count, saved, hours = st.columns(3)
+    count.metric("Cells decided", f"{len(stopped):,} / {len(cells):,}")
+    saved.metric("Answers saved", f"{run.saved_answers:,}")
+    hours.metric("Replica time saved, about", str(timedelta(seconds=round(run.saved_replica_s))))
+    model = filters.choose("Model", list(dict.fromkeys(cell.model for cell in cells)), "evidence-model")
+    names = list(dict.fromkeys(cell.benchmark for cell in cells if cell.model == model))
+    benchmark = filters.choose("Benchmark", names, "evidence")
+    margin = float(run.config.get("margin", 1.0))
+    found = loaders.load("growth", (run.id,), model, benchmark, margin, run.config.get("baseline", FULL))
+    if not found:
+        st.info("No cell has answers beside the baseline's yet.")
+        return
+    st.plotly_chart(evidence.growing(found, margin), config=figures.CONFIG)
+    st.caption(
+        "A cell is decided where its line crosses a dashed one, or where another of the same or a smaller budget is "
+        "surely better. Each limit is that of a 5 % error over all cells of the benchmark, however often one looks."
+    )
+    rows = [
+        {"cell": item.key, "decided": item.reason or "-", "after pictures": item.stop, "of": len(item.within)}
+        for item in found
+    ]
+    st.dataframe(rows, hide_index=True)
 
 
 def _cell(cell: Any) -> dict[str, Any]:

@@ -78,9 +78,14 @@ def sweep(
     no_profile: NoProfile = False,
     no_straw_men: NoStrawMen = False,
     max_failed: MaxFailed = None,
-    race: Annotated[
-        str | None, typer.Option("--race", help="margin=1.0: stop cells that are surely decided, in points.")
+    until: Annotated[
+        str | None, typer.Option("--until", help="decided: a cell gets no more answers once it is known.")
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", help="With --until decided: points below the baseline that do not matter."),
+    ] = None,
+    race: Annotated[str | None, typer.Option("--race", hidden=True, help="Earlier name of --until decided.")] = None,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")] = None,
     assign: Assign = None,
 ) -> None:
@@ -109,7 +114,8 @@ def sweep(
         log_samples=log_samples or None,
         max_failed=max_failed,
         straw_men=False if no_straw_men else None,
-        race_margin=None if race is None else race.removeprefix("margin="),
+        until="decided" if race is not None else until,
+        margin=margin if race is None else race.removeprefix("margin="),
     )
     raise typer.Exit(
         run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id)
@@ -127,12 +133,10 @@ def run_sweep(
 ) -> int:
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
-    from hero_ray.pipeline.run import absolute_url, run
+    from hero_ray.pipeline.run import run
     from hero_ray.results.database import open_results
-    from hero_ray.store import default_url
 
-    started = time.perf_counter()
-    url = absolute_url(config.db or default_url())
+    started, url = time.perf_counter(), _url(config)
     if dry_run:
         typer.echo(_planned(config, url))
         return 0
@@ -147,8 +151,18 @@ def run_sweep(
     return _report(plan, store, outcome, time.perf_counter() - started)
 
 
-def _planned(config: Any, url: str) -> str:
+def _url(config: Any) -> str:
+    from hero_ray.pipeline.run import absolute_url
+    from hero_ray.store import default_url
+
+    return absolute_url(config.db or default_url())
+
+
+def _planned(config: Any, url: str, margin: float | None = None, power: float = 0.8) -> str:
     """The plan as text, from weights and data where they are at hand, else from configurations alone.
+
+    Args:
+        margin: in points; also says how many pictures a verdict at it needs.
 
     Raises:
         InputError: neither can be planned.
@@ -157,16 +171,19 @@ def _planned(config: Any, url: str) -> str:
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any client is imported: a plan downloads nothing
     from hero_ray.pipeline.facts import make_plan
-    from hero_ray.pipeline.forecast import describe_plan
+    from hero_ray.pipeline.forecast import describe_needs, describe_plan
 
     try:
-        return describe_plan(make_plan(config), url)
+        made = make_plan(config)
+        needed = [] if margin is None else describe_needs(made, url, margin, power)
+        return "\n".join([describe_plan(made, url), *needed])
     except (CheckpointError, DatasetError, MissingExtraError) as missing:
         try:
             plan = make_plan(config, at_hand=False)
         except InputError:
             raise missing from None  # the sizes are not known either
-        return describe_plan(plan, url, str(missing).partition(" (")[0])
+        needed = [] if margin is None else ["how many pictures a verdict needs is not known without the data"]
+        return "\n".join([describe_plan(plan, url, str(missing).partition(" (")[0]), *needed])
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
@@ -241,6 +258,17 @@ def cancel(
 
 
 @app.command()
-def plan(config: Config = None, assign: Assign = None, db: Db = None) -> None:
+def plan(
+    config: Config = None,
+    assign: Assign = None,
+    db: Db = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="Also: pictures that a verdict at so many points needs.")
+    ] = None,
+    power: Annotated[float, typer.Option("--power", help="Chance with which it shall be shown, with --margin.")] = 0.8,
+) -> None:
     """Show what a sweep file would do: cells, pictures, encodes saved, forecast. Same as `sweep --dry-run`."""
-    raise typer.Exit(run_sweep(_config(config, assign, db=db), dry_run=True))
+    if margin is not None and not (0 < margin < 100 and 0 < power < 1):
+        raise ConfigError(f"--margin {margin:g} --power {power:g}: expected points within 0 to 100 and a share of 1")
+    built = _config(config, assign, db=db)
+    typer.echo(_planned(built, _url(built), margin, power))

@@ -174,6 +174,8 @@ class SweepConfig(Strict):
     include: tuple[dict[str, Any], ...] = ()
     exclude: tuple[dict[str, Any], ...] = ()
     profile: ProfileSettings = ProfileSettings()
+    until: Literal["all", "decided"] = Field(default="all", description="decided: stop cells once they are known")
+    margin: float = Field(default=1.0, gt=0, lt=100, description="points below the baseline that do not matter")
 
     batch_size: int = Field(default=64, ge=1, description="answers generated together")
     replicas: int | Literal["auto"] = "auto"
@@ -181,7 +183,6 @@ class SweepConfig(Strict):
     unit_timeout_s: float = Field(default=1800.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
     max_failed: int = Field(default=0, ge=0)
-    race_margin: float | None = Field(default=None, gt=0, description="points; stop cells that are surely decided")
     db: str | None = None
     output_path: str | None = None
     log_samples: bool = False
@@ -237,6 +238,9 @@ def build(document: Mapping[str, Any]) -> SweepConfig:
         ConfigError: an unknown key (with the nearest known one) or a value of the wrong kind.
         BudgetError: a budget out of range.
     """
+    document = dict(document)
+    if (margin := document.pop("race_margin", None)) is not None:  # what earlier sweep files call it
+        document |= {"until": "decided", "margin": margin}
     unknown = [key for key in document if key not in SweepConfig.model_fields]
     if unknown:
         close = difflib.get_close_matches(unknown[0], SweepConfig.model_fields, n=1)

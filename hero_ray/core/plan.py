@@ -209,7 +209,7 @@ def sweep_hash(config: SweepConfig, planned: Sequence[Cell], sample_sets: Mappin
             "cells": sorted(cell.id for cell in planned),
             "samples": dict(sample_sets),
             "profile": profile,
-            "race": config.race_margin,
+            "race": config.margin if config.until == "decided" else None,
         }
     )
 

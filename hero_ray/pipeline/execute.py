@@ -13,11 +13,13 @@ from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.worker import UnitOutcome, UnitWorker, WorkerJob, pack_unit
 
 MAX_BLOCK_UNITS = 16
+MAX_DECIDING_UNITS = 4
+"""Where cells stop once they are decided: a look counts pictures up to the first that is still in a block."""
 IN_FLIGHT = 2
 """Blocks a replica holds at once: one at work, one waiting, so that a slow unit delays few others."""
 
 
-def block_sizes(num_units: int, replicas: int) -> list[int]:
+def block_sizes(num_units: int, replicas: int, most: int = MAX_BLOCK_UNITS) -> list[int]:
     """Units per block in the order they are given out: half a replica's share of what is left, one at the end.
 
     Large blocks spare Ray's cost per block (15 ms), small last ones let all replicas end together (guided
@@ -25,7 +27,7 @@ def block_sizes(num_units: int, replicas: int) -> list[int]:
     """
     sizes, left = [], num_units
     while left:
-        sizes.append(max(1, min(MAX_BLOCK_UNITS, left // (2 * replicas))))
+        sizes.append(max(1, min(most, left // (2 * replicas))))
         left -= sizes[-1]
     return sizes
 
@@ -44,7 +46,8 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
     DataContext.get_current().raise_original_map_exception = True
     DataContext.get_current().execution_no_progress_timeout_s = int(max(1800, 2 * deadline_s))
     packed = [pack_unit(unit) for unit in units]
-    starts = accumulate(block_sizes(len(packed), pool.replicas), initial=0)
+    most = MAX_DECIDING_UNITS if job.until_decided else MAX_BLOCK_UNITS
+    starts = accumulate(block_sizes(len(packed), pool.replicas, most), initial=0)
     blocks = [pyarrow.table({"unit": packed[start:stop]}) for start, stop in pairwise(starts)]
     # Not from_arrow: it has tasks measure the blocks, and a replica then waits for a process that is not theirs.
     dataset = data.from_blocks(blocks).map_batches(

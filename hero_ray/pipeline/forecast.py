@@ -8,6 +8,7 @@ assumed machine, and otherwise not guessed.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
 from hero_ray.pipeline.facts import Plan
 from hero_ray.profiling.roofline import weight_bytes
+from hero_ray.results import needs
 from hero_ray.stats import detectable
 from hero_ray.store import open_store
 
@@ -77,6 +79,21 @@ def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
     for model in plan.models:
         lines.append(_model_line(plan, model, rates.get(model.name)))
     return "\n".join([*lines, *plan.cautions])
+
+
+def describe_needs(plan: Plan, url: str, margin: float, power: float) -> list[str]:
+    """A line for each model and benchmark: pictures that "loses less than `margin` points" needs, as text."""
+    try:
+        store = open_store(url, read_only=True)
+    except StoreError:
+        store = None
+    lines = []
+    for name in plan.benchmarks:
+        sizes = Counter(sample.image_key for sample in plan.samples if sample.benchmark == name)
+        for model in plan.models:
+            known = needs.earlier_changes(store, model.name, name, margin / 100) if store else None
+            lines.append(needs.describe(f"{name} ({model.name})", list(sizes.values()), margin, power, known))
+    return lines
 
 
 def smallest_difference(questions: int) -> float:

@@ -24,7 +24,7 @@ from hero_ray.pipeline.invariance import settled
 from hero_ray.pipeline.profile_pass import profile_model
 from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit
-from hero_ray.pipeline.race import Race, shuffled
+from hero_ray.pipeline.until import Watch, in_order
 from hero_ray.pipeline.worker import WorkerJob
 from hero_ray.results.close import close_cells
 from hero_ray.store import RunRow, Store
@@ -127,7 +127,8 @@ def _execute_all(
     plan: Plan, store: Store, outcome: RunOutcome, address: str | None, loader: str, say: Callable[[str], None]
 ) -> None:
     run_id = outcome.run_id
-    total = sum(plan.expected.values())
+    total, until_decided = sum(plan.expected.values()), plan.config.until == "decided"
+    replica_s, asked = 0.0, 0
     counts = store.counts(run_id).values()
     already = sum(c.done + c.failed for c in counts)
     if already:
@@ -143,8 +144,8 @@ def _execute_all(
     ):
         pool = cluster.choose_pool(plan.config.replicas, plan.config.gpus_per_replica)
         for model in plan.models:
+            watch = Watch.over(plan, store, run_id, model.name, say) if until_decided else None
             pending = pending_units(plan, store, run_id, model.name)
-            race = _race(plan, store, run_id, model.name)
             progress.stage(f"answering with {model.name}")
             if pending:
                 say(f"{model.name}: {len(pending)} pictures on {min(pool.replicas, len(pending))} replica(s)")
@@ -152,10 +153,13 @@ def _execute_all(
                 job = replace(_job(plan, store, run_id, model.name, pool, loader), certify_after=certify_after)
                 for unit in execute(pending, job, pool, plan.config.unit_timeout_s):
                     outcome.answered += unit.answered + unit.failed
+                    replica_s, asked = replica_s + unit.finished_at - unit.started_at, asked + unit.answered
                     for name, value in unit.counters.items():
                         outcome.counters[name] = outcome.counters.get(name, 0) + value
-                    if race:
-                        race.arrived(unit.picture)
+                    if watch:
+                        watch.arrived(unit.picture)
+                        if watch.over_and_done:
+                            break
                     if store.cancel_requested(run_id):
                         return
             if plan.config.profile.enabled:
@@ -163,6 +167,17 @@ def _execute_all(
                 profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)
         progress.stage("computing intervals")
         close_cells(store, run_id, plan.cells, plan.benchmarks)
+        if until_decided:
+            _note_saved(store, run_id, replica_s / asked if asked else None)
+
+
+def _note_saved(store: Store, run_id: str, replica_s: float | None) -> None:
+    """Keep what deciding early saved, at the time an answer took in this execution (or, without one, in the last)."""
+    cells = store.cells(run_id)
+    saved = sum(cell.n_expected - cell.n_done - cell.n_failed for cell in cells if cell.stop_reason)
+    run = store.run(run_id)
+    before = run.saved_replica_s / run.saved_answers if run.saved_answers else 0.0
+    store.note_saved(run_id, saved, saved * (before if replica_s is None else replica_s))
 
 
 def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Unit]:
@@ -177,14 +192,8 @@ def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Uni
     def is_open(unit: Unit) -> bool:
         return any(done.get(sample_id(s), 0) < per_benchmark.get(s.benchmark, 0) for s in unit.samples)
 
-    units = shuffled(plan.units) if plan.config.race_margin else plan.units
+    units = in_order(plan.units) if plan.config.until == "decided" else plan.units
     return [unit for unit in units if is_open(unit)]
-
-
-def _race(plan: Plan, store: Store, run_id: str, model: str) -> Race | None:
-    if plan.config.race_margin is None:
-        return None
-    return Race(store, run_id, plan.cells_of(model), plan.config.race_margin / 100, plan.config.baseline)
 
 
 def model_args(plan: Plan, model: str) -> dict[str, Any]:
@@ -206,7 +215,7 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
         settings=settings,
         unit_timeout_s=config.unit_timeout_s,
         max_attempts=config.max_attempts,
-        racing=config.race_margin is not None,
+        until_decided=config.until == "decided",
         threads=pool.threads if not pool.num_gpus else None,
         loader=loader,
     )

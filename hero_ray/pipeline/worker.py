@@ -50,7 +50,7 @@ class WorkerJob:
     settings: Settings
     unit_timeout_s: float = 1800.0
     max_attempts: int = 3
-    racing: bool = False
+    until_decided: bool = False
     threads: int | None = None
     loader: str = "hero_ray.models:load"
     certify_after: str = ""
@@ -150,7 +150,7 @@ class UnitWorker:
         """(cell id, sample key) of every answer the unit still owes."""
         ids = [sample_id(sample) for sample in unit.samples]
         done = self._store.done_cells(self._job.run_id, ids)
-        decided = set(self._store.stopped(self._job.run_id)) if self._job.racing else set()
+        decided = set(self._store.stopped(self._job.run_id)) if self._job.until_decided else set()
         return {
             (cell, sample.key)
             for sample, identity in zip(unit.samples, ids, strict=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.errors import InputError, UnknownNameError
+from hero_ray.results import early
 from hero_ray.results.axes import Axis
 from hero_ray.results.contenders import Results, is_short, together
 from hero_ray.results.marks import mean_of
@@ -25,9 +26,10 @@ class Allowance:
     amount: float
     relative: bool = False
 
-    def margin(self, full: np.ndarray) -> np.ndarray:
-        """The allowance per sample, in score units."""
-        return self.amount / 100 * (full if self.relative else np.ones_like(full))
+    def apart(self, scores: np.ndarray, full: np.ndarray) -> tuple[np.ndarray, float]:
+        """Differences and a constant, in score units, whose mean together is 0 or more where the loss is allowed."""
+        share = self.amount / 100
+        return (scores - (1 - share) * full, 0.0) if self.relative else (scores - full, share)
 
     def __str__(self) -> str:
         return f"{self.amount:g}% of the unpruned score" if self.relative else f"{self.amount:g} points"
@@ -125,12 +127,13 @@ def _loss(results: Results, label: str, baseline: str, name: str, allowance: All
     tests: list[OneSided] = []
 
     def judge(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> str:
-        tests.append(stats.one_sided(left - right + allowance.margin(right), images[kept]))
+        difference, margin = allowance.apart(left, right)
+        tests.append(early.one_sided(results, [*mine, *full], difference, images[kept], margin))
         return ""
 
     gone = stats.with_missing(scores, reference, judge)
     both = ~(np.isnan(scores) | np.isnan(reference))
-    difference = stats.one_sided((reference - scores)[both], images[both])
+    difference = early.one_sided(results, [*mine, *full], (reference - scores)[both], images[both])
     at_most = None if difference.high is None else min(1.0, difference.high)
     p, p_against = max(test.p_claim for test in tests), max(test.p_against for test in tests)
     verdict = "safe" if p < ALPHA else "unproven"

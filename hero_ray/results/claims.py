@@ -18,6 +18,7 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.errors import ClaimError
+from hero_ray.results import early
 from hero_ray.results.contenders import Contender, Results, is_short, parse_contender, together
 from hero_ray.results.names import FULL
 from hero_ray.results.pairs import AnyPart, composite_pair, ratio_part
@@ -174,7 +175,8 @@ def _by_scores(
         first, second = np.nan_to_num(first), np.nan_to_num(second)
 
     def test(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> OneSided:
-        return stats.one_sided(claim.sign * (left - claim.share * right - claim.offset), images[kept])
+        difference = claim.sign * (left - claim.share * right)
+        return early.one_sided(results, [*cells, *rivals], difference, images[kept], -claim.sign * claim.offset)
 
     both = ~(np.isnan(first) | np.isnan(second))
     found = stats.with_missing(first, second, lambda *case: verdict(test(*case), claim.strict))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from hero_ray import stats
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.types import Cell, Metric, Scored
-from hero_ray.store import Store
+from hero_ray.results import early
+from hero_ray.store import Store, answers
 from hero_ray.store.records import MetricRow, ScoreRow
 
 RESAMPLES = 500
@@ -19,23 +20,30 @@ RESAMPLES = 500
 
 def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Mapping[str, Benchmark]) -> None:
     """Aggregate every cell that has answers and write its metrics and mean costs."""
+    stopped = store.stopped(run_id)
     for cell in cells:
         benchmark = benchmarks[cell.benchmark]
         rows = [row for row in store.cell_scores(run_id, cell.id) if row.error_type is None]
         if rows:
-            store.write_metrics(run_id, cell.id, metrics_of(benchmark, rows))
+            largest = store.read(answers.most_questions, cell.benchmark) if cell.id in stopped else 0
+            store.write_metrics(run_id, cell.id, metrics_of(benchmark, rows, largest))
 
 
-def metrics_of(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> list[MetricRow]:
+def metrics_of(benchmark: Benchmark, rows: Sequence[ScoreRow], largest: int = 0) -> list[MetricRow]:
     """Every metric of a cell; those that are plain means of a per-sample score get the analytic cluster interval,
-    the others (sums over parts, F1, circular groups) a cluster bootstrap."""
+    the others (sums over parts, F1, circular groups) a cluster bootstrap.
+
+    Args:
+        largest: most questions about one picture, for a cell that was decided early: the intervals of its means must
+            then bear that somebody looked.
+    """
     scored = [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
     clusters = [row.image_key for row in rows]
-    return [_with_interval(metric, benchmark, scored, clusters) for metric in benchmark.aggregate(scored)]
+    return [_with_interval(metric, benchmark, scored, clusters, largest) for metric in benchmark.aggregate(scored)]
 
 
 def _with_interval(
-    metric: Metric, benchmark: Benchmark, scored: Sequence[Scored], clusters: Sequence[str]
+    metric: Metric, benchmark: Benchmark, scored: Sequence[Scored], clusters: Sequence[str], largest: int
 ) -> MetricRow:
     chosen = [i for i, s in enumerate(scored) if not metric.category or s.sample.category == metric.category]
     members = [scored[i] for i in chosen]
@@ -43,6 +51,9 @@ def _with_interval(
     values = _plain_values(metric, benchmark, members)
     if values is not None:
         interval = stats.mean_interval(values, groups)
+        if largest and values.min() >= 0 and values.max() <= 1:
+            low, high = stats.interval_so_far(*early.by_picture(values, groups), largest)
+            interval = replace(interval, low=low, high=high, kind="betting")
     elif metric.category:
         interval = None  # a part's own composite is reported without an interval rather than with a wrong one
     else:
@@ -59,7 +70,34 @@ def _with_interval(
         is_main=metric.name == benchmark.main_metric and not metric.category,
         scale=benchmark.scale,
         interval=interval.kind if interval else None,
+        flags="; ".join(_flags(interval, members)),
     )
+
+
+ALWAYS_FROM = 5
+"""Answers from which on "always the same" is worth saying."""
+
+
+def _flags(interval: stats.Interval | None, members: Sequence[Scored]) -> Iterator[str]:
+    """What a reader must know of a figure."""
+    said = {member.prediction.strip().lower() for member in members}
+    if len(said) == 1 and len(members) >= ALWAYS_FROM:
+        yield f"always {next(iter(said))[:40]!r}"
+    if interval is None or interval.low is None:
+        return
+    if interval.one_sided:
+        yield f"one-sided: rests on {interval.n_clusters} pictures alike"
+    elif interval.never_varies:
+        yield f"every picture has the same mean: rests on {interval.n_clusters} pictures alone"
+    elif interval.too_few_pictures:
+        yield "too few pictures for this share: the interval may hold less than 95%"
+
+
+def is_mean(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> bool:
+    """Whether a benchmark's main figure is the plain mean of per-sample scores, as far as these answers tell."""
+    scored = [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
+    main = (m for m in benchmark.aggregate(scored) if m.name == benchmark.main_metric and not m.category)
+    return all(_plain_values(metric, benchmark, scored) is not None for metric in main)
 
 
 def _plain_values(metric: Metric, benchmark: Benchmark, members: Sequence[Scored]) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from hero_ray.core.config import BudgetEntry, MethodEntry, parse_budget, parse_m
 from hero_ray.core.errors import ClaimError, InputError, NotComparableError, UnknownNameError
 from hero_ray.results.marks import Mark, marks
 from hero_ray.results.names import budget_of, name_all, settings
-from hero_ray.store import CellRow, Store
+from hero_ray.store import CellRow, Store, answers
 
 T = TypeVar("T")
 
@@ -174,6 +174,10 @@ class Results:
     def scores(self, cells: Sequence[CellRow]) -> Scores:
         """Scores of one contender on one benchmark: the mean over its seeds on the samples all of them answered."""
         return self.once(("scores", *(cell.id for cell in cells)), lambda: self._load(cells))
+
+    def most_questions(self, benchmark: str) -> int:
+        """Most questions about one picture that a benchmark can ask."""
+        return self.once(("most", benchmark), lambda: self.store.read(answers.most_questions, benchmark))
 
     def _load(self, cells: Sequence[CellRow]) -> Scores:
         parts = [self._read(cell) for cell in cells]

@@ -12,6 +12,7 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.errors import NotComparableError
+from hero_ray.results import early
 from hero_ray.results.averages import averages, retained, strictly
 from hero_ray.results.axes import axis
 from hero_ray.results.contenders import Results
@@ -134,7 +135,8 @@ def _by_scores(results: Results, benchmark: str) -> Test:
         if not shared:
             return None  # answers that were pruned, or a run under way: intervals are left
         pair = shared[benchmark]
-        return strictly(stats.one_sided(np.subtract(pair.scores, pair.full), pair.clusters))
+        cells = [*results.groups[a][benchmark], *results.groups[b][benchmark]]
+        return strictly(early.one_sided(results, cells, np.subtract(pair.scores, pair.full), np.asarray(pair.clusters)))
 
     return lambda a, b: results.once(("p", benchmark, a, b), lambda: test(a, b))
 

@@ -30,7 +30,8 @@ class Mark:
         cells: (run id, cell id) behind it.
         costs: axis name -> cost in the axis's base unit.
         certificate: hash of the conditions its speeds were taken under; "mixed" where seeds disagree, None without.
-        stopped: why racing ended a cell of it early, or "".
+        stopped: why a cell of it was decided early, or "".
+        flags: what a reader must know of the figure and its interval; "" for an average.
         parts: of an average, benchmark -> percent of the unpruned score.
     """
 
@@ -53,13 +54,14 @@ class Mark:
     costs: Mapping[str, float | None]
     certificate: str | None = None
     stopped: str = ""
+    flags: tuple[str, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
         """What a reader should know of it."""
         notes = [f"mean of {len(self.cells)} seeds"] if len(self.cells) > 1 and self.benchmark else []
-        return "; ".join([*notes, *([f"stopped early: {self.stopped}"] if self.stopped else [])])
+        return "; ".join([*notes, *([f"decided early: {self.stopped}"] if self.stopped else []), *self.flags])
 
     @property
     def half(self) -> float | None:
@@ -108,6 +110,7 @@ def _merged(group: Sequence[PointRow], name: Name) -> Mark:
         costs={key: mean_of((axis.cost(row) for row in group), some=True) for key, axis in AXES.items()},
         certificate=_one_certificate(row.profile.get("certificate_hash") for row in group),
         stopped="; ".join(sorted({row.stop_reason for row in group if row.stop_reason})),
+        flags=tuple(dict.fromkeys(flag for row in group for flag in row.flags.split("; ") if flag)),
     )
 
 
@@ -147,6 +150,7 @@ def average(group: Sequence[Mark], interval: Interval, shares: Mapping[str, floa
         costs={key: mean_of((mark.costs[key] for mark in group), some=False) for key in AXES},
         certificate=_one_certificate(mark.certificate for mark in group),
         stopped="; ".join(sorted({mark.stopped for mark in group if mark.stopped})),
+        flags=(),
         parts={benchmark: 100 * share for benchmark, share in shares.items()},
     )
 

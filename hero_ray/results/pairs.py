@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.errors import NotComparableError
 from hero_ray.core.types import Scored
+from hero_ray.results import early
 from hero_ray.results.contenders import Contender, Results, aligned
 from hero_ray.store import CellRow
 
@@ -121,7 +122,12 @@ def _paired(results: Results, a: Sequence[CellRow], others: Results, b: Sequence
         figure, first, second, pictures = composite
         return stats.paired_composite(figure, first, second, pictures, resamples=299)
     left, right, images = aligned(results.scores(a), others.scores(b))
-    return stats.paired(left, right, images)
+    found = stats.paired(left, right, images)
+    if not any(cell.stop_reason for cell in (*a, *b)):
+        return found
+    so_far = early.one_sided(results, [*a, *b], left - right, images)
+    p_value = min(1.0, 2 * min(so_far.p_claim, so_far.p_against))
+    return replace(found, low=so_far.low, high=so_far.high, p_value=p_value, test="betting")
 
 
 Figure = Callable[[Sequence[Scored]], float]

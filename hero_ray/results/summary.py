@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from hero_ray.results.averages import straw_men
@@ -12,7 +13,7 @@ from hero_ray.results.marks import Mark, mean_of
 from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
 from hero_ray.results.report.figures import number
 from hero_ray.results.writer import grid
-from hero_ray.store import Store
+from hero_ray.store import CellRow, RunRow, Store
 
 COSTS = (
     ("Visual tokens", "tokens", 1.0, ".1f"),
@@ -21,6 +22,10 @@ COSTS = (
     ("TTFT ms", "ttft", 1.0, ".2f"),
     ("Decode tok/s", "decode", 1.0, ".0f"),
 )
+
+
+NAMED = 6
+"""Figures that a note names before it counts the rest."""
 
 
 def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> str:
@@ -44,6 +49,8 @@ def _score(mark: Mark | None) -> str:
     if mark is None:
         return "-"
     spread = "" if mark.half is None else f" ± {mark.half:.1f}"
+    if mark.low is not None and mark.high is not None and (mark.value <= 0 or mark.value >= 100):
+        spread = f", {mark.low:.1f}-{mark.high:.1f}"  # goes one way only
     return f"{mark.value:.1f}{spread}{'†' if mark.stopped else ''}"
 
 
@@ -63,18 +70,35 @@ def notes(found: Sequence[Results], failures: Mapping[str, int]) -> list[str]:
     if marks:
         least = min(mark.n for mark in marks)
         lines.append(f"± is half a 95% interval clustered by picture; n >= {least} questions per figure.")
+    for flag in dict.fromkeys(flag for mark in marks for flag in mark.flags if not flag.startswith("one-sided")):
+        who = [f"{mark.name.key} on {mark.benchmark}" for mark in marks if flag in mark.flags]
+        more = f" and {len(who) - NAMED} more" if len(who) > NAMED else ""
+        lines.append(f"{flag[0].upper()}{flag[1:]}: {', '.join(who[:NAMED])}{more}.")
     if any(is_embedded(results.model) for results in found):
         lines.append(EMBEDDED_NOTE)
     stopped = [cell for results in found for cell in results.cells if cell.stop_reason]
     if stopped:
-        saved = sum(cell.n_expected - cell.n_done - cell.n_failed for cell in stopped)
-        lines.append(f"† {len(stopped)} cells were decided early by racing; about {saved} answers were saved.")
+        lines.append(_decided(found[0].run, stopped, sum(len(results.cells) for results in found)))
     beaten = [f"{item.name} ({results.model})" for results in found for item in straw_men(results) if item.flagged]
     if beaten:
         lines.append("Not shown to be better than the best straw man on average: " + ", ".join(beaten) + ".")
     for kind, count in failures.items():
         lines.append(f"{count} sample(s) failed with {kind}; see `hero-ray status --failures`.")
     return lines
+
+
+def _decided(run: RunRow, stopped: Sequence[CellRow], cells: int) -> str:
+    """What deciding early came to."""
+    pictures = sorted(cell.stop_pictures for cell in stopped if cell.stop_pictures)
+    middle = f" after {median(pictures):.0f} pictures in the middle" if pictures else ""
+    saved, hours = run.saved_answers, run.saved_replica_s / 3600
+    asked = sum(cell.n_expected for cell in stopped)
+    share = f" ({100 * saved / asked:.0f}% of theirs)" if asked else ""
+    time = f"{3600 * hours:.0f} s" if hours < 1 / 6 else f"{hours:.1f} hours"
+    return (
+        f"† decided early{middle}: {len(stopped)} of {cells} cells; {saved} answers{share}, about {time} of one "
+        "replica, were saved. Their intervals hold whenever one stops; averages over benchmarks do not correct for it."
+    )
 
 
 def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> str:

@@ -3,7 +3,7 @@
 Nothing here knows a database. Samples are clustered by picture throughout.
 """
 
-from hero_ray.stats.anytime import Stop, first_decision, log_wealth
+from hero_ray.stats.anytime import Stop, first_decision, interval_so_far, log_wealth, one_sided_so_far
 from hero_ray.stats.families import any_of, benjamini_hochberg, both_ways, holm, holm_levels
 from hero_ray.stats.intervals import (
     Interval,
@@ -47,11 +47,13 @@ __all__ = [
     "first_decision",
     "holm",
     "holm_levels",
+    "interval_so_far",
     "log_wealth",
     "mcnemar",
     "mean_interval",
     "non_inferiority",
     "one_sided",
+    "one_sided_so_far",
     "paired",
     "paired_composite",
     "pictures_needed",

@@ -1,29 +1,38 @@
 """Evidence that holds at every moment at once, so that looking early costs nothing.
 
 A bettor starts with 1 and bets on every picture against "A loses `margin` or more". While that is true the wealth is a
-supermartingale, and the chance that it ever exceeds 1 / alpha is at most alpha (Ville); wealth is an e-value. The bets
-are those of Waudby-Smith and Ramdas (2024, "Estimating means of bounded random variables by betting", section 5.3):
-mean over second moment of what came before, kept within bounds.
-
-The confidence sequence is the same paper's predictable plug-in empirical-Bernstein sequence (section 3.2).
+supermartingale, and the chance that it ever exceeds 1 / alpha is at most alpha (Ville); wealth is an e-value
+(Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting"). The bettor splits its wealth
+over a few fixed bets, as Cover's universal portfolio does: bets that follow mean over variance of what came before
+stake too much where losses are rare and large, and need up to twice the pictures.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hero_ray.stats.evidence import Floats
+from hero_ray.stats.verdicts import OneSided
 
-MAX_BET = 0.5
-MOST_OF_WEALTH = 0.97
-"""Share of the wealth that the worst picture may cost."""
+GRID = 0.005
+"""Step between the means that are tried for a bound."""
+BETS = ((0.97, 0.5), (0.55, 0.2), (0.25, 0.15), (0.1, 0.15))
+"""(share of a bettor's wealth that the worst picture costs, share of all wealth that bets so)."""
 
 
-def log_wealth(sums: ArrayLike, sizes: ArrayLike, margin: float, largest: float, above: bool = True) -> Floats:
+def log_wealth(
+    sums: ArrayLike,
+    sizes: ArrayLike,
+    margin: ArrayLike,
+    largest: float,
+    above: bool = True,
+    ends: tuple[float, float] = (-1.0, 1.0),
+) -> Floats:
     """Logarithm of the wealth after each picture: [..., T].
 
     What is tested is sum(sums) / sum(sizes) over all pictures, the mean over *questions* that tables print, from
@@ -35,9 +44,10 @@ def log_wealth(sums: ArrayLike, sizes: ArrayLike, margin: float, largest: float,
     Args:
         sums: per picture, in order of arrival, the sum of A - B over its questions, each within [-1, 1]: [..., T].
         sizes: questions of each picture: [..., T].
-        margin: in score units, 0 to 1.
+        margin: in score units, -1 to 1; several are tried at once if it has axes of its own in front: [M, 1].
         largest: most questions that a picture of this benchmark can have; known from the plan, before any answer.
         above: bet against "A - B is at most -margin"; else against "at least -margin".
+        ends: between which A - B lies for each question.
 
     Raises:
         ValueError: a picture larger than `largest`, or a difference beyond 1 per question.
@@ -46,16 +56,11 @@ def log_wealth(sums: ArrayLike, sizes: ArrayLike, margin: float, largest: float,
     size = np.broadcast_to(np.asarray(sizes, dtype=float), total.shape)
     if size.size and (size.max() > largest or np.any(np.abs(total) > size + 1e-9)):
         raise ValueError(f"expected at most {largest:g} questions a picture and differences within 1 for each")
-    won = (total + margin * size) / largest * (1.0 if above else -1.0)
-    before = np.arange(total.shape[-1])
-    first = np.concatenate([np.zeros((*total.shape[:-1], 1)), np.cumsum(won, axis=-1)[..., :-1]], axis=-1)
-    second = np.concatenate([np.zeros((*total.shape[:-1], 1)), np.cumsum(won**2, axis=-1)[..., :-1]], axis=-1)
-    guess, weight = (margin, 1.0) if above else (0.1, 2.0)  # before any picture; matters for the first few only
-    mean = (weight * guess + first) / (before + weight)
-    variance = (0.05 * weight + second) / (before + weight)
-    worst = 1 - margin if above else 1 + margin
-    bets = np.clip(mean / (variance + mean**2), 0.0, MOST_OF_WEALTH / worst)
-    return np.asarray(np.cumsum(np.log1p(bets * won), axis=-1), dtype=float)
+    offset = np.asarray(margin, dtype=float)
+    won = (total + offset * size) / largest * (1.0 if above else -1.0)
+    worst = np.maximum(1e-9, -ends[0] - offset if above else ends[1] + offset)
+    paths = (np.cumsum(np.log1p(bet * won / worst), axis=-1) + math.log(share) for bet, share in BETS)
+    return np.asarray(reduce(np.logaddexp, paths), dtype=float)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def first_decision(
     largest: float,
     family: int = 1,
     alpha: float = 0.05,
+    best: ArrayLike | None = None,
 ) -> Stop:
     """Decide A against B as early as the evidence allows, looking after every picture.
 
@@ -91,9 +97,11 @@ def first_decision(
         sums, sizes, margin, largest: as in `log_wealth`, for one comparison: [T].
         family: comparisons among which not one may be wrong with more than `alpha`. One of a comparison's two claims
             is true, so it counts once.
+        best: the sums if every missing answer were as good for A as it can be, where `sums` takes them as bad as they
+            can be; `worse` is decided on these.
     """
     within = log_wealth(sums, sizes, margin, largest)
-    worse = log_wealth(sums, sizes, margin, largest, above=False)
+    worse = log_wealth(sums if best is None else best, sizes, margin, largest, above=False)
     limit = math.log(family / alpha)
     hits = np.flatnonzero((within > limit) | (worse > limit))
     if not within.size:
@@ -103,38 +111,52 @@ def first_decision(
     return Stop(verdict, at + 1, float(within[at]), float(worse[at]))
 
 
-def confidence_sequence(
-    values: ArrayLike, alpha: float = 0.05, low: float = -1.0, high: float = 1.0
-) -> tuple[float, float]:
-    """Bounds of the mean after the last value; valid however often it was looked at before.
+def one_sided_so_far(
+    sums: ArrayLike, sizes: ArrayLike, largest: float, margin: float = 0.0, level: float = 0.90
+) -> OneSided:
+    """Test `mean of A - B + margin >= 0` in both directions, valid although one stopped asking when it was decided.
+
+    `p` is one over the largest wealth so far. Bounds hold every mean that no wealth has excluded so far, on a grid of
+    half a hundredth; they are wider than those of a number of pictures that was fixed in advance.
 
     Args:
-        values: observations in the order in which they came, each in [low, high].
-        alpha: chance that the bounds ever miss the mean.
-
-    Returns:
-        The running intersection of all intervals so far; (low, high) for no values.
-
-    Raises:
-        ValueError: a value out of range.
+        sums, sizes, largest: as in `log_wealth`, for one comparison: [T].
     """
-    x = np.asarray(values, dtype=float)
-    if x.size == 0:
-        return low, high
-    if not np.all((x >= low - 1e-9) & (x <= high + 1e-9)):
-        raise ValueError(f"values must lie in [{low}, {high}], got [{x.min()}, {x.max()}]")
-    unit = np.clip((x - low) / (high - low), 0.0, 1.0)
-    t = np.arange(1, unit.size + 1)
-    means = (0.5 + np.cumsum(unit)) / (t + 1)
-    variances = (0.25 + np.cumsum((unit - means) ** 2)) / (t + 1)
-    before_mean = np.concatenate([[0.5], means[:-1]])
-    before_variance = np.concatenate([[0.25], variances[:-1]])
-    log_term = math.log(2 / alpha)
-    bets = np.minimum(np.sqrt(2 * log_term / (before_variance * t * np.log1p(t))), MAX_BET)
-    penalties = (unit - before_mean) ** 2 * (-np.log1p(-bets) - bets)
-    weight = np.cumsum(bets)
-    centre = np.cumsum(bets * unit) / weight
-    half = (log_term + np.cumsum(penalties)) / weight
-    bottom = float(np.clip(centre - half, 0.0, 1.0).max())
-    top = float(np.clip(centre + half, 0.0, 1.0).min())
-    return low + bottom * (high - low), low + top * (high - low)
+    total, size = (np.asarray(side, dtype=float) for side in (sums, sizes))
+    count = int(total.size)
+    value, n = float(total.sum() / size.sum()), int(size.sum())
+    claim, against = (float(log_wealth(total, size, margin, largest, above).max()) for above in (True, False))
+    low, high = _bounds(total, size, largest, (1 - level) / 2, -1.0, 1.0)
+    return OneSided(
+        value=value + margin,
+        low=low + margin,
+        high=high + margin,
+        p_claim=min(1.0, math.exp(-claim)),
+        p_against=min(1.0, math.exp(-against)),
+        n=n,
+        n_clusters=count,
+    )
+
+
+def interval_so_far(sums: ArrayLike, sizes: ArrayLike, largest: float, level: float = 0.95) -> tuple[float, float]:
+    """Bounds of a share of 1 that miss it with at most `1 - level`, whenever one stops.
+
+    Args:
+        sums: per picture, in order, the sum of scores within [0, 1]: [T].
+        sizes, largest: as in `log_wealth`.
+    """
+    total, size = (np.asarray(side, dtype=float) for side in (sums, sizes))
+    return _bounds(total, size, largest, (1 - level) / 2, 0.0, 1.0)
+
+
+def _bounds(sums: Floats, sizes: Floats, largest: float, alpha: float, low: float, high: float) -> tuple[float, float]:
+    """Smallest and largest mean that the wealth against it leaves possible, each missing it with chance `alpha`."""
+    means = np.linspace(low, high, round((high - low) / GRID) + 1)
+    limit = -math.log(alpha)
+    above, below = (
+        log_wealth(sums, sizes, -means[:, None], largest, side, (low, high)).max(axis=-1, initial=0.0) > limit
+        for side in (True, False)
+    )
+    first = int(np.argmin(above)) if not above.all() else above.size - 1
+    last = below.size - 1 - int(np.argmin(below[::-1])) if not below.all() else 0
+    return float(means[max(0, first - 1)]), float(means[min(means.size - 1, last + 1)])

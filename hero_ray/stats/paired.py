@@ -30,7 +30,8 @@ class Paired:
         n, n_clusters: shared samples and their distinct pictures.
         mean_a, mean_b, difference, low, high, se: means, their difference and its interval.
         p_value: two-sided.
-        test: `mcnemar-midp` (0/1 scores, one question per picture) or `cluster-permutation`.
+        test: `mcnemar-midp` (0/1 scores, one question per picture), `cluster-permutation`, or `betting` where a cell
+            was decided early.
         wins, losses, ties: samples on which A scored more, less, the same.
     """
 

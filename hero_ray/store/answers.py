@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from hero_ray.store.records import ScoreRow
 from hero_ray.store.tables import (
@@ -117,19 +117,35 @@ def done_cells(
     return found
 
 
-def picture_means(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Cell id -> picture -> mean main score of its questions, failures left out."""
+def picture_sums(
+    connection: Connection, run_id: str, cell_ids: Sequence[str], pictures: Sequence[str] | None = None
+) -> list[tuple[str, str, float, int, int]]:
+    """(cell id, picture, sum of main scores, answers, failures) of all pictures, or of those named."""
     p, s = table(PredictionTable).c, table(SampleTable).c
+    ok = and_(p.score.is_not(None), p.error_type.is_(None))
     statement = (
-        select(p.cell_id, s.image_hash, func.avg(p.score))
+        select(
+            p.cell_id,
+            s.image_hash,
+            func.coalesce(func.sum(case((ok, p.score))), 0.0),
+            func.count(case((ok, 1))),
+            func.count(),
+        )
         .join_from(table(PredictionTable), table(SampleTable), s.id == p.sample_id)
-        .where(p.run_id == run_id, p.cell_id.in_(cell_ids), p.score.is_not(None), p.error_type.is_(None))
+        .where(p.run_id == run_id, p.cell_id.in_(cell_ids))
         .group_by(p.cell_id, s.image_hash)
     )
-    found: dict[str, dict[str, float]] = {}
-    for cell, picture, value in connection.execute(statement):
-        found.setdefault(cell, {})[picture] = float(value)
-    return found
+    if pictures is not None:
+        statement = statement.where(s.image_hash.in_(pictures))
+    rows = connection.execute(statement)
+    return [(cell, picture, float(total), int(n), int(rows) - int(n)) for cell, picture, total, n, rows in rows]
+
+
+def most_questions(connection: Connection, benchmark: str) -> int:
+    """Most questions about one picture that a benchmark's stored samples hold; 0 without any."""
+    s = table(SampleTable).c
+    each = select(func.count().label("n")).where(s.benchmark == benchmark).group_by(s.image_hash).subquery()
+    return int(connection.execute(select(func.coalesce(func.max(each.c.n), 0))).scalar_one())
 
 
 def cell_scores(connection: Connection, run_id: str, cell_id: str, failed: bool = False) -> list[ScoreRow]:

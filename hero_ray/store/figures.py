@@ -115,7 +115,7 @@ def points(
     m, rc = table(MetricTable).c, table(RunCell).c
     statement = (
         _cells()
-        .add_columns(m.metric, m.category, m.value, m.ci_low, m.ci_high, m.n, m.n_clusters, m.scale)
+        .add_columns(m.metric, m.category, m.value, m.ci_low, m.ci_high, m.n, m.n_clusters, m.scale, m.flags)
         .join(MetricTable, and_(m.run_id == rc.run_id, m.cell_id == rc.cell_id))
         .where(rc.run_id.in_(run_ids))
         .where(_chosen_metric(metric, categories))

@@ -61,7 +61,12 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One execution of a sweep."""
+    """One execution of a sweep.
+
+    Attributes:
+        saved_answers, saved_replica_s: answers that were not asked because their cells were decided, and about how many
+            seconds one replica would have taken for them.
+    """
 
     id: str
     sweep_name: str
@@ -75,6 +80,23 @@ class RunRow:
     git_commit: str | None
     environment: Mapping[str, Any]
     cancel_requested: bool
+    saved_answers: int = 0
+    saved_replica_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A cell's early decision.
+
+    Attributes:
+        reason: what is surely known of it.
+        pictures: after how many, in the order of `hero_ray.results.early.place`; 0 in runs that kept none.
+        log_e: natural logarithm of the e-value that showed it.
+    """
+
+    reason: str
+    pictures: int
+    log_e: float
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,8 @@ class CellRow:
     mean_equivalent_tokens: float | None
     mean_flops: float | None
     mean_kv_bytes: float | None
+    stop_pictures: int | None = None
+    stop_log_e: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +169,7 @@ class MetricRow:
         is_main: whether charts use it.
         scale: what the figure is out of.
         interval: how the interval was made, for example "cluster-t".
+        flags: what a reader must know of the figure, in words with semicolons between them.
     """
 
     metric: str
@@ -157,6 +182,7 @@ class MetricRow:
     is_main: bool = False
     scale: float = 1.0
     interval: str | None = None
+    flags: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,4 +234,5 @@ class PointRow:
     kv_bytes: float | None
     straw_man: bool = False
     own_count: bool = False
+    flags: str = ""
     profile: Mapping[str, Any] = field(default_factory=dict)

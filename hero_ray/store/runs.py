@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, func, select
 
 from hero_ray.core.errors import StoreError
-from hero_ray.store.records import CellCount, CellRow, RunRow
+from hero_ray.store.records import CellCount, CellRow, RunRow, Stopped
 from hero_ray.store.tables import (
     Alert,
     CellTable,
@@ -80,7 +80,7 @@ def cells(connection: Connection, run_id: str) -> list[CellRow]:
 
 
 def counts(connection: Connection, run_id: str) -> dict[str, CellCount]:
-    """Live progress of every cell of a run, straight from the predictions."""
+    """Live progress of every cell of a run, straight from the predictions; a cell that was decided expects no more."""
     p, rc = table(PredictionTable).c, table(RunCell).c
     found = (
         select(p.cell_id, func.count().label("n"), func.count(p.error_type).label("failed"))
@@ -89,7 +89,12 @@ def counts(connection: Connection, run_id: str) -> dict[str, CellCount]:
         .subquery()
     )
     statement = (
-        select(rc.cell_id, rc.n_expected, func.coalesce(found.c.n, 0), func.coalesce(found.c.failed, 0))
+        select(
+            rc.cell_id,
+            case((rc.stop_reason.is_not(None), func.coalesce(found.c.n, 0)), else_=rc.n_expected),
+            func.coalesce(found.c.n, 0),
+            func.coalesce(found.c.failed, 0),
+        )
         .join_from(table(RunCell), found, found.c.cell_id == rc.cell_id, isouter=True)
         .where(rc.run_id == run_id)
         .order_by(rc.position)
@@ -108,13 +113,15 @@ def totals(connection: Connection, run_id: str) -> tuple[int, int]:
     return int(n) - int(bad), int(bad)
 
 
-def stopped(connection: Connection, run_id: str) -> dict[str, str]:
-    """Cell id -> why racing stopped it early."""
+def stopped(connection: Connection, run_id: str) -> dict[str, Stopped]:
+    """Cell id -> why and when it was decided early."""
     rc = table(RunCell).c
     rows = connection.execute(
-        select(rc.cell_id, rc.stop_reason).where(rc.run_id == run_id, rc.stop_reason.is_not(None))
+        select(rc.cell_id, rc.stop_reason, rc.stop_pictures, rc.stop_log_e).where(
+            rc.run_id == run_id, rc.stop_reason.is_not(None)
+        )
     )
-    return {row.cell_id: row.stop_reason for row in rows}
+    return {row.cell_id: Stopped(row.stop_reason, row.stop_pictures or 0, row.stop_log_e or 0.0) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -140,8 +147,10 @@ class RunProgress:
 def progress(connection: Connection, run_id: str, live: bool = False) -> RunProgress:
     """Counts of a run. `live` counts the answers themselves, exact while a cell is still being worked on."""
     rc, p, lease = table(RunCell).c, table(PredictionTable).c, table(Lease).c
-    complete = func.count(case((rc.status == "complete", 1)))
-    sums = (func.coalesce(func.sum(column), 0) for column in (rc.n_expected, rc.n_done, rc.n_failed))
+    complete = func.count(case((rc.status.in_(("complete", "stopped")), 1)))
+    decided = rc.stop_reason.is_not(None) & rc.summarised_at.is_not(None)
+    asked = case((decided, rc.n_done + rc.n_failed), else_=rc.n_expected)
+    sums = (func.coalesce(func.sum(column), 0) for column in (asked, rc.n_done, rc.n_failed))
     cells, ready, expected, done, failed = connection.execute(
         select(func.count(), complete, *sums).where(rc.run_id == run_id)
     ).one()

@@ -190,7 +190,8 @@ class Store:
     done_cells = _asked(answers.done_cells)
     stopped = _asked(asked_runs.stopped)
     counts = _asked(asked_runs.counts)
-    picture_means = _asked(answers.picture_means)
+    picture_sums = _asked(answers.picture_sums)
+    note_saved = _told(writes.note_saved)
 
     def write_unit(
         self,

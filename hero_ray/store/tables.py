@@ -30,6 +30,8 @@ class Run(Base):
     git_commit: Mapped[str | None]
     environment: Mapped[dict[str, Any]]
     cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+    saved_answers: Mapped[int] = mapped_column(default=0, server_default="0")
+    saved_replica_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
 
 
 class CellTable(Base):
@@ -66,6 +68,8 @@ class RunCell(Base):
     n_done: Mapped[int] = mapped_column(default=0, server_default="0")
     n_failed: Mapped[int] = mapped_column(default=0, server_default="0")
     stop_reason: Mapped[str | None]
+    stop_pictures: Mapped[int | None]
+    stop_log_e: Mapped[float | None]
     summarised_at: Mapped[datetime | None]
     mean_n_text: Mapped[float | None]
     mean_budget_nominal: Mapped[float | None]
@@ -166,6 +170,7 @@ class MetricTable(Base):
     is_main: Mapped[bool] = mapped_column(default=False, server_default=false())
     scale: Mapped[float] = mapped_column(default=1.0, server_default="1.0")
     interval: Mapped[str | None]
+    flags: Mapped[str] = mapped_column(default="", server_default="")
 
     __table_args__ = (
         ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),

@@ -18,7 +18,7 @@ from hero_ray.core.errors import StoreError
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.store.base import Base
 from hero_ray.store.engine import clean_text
-from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, sample_id
+from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, Stopped, sample_id
 from hero_ray.store.tables import (
     CellTable,
     ImageTable,
@@ -281,7 +281,13 @@ def request_cancel(connection: Connection, run_id: str) -> None:
     connection.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True))
 
 
-def stop_cell(connection: Connection, run_id: str, cell_id: str, reason: str) -> None:
-    """Mark a cell as decided early: it gets no more answers and says so in every table."""
-    mine = (RunCell.run_id == run_id) & (RunCell.cell_id == cell_id)
-    connection.execute(update(RunCell).where(mine).values(stop_reason=reason, status="stopped"))
+def stop_cell(connection: Connection, run_id: str, cell_id: str, stopped: Stopped) -> None:
+    """Mark a cell as decided early: it gets no more answers and says so in every table. The first decision stays."""
+    mine = (RunCell.run_id == run_id) & (RunCell.cell_id == cell_id) & RunCell.stop_reason.is_(None)
+    values = {"stop_reason": stopped.reason, "stop_pictures": stopped.pictures, "stop_log_e": stopped.log_e}
+    connection.execute(update(RunCell).where(mine).values(status="stopped", **values))
+
+
+def note_saved(connection: Connection, run_id: str, answers: int, replica_s: float) -> None:
+    """Keep what deciding early saved a run: answers not asked, and a replica's time for them in seconds."""
+    connection.execute(update(Run).where(Run.id == run_id).values(saved_answers=answers, saved_replica_s=replica_s))

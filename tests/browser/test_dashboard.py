@@ -166,6 +166,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(visit: Visit, demo_result
     page.wait_for_selector("text=/not a picture that can be read/")
 
 
+@pytest.mark.slow
 def test_the_share_bundle_opens_offline(chromium: Any, demo_results: str, tmp_path: Path) -> None:
     from hero_ray.cli.dashboard import write_bundle
     from hero_ray.store import open_store

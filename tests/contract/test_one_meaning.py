@@ -286,7 +286,7 @@ def _sweep_table_agrees(store: Store, asked: Asked, alone: Places) -> None:
             mark = shown[row["Method"], row["Budget"]]
             for benchmark in results.benchmarks:
                 place = alone.get((results.model, benchmark, mark.name.key))
-                assert row[benchmark].split(" ± ")[0] == (place.score if place else "-")
+                assert re.split(" ± |, ", row[benchmark])[0] == (place.score if place else "-")
 
 
 def _nightly_agrees(store: Store, asked: Asked, alone: Places) -> None:

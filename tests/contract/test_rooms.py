@@ -40,6 +40,10 @@ LIGHT = {
 }
 
 
+QUICK = ("hero_ray", "hero_ray.cli", "hero_ray.core.config", "hero_ray.methods", "hero_ray.results", "hero_ray.stats")
+"""Rooms that the quick tests look into; an interpreter each."""
+
+
 def test_nothing_stands_at_the_top_but_the_rooms() -> None:
     found = {path.stem for path in house.PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     assert found == house.ENTRIES
@@ -77,7 +81,9 @@ def test_contributing_prints_the_plan() -> None:
     assert house.markdown() in (house.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("room", sorted(LIGHT))
+@pytest.mark.parametrize(
+    "room", [pytest.param(room, marks=[pytest.mark.slow] * (room not in QUICK)) for room in sorted(LIGHT)]
+)
 def test_room_loads_nothing_it_must_not(room: str) -> None:
     script = f"import sys, {room}; print(*sorted(set({LIGHT[room]!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -47,6 +47,7 @@ def test_the_metadata_is_pyprojects(wheel: Path) -> None:
     assert len(plain) == len(project["dependencies"])
 
 
+@pytest.mark.slow
 def test_the_sdist_installs_the_very_same_files(user: Installed, tmp_path: Path) -> None:
     archive = installed.build("sdist", tmp_path / "sdist")
     other = installed.install(archive, tmp_path / "work")

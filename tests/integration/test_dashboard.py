@@ -57,6 +57,7 @@ def words(test: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_page_shows_results(name: str, results: str, monkeypatch: pytest.MonkeyPatch) -> None:
     test = page(name, results, monkeypatch)
@@ -64,6 +65,7 @@ def test_page_shows_results(name: str, results: str, monkeypatch: pytest.MonkeyP
     assert test.title[0].value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_page_copes_with_one_cell(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = page(name, data.make_one_cell(f"sqlite:///{tmp_path / 'one.db'}"), monkeypatch)
@@ -89,6 +91,7 @@ def test_missing_database_says_how_to_get_one(name: str, tmp_path: Path, monkeyp
     assert not path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS_RESULTS)
 def test_empty_database_says_how_to_fill_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'empty.db'}"
@@ -107,6 +110,7 @@ def test_file_without_tables_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "nothing has been stored in it yet" in words(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS_RESULTS)
 def test_missing_table_asks_for_an_upgrade(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "broken.db"

@@ -185,6 +185,7 @@ def test_a_failed_night_is_recorded_and_can_be_finished(store: Store) -> None:
     assert (verdict.state, new) == ("ok", True)
 
 
+@pytest.mark.slow
 def test_a_driver_that_died_is_waited_for_by_its_lease(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dead driver's claim still holds when the night is started again; it runs out and the run goes on."""
     store.create_run("nightly-2026-01-01-hash-w", "nightly", {}, "hash-w1", trigger="nightly")
@@ -227,6 +228,7 @@ def test_verdicts_survive_the_database(store: Store) -> None:
         nightly.find_verdict(store, "2025-12-31")
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_explain_and_accept_from_the_command_line(store: Store, store_url: str) -> None:
     load_verbs()

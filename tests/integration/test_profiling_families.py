@@ -96,6 +96,7 @@ def run_verb(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[
     return shown, json.loads(shown.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_verb_prints_the_table_and_stores_it(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_verb_prints_the_table_and_stores_it(
     assert summary["records"] == 6 + 5  # one item each, then batch size 2 without stock
 
 
+@pytest.mark.slow
 def test_file_is_written_without_ray_or_a_database_and_imported(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,6 +204,7 @@ def test_families_without_a_text_tower_pay_for_none(tmp_path: Path) -> None:
     assert method_scoring(adapter, Needs(), layout, prompt, "what is it?") == 0
 
 
+@pytest.mark.slow
 def test_fixed_buffers_have_a_certificate_of_their_own(folder: Path) -> None:
     item = {"full": Pruning(create("full"))}
     settings = ProfileSettings(new_tokens=3, warmup=0, repeats=1)

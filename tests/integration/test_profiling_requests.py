@@ -204,6 +204,7 @@ def test_planted_sleep_shows_in_select_and_nowhere_else(adapter: SmallAdapter, p
     assert all(abs(extra) < 2.5 for extra in added.values()), added
 
 
+@pytest.mark.slow
 def test_planted_sleep_reaches_the_record(adapter: SmallAdapter, probe: Probe) -> None:
     (record,) = profile_cells(adapter, {"slow": Pruning(SlowFirst(), 0.5)}, [probe], QUICK)
     assert record["ttft_ms_p50"] > record["select_ms"] > 20
@@ -239,6 +240,7 @@ def test_every_request_encodes_for_itself(adapter: SmallAdapter, probe: Probe) -
     assert adapter.encodes - before == 2 * 2 * (1 + 2 + 3)  # items x batch x (survey + warm-up + repeats)
 
 
+@pytest.mark.slow
 def test_requests_run_to_the_fixed_length(adapter: SmallAdapter, probe: Probe) -> None:
     stages: list[str] = []
 
@@ -258,6 +260,7 @@ def test_ratio_one_bypasses_the_method(adapter: SmallAdapter, probe: Probe) -> N
     assert record["tflops_scoring"] == 0
 
 
+@pytest.mark.slow
 def test_records_hold_the_columns_and_their_arithmetic(adapter: SmallAdapter, probe: Probe) -> None:
     (record,) = profile_cells(adapter, {"half": HALF}, [probe, probe], QUICK.model_copy(update={"batch_size": 2}))
     assert record["n"] == 6
@@ -271,6 +274,7 @@ def test_records_hold_the_columns_and_their_arithmetic(adapter: SmallAdapter, pr
     assert record["details"]["end_to_end_ms_p50"] > record["ttft_ms_p50"]
 
 
+@pytest.mark.slow
 def test_batch_sweep_finds_each_edge_and_lets_the_rest_take_turns(adapter: SmallAdapter, probe: Probe) -> None:
     limits = {"full": 5, "half": 100}
     measured = []

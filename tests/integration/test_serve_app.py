@@ -118,6 +118,7 @@ def test_a_slow_client_holds_nobody_up(service: Service) -> None:
         assert httpx.post(f"{service.url}/v1/chat/completions", json=asked(), timeout=90).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_replica_killed_under_load_is_replaced(service: Service) -> None:
     before = {process.pid for process in service.replicas()}
     assert len(before) == 2

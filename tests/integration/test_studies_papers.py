@@ -42,6 +42,7 @@ def test_an_offline_variant_answers_in_every_cell(name: str, tmp_path: Path) -> 
     assert [prediction.error_message for prediction in found if prediction.error_type] == []
 
 
+@pytest.mark.slow
 def test_every_paper_file_is_planned_without_weights_or_data(tmp_path: Path) -> None:
     """One interpreter for all: what `hero_ray.sweep --config FILE --dry-run` says where nothing was downloaded."""
     script = "import sys\nfrom hero_ray.cli import load_verbs\nload_verbs()\nfrom hero_ray import config\n"

@@ -56,6 +56,7 @@ def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield Finished(plan, database, store, run(plan, store, loader=LOADER))
 
 
+@pytest.mark.slow
 def test_a_run_completes_and_encodes_every_picture_once(finished: Finished, quiet: list[Any]) -> None:
     plan, store, outcome = finished.plan, finished.store, finished.outcome
     assert outcome.status == "complete"
@@ -65,6 +66,7 @@ def test_a_run_completes_and_encodes_every_picture_once(finished: Finished, quie
     assert {count.missing for count in store.counts(outcome.run_id).values()} == {0}
 
 
+@pytest.mark.slow
 def test_the_same_sweep_again_is_complete(finished: Finished) -> None:
     first = finished.outcome
     again = run(finished.plan, finished.store, loader="perf.sleeping:no_such_loader")

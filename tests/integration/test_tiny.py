@@ -137,6 +137,7 @@ def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_finished_stages_are_skipped_and_the_rest_resumed(tmp_path: Path, capsys) -> None:
     training.train(out=tmp_path, stage="tower", steps=1)
     first = torch.load(tmp_path / "tower.pt", weights_only=True)

@@ -147,6 +147,7 @@ def test_good_benchmarks_are_listed_and_each_broken_one_is_a_line(packages: Path
     assert lines == sorted(warnings("hero_ray.benchmarks", BENCHMARKS))
 
 
+@pytest.mark.slow
 def test_a_sweep_of_other_things_goes_on(packages: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'results.db'}"
     options = ["--models", "hero-tiny", "--budgets", "20%", "--limit", "2", "--no-straw-men", "--dry-run", "--db", url]
@@ -167,6 +168,7 @@ def test_who_names_it_gets_its_error(packages: Path, option: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_lists_all_with_their_state(packages: Path) -> None:
     done = hero_ray(packages, "doctor")
     assert done.returncode == 0, done.stderr
