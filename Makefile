@@ -25,8 +25,8 @@ $(STAMP): pyproject.toml $(wildcard lock/*.txt)
 demo: $(STAMP)
 	$(BIN)/python -m hero_ray.sweep
 
-# Two processes: all that looks at the demo sweep (browsers too) runs in one, all else that starts a Ray in one, one after
-# another and from the beginning (the files' own order, not by size), the rest file by file. Real processes, browsers and databases share the machine with whatever else
+# Two processes, file by file, but files that share the demo sweep, a Ray or a service go to one, from the beginning (in
+# their own order, not by size). Real processes, browsers and databases share the machine with whatever else
 # runs on it: what fails gets one more try, by itself. A test that fails twice fails.
 define pytest
 $(BIN)/python -m pytest -q -m "$(1)" -n 2 --dist loadfile --no-loadscope-reorder || \

@@ -1,6 +1,5 @@
-"""Which tests share a process: one for all that starts a Ray or a service, one for all that looks at the demo sweep.
-
-More of them at once crowd a small machine; in one process they share their Ray, their service, their demo.
+"""Which tests share a process: those that share the demo sweep, a Ray, a service. At most two start something heavy at
+once, one in each process.
 """
 
 from __future__ import annotations
@@ -18,17 +17,19 @@ HEAVY = ("ray", "browser")
 """Marks of tests that start a Ray or a Chromium."""
 
 
-DEMO = re.compile(r"\bdemo(_results)?: ")
-"""How a test asks for the demo sweep."""
+SHARED = {
+    "demo": re.compile(r"\bdemo(_results)?: |pytest\.mark\.browser"),
+    "ray": re.compile(r"\blocal_ray: "),
+    "service": re.compile(r"\bservice: "),
+}
+"""What costs half a minute to make and is made once in each process: how a test file asks for it."""
 
 
 @cache
 def lane(file: str) -> str:
-    """`demo`, `ray`, or "" for a test file, named from the repository's root, that starts neither Ray nor browser."""
+    """What a test file, named from the repository's root, shares with others; "" for nothing."""
     text = (ROOT / file).read_text(encoding="utf-8")
-    if not any(f"pytest.mark.{name}" in text for name in HEAVY):
-        return ""
-    return "demo" if "pytest.mark.browser" in text or DEMO.search(text) else "ray"
+    return next((name for name, asks in SHARED.items() if asks.search(text)), "")
 
 
 def scope(nodeid: str) -> str:

@@ -1,4 +1,4 @@
-"""`make test` and `make test-rest` share no test and leave none out; two processes share the Rays and browsers."""
+"""`make test` and `make test-rest` share no test and leave none out; what is dear to make is made in one process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests import tiers
 
 FIXTURES = {"local_ray", "service", "lone", "demo", "demo_results", "chromium", "visit", "made"}
 """What gives a test a Ray, a service or a browser."""
+LANES = {"demo": {"demo", "demo_results"}, "ray": {"local_ray"}, "service": {"service"}}
 
 
 def command(target: str) -> list[str]:
@@ -42,10 +43,10 @@ def test_ci_runs_both() -> None:
 
 
 def test_what_needs_a_ray_or_a_browser_is_marked(request: pytest.FixtureRequest) -> None:
-    """So that it runs in one of the two processes that start them; more at once crowd a small machine."""
+    """And what several files share is made in one process."""
     for item in request.config.stash[tiers.COLLECTED]:
-        heavy = FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        used = set(getattr(item, "fixturenames", ()))
         marked = any(item.get_closest_marker(name) for name in tiers.HEAVY)
-        assert marked or not heavy, f"{item.nodeid} uses {heavy} without a mark of {tiers.HEAVY}"
-        assert tiers.scope(item.nodeid) in ("demo", "ray") or not marked
-        assert tiers.scope(item.nodeid) == "demo" or not heavy & {"demo", "demo_results"}
+        assert marked or not used & FIXTURES, f"{item.nodeid} uses {used & FIXTURES} without a mark of {tiers.HEAVY}"
+        for lane, fixtures in LANES.items():
+            assert tiers.scope(item.nodeid) in tiers.SHARED or not used & fixtures, f"{item.nodeid}: {lane}"
