@@ -18,9 +18,9 @@ import numpy as np
 
 from hero_ray import stats
 from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
+from hero_ray.results.comparisons import compare
 from hero_ray.results.contenders import Results, parse_contender
 from hero_ray.results.frontiers import frontiers
-from hero_ray.results.pairs import compare
 from hero_ray.store import ImageRecord, MetricRow, Store, open_store
 from perf.report import report
 

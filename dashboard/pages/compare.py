@@ -6,9 +6,9 @@ import streamlit as st
 
 from dashboard import figures, filters, loaders
 from hero_ray.results.averages import averages, flagged
+from hero_ray.results.comparisons import Comparison, compare_labels
 from hero_ray.results.marks import Mark
 from hero_ray.results.names import FULL
-from hero_ray.results.pairs import Comparison, compare_labels
 from hero_ray.results.shown import palette, tables
 
 
@@ -82,7 +82,8 @@ def _differences(ids: tuple[str, ...], marks: list[Mark]) -> None:
     _heatmap(rows, names)
     st.caption(
         f"Points of 100 won over {baseline} at {budget} on the samples both answered. * p < 0.05 after Holm's "
-        f"correction over the {len(rows)} differences shown. Intervals are clustered by picture and not corrected."
+        f"correction over the {len(rows)} differences shown. Intervals are clustered by picture, at the level at which "
+        "Holm judged each difference."
     )
     st.dataframe([_line(row, names) for row in rows], hide_index=True)
 
@@ -105,12 +106,13 @@ def _line(row: Comparison, names: dict[str, str]) -> dict[str, object]:
         "method": names[row.label],
         "benchmark": row.benchmark,
         "difference": round(row.points, 1),
-        "95 % interval": " to ".join(f"{bound:+.1f}" for bound in bounds),
+        "interval": " to ".join(f"{bound:+.1f}" for bound in bounds) + f" ({100 * row.level:.4g} %)",
         "p (Holm)": f"{row.p_holm:.3f}",
         "verdict": row.verdict,
         "wins": paired.wins,
         "losses": paired.losses,
         "pairs": paired.n,
+        "missing": "{} / {}".format(*row.missing),
         "p": f"{paired.p_value:.3f}",
         "test": paired.test,
     }

@@ -88,14 +88,13 @@ def compare(
     db: Db = None,
 ) -> None:
     """Is A better than B? Paired on the samples both answered, corrected over benchmarks."""
-    from hero_ray.results import contenders
-    from hero_ray.results import pairs as paired
+    from hero_ray.results import comparisons, contenders
     from hero_ray.results.report import tables
 
     results = opened(db, run, model)
     others = contenders.Results(results.store, against_run, model) if against_run else results
     pairs = (results, contenders.parse_contender(first)), (others, contenders.parse_contender(second))
-    found = paired.compare(*pairs, listed(tasks))
+    found = comparisons.compare(*pairs, listed(tasks))
     typer.echo(tables.comparisons(first, second, found))
     finish(
         run_id=results.run.id,
@@ -104,6 +103,7 @@ def compare(
         b=second,
         verdicts={item.benchmark: item.verdict for item in found},
         p_holm={item.benchmark: item.p_holm for item in found},
+        missing={item.benchmark: item.missing for item in found},
     )
 
 
@@ -127,6 +127,9 @@ def check(
     findings = claims.check(results, parsed, missing or "")
     verdict = claims.overall(findings)
     typer.echo(tables.findings(findings))
+    for finding in findings:
+        if finding.seen:
+            typer.echo(f"{finding.where}: {finding.seen}")
     typer.echo(f"\n{verdict}: {parsed.text}")
     finish(
         run_id=results.run.id,
@@ -159,12 +162,20 @@ def advise(
     candidates = advice.advise(results, allowance, chosen, listed(tasks))
     best = advice.cheapest(candidates)
     typer.echo(tables.advice(candidates, chosen.label))
+    for text in advice.unproven(candidates):
+        typer.echo(text)
     unsafe = sorted({loss.benchmark for c in candidates for loss in c.losses if loss.verdict == "unsafe"})
     if best is not None:
         typer.echo(f"\nadvice: {best.label} (loss within {allowance} on every benchmark asked for)")
     else:
         typer.echo(f"\nno method is shown to stay within {allowance}; allow more, or measure more samples")
-    finish(run_id=results.run.id, advice=best.label if best else None, max_loss=max_loss, unsafe_benchmarks=unsafe)
+    finish(
+        run_id=results.run.id,
+        advice=best.label if best else None,
+        max_loss=max_loss,
+        unsafe_benchmarks=unsafe,
+        missing=sum(loss.missing for c in candidates for loss in c.losses),
+    )
 
 
 @app.command()

@@ -113,6 +113,7 @@ class Prediction:
     Attributes:
         scores: per-sample scores by metric key.
         flops: of the whole answer: encode, scoring, prefill, decode.
+        encode_flops: those of them before the LLM: encode and scoring.
         kv_bytes: live key-value cache right after prefill.
         keep_mask: packed bits over (views, tokens), thumbnail first.
         geometry: (tile rows, tile columns, token rows, token columns) that `keep_mask` is laid out on.
@@ -129,3 +130,4 @@ class Prediction:
     geometry: tuple[int, int, int, int] | None = None
     error_type: str | None = None
     error_message: str | None = None
+    encode_flops: float | None = None

@@ -8,7 +8,7 @@ out, as in the papers and in torch's counter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hero_ray.core.encoded import Needs
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape
@@ -59,6 +59,14 @@ def decode_flops(language: LanguageShape, per_layer: Sequence[int], new_tokens: 
     linear += 2 * d * language.vocab
     keys = sum(steps * n + steps * (steps + 1) / 2 for n in per_layer)
     return float(steps * linear + 4 * d_q * keys)
+
+
+def at_view(vision: VisionShape, tokens_per_view: int) -> VisionShape:
+    """The tower as it sees a view of `tokens_per_view` visual tokens: smaller looks (`downsample`) cost less.
+
+    Where the projector folds patches, it reads several for each visual token.
+    """
+    return replace(vision, tokens=tokens_per_view * (vision.projector[0] // vision.hidden) + 1)
 
 
 def encoder_flops(vision: VisionShape, views: int, layers: int | None = None) -> float:

@@ -196,6 +196,7 @@ class Evaluator:
             new_tokens=max(1, len(generation.token_ids)),
             views=layout.num_views,
             scoring=self._scoring(job),
+            tokens_per_view=layout.tokens_per_view,
         )
         return Prediction(
             cell_id=job.cell.id,
@@ -204,6 +205,7 @@ class Evaluator:
             scores=scores,
             tokens=tokens,
             flops=cost.total_flops,
+            encode_flops=cost.encoder + cost.scoring,
             kv_bytes=generation.kv_bytes,
             keep_mask=np.packbits(keep.cpu().numpy().reshape(-1)).tobytes(),
             geometry=(*layout.grid, *layout.side),

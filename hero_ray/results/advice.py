@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from hero_ray import stats
 from hero_ray.core.errors import InputError, UnknownNameError
-from hero_ray.results import early
 from hero_ray.results.axes import Axis
-from hero_ray.results.contenders import Results, is_short, together
+from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
-from hero_ray.stats import OneSided
+from hero_ray.results.sides import sides, worst
 
 ALPHA = 0.05
 
@@ -25,11 +22,6 @@ class Allowance:
 
     amount: float
     relative: bool = False
-
-    def apart(self, scores: np.ndarray, full: np.ndarray) -> tuple[np.ndarray, float]:
-        """Differences and a constant, in score units, whose mean together is 0 or more where the loss is allowed."""
-        share = self.amount / 100
-        return (scores - (1 - share) * full, 0.0) if self.relative else (scores - full, share)
 
     def __str__(self) -> str:
         return f"{self.amount:g}% of the unpruned score" if self.relative else f"{self.amount:g} points"
@@ -56,7 +48,7 @@ class Loss:
 
     `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown, corrected over cells and benchmarks.
     `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected, and the largest of
-    all ways to count answers that are `missing` on either side.
+    all ways to count answers that are `missing` on either side. `seen` says in words what was seen.
     """
 
     benchmark: str
@@ -66,6 +58,7 @@ class Loss:
     p_against: float
     verdict: str
     missing: int = 0
+    seen: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,24 +113,25 @@ def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
     return next((c for c in candidates if c.verdict == "safe" and c.cost is not None), None)
 
 
+def unproven(candidates: Sequence[Candidate]) -> list[str]:
+    """For each cell that is neither safe nor unsafe, what was seen where it is least proven."""
+    lines = []
+    for item in candidates:
+        if item.verdict == "unproven":
+            worst_of = max(item.losses, key=lambda loss: loss.p)
+            lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}")
+    return lines
+
+
 def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance) -> Loss:
-    mine, full = results.groups[label][name], results.groups[baseline][name]
-    short = (is_short(mine), is_short(full))
-    scores, reference, images = together(results.scores(mine), results.scores(full), short)
-    tests: list[OneSided] = []
-
-    def judge(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> str:
-        difference, margin = allowance.apart(left, right)
-        tests.append(early.one_sided(results, [*mine, *full], difference, images[kept], margin))
-        return ""
-
-    gone = stats.with_missing(scores, reference, judge)
-    both = ~(np.isnan(scores) | np.isnan(reference))
-    difference = early.one_sided(results, [*mine, *full], (reference - scores)[both], images[both])
-    at_most = None if difference.high is None else min(1.0, difference.high)
-    p, p_against = max(test.p_claim for test in tests), max(test.p_against for test in tests)
+    found = sides(results, results.groups[label][name], results.groups[baseline][name])
+    share = 1 - allowance.amount / 100 if allowance.relative else 1.0
+    offset = 0.0 if allowance.relative else -allowance.amount / 100
+    p, p_against = worst([found.gap(1.0, share, offset, way) for way in found.ways()])
+    loss = found.gap(-1.0, 1.0, 0.0, (False, False))
+    at_most = None if loss.high is None else min(1.0, loss.high)
     verdict = "safe" if p < ALPHA else "unproven"
-    return Loss(name, difference.value, at_most, p, p_against, verdict, gone.left + gone.right)
+    return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most))
 
 
 def _judged(label: str, cost: float | None, losses: Sequence[Loss], p_safe: float, p_unsafe: float) -> Candidate:

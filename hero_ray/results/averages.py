@@ -13,7 +13,7 @@ from hero_ray.results import marks
 from hero_ray.results.contenders import Results
 from hero_ray.results.marks import Mark
 from hero_ray.results.names import FULL, Name, budget_of
-from hero_ray.results.pairs import AnyPart, parts, ratio_part
+from hero_ray.results.pairs import AnyPart, own_parts, parts, ratio_part
 from hero_ray.store import CellRow
 
 DOWNSAMPLE = "downsample"
@@ -79,9 +79,9 @@ def _straw_men(results: Results, chosen: Sequence[str]) -> list[StrawMan]:
         if cell.straw_man or cell.method == FULL:
             continue
         tests = {
-            rival: stats.pooled_difference(shared)
+            rival: stats.pooled_difference(shared)  # by each benchmark's own figure, as `check` tests it
             for rival in sorted(budgets.get(budget_of(cell), ()))
-            if (shared := parts(results, label, rival, chosen))
+            if (shared := own_parts(results, label, rival, chosen))
         }
         if tests:
             hardest = max(tests, key=lambda name: (strictly(tests[name]), -tests[name].value))

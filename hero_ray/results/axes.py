@@ -79,6 +79,7 @@ AXES: Mapping[str, Axis] = {
         Axis("retention", "Ratio", "share of visual tokens kept", "retention_ratio", ((1.0, ""), (0.01, "%")),
              ("budget", 1.0)),
         Axis("flops", "FLOPs", "computation per answer", "flops", _FLOPS, ("tflops", 1e12)),
+        Axis("encode_flops", "Encode FLOPs", "of it before the LLM", "encode_flops", _FLOPS),
         Axis("kv", "KV cache", "KV cache after prefill", "kv_bytes", _BYTES, ("kv_mib", 2.0**20)),
         Axis("ttft", "TTFT", "time to first token", "profile.ttft_ms_p50", _MS),
         Axis("tpot", "TPOT", "time per output token", "profile.tpot_ms_p50", _MS),

@@ -14,16 +14,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import numpy as np
-
 from hero_ray import stats
 from hero_ray.core.errors import ClaimError
-from hero_ray.results import early
-from hero_ray.results.contenders import Contender, Results, is_short, parse_contender, together
+from hero_ray.results.contenders import Contender, Results, parse_contender
 from hero_ray.results.names import FULL
-from hero_ray.results.pairs import AnyPart, composite_pair, ratio_part
-from hero_ray.stats.verdicts import OneSided, decide
-from hero_ray.store import CellRow
+from hero_ray.results.pairs import AnyPart, ratio_part
+from hero_ray.results.sides import Sides, judged, sides
+from hero_ray.stats.verdicts import OneSided
 
 EXAMPLE = "hero@20% >= 98% of full on pope"
 ALPHA = 0.05
@@ -108,6 +105,7 @@ class Finding:
         result: test of `left - share * right - offset`, signed so that the claim is `>= 0`.
         verdict: `holds`, `fails` or `undecided`, with the reason where missing answers leave it so.
         missing: answers that were asked for and are not there, on the left and on the right.
+        seen: what an undecided claim rests on, in words.
     """
 
     where: str
@@ -116,6 +114,7 @@ class Finding:
     result: OneSided
     verdict: str
     missing: tuple[int, int] = (0, 0)
+    seen: str = ""
 
 
 def verdict(result: OneSided, strict: bool = False, alpha: float = ALPHA) -> str:
@@ -146,43 +145,29 @@ def overall(findings: list[Finding]) -> str:
 
 def _on(results: Results, claim: Claim, name: str, missing: str) -> Finding:
     cells = results.find(claim.left, name)
-    rivals = results.find(claim.right, name) if claim.right is not None else cells
-    composite = composite_pair(results, cells, results, rivals)
-    if composite is None:
-        return _by_scores(results, claim, name, cells, rivals, missing)
-    figure, one, two, pictures = composite
-    scale = results.metrics[cells[0].id].scale
-    pairs = list(zip(one, two, strict=True))
+    rivals = results.find(claim.right, name) if claim.right is not None else [results.fullest(name)]
+    found = sides(results, cells, rivals, drop=missing == "drop")
+    gap = (claim.sign, claim.share, claim.offset)
 
-    def gap(drawn: list[tuple[object, object]]) -> float:
-        mine, theirs = figure([a for a, _ in drawn]), figure([b for _, b in drawn])  # type: ignore[misc]
-        return claim.sign * ((mine - claim.share * theirs) / scale - claim.offset)
+    def judge(result: OneSided) -> str:
+        return verdict(result, claim.strict)
 
-    draws = stats.bootstrap(gap, pairs, pictures, 400)  # type: ignore[arg-type]
-    se, count = float(np.nanstd(draws, ddof=1)), len(set(pictures))
-    result = decide(gap(pairs), se, count, len(pairs))  # type: ignore[arg-type]
-    left, right = figure(one) / scale, figure(two) / scale
-    return Finding(name, left, right if claim.right is not None else None, result, verdict(result, claim.strict))
-
-
-def _by_scores(
-    results: Results, claim: Claim, name: str, cells: list[CellRow], rivals: list[CellRow], missing: str
-) -> Finding:
-    short = (False, False) if missing == "drop" else (is_short(cells), is_short(rivals))
-    first, second, images = together(results.scores(cells), results.scores(rivals), short)
-    gone = int(np.isnan(first).sum()), int(np.isnan(second).sum())
     if missing == "wrong":
-        first, second = np.nan_to_num(first), np.nan_to_num(second)
-
-    def test(left: np.ndarray, right: np.ndarray, kept: np.ndarray) -> OneSided:
-        difference = claim.sign * (left - claim.share * right)
-        return early.one_sided(results, [*cells, *rivals], difference, images[kept], -claim.sign * claim.offset)
-
-    both = ~(np.isnan(first) | np.isnan(second))
-    found = stats.with_missing(first, second, lambda *case: verdict(test(*case), claim.strict))
-    left, right = float(first[both].mean()), float(second[both].mean())
+        result = found.gap(*gap, wrong=(True, True))
+        final = judge(result)
+    else:
+        result, final = judged(found, judge, missing == "drop", *gap)
+    left, right = found.figures
     shown = right if claim.right is not None else None
-    return Finding(name, left, shown, test(first[both], second[both], both), found.final, gone)
+    seen = _seen(found, claim, result) if claim.right is not None and final.startswith("undecided") else ""
+    return Finding(name, left, shown, result, final, found.missing, seen)
+
+
+def _seen(found: Sides, claim: Claim, result: OneSided) -> str:
+    """What the pictures say where they decide nothing: for claims that a loss stays small, how large it may be."""
+    if claim.sign < 0 or claim.share != 1 or result.low is None:
+        return ""
+    return found.seen(-(result.low + claim.offset))
 
 
 def _average(results: Results, claim: Claim) -> Finding:

@@ -167,6 +167,10 @@ class Results:
             raise ClaimError(f"{contender.text!r} fits {', '.join(names)}; name one of them")
         return found
 
+    def fullest(self, benchmark: str) -> CellRow:
+        """The cell of a benchmark with most answers: it tells what was asked."""
+        return max((cell for cell in self.cells if cell.benchmark == benchmark), key=lambda cell: cell.n_done)
+
     def has(self, contender: Contender, benchmark: str) -> bool:
         """Whether a benchmark has cells that a contender means."""
         return any(cell.benchmark == benchmark and contender.fits(cell) for cell in self.cells)
@@ -223,11 +227,14 @@ def is_short(cells: Iterable[CellRow]) -> bool:
     return any(cell.status != "stopped" and cell.n_done < cell.n_expected for cell in cells)
 
 
-def together(a: Scores, b: Scores, short: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of A and of B with the pictures, NaN where a side that fell short has no answer and the other has one.
+def together(
+    a: Scores, b: Scores, short: tuple[bool, bool], asked: Scores
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of A and of B with the pictures, NaN where a side that fell short has no answer.
 
     Args:
         short: whether A and B fell short. What a side was never asked is not missing: only shared samples count then.
+        asked: of the cell that answered most; where both fell short, it knows samples that neither answered.
 
     Raises:
         NotComparableError: they share none.
@@ -235,7 +242,7 @@ def together(a: Scores, b: Scores, short: tuple[bool, bool]) -> tuple[np.ndarray
     if not any(short):
         return aligned(a, b)
     aligned(a, b)
-    known = {**dict(zip(b.ids, b.images, strict=True)), **dict(zip(a.ids, a.images, strict=True))}
+    known = {name: image for one in (asked, b, a) for name, image in zip(one.ids, one.images, strict=True)}
     left, right = (dict(zip(one.ids, one.values, strict=True)) for one in (a, b))
     ids = [one for one in sorted(known) if (one in left or short[0]) and (one in right or short[1])]
     nan = float("nan")

@@ -18,6 +18,7 @@ from hero_ray.store import CellRow, RunRow, Store
 COSTS = (
     ("Visual tokens", "tokens", 1.0, ".1f"),
     ("GFLOPs", "flops", 1e9, ".3f"),
+    ("of it encode", "encode_flops", 1e9, ".3f"),
     ("KV KiB", "kv", 1024.0, ".1f"),
     ("TTFT ms", "ttft", 1.0, ".2f"),
     ("Decode tok/s", "decode", 1.0, ".0f"),
@@ -69,6 +70,10 @@ def notes(found: Sequence[Results], failures: Mapping[str, int]) -> list[str]:
     marks = [mark for results in found for mark in results.marks()]
     if marks:
         least = min(mark.n for mark in marks)
+        lines.append(
+            "GFLOPs are those of a whole answer: encode (with what a method scores by), prefill and decode; "
+            "pruning saves none of the encode."
+        )
         lines.append(f"± is half a 95% interval clustered by picture; n >= {least} questions per figure.")
     for flag in dict.fromkeys(flag for mark in marks for flag in mark.flags if not flag.startswith("one-sided")):
         who = [f"{mark.name.key} on {mark.benchmark}" for mark in marks if flag in mark.flags]

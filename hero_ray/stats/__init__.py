@@ -12,8 +12,7 @@ from hero_ray.stats.intervals import (
     mean_interval,
     standard_error,
 )
-from hero_ray.stats.missing import Missing, with_missing
-from hero_ray.stats.paired import Paired, mcnemar, paired, paired_composite, shared
+from hero_ray.stats.paired import Paired, bounds, mcnemar, paired, paired_composite, shared
 from hero_ray.stats.planning import Need, detectable, pictures_needed, predicted_power
 from hero_ray.stats.retention import (
     CompositePart,
@@ -29,7 +28,6 @@ from hero_ray.stats.verdicts import OneSided, decide, non_inferiority, one_sided
 __all__ = [
     "CompositePart",
     "Interval",
-    "Missing",
     "Need",
     "OneSided",
     "Paired",
@@ -40,6 +38,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap",
     "both_ways",
+    "bounds",
     "composite_interval",
     "decide",
     "detectable",
@@ -64,5 +63,4 @@ __all__ = [
     "seen",
     "shared",
     "standard_error",
-    "with_missing",
 ]

@@ -138,6 +138,13 @@ def _is_binary(values: Floats) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
+def bounds(difference: ArrayLike, clusters: Clusters = None, level: float = 0.95) -> tuple[float | None, float | None]:
+    """The interval of a mean difference that `paired` gives, at any level."""
+    array = np.asarray(difference, dtype=float)
+    low, high, _ = _two_sided(array, *cluster_codes(clusters, array.size), level)
+    return low, high
+
+
 def paired(
     a: ArrayLike,
     b: ArrayLike,

@@ -26,12 +26,17 @@ class Part:
 
 @dataclass(frozen=True)
 class CompositePart:
-    """One benchmark whose figure is no mean of scores (MME sum, F1): `figure` of the method's and the full answers."""
+    """One benchmark whose figure is no mean of scores (MME sum, F1): `figure` of the method's and the full answers.
+
+    Attributes:
+        scale: what the figure is out of; differences are counted in shares of it.
+    """
 
     figure: Callable[[Sequence[Any]], float]
     scores: Sequence[Any]
     full: Sequence[Any]
     clusters: Sequence[Hashable]
+    scale: float = 1.0
 
 
 AnyPart = Part | CompositePart
@@ -93,8 +98,8 @@ def retention_difference(
     return _decided(value, signed, sum(len(part.scores) for part in a.values()), level)
 
 
-def pooled_difference(parts: Mapping[str, Part], level: float = 0.90) -> OneSided:
-    """Mean over benchmarks of `scores` - `full` (here any rival), tested against 0."""
+def pooled_difference(parts: Mapping[str, AnyPart], level: float = 0.90) -> OneSided:
+    """Mean over benchmarks of `scores` - `full` (here any rival), tested against 0; composites by their own figure."""
     value, terms = _average(parts, _differences)
     return _decided(value, terms, sum(len(part.scores) for part in parts.values()), level)
 
@@ -166,7 +171,7 @@ def _linearised(
 def _jackknifed(
     name: str, part: CompositePart, groups: dict[Hashable, int]
 ) -> tuple[float, list[tuple[Hashable, float, float]]]:
-    """The same for a composite, by leaving out groups of pictures in turn; each group is told by its first picture."""
+    """The same for a composite."""
 
     def ratio(chosen: Sequence[int]) -> float:
         below = part.figure([part.full[i] for i in chosen])
@@ -174,6 +179,16 @@ def _jackknifed(
             raise ValueError(f"the unpruned model scores nothing on {name}; a share of nothing is undefined")
         return part.figure([part.scores[i] for i in chosen]) / below
 
+    return _left_out(part, groups, ratio)
+
+
+def _left_out(
+    part: CompositePart, groups: dict[Hashable, int], ratio: Callable[[Sequence[int]], float]
+) -> tuple[float, list[tuple[Hashable, float, float]]]:
+    """A figure of chosen samples, and by how much it moves when groups of pictures are left out in turn.
+
+    Each group is told by its first picture.
+    """
     of = np.array([groups[cluster] for cluster in part.clusters])
     present = np.unique(of)
     value = ratio(range(of.size))
@@ -186,9 +201,16 @@ def _jackknifed(
 
 
 def _differences(
-    name: str, part: Part, groups: dict[Hashable, int]
+    name: str, part: AnyPart, groups: dict[Hashable, int]
 ) -> tuple[float, list[tuple[Hashable, float, float]]]:
     """Mean of scores - full, and by how much each cluster moves it."""
+    if isinstance(part, CompositePart):
+
+        def gap(chosen: Sequence[int]) -> float:
+            mine, base = ([side[i] for i in chosen] for side in (part.scores, part.full))
+            return (part.figure(mine) - part.figure(base)) / part.scale
+
+        return _left_out(part, groups, gap)
     difference = np.asarray(part.scores, dtype=float) - np.asarray(part.full, dtype=float)
     mean = float(difference.mean())
     size = difference.size

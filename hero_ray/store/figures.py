@@ -150,7 +150,7 @@ def _chosen_metric(metric: str | None, categories: bool) -> ColumnElement[bool]:
 
 def _point(row: dict[str, Any], live: dict[str, Any], profiles: dict[tuple[str, str], dict[str, Any]]) -> PointRow:
     own = {name: row[name] for name in PointRow.__dataclass_fields__ if name in row}
-    costs = ("n_selected", "n_visual_llm", "equivalent_tokens", "flops", "kv_bytes")
+    costs = ("n_selected", "n_visual_llm", "equivalent_tokens", "flops", "encode_flops", "kv_bytes")
     means = {name: live.get(name, row[f"mean_{name}"]) for name in costs}
     own |= {name: None if value is None else float(value) for name, value in means.items()}
     return PointRow(**own, cell_id=row["id"], profile=profiles.get((row["run_id"], row["id"]), {}))

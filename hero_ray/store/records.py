@@ -132,6 +132,7 @@ class CellRow:
     mean_kv_bytes: float | None
     stop_pictures: int | None = None
     stop_log_e: float | None = None
+    mean_encode_flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -235,4 +236,5 @@ class PointRow:
     straw_man: bool = False
     own_count: bool = False
     flags: str = ""
+    encode_flops: float | None = None
     profile: Mapping[str, Any] = field(default_factory=dict)

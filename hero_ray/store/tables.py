@@ -77,6 +77,7 @@ class RunCell(Base):
     mean_n_visual_llm: Mapped[float | None]
     mean_equivalent_tokens: Mapped[float | None]
     mean_flops: Mapped[float | None]
+    mean_encode_flops: Mapped[float | None]
     mean_kv_bytes: Mapped[float | None]
 
 
@@ -121,6 +122,7 @@ class PredictionTable(Base):
     equivalent_tokens: Mapped[float | None]
     visual_per_layer: Mapped[Any | None]
     flops: Mapped[float | None]
+    encode_flops: Mapped[float | None]
     kv_bytes: Mapped[int | None] = mapped_column(BigInteger)
     keep_mask: Mapped[bytes | None]
     geometry: Mapped[Any | None]

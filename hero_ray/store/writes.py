@@ -38,6 +38,7 @@ MEANS = (
     "n_visual_llm",
     "equivalent_tokens",
     "flops",
+    "encode_flops",
     "kv_bytes",
 )
 """Costs of a prediction whose mean a cell keeps."""
@@ -184,6 +185,7 @@ def prediction_row(run_id: str, prediction: Prediction, sample: str, metric: str
         "equivalent_tokens": tokens and tokens.equivalent_tokens,
         "visual_per_layer": _layers(prediction),
         "flops": prediction.flops,
+        "encode_flops": prediction.encode_flops,
         "kv_bytes": prediction.kv_bytes,
         "keep_mask": prediction.keep_mask,
         "geometry": list(prediction.geometry) if prediction.geometry else None,

@@ -50,8 +50,10 @@ def test_full_tokens_answer_and_pruned_cells_have_costs(demo: Demo) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [["frontier"], ["compare", "hero@20%", "random@20%"], ["status"], ["status", "--all"], ["list", "methods"]],
-    ids=" ".join,
+    [
+        pytest.param(verb.split(), id=verb, marks=[pytest.mark.slow] * (verb not in ("frontier", "status")))
+        for verb in ("frontier", "compare hero@20% random@20%", "status", "status --all", "list methods")
+    ],
 )
 def test_verbs_answer_from_the_database(demo: Demo, verb: list[str]) -> None:
     done = command(demo.folder, "hero_ray", *verb)

@@ -81,6 +81,7 @@ def test_page_copes_with_thousands_of_cells(name: str, tmp_path: Path, monkeypat
     assert not test.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS_RESULTS)
 def test_missing_database_says_how_to_get_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "absent.db"
@@ -220,6 +221,7 @@ def test_flips_page_through_disagreements(results: str, monkeypatch: pytest.Monk
     assert test.markdown[1].value == question
 
 
+@pytest.mark.slow
 def test_flips_directions_partition_the_disagreements(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {}
     for direction in ("B loses", "B wins", "either"):

@@ -17,7 +17,7 @@ from hero_ray.cli import main
 from hero_ray.core.config import ProfileSettings
 from hero_ray.core.encoded import Needs, VisionInfo
 from hero_ray.core.errors import InputError
-from hero_ray.costs.costs import TextTowerShape, encoder_flops, prefill_flops, scoring_flops
+from hero_ray.costs.costs import TextTowerShape, at_view, encoder_flops, prefill_flops, scoring_flops
 from hero_ray.costs.scoring import method_scoring
 from hero_ray.engine.cut import Pruning
 from hero_ray.methods import create
@@ -192,6 +192,20 @@ def test_what_a_method_reads_costs_what_is_counted(folder: Path, name: str) -> N
     blocks = max(needs.llm_attention, default=1) - 1
     computed += blocks * 4 * adapter.info.language.hidden * (tokens * tokens - tokens) / 2
     assert asked - plain == computed
+
+
+@pytest.mark.parametrize("write", [miniature.write_llava, miniature.write_internvl2])
+def test_smaller_views_are_encoded_at_their_true_cost(tmp_path: Path, write: Any) -> None:
+    """`downsample` was counted at full size: 15 to 102 % too much."""
+    made = miniature.llava_next() if write is miniature.write_llava else miniature.internvl2()
+    adapter = models.load(str(write(made, tmp_path / "model")))
+    image = make_probes([(640, 480)], "")[0].image
+    for plan in (None, adapter.plans(image.size)[-1]):
+        prepared = adapter.prepare(image, plan=plan)
+        layout = prepared.layout
+        seen = at_view(adapter.info.vision, layout.tokens_per_view)
+        counted = count_flops(lambda prepared=prepared: adapter.encode(prepared, Needs())).total
+        assert encoder_flops(seen, layout.num_views) == pytest.approx(counted, rel=1e-9)
 
 
 def test_families_without_a_text_tower_pay_for_none(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from hero_ray.core.errors import BudgetError, ClaimError, HeroRayError, InputErr
 from hero_ray.results import advice, claims
 from hero_ray.results.averages import difficulty, retained, straw_men
 from hero_ray.results.axes import axis
+from hero_ray.results.comparisons import compare, compare_labels
 from hero_ray.results.contenders import Results, parse_contender
 from hero_ray.results.frontiers import average_frontiers, frontiers
-from hero_ray.results.pairs import compare, compare_labels
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 

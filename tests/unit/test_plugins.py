@@ -140,6 +140,7 @@ def test_good_methods_are_listed_and_each_broken_one_is_a_line(packages: Path) -
     assert lines == sorted([*warnings("hero_ray.methods", METHODS), SECOND])
 
 
+@pytest.mark.slow
 def test_good_benchmarks_are_listed_and_each_broken_one_is_a_line(packages: Path) -> None:
     names, lines = listed(packages, "tasks")
     assert {"pope", "synth-exist", "tall-exist"} <= names
@@ -158,6 +159,7 @@ def test_a_sweep_of_other_things_goes_on(packages: Path, tmp_path: Path) -> None
     assert sorted(line for line in done.stderr.splitlines() if "left out" in line) == sorted(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--methods", "--tasks"])
 def test_who_names_it_gets_its_error(packages: Path, option: str) -> None:
     done = hero_ray(packages, "sweep", "--models", "hero-tiny", "--dry-run", option, "boom")

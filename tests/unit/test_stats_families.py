@@ -59,36 +59,6 @@ def test_more_rivals_need_more_evidence() -> None:
     assert (state(1), state(2), state(3)) == ("dominated", "dominated", "unclear")
 
 
-# --- missing answers ---
-
-
-def judge(a: np.ndarray, b: np.ndarray, kept: np.ndarray) -> str:
-    pictures = np.arange(kept.size)[kept]
-    found = stats.non_inferiority(a, b, 0.03, pictures)
-    return "holds" if found.p_claim < 0.05 else "fails" if found.p_against < 0.05 else "undecided"
-
-
-def test_a_cell_that_fails_on_what_it_gets_wrong_is_not_perfect() -> None:
-    a, b = np.ones(200), np.ones(200)
-    a[:40] = np.nan
-    found = stats.with_missing(a, b, judge)
-    assert (found.left, found.right, found.verdict) == (40, 0, "holds")
-    assert found.if_wrong == ("fails", "holds", "fails")
-    assert found.final == "undecided: 40 failed samples"
-    assert (found.low, found.high) == (pytest.approx(-0.2), 0.0)
-
-
-def test_missing_answers_that_change_nothing_leave_the_verdict() -> None:
-    a, b = np.ones(400), np.ones(400)
-    a[0] = b[1] = np.nan
-    found = stats.with_missing(a, b, judge)
-    assert (found.left, found.right, found.final, found.stands) == (1, 1, "holds", True)
-    whole = stats.with_missing(np.ones(200), np.ones(200), judge)
-    assert (whole.left, whole.right, whole.final) == (0, 0, "holds")
-    with pytest.raises(ValueError, match="none of 3"):
-        stats.with_missing([math.nan] * 3, [1, 1, 1], judge)
-
-
 # --- betting ---
 
 

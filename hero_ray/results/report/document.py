@@ -11,11 +11,11 @@ from typing import Any
 
 from hero_ray.results import axes, published
 from hero_ray.results.averages import averages, difficulty, straw_men
+from hero_ray.results.comparisons import compare_labels
 from hero_ray.results.contenders import Results
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.marks import Mark
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, is_embedded
-from hero_ray.results.pairs import compare_labels
 from hero_ray.results.report import tables
 from hero_ray.results.report.figures import number, span
 from hero_ray.results.report.svg import Overlaid, frontier_chart

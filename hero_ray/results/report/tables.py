@@ -8,8 +8,8 @@ from hero_ray.results.advice import Candidate
 from hero_ray.results.averages import StrawMan
 from hero_ray.results.axes import axis
 from hero_ray.results.claims import Finding
+from hero_ray.results.comparisons import Comparison
 from hero_ray.results.frontiers import Frontier
-from hero_ray.results.pairs import Comparison
 from hero_ray.results.report.figures import cost, number, p_value, points, span
 from hero_ray.results.writer import Grid, grid
 from hero_ray.stats import Interval, Split
@@ -36,8 +36,8 @@ def frontier(chart: Frontier) -> Grid:
 
 def comparisons(first: str, second: str, found: Sequence[Comparison]) -> Grid:
     """Paired comparisons, one line per benchmark."""
-    head = ["Benchmark", first, second, "A - B", "95% interval", "Won/lost/tied", "n", "Pictures", "p", "p (Holm)",
-            "p (BH)", "Detectable", "A is"]  # fmt: skip
+    head = ["Benchmark", first, second, "A - B", "Interval", "Level", "Won/lost/tied", "n", "Pictures",
+            "Missing", "p", "p (Holm)", "p (BH)", "Detectable", "A is"]  # fmt: skip
     rows = []
     for item in found:
         result = item.paired
@@ -49,9 +49,11 @@ def comparisons(first: str, second: str, found: Sequence[Comparison]) -> Grid:
                 points(item.value_b, item.scale),
                 number(item.points, "+.1f"),
                 span(result.low, result.high, unit),
+                f"{100 * item.level:.4g}%",
                 f"{result.wins}/{result.losses}/{result.ties}",
                 result.n,
                 result.n_clusters,
+                "{}/{}".format(*item.missing),
                 p_value(result.p_value),
                 p_value(item.p_holm),
                 p_value(item.p_bh),

@@ -1,0 +1,204 @@
+"""Two contenders' answers on one benchmark, and what they show about the gap between their figures.
+
+The one place where `check` and `advise` test: on the benchmark's own figure, whether that is a mean of scores or not,
+with cells that were decided early, and with answers that are missing on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from hero_ray import stats
+from hero_ray.core.types import Scored
+from hero_ray.results import early
+from hero_ray.results.contenders import Results, is_short, together
+from hero_ray.results.pairs import Figure, composite_pair
+from hero_ray.stats.verdicts import decide
+from hero_ray.store import CellRow
+
+RESAMPLES = 400
+WAYS = ((False, False), (True, False), (False, True), (True, True))
+"""Ways to count missing answers: which side's are taken as wrong; the other side's samples are then left out."""
+
+
+def made_wrong(answer: Scored) -> Scored:
+    """The same sample answered wrong: what a missing answer is counted as."""
+    scores = {key: 0.0 if type(value) in (int, float) else value for key, value in answer.scores.items()}
+    return replace(answer, prediction="", scores=scores)
+
+
+class Sides:
+    """A against B on one benchmark.
+
+    Attributes:
+        missing: answers that were asked for and are not there, of A and of B.
+    """
+
+    missing: tuple[int, int]
+
+    def gap(self, sign: float, share: float, offset: float, wrong: tuple[bool, bool]) -> stats.OneSided:
+        """Test of `sign * (A - share * B - offset) >= 0`, in shares of the figure's scale."""
+        raise NotImplementedError
+
+    @property
+    def figures(self) -> tuple[float, float]:
+        """Both figures on the samples that both answered."""
+        raise NotImplementedError
+
+    @property
+    def differing(self) -> tuple[int, int]:
+        """Pictures on which the two score differently, and all that both answered."""
+        raise NotImplementedError
+
+    def ways(self, drop: bool = False) -> Sequence[tuple[bool, bool]]:
+        """The ways to count missing answers that can matter; the first leaves them out."""
+        return WAYS if any(self.missing) and not drop else WAYS[:1]
+
+    def seen(self, at_most: float | None) -> str:
+        """What was seen, in words.
+
+        Args:
+            at_most: largest loss that is not excluded, as a share of the scale.
+        """
+        differ, pictures = self.differing
+        if at_most is None:
+            return f"{pictures} picture(s) decide nothing"
+        loss = min(100.0, max(0.0, 100 * at_most))
+        shown = f"{loss:.0f}" if loss >= 10 else f"{loss:.1f}"
+        return f"{differ} of {pictures} pictures differ; a loss up to {shown} points is not excluded"
+
+
+@dataclass(frozen=True)
+class Means(Sides):
+    """A figure that is the mean of scores. NaN where an answer is missing."""
+
+    results: Results
+    cells: tuple[CellRow, ...]
+    first: np.ndarray
+    second: np.ndarray
+    pictures: np.ndarray
+
+    @property
+    def missing(self) -> tuple[int, int]:  # type: ignore[override]
+        return int(np.isnan(self.first).sum()), int(np.isnan(self.second).sum())
+
+    def gap(self, sign: float, share: float, offset: float, wrong: tuple[bool, bool]) -> stats.OneSided:
+        left, right = (
+            np.nan_to_num(side) if counted else side
+            for side, counted in zip((self.first, self.second), wrong, strict=True)
+        )
+        kept = ~(np.isnan(left) | np.isnan(right))
+        difference = sign * (left - share * right)[kept]
+        return early.one_sided(self.results, self.cells, difference, self.pictures[kept], -sign * offset)
+
+    @property
+    def figures(self) -> tuple[float, float]:
+        kept = ~(np.isnan(self.first) | np.isnan(self.second))
+        return float(self.first[kept].mean()), float(self.second[kept].mean())
+
+    @property
+    def differing(self) -> tuple[int, int]:
+        kept = ~(np.isnan(self.first) | np.isnan(self.second))
+        changed = kept & (np.abs(self.first - self.second) > 1e-12)
+        return len(set(self.pictures[changed])), len(set(self.pictures[kept]))
+
+
+@dataclass(frozen=True)
+class Composites(Sides):
+    """A figure that is no mean; None where an answer is missing."""
+
+    figure: Figure
+    first: Sequence[Scored | None]
+    second: Sequence[Scored | None]
+    pictures: Sequence[str]
+    scale: float
+
+    @property
+    def missing(self) -> tuple[int, int]:  # type: ignore[override]
+        return sum(one is None for one in self.first), sum(one is None for one in self.second)
+
+    def _pairs(self, wrong: tuple[bool, bool]) -> tuple[list[tuple[Scored, Scored]], list[str]]:
+        pairs, pictures = [], []
+        for left, right, picture in zip(self.first, self.second, self.pictures, strict=True):
+            known = left or right
+            if known is None or (left is None and not wrong[0]) or (right is None and not wrong[1]):
+                continue
+            pairs.append((left or made_wrong(known), right or made_wrong(known)))
+            pictures.append(picture)
+        return pairs, pictures
+
+    def gap(self, sign: float, share: float, offset: float, wrong: tuple[bool, bool]) -> stats.OneSided:
+        pairs, pictures = self._pairs(wrong)
+
+        def value(drawn: Sequence[tuple[Scored, Scored]]) -> float:
+            mine, theirs = self.figure([a for a, _ in drawn]), self.figure([b for _, b in drawn])
+            return sign * ((mine - share * theirs) / self.scale - offset)
+
+        draws = stats.bootstrap(value, pairs, pictures, RESAMPLES)
+        return decide(value(pairs), float(np.nanstd(draws, ddof=1)), len(set(pictures)), len(pairs))
+
+    @cached_property
+    def _both(self) -> tuple[list[tuple[Scored, Scored]], list[str]]:
+        return self._pairs((False, False))
+
+    @property
+    def figures(self) -> tuple[float, float]:
+        pairs, _ = self._both
+        return self.figure([a for a, _ in pairs]) / self.scale, self.figure([b for _, b in pairs]) / self.scale
+
+    @property
+    def differing(self) -> tuple[int, int]:
+        pairs, pictures = self._both
+        changed = {picture for (a, b), picture in zip(pairs, pictures, strict=True) if a.scores != b.scores}
+        return len(changed), len(set(pictures))
+
+
+def sides(
+    results: Results,
+    a: Sequence[CellRow],
+    b: Sequence[CellRow],
+    drop: bool = False,
+    others: Results | None = None,
+) -> Sides:
+    """The answers of A's cells beside those of B's, on one benchmark.
+
+    Args:
+        others: the results that B is of, if not A's.
+        drop: leave out samples that one side did not answer, without counting them.
+
+    Raises:
+        NotComparableError: they share no answered sample.
+    """
+    short = (False, False) if drop else (is_short(a), is_short(b))
+    theirs = others or results
+    composite = composite_pair(results, a, theirs, b, short)
+    if composite is not None:
+        figure, first, second, pictures = composite
+        return Composites(figure, first, second, pictures, results.metrics[a[0].id].scale)
+    asked = results.scores([results.fullest(a[0].benchmark)])
+    first_scores, second_scores, images = together(results.scores(a), theirs.scores(b), short, asked)
+    return Means(results, (*a, *b), first_scores, second_scores, images)
+
+
+def worst(tests: Sequence[stats.OneSided]) -> tuple[float, float]:
+    """Largest p of the claim and of its opposite, over all ways to count the missing."""
+    return max(test.p_claim for test in tests), max(test.p_against for test in tests)
+
+
+Judge = Callable[[stats.OneSided], str]
+
+
+def judged(
+    found: Sides, judge: Judge, drop: bool, sign: float, share: float, offset: float
+) -> tuple[stats.OneSided, str]:
+    """The test without the missing, and the verdict: `undecided: n failed samples` where counting them changes it."""
+    tests = [found.gap(sign, share, offset, wrong) for wrong in found.ways(drop)]
+    verdicts = [judge(test) for test in tests]
+    if all(verdict == verdicts[0] for verdict in verdicts):
+        return tests[0], verdicts[0]
+    n = sum(found.missing)
+    return tests[0], f"undecided: {n} failed sample{'' if n == 1 else 's'}"
