@@ -46,5 +46,5 @@ def growing(found: Sequence[Growth], margin: float) -> go.Figure:
             place = "top left" if side > 0 else "bottom left"
             figure.add_hline(side * limit, line_dash="dash", line_width=1, annotation_text=text,
                              annotation_position=place)  # fmt: skip
-    title = "evidence, log10 of the e-value (downwards: that it is worse)"
+    title = "evidence, log10 of the e-value"
     return style(figure, 460, xaxis_title="pictures, in their random order", yaxis_title=title, hovermode="closest")

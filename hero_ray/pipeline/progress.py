@@ -63,15 +63,15 @@ class Progress:
         counts = self._store.counts(self._run_id).values()
         done, failed = sum(c.done for c in counts), sum(c.failed for c in counts)
         ready = sum(c.done + c.failed >= c.expected for c in counts)
-        finished = done + failed
+        finished, total = done + failed, sum(c.expected for c in counts) or self._total
         seconds = time.monotonic() - self._started
         rate = max(0, finished - self._already) / seconds
-        left = f"{(self._total - finished) / rate:.0f} s left" if rate else self._stage
-        if finished >= self._total:
+        left = f"{(total - finished) / rate:.0f} s left" if rate else self._stage
+        if finished >= total:
             left = self._stage
-        share = 100 * finished / max(1, self._total)
+        share = 100 * finished / max(1, total)
         failures = f", {failed} failed" if failed else ""
         return (
-            f"{finished}/{self._total} answers ({share:.0f}%){failures}, {rate:.1f}/s, "
+            f"{finished}/{total} answers ({share:.0f}%){failures}, {rate:.1f}/s, "
             f"{ready}/{len(counts)} cells complete, {left}"
         )

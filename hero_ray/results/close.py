@@ -83,11 +83,11 @@ def _flags(interval: stats.Interval | None, members: Sequence[Scored]) -> Iterat
     said = {member.prediction.strip().lower() for member in members}
     if len(said) == 1 and len(members) >= ALWAYS_FROM:
         yield f"always {next(iter(said))[:40]!r}"
-    if interval is None or interval.low is None:
-        return
+    if interval is None or interval.low is None or interval.kind == "betting":
+        return  # bets assume nothing of how often answers vary
     if interval.one_sided:
         yield f"one-sided: rests on {interval.n_clusters} pictures alike"
-    elif interval.never_varies:
+    elif interval.never_varies and len(said) > 1:
         yield f"every picture has the same mean: rests on {interval.n_clusters} pictures alone"
     elif interval.too_few_pictures:
         yield "too few pictures for this share: the interval may hold less than 95%"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ class Growth:
     """How the evidence about one cell grew, picture by picture.
 
     Attributes:
-        key, method, straw_man: of the cell's name.
+        key, method, straw_man: of the cell's name; seeds are told apart.
         within, worse: natural logarithm of the e-values that it loses less, or more, than the margin; the n-th is after
             n + 1 pictures that both it and the baseline answered.
         limit: what an e-value must exceed.
@@ -93,6 +94,7 @@ def growth(results: Results, benchmark: str, margin: float, baseline: str, level
             sums.setdefault(name, {})[picture] = (score, answered, failed)
     largest, base = results.most_questions(benchmark), held_against(cells, baseline)
     family = sum(number != other for number, other in enumerate(base))
+    labels = Counter(results.labels[cell.id] for cell in cells)
     found = []
     for cell, other in zip(cells, base, strict=True):
         against = cells[other]
@@ -101,7 +103,7 @@ def growth(results: Results, benchmark: str, margin: float, baseline: str, level
         worst, best, sizes = _differences(sums[cell.id], sums[against.id])
         found.append(
             Growth(
-                key=results.labels[cell.id],
+                key=results.labels[cell.id] + (f" seed {cell.seed}" if labels[results.labels[cell.id]] > 1 else ""),
                 method=cell.method,
                 straw_man=cell.straw_man,
                 within=stats.log_wealth(worst, sizes, margin, largest),
