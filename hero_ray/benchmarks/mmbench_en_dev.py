@@ -140,6 +140,14 @@ class MmBench(DatasetBenchmark):
             metrics += [Metric(name, 100 * mean(part), len(part), key) for key, part in groups.items() if key]
         return metrics
 
+    def caution(self, scored: Sequence[Scored]) -> str:
+        """Upstream counts a circle by the rotations that are there; one that lacks some is easier than a whole one."""
+        circles: dict[int, list[Scored]] = {}
+        for item in scored:
+            circles.setdefault(int(item.sample.extra["index"]) % CIRCLE, []).append(item)
+        short = sum(len(circle) < _rotations(circle[0]) for circle in circles.values())
+        return f"{short} of {len(circles)} circles are incomplete: no circular figure" if short else ""
+
     def paper_figures(self, metrics: Sequence[Metric]) -> dict[str, float]:
         """Percent, as it is; the papers used other revisions of dev and a judge."""
         whole = {metric.name: metric.value for metric in metrics if not metric.category}
@@ -151,6 +159,12 @@ def _gold(references: Any) -> tuple[str, Mapping[str, Any]]:
     if isinstance(references, str):
         return references, dict.fromkeys("ABCD", "nan")
     return references["answer"], references["options"]
+
+
+def _rotations(item: Scored) -> int:
+    """How often a question is asked: once for each of its options; 1 where they are not known."""
+    options = _gold(item.sample.references)[1]
+    return max(1, sum(text not in (None, "nan") for text in options.values()))
 
 
 def _circles(scored: Sequence[Scored]) -> tuple[list[Scored], list[float]]:

@@ -93,6 +93,11 @@ class OcrBench(DatasetBenchmark):
         points = Metric("ocrbench_accuracy", total if self.scale == TOTAL else total / TOTAL, len(scored))
         return [points, *means(scored, "ocrbench_hit_rate")]
 
+    def caution(self, scored: Sequence[Scored]) -> str:
+        """A sum out of 1,000 reads low where fewer were asked."""
+        asked = len(scored)
+        return f"{asked} of {TOTAL:,} questions asked: {asked / TOTAL:.1%} can be reached" if asked < TOTAL else ""
+
     def paper_figures(self, metrics: Sequence[Metric]) -> dict[str, float]:
         """Hits / 10 of the full set."""
         value = next((m.value for m in metrics if m.name == "ocrbench_accuracy" and not m.category), None)

@@ -2,6 +2,9 @@
 
 A method spends time before the LLM (capturing, scoring, selecting) to save time inside it. With o its overhead, p the
 prefill it saves and s what it saves per decode step, an answer of t tokens gains p - o + (t - 1) s milliseconds.
+
+Method and unpruned model are timed in turns, so the i-th runs of both belong together. What is gained has an interval
+from these pairs; where it holds 0 the answer is "within noise", not a number.
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hero_ray.profiling.certificate import require_comparable
+from hero_ray.stats.intervals import t_quantile
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class BreakEven:
         prefill_saved_ms, step_saved_ms: LLM time saved once, and per decode step.
         pays_from: shortest answer, in tokens, that is faster than unpruned; None if there is none.
         pays_until: longest such answer where the method loses time per step; None if there is no end.
+        pairs: mean and covariance of what each pair of runs says of p - o and of s; None in records without runs.
     """
 
     overhead_ms: float
@@ -30,6 +37,25 @@ class BreakEven:
     step_saved_ms: float
     pays_from: int | None
     pays_until: int | None
+    pairs: Mapping[str, float] | None = None
+
+    def interval(self, new_tokens: int, level: float = 0.95) -> tuple[float, float] | None:
+        """Bounds of `saved_ms` from the pairs (Student's t); None without them."""
+        if self.pairs is None or self.pairs["n"] < 2:
+            return None
+        steps, found = new_tokens - 1, self.pairs
+        centre = found["first"] + steps * found["step"]
+        variance = found["var_first"] + 2 * steps * found["covariance"] + steps**2 * found["var_step"]
+        half = t_quantile((1 + level) / 2, found["n"] - 1) * math.sqrt(max(0.0, variance) / found["n"])
+        return centre - half, centre + half
+
+    def verdict(self, lengths: Sequence[int]) -> str:
+        """`pays`, `costs` or `within noise` over some answer lengths, where all agree; else `depends`."""
+        words = set()
+        for length in lengths:
+            bounds = self.interval(length)
+            words.add("unknown" if bounds is None else _word(*bounds))
+        return words.pop() if len(words) == 1 else "depends"
 
     def saved_ms(self, new_tokens: int) -> float:
         """Time won on an answer of `new_tokens` tokens; negative means lost."""
@@ -47,7 +73,30 @@ def break_even(full: Mapping[str, Any], method: Mapping[str, Any]) -> BreakEven:
     prefill = full["prefill_ms"] - method["prefill_ms"]
     step = full["tpot_ms_p50"] - method["tpot_ms_p50"]
     pays_from, pays_until = _range(prefill - overhead, step)
-    return BreakEven(overhead, prefill, step, pays_from, pays_until)
+    return BreakEven(overhead, prefill, step, pays_from, pays_until, _pairs(full, method))
+
+
+def _word(low: float, high: float) -> str:
+    return "pays" if low > 0 else "costs" if high < 0 else "within noise"
+
+
+def _pairs(full: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, float] | None:
+    """Mean and covariance over pairs of runs of (gain of the first token, gain per decode step)."""
+    base, mine = (record.get("details", {}).get("runs_ms") for record in (full, method))
+    if not base or not mine or len(base["encode"]) != len(mine["encode"]) or len(base["encode"]) < 2:
+        return None
+    gain = {stage: np.subtract(base[stage], mine[stage]) for stage in ("encode", "select", "prefill", "decode")}
+    first = gain["encode"] + gain["select"] + gain["prefill"]
+    step = gain["decode"] / (full["new_tokens"] - 1)
+    covariance = np.cov(first, step)
+    return {
+        "n": int(first.size),
+        "first": float(first.mean()),
+        "step": float(step.mean()),
+        "var_first": float(covariance[0, 0]),
+        "var_step": float(covariance[1, 1]),
+        "covariance": float(covariance[0, 1]),
+    }
 
 
 def _range(first: float, step: float) -> tuple[int | None, int | None]:
@@ -64,6 +113,11 @@ def _range(first: float, step: float) -> tuple[int | None, int | None]:
 def largest_paying_budget(
     full: Mapping[str, Any], records: Sequence[Mapping[str, Any]], new_tokens: int
 ) -> float | None:
-    """Highest retention ratio among a method's records that gains time on answers of `new_tokens` tokens."""
-    paying = [record["retention_ratio"] for record in records if break_even(full, record).saved_ms(new_tokens) > 0]
+    """Highest retention ratio among a method's records that is shown to gain time on answers of `new_tokens` tokens."""
+    paying = []
+    for record in records:
+        found = break_even(full, record)
+        bounds = found.interval(new_tokens)
+        if (found.saved_ms(new_tokens) if bounds is None else bounds[0]) > 0:
+            paying.append(record["retention_ratio"])
     return max(paying, default=None)

@@ -50,6 +50,7 @@ def record(
             **_counts(surveys),
             **_whole(times.together(*STAGES), certificate),
             "stage_ms_p95": {stage: times.at(0.95, stage) for stage in STAGES},
+            "runs_ms": {stage: [round(span, 4) for span in times.stages[stage]] for stage in STAGES},
             "memory": _memory(memory),
             "joules": joules,
             **({} if peaks is None else _roofline(adapter, surveys[0], times, certificate, peaks)),

@@ -16,7 +16,7 @@ def efficiency_table(records: Sequence[Mapping[str, Any]]) -> str:
     """One row per record; tokens are text and visual together, as HERO counts them, with the visual ones beside."""
     header = (
         "Method|Kept|Batch|Tokens|Visual|TFLOPs (Eq. 7)|TFLOPs (model)|Memory GB|KV MiB|Decode tok/s|TTFT ms p50|"
-        "TTFT ms p95|TPOT ms|Encode ms|Select ms|Prefill ms"
+        "TTFT ms p95|Runs|TPOT ms|Encode ms|Select ms|Prefill ms"
     )
     return _markdown(header, [_efficiency_row(record) for record in records])
 
@@ -36,6 +36,7 @@ def _efficiency_row(record: Mapping[str, Any]) -> list[str]:
         _number(record["decode_tokens_per_s"], ".1f"),
         _number(record["ttft_ms_p50"], ".2f"),
         _number(record["ttft_ms_p95"], ".2f"),
+        str(record.get("n") or NOT_KNOWN),
         _number(record["tpot_ms_p50"], ".2f"),
         _number(record["encode_ms"], ".2f"),
         _number(record["select_ms"], ".2f"),
@@ -71,8 +72,8 @@ def break_even_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int
                 f"{result.overhead_ms:+.2f}",
                 f"{result.prefill_saved_ms:+.2f}",
                 f"{result.step_saved_ms:+.3f}",
-                _pays(result),
-                *(f"{result.saved_ms(length):+.1f}" for length in lengths),
+                _pays(result, lengths),
+                *(_won(result, length) for length in lengths),
             ]
         )
     won = "|".join(f"won at {length} tok, ms" for length in lengths)
@@ -96,7 +97,16 @@ def paying_budget_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[
     return _markdown(f"Method|Batch|{answers}", rows) if rows else ""
 
 
-def _pays(result: BreakEven) -> str:
+def _won(result: BreakEven, length: int) -> str:
+    bounds = result.interval(length)
+    if bounds is None:
+        return f"{result.saved_ms(length):+.1f}"
+    return f"{sum(bounds) / 2:+.1f} ± {(bounds[1] - bounds[0]) / 2:.1f}"
+
+
+def _pays(result: BreakEven, lengths: Sequence[int]) -> str:
+    if result.verdict(lengths) == "within noise":
+        return "within noise"
     if result.pays_from is None:
         return "none"
     if result.pays_until is not None:

@@ -82,6 +82,7 @@ AXES: Mapping[str, Axis] = {
         Axis("encode_flops", "Encode FLOPs", "of it before the LLM", "encode_flops", _FLOPS),
         Axis("kv", "KV cache", "KV cache after prefill", "kv_bytes", _BYTES, ("kv_mib", 2.0**20)),
         Axis("ttft", "TTFT", "time to first token", "profile.ttft_ms_p50", _MS),
+        Axis("ttft_p95", "TTFT p95", "time to first token, 95th percentile", "profile.ttft_ms_p95", _MS),
         Axis("tpot", "TPOT", "time per output token", "profile.tpot_ms_p50", _MS),
         Axis("prefill", "Prefill", "prefill", "profile.prefill_ms", _MS),
         Axis("decode", "Decode speed", "decode speed", "profile.decode_tokens_per_s", ((1.0, "tokens/s"),),

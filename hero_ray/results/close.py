@@ -59,6 +59,8 @@ def _with_interval(
     else:
         figure = _recompute(metric, benchmark)
         interval = stats.composite_interval(figure, members, groups, resamples=RESAMPLES, scale=benchmark.scale)
+    main = metric.name == benchmark.main_metric and not metric.category
+    caution = getattr(benchmark, "caution", lambda scored: "")(members) if main else ""
     return MetricRow(
         metric=metric.name,
         value=metric.value,
@@ -67,10 +69,10 @@ def _with_interval(
         ci_low=interval.low if interval else None,
         ci_high=interval.high if interval else None,
         n_clusters=len(set(groups)),
-        is_main=metric.name == benchmark.main_metric and not metric.category,
+        is_main=main,
         scale=benchmark.scale,
         interval=interval.kind if interval else None,
-        flags="; ".join(_flags(interval, members)),
+        flags="; ".join(flag for flag in (*_flags(interval, members), caution) if flag),
     )
 
 

@@ -21,6 +21,7 @@ COSTS = (
     ("of it encode", "encode_flops", 1e9, ".3f"),
     ("KV KiB", "kv", 1024.0, ".1f"),
     ("TTFT ms", "ttft", 1.0, ".2f"),
+    ("p95", "ttft_p95", 1.0, ".1f"),
     ("Decode tok/s", "decode", 1.0, ".0f"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hero_ray.core.errors import NotComparableError
@@ -93,3 +94,36 @@ def test_peaks_are_measured_on_this_machine() -> None:
     peaks = measure_peaks("cpu", "float32", repeats=1)
     assert peaks.flops_per_s > 1e8
     assert peaks.bytes_per_s > 1e7
+
+
+def paired(n: int, first: float, step: float, noise: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Records with runs: the method's first token is `first` ms faster, each of 24 steps `step` ms, plus noise."""
+    rng = np.random.default_rng(4)
+    base = {stage: (20 + rng.normal(0, 1, n)).tolist() for stage in ("encode", "select", "prefill", "decode")}
+    mine = {stage: list(times) for stage, times in base.items()}
+    mine["prefill"] = [time - first + rng.normal(0, noise) for time in mine["prefill"]]
+    mine["decode"] = [time - 24 * step + rng.normal(0, noise) for time in mine["decode"]]
+    full, method = (record(50, 0, 100, 25) | {"new_tokens": 25} for _ in range(2))
+    full["details"], method["details"] = {"runs_ms": base}, {"runs_ms": mine}
+    return full, method
+
+
+def test_what_runs_cannot_tell_apart_is_within_noise() -> None:
+    """The noise of both runs of a pair is shared: only what they differ by counts."""
+    equal = break_even(*paired(10, 0.0, 0.0, 0.2))
+    assert equal.verdict((1, 64, 256)) == "within noise"
+    low, high = equal.interval(256) or (1.0, -1.0)
+    assert low < 0 < high
+    faster = break_even(*paired(10, 3.0, 0.1, 0.2))
+    assert faster.verdict((1, 64)) == "pays"
+    low, high = faster.interval(64) or (0.0, 0.0)
+    assert low < 3.0 + 63 * 0.1 < high
+    slower = break_even(*paired(10, -3.0, -0.1, 0.2))
+    assert slower.verdict((1, 64)) == "costs"
+    assert break_even(*paired(10, 3.0, -0.5, 0.1)).verdict((1, 256)) == "depends"
+    assert break_even(FULL, record(52, 10, 80, 25)).interval(8) is None, "records without single runs"
+
+
+def test_a_budget_pays_only_where_it_is_shown_to() -> None:
+    full, equal = paired(10, 0.02, 0.0, 0.2)
+    assert largest_paying_budget(full, [equal], 1) is None
