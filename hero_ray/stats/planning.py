@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hero_ray.stats.evidence import Evidence, lower_bound
+from hero_ray.stats.evidence import Evidence, Floats, lower_bound
 from hero_ray.stats.intervals import t_quantile
 
 MOST_PICTURES = 10_000_000
@@ -59,31 +59,12 @@ def pictures_needed(
             f"expected a loss ({lost:g}) below a margin ({margin:g}) within 0 to 1, changes ({share:g}) of at least "
             f"the loss, and a power ({power:g}) within 0 to 1"
         )
-    size = np.asarray(sizes, dtype=float)
-    even, large = float((size**2).mean() / size.mean() ** 2), float((size**3).mean() / (size**2).mean() / size.mean())
-    between = share - lost**2
-    alike_each = float((size + alike * size * (size - 1)).mean() / size.mean() ** 2)
-    wins = (share - lost) / 2
+    clusters = _Clusters.of(np.asarray(sizes, dtype=float), alike)
 
     def shown(pictures: int) -> bool:
-        # A sample as unlucky as its power allows: the loss one-sided above the true one.
-        variance = between * alike_each / pictures
-        unlucky = lost + float(special.ndtri(power)) * math.sqrt(variance)
-        seen = max(share - lost + unlucky, 0.0) - unlucky**2
-        evidence = Evidence(
-            value=np.asarray(-unlucky),
-            variance=np.asarray(max(seen, 0.0) * alike_each / pictures),
-            third=np.asarray((unlucky + wins - wins) * alike_each * large / pictures**2),
-            unit=np.asarray(even / pictures),
-            top=np.asarray(large / pictures),
-            pieces=np.asarray(share * pictures),
-            typical=np.asarray(large / pictures),
-            df=np.asarray(max(1.0, pictures / large - 1)),
-            count=pictures,
-        )
-        return bool(lower_bound(evidence, alpha) > -margin)
+        return bool(lower_bound(_unlucky(pictures, power, lost, share, clusters), alpha) > -margin)
 
-    at_least = math.ceil(math.log(alpha) / math.log1p(-margin) * large)
+    at_least = math.ceil(math.log(alpha) / math.log1p(-margin) * clusters.large)
     high = max(2, at_least)
     while not shown(high):
         high *= 2
@@ -94,6 +75,44 @@ def pictures_needed(
         middle = (low + high) // 2
         low, high = (low, middle) if shown(middle) else (middle, high)
     return Need(high, at_least, power)
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """Shape of a benchmark's pictures: E m^2 / (E m)^2, E m^3 / (E m^2 E m), and the share of a variance that a mean
+    over pictures keeps."""
+
+    even: float
+    large: float
+    alike_each: float
+
+    @classmethod
+    def of(cls, size: Floats, alike: float) -> _Clusters:
+        mean, square = size.mean(), (size**2).mean()
+        return cls(
+            even=float(square / mean**2),
+            large=float((size**3).mean() / square / mean),
+            alike_each=float((size + alike * size * (size - 1)).mean() / mean**2),
+        )
+
+
+def _unlucky(pictures: int, power: float, lost: float, share: float, clusters: _Clusters) -> Evidence:
+    """A sample as unlucky as its power allows: the loss one-sided above the true one."""
+    between = share - lost**2
+    variance = between * clusters.alike_each / pictures
+    unlucky = lost + float(special.ndtri(power)) * math.sqrt(variance)
+    seen = max(share - lost + unlucky, 0.0) - unlucky**2
+    return Evidence(
+        value=np.asarray(-unlucky),
+        variance=np.asarray(max(seen, 0.0) * clusters.alike_each / pictures),
+        third=np.asarray(unlucky * clusters.alike_each * clusters.large / pictures**2),
+        unit=np.asarray(clusters.even / pictures),
+        top=np.asarray(clusters.large / pictures),
+        pieces=np.asarray(share * pictures),
+        typical=np.asarray(clusters.large / pictures),
+        df=np.asarray(max(1.0, pictures / clusters.large - 1)),
+        count=pictures,
+    )
 
 
 def detectable(se: float, power: float = 0.8, alpha: float = 0.05, df: float = math.inf) -> float:
