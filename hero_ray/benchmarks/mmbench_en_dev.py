@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hero_ray.benchmarks.choices import extract_letter, match_option, match_option_vlmevalkit
 from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, PromptStyle, mean
 from hero_ray.benchmarks.images import MAX_PIXELS, ExifPolicy
 from hero_ray.benchmarks.judge import Judge
 from hero_ray.benchmarks.sources import Source
+from hero_ray.benchmarks.tally import Tally, share
 from hero_ray.core.types import Metric, Sample, Scored
 
 CIRCLE = 1_000_000
@@ -139,6 +142,18 @@ class MmBench(DatasetBenchmark):
                 groups.setdefault(key, []).append(hit)
             metrics += [Metric(name, 100 * mean(part), len(part), key) for key, part in groups.items() if key]
         return metrics
+
+    def tally(self, scored: Sequence[Scored]) -> Tally:
+        """Circles and those whose rotations are all right, on the circle's base question."""
+        circles: dict[int, list[int]] = {}
+        for number, item in enumerate(scored):
+            circles.setdefault(int(item.sample.extra["index"]) % CIRCLE, []).append(number)
+        counts = np.zeros((len(scored), 2))
+        for index, members in circles.items():
+            base = next((n for n in members if int(scored[n].sample.extra["index"]) == index), None)
+            if base is not None:
+                counts[base] = 1.0, float(all(scored[n].scores["gpt_eval_score"] for n in members))
+        return Tally(counts, lambda sums: {"gpt_eval_score": 100 * share(sums[..., 1], sums[..., 0])})
 
     def caution(self, scored: Sequence[Scored]) -> str:
         """Upstream counts a circle by the rotations that are there; one that lacks some is easier than a whole one."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, mean, spaced
 from hero_ray.benchmarks.sources import Source
+from hero_ray.benchmarks.tally import Tally, share
 from hero_ray.benchmarks.yes_no import by_words, first_four
 from hero_ray.core.errors import DatasetError
 from hero_ray.core.types import Metric, Sample, Scored
@@ -101,6 +104,29 @@ class Mme(DatasetBenchmark):
         if incomplete:
             metrics.append(Metric("mme_incomplete_pictures", float(incomplete), len(scored)))
         return metrics + [Metric("mme_category_score", value, sizes[key], key) for key, value in points.items()]
+
+    def tally(self, scored: Sequence[Scored]) -> Tally:
+        """For each sub-task its whole pictures and their points (acc and acc+), on the first answer of a picture."""
+        tasks = (*PERCEPTION, *COGNITION)
+        whole, _ = _whole_pictures(scored)
+        place = {id(item): number for number, item in enumerate(scored)}
+        counts = np.zeros((len(scored), 2 * len(tasks)))
+        for (_, first), (_, second) in zip(whole[::2], whole[1::2], strict=True):
+            hits = _right(first) + _right(second)
+            at = tasks.index(first.sample.category) if first.sample.category in tasks else None
+            if at is not None:
+                counts[place[id(first)], [2 * at, 2 * at + 1]] = 1.0, 50.0 * hits + 100.0 * (hits == 2)
+
+        def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+            points = share(sums[..., 1::2], sums[..., ::2])
+            perception, cognition = points[..., : len(PERCEPTION)].sum(-1), points[..., len(PERCEPTION) :].sum(-1)
+            return {
+                "mme_perception_score": perception,
+                "mme_percetion_score": perception,
+                "mme_cognition_score": cognition,
+            }
+
+        return Tally(counts, figures)
 
     def paper_figures(self, metrics: Sequence[Metric]) -> dict[str, float]:
         """HERO and HiRED: perception. PTP: perception + cognition (which VLMEvalKit calls reasoning)."""

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, ClassVar
 
+import numpy as np
+
 from hero_ray.benchmarks.dataset import DatasetBenchmark, Fields, PromptStyle, mean
 from hero_ray.benchmarks.judge import Judge
 from hero_ray.benchmarks.sources import Source
+from hero_ray.benchmarks.tally import Tally, share
 from hero_ray.core.types import Metric, Sample, Scored
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
@@ -88,6 +91,11 @@ class MmVet(DatasetBenchmark):
             if part:
                 metrics.append(Metric("gpt_eval_score", percent(part), len(part), capability))
         return metrics
+
+    def tally(self, scored: Sequence[Scored]) -> Tally:
+        """Answers and their judged scores."""
+        counts = np.array([[1.0, float(item.scores["gpt_eval_score"])] for item in scored])
+        return Tally(counts, lambda sums: {"gpt_eval_score": 100 * share(sums[..., 1], sums[..., 0])})
 
     def paper_figures(self, metrics: Sequence[Metric]) -> dict[str, float]:
         """Percent, as it is; comparable only between equal judges."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, means, spaced
 from hero_ray.benchmarks.sources import Source
+from hero_ray.benchmarks.tally import Tally
 from hero_ray.core.types import Metric, Sample, Scored
 
 TOTAL = 1000
@@ -92,6 +95,12 @@ class OcrBench(DatasetBenchmark):
         total = sum(float(item.scores["ocrbench_accuracy"]) for item in scored)
         points = Metric("ocrbench_accuracy", total if self.scale == TOTAL else total / TOTAL, len(scored))
         return [points, *means(scored, "ocrbench_hit_rate")]
+
+    def tally(self, scored: Sequence[Scored]) -> Tally:
+        """Hits."""
+        hits = np.array([[float(item.scores["ocrbench_accuracy"])] for item in scored])
+        out_of = 1.0 if self.scale == TOTAL else float(TOTAL)
+        return Tally(hits, lambda sums: {"ocrbench_accuracy": sums[..., 0] / out_of})
 
     def caution(self, scored: Sequence[Scored]) -> str:
         """A sum out of 1,000 reads low where fewer were asked."""

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.dataset import means
+from hero_ray.benchmarks.tally import Tally, detected, f1
 from hero_ray.benchmarks.yes_no import detection
 from hero_ray.core.errors import DatasetError, UnknownNameError
 from hero_ray.core.types import Metric, Sample, Scored
@@ -188,3 +190,12 @@ class SynthExist(Synthetic):
             "pope_predicted_yes_ratio": yes,
         }
         return [Metric(name, value, len(scored)) for name, value in figures.items()]
+
+    def tally(self, scored: Sequence[Scored]) -> Tally:
+        """Counts of found, false alarms and missed."""
+
+        def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+            precision, recall, harmonic = f1(*np.moveaxis(sums, -1, 0))
+            return {"pope_precision": precision, "pope_recall": recall, "pope_f1_score": harmonic}
+
+        return Tally(detected(scored), figures)

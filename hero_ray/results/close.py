@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -38,42 +39,70 @@ def metrics_of(benchmark: Benchmark, rows: Sequence[ScoreRow], largest: int = 0)
             then bear that somebody looked.
     """
     scored = [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
-    clusters = [row.image_key for row in rows]
-    return [_with_interval(metric, benchmark, scored, clusters, largest) for metric in benchmark.aggregate(scored)]
+    cell = _Cell(benchmark, scored, [row.image_key for row in rows], largest)
+    return [cell.row(metric) for metric in benchmark.aggregate(scored)]
 
 
-def _with_interval(
-    metric: Metric, benchmark: Benchmark, scored: Sequence[Scored], clusters: Sequence[str], largest: int
-) -> MetricRow:
-    chosen = [i for i, s in enumerate(scored) if not metric.category or s.sample.category == metric.category]
-    members = [scored[i] for i in chosen]
-    groups = [clusters[i] for i in chosen]
-    values = _plain_values(metric, benchmark, members)
-    if values is not None:
-        interval = stats.mean_interval(values, groups)
-        if largest and values.min() >= 0 and values.max() <= 1:
-            low, high = stats.interval_so_far(*early.by_picture(values, groups), largest)
-            interval = replace(interval, low=low, high=high, kind="betting")
-    elif metric.category:
-        interval = None  # a part's own composite is reported without an interval rather than with a wrong one
-    else:
-        figure = _recompute(metric, benchmark)
-        interval = stats.composite_interval(figure, members, groups, resamples=RESAMPLES, scale=benchmark.scale)
-    main = metric.name == benchmark.main_metric and not metric.category
-    caution = getattr(benchmark, "caution", lambda scored: "")(members) if main else ""
-    return MetricRow(
-        metric=metric.name,
-        value=metric.value,
-        n=metric.n,
-        category=metric.category,
-        ci_low=interval.low if interval else None,
-        ci_high=interval.high if interval else None,
-        n_clusters=len(set(groups)),
-        is_main=main,
-        scale=benchmark.scale,
-        interval=interval.kind if interval else None,
-        flags="; ".join(flag for flag in (*_flags(interval, members), caution) if flag),
-    )
+@dataclass(frozen=True)
+class _Cell:
+    """The answers of one cell, from which every one of its figures gets an interval."""
+
+    benchmark: Benchmark
+    scored: Sequence[Scored]
+    clusters: Sequence[str]
+    largest: int
+
+    def row(self, metric: Metric) -> MetricRow:
+        """A figure with its interval and flags."""
+        benchmark, scored = self.benchmark, self.scored
+        chosen = [i for i, s in enumerate(scored) if not metric.category or s.sample.category == metric.category]
+        members = [scored[i] for i in chosen]
+        groups = [self.clusters[i] for i in chosen]
+        interval = self._interval(metric, members, groups)
+        main = metric.name == benchmark.main_metric and not metric.category
+        caution = getattr(benchmark, "caution", lambda scored: "")(members) if main else ""
+        return MetricRow(
+            metric=metric.name,
+            value=metric.value,
+            n=metric.n,
+            category=metric.category,
+            ci_low=interval.low if interval else None,
+            ci_high=interval.high if interval else None,
+            n_clusters=len(set(groups)),
+            is_main=main,
+            scale=benchmark.scale,
+            interval=interval.kind if interval else None,
+            flags="; ".join(flag for flag in (*_flags(interval, members), caution) if flag),
+        )
+
+    def _interval(self, metric: Metric, members: Sequence[Scored], groups: Sequence[str]) -> stats.Interval | None:
+        values = _plain_values(metric, self.benchmark, members)
+        if values is not None:
+            interval = stats.mean_interval(values, groups)
+            if self.largest and values.min() >= 0 and values.max() <= 1:
+                low, high = stats.interval_so_far(*early.by_picture(values, groups), self.largest)
+                interval = replace(interval, low=low, high=high, kind="betting")
+            return interval
+        if metric.category:
+            return None  # a part's own composite is reported without an interval rather than with a wrong one
+        return stats.composite_interval(
+            _recompute(metric, self.benchmark),
+            members,
+            groups,
+            resamples=RESAMPLES,
+            scale=self.benchmark.scale,
+            draws=self._draws.get(metric.name),
+        )
+
+    @cached_property
+    def _draws(self) -> dict[str, np.ndarray]:
+        """Every figure that the benchmark can tell from sums, on every resample of whole pictures."""
+        tally = getattr(self.benchmark, "tally", None)
+        if tally is None or len(set(self.clusters)) < 2:
+            return {}
+        made = tally(self.scored)
+        parts = [made.figures(sums) for sums in stats.drawn_sums(made.counts, self.clusters, RESAMPLES)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 ALWAYS_FROM = 5

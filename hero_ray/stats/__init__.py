@@ -9,6 +9,7 @@ from hero_ray.stats.intervals import (
     Interval,
     bootstrap,
     composite_interval,
+    drawn_sums,
     mean_interval,
     standard_error,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "decide",
     "detectable",
     "difficulty_split",
+    "drawn_sums",
     "first_decision",
     "holm",
     "holm_levels",

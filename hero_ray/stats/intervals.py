@@ -6,7 +6,7 @@ Questions about one picture succeed and fail together, so the picture is the uni
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -182,6 +182,20 @@ def bootstrap(
     return found
 
 
+def drawn_sums(counts: Floats, clusters: Clusters = None, resamples: int = 1000, seed: int = 0) -> Iterator[Floats]:
+    """Sums over the samples that `bootstrap` draws, some resamples at a time: [some, k] each.
+
+    Args:
+        counts: what each sample adds: [n, k].
+    """
+    codes, count = cluster_codes(clusters, len(counts))
+    sums = np.stack([cluster_sums(column, codes, count) for column in counts.T], axis=1)
+    rng = np.random.default_rng(seed)
+    for some in np.array_split(np.arange(resamples), max(1, resamples * count // 1_000_000)):
+        weights = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in some]
+        yield np.asarray(weights, dtype=float) @ sums
+
+
 def bootstrap_interval(
     fn: Callable[[Sequence[Item]], float],
     items: Sequence[Item],
@@ -192,15 +206,20 @@ def bootstrap_interval(
 ) -> tuple[float, float, float] | None:
     """Low, high and standard error of a figure by cluster bootstrap; None for a single cluster or an undefined figure.
 
-    Percentile bounds, widened by sqrt(C / (C - 1)): resampling C clusters shows too little spread by that factor.
-    Resamples on which the figure is undefined (NaN) are left out.
+    See `bounds_of_draws`.
     """
     _, count = cluster_codes(clusters, len(items))
-    if count < 2:
-        return None
-    draws = bootstrap(fn, items, clusters, resamples, seed)
+    return bounds_of_draws(bootstrap(fn, items, clusters, resamples, seed), count, level) if count > 1 else None
+
+
+def bounds_of_draws(draws: Floats, count: int, level: float = 0.95) -> tuple[float, float, float] | None:
+    """Percentile bounds and standard error, widened by sqrt(C / (C - 1)).
+
+    Resampling C clusters shows too little spread by that factor. Resamples on which the figure is undefined (NaN) are
+    left out.
+    """
     draws = draws[np.isfinite(draws)]
-    if draws.size < 20:
+    if count < 2 or draws.size < 20:
         return None
     widen, centre = math.sqrt(count / (count - 1)), float(np.median(draws))
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
@@ -216,6 +235,7 @@ def composite_interval(
     resamples: int = 1000,
     seed: int = 0,
     scale: float = 1.0,
+    draws: Floats | None = None,
 ) -> Interval:
     """Interval of a figure that is no plain mean (MME sum, F1, circular accuracy), by cluster bootstrap.
 
@@ -225,10 +245,13 @@ def composite_interval(
     Args:
         fn: a figure that is 0 where everything is wrong.
         scale: what it is out of (2000 for MME).
+        draws: the figure on every resample, where it was computed otherwise.
     """
     value = float(fn(scored))
     _, count = cluster_codes(clusters, len(scored))
-    found = bootstrap_interval(fn, scored, clusters, level, resamples, seed)
+    if draws is None and count > 1:
+        draws = bootstrap(fn, scored, clusters, resamples, seed)
+    found = None if draws is None else bounds_of_draws(draws, count, level)
     if found is None:
         return Interval(value, None, None, "none", len(scored), count, math.nan)
     low, high, se = found
