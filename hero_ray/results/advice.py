@@ -44,7 +44,8 @@ def parse_allowance(text: str) -> Allowance:
 
 @dataclass(frozen=True)
 class Loss:
-    """What a cell loses on one benchmark, in score units, with a one-sided 95 % bound, and its verdict.
+    """What a cell loses on one benchmark, in score units, with a bound that holds for all cells at once (95 %), and its
+    verdict.
 
     `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown, corrected over cells and benchmarks.
     `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected, and the largest of
@@ -91,10 +92,11 @@ def advise(
     for mark in results.marks(chosen):
         costs.setdefault(mark.name.key, []).append(mark.costs[axis.name])
     found = []
+    family = sum(label != baseline and set(chosen) <= set(by) for label, by in results.groups.items())
     for label, by_benchmark in results.groups.items():
         if label == baseline or not set(chosen) <= set(by_benchmark):
             continue
-        losses = tuple(_loss(results, label, baseline, name, allowance) for name in chosen)
+        losses = tuple(_loss(results, label, baseline, name, allowance, family) for name in chosen)
         found.append((label, mean_of(costs.get(label, ()), some=False), losses))
     safe, unsafe = stats.both_ways(
         [max(loss.p for loss in losses) for *_, losses in found],
@@ -123,12 +125,12 @@ def unproven(candidates: Sequence[Candidate]) -> list[str]:
     return lines
 
 
-def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance) -> Loss:
+def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance, family: int) -> Loss:
     found = sides(results, results.groups[label][name], results.groups[baseline][name])
     share = 1 - allowance.amount / 100 if allowance.relative else 1.0
     offset = 0.0 if allowance.relative else -allowance.amount / 100
     p, p_against = worst([found.gap(1.0, share, offset, way) for way in found.ways()])
-    loss = found.gap(-1.0, 1.0, 0.0, (False, False))
+    loss = found.gap(-1.0, 1.0, 0.0, (False, False), level=1 - 2 * ALPHA / family)
     at_most = None if loss.high is None else min(1.0, loss.high)
     verdict = "safe" if p < ALPHA else "unproven"
     return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most))

@@ -41,7 +41,12 @@ def by_picture(values: np.ndarray, pictures: Sequence[str]) -> tuple[np.ndarray,
 
 
 def one_sided(
-    results: Results, cells: Iterable[CellRow], values: np.ndarray, pictures: np.ndarray, margin: float = 0.0
+    results: Results,
+    cells: Iterable[CellRow],
+    values: np.ndarray,
+    pictures: np.ndarray,
+    margin: float = 0.0,
+    level: float = 0.90,
 ) -> stats.OneSided:
     """Is the mean of `values + margin` above 0? As `stats.one_sided`, or so that an early stop is no evidence.
 
@@ -52,9 +57,9 @@ def one_sided(
     """
     benchmarks = {cell.benchmark for cell in cells if cell.stop_reason}
     if not benchmarks or not values.size:
-        return stats.one_sided(values + margin, pictures)
+        return stats.one_sided(values + margin, pictures, level)
     largest = max(results.most_questions(name) for name in benchmarks)
-    return stats.one_sided_so_far(*by_picture(values, pictures.tolist()), largest, margin)
+    return stats.one_sided_so_far(*by_picture(values, pictures.tolist()), largest, margin, level)
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,10 @@ class Sides:
 
     missing: tuple[int, int]
 
-    def gap(self, sign: float, share: float, offset: float, wrong: tuple[bool, bool]) -> stats.OneSided:
-        """Test of `sign * (A - share * B - offset) >= 0`, in shares of the figure's scale."""
+    def gap(
+        self, sign: float, share: float, offset: float, wrong: tuple[bool, bool], level: float = 0.90
+    ) -> stats.OneSided:
+        """Test of `sign * (A - share * B - offset) >= 0`, in shares of the figure's scale; bounds at `level`."""
         raise NotImplementedError
 
     @property
@@ -86,14 +88,16 @@ class Means(Sides):
     def missing(self) -> tuple[int, int]:  # type: ignore[override]
         return int(np.isnan(self.first).sum()), int(np.isnan(self.second).sum())
 
-    def gap(self, sign: float, share: float, offset: float, wrong: tuple[bool, bool]) -> stats.OneSided:
+    def gap(
+        self, sign: float, share: float, offset: float, wrong: tuple[bool, bool], level: float = 0.90
+    ) -> stats.OneSided:
         left, right = (
             np.nan_to_num(side) if counted else side
             for side, counted in zip((self.first, self.second), wrong, strict=True)
         )
         kept = ~(np.isnan(left) | np.isnan(right))
         difference = sign * (left - share * right)[kept]
-        return early.one_sided(self.results, self.cells, difference, self.pictures[kept], -sign * offset)
+        return early.one_sided(self.results, self.cells, difference, self.pictures[kept], -sign * offset, level)
 
     @property
     def figures(self) -> tuple[float, float]:
@@ -131,7 +135,9 @@ class Composites(Sides):
             pictures.append(picture)
         return pairs, pictures
 
-    def gap(self, sign: float, share: float, offset: float, wrong: tuple[bool, bool]) -> stats.OneSided:
+    def gap(
+        self, sign: float, share: float, offset: float, wrong: tuple[bool, bool], level: float = 0.90
+    ) -> stats.OneSided:
         pairs, pictures = self._pairs(wrong)
 
         def value(drawn: Sequence[tuple[Scored, Scored]]) -> float:
@@ -139,7 +145,8 @@ class Composites(Sides):
             return sign * ((mine - share * theirs) / self.scale - offset)
 
         draws = stats.bootstrap(value, pairs, pictures, RESAMPLES)
-        return decide(value(pairs), float(np.nanstd(draws, ddof=1)), len(set(pictures)), len(pairs))
+        se, count = float(np.nanstd(draws, ddof=1)), len(set(pictures))
+        return decide(value(pairs), se, count, len(pairs), level)
 
     @cached_property
     def _both(self) -> tuple[list[tuple[Scored, Scored]], list[str]]:

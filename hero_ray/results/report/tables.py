@@ -92,7 +92,7 @@ def advice(candidates: Sequence[Candidate], cost_label: str) -> Grid:
         cost_label,
         "Worst benchmark",
         "Loss there",
-        "At most (95%)",
+        "At most (95%, all cells)",
         "Missing",
         "p (Holm)",
         "Verdict",
