@@ -140,7 +140,9 @@ def _paired(results: Results, a: Sequence[CellRow], others: Results, b: Sequence
     composite = composite_pair(results, a, others, b)
     if composite is not None:
         figure, first, second, pictures = composite
-        return stats.paired_composite(figure, present(first), present(second), pictures, resamples=299)
+        one, two = present(first), present(second)
+        sums = figure.of_sums(one, two)
+        return stats.paired_composite(figure, one, two, pictures, resamples=999 if sums else 299, of_sums=sums)
     left, right, images = aligned(results.scores(a), others.scores(b))
     found = stats.paired(left, right, images)
     if not any(cell.stop_reason for cell in (*a, *b)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,32 @@ def shared(
         return None
 
 
-Figure = Callable[[Sequence[Scored]], float]
+@dataclass(frozen=True)
+class Figure:
+    """A benchmark's main figure over any answers.
+
+    Attributes:
+        metric: its key.
+    """
+
+    benchmark: Any
+    metric: str
+
+    def __call__(self, scored: Sequence[Scored]) -> float:
+        whole = (m.value for m in self.benchmark.aggregate(scored) if m.name == self.metric and not m.category)
+        return float(next(whole, np.nan))
+
+    def of_sums(self, first: Sequence[Scored], second: Sequence[Scored]) -> stats.OfSums | None:
+        """The figure of either side from sums over its answers, where the benchmark tells it so; much faster."""
+        tally = getattr(self.benchmark, "tally", None)
+        if tally is None:
+            return None
+        one, two = tally(first), tally(second)
+        if self.metric not in one.figures(one.counts.sum(axis=0)):
+            return None
+        return stats.OfSums(one.counts, two.counts, lambda sums: one.figures(sums)[self.metric])
+
+
 AnyPart = stats.Part | stats.CompositePart
 
 
@@ -50,10 +77,7 @@ def composite_pair(
 
     benchmark = get(a[0].benchmark, flavour=a[0].flavour)
 
-    def figure(scored: Sequence[Scored]) -> float:
-        whole = (m.value for m in benchmark.aggregate(scored) if m.name == metric.metric and not m.category)
-        return next(whole, np.nan)
-
+    figure = Figure(benchmark, metric.metric)
     rows_a = {row.sample_id: row for row in results.store.cell_scores(results.run.id, a[0].id)}
     rows_b = {row.sample_id: row for row in others.store.cell_scores(others.run.id, b[0].id)}
     known = rows_b | rows_a

@@ -144,7 +144,11 @@ class Composites(Sides):
             mine, theirs = self.figure([a for a, _ in drawn]), self.figure([b for _, b in drawn])
             return sign * ((mine - share * theirs) / self.scale - offset)
 
-        draws = stats.bootstrap(value, pairs, pictures, RESAMPLES)
+        sums = self.figure.of_sums([a for a, _ in pairs], [b for _, b in pairs])
+        if sums is not None:
+            draws = sign * (sums.gaps(pictures, RESAMPLES, 0, share) / self.scale - offset)
+        else:
+            draws = stats.bootstrap(value, pairs, pictures, RESAMPLES)
         se, count = float(np.nanstd(draws, ddof=1)), len(set(pictures))
         return decide(value(pairs), se, count, len(pairs), level)
 

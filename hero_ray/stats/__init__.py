@@ -13,7 +13,7 @@ from hero_ray.stats.intervals import (
     mean_interval,
     standard_error,
 )
-from hero_ray.stats.paired import Paired, bounds, mcnemar, paired, paired_composite, shared
+from hero_ray.stats.paired import OfSums, Paired, bounds, mcnemar, paired, paired_composite, shared
 from hero_ray.stats.planning import Need, detectable, pictures_needed, predicted_power
 from hero_ray.stats.retention import (
     CompositePart,
@@ -30,6 +30,7 @@ __all__ = [
     "CompositePart",
     "Interval",
     "Need",
+    "OfSums",
     "OneSided",
     "Paired",
     "Part",

@@ -9,6 +9,7 @@ from hero_ray import stats
 from hero_ray.benchmarks import get
 from hero_ray.benchmarks.tally import Tally
 from hero_ray.core.types import Sample, Scored
+from hero_ray.results.pairs import Figure
 
 CASES = [
     (name, flavour)
@@ -63,6 +64,20 @@ def test_sums_give_what_aggregates_give(name: str, flavour: str) -> None:
         drawn = np.concatenate([tally.figures(sums)[key] for sums in stats.drawn_sums(tally.counts, pictures, 30)])
         slow = stats.bootstrap(lambda items, key=key: aggregate(list(items))[key], scored, pictures, 30)  # type: ignore[misc]
         assert drawn == pytest.approx(slow, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["pope", "mme", "mmbench_en_dev"])
+def test_pairs_from_sums_are_the_pairs_of_answers(name: str) -> None:
+    benchmark = get(name)
+    figure = Figure(benchmark, {"pope": "pope_f1_score"}.get(name, benchmark.main_metric))
+    (first, pictures), (second, _) = (cell(name, benchmark.flavour, seed) for seed in (1, 2))
+    place = {item.sample.key: item for item in second}
+    other = [place[item.sample.key] for item in first]
+    sums = figure.of_sums(first, other)
+    slow = stats.paired_composite(figure, first, other, pictures, resamples=99)
+    fast = stats.paired_composite(figure, first, other, pictures, resamples=99, of_sums=sums)
+    for field in ("difference", "low", "high", "se", "p_value"):
+        assert getattr(fast, field) == pytest.approx(getattr(slow, field), rel=1e-9, abs=1e-9)
 
 
 def test_many_resamples_come_in_parts_that_are_the_same_draws() -> None:
