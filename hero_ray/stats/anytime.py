@@ -21,8 +21,12 @@ from hero_ray.stats.verdicts import OneSided
 
 GRID = 0.005
 """Step between the means that are tried for a bound."""
-BETS = ((0.97, 0.5), (0.55, 0.2), (0.25, 0.15), (0.1, 0.15))
-"""(share of a bettor's wealth that the worst picture costs, share of all wealth that bets so)."""
+BETS = {
+    True: ((0.97, 0.5), (0.55, 0.2), (0.25, 0.15), (0.1, 0.15)),
+    False: ((0.97, 0.75), (0.4, 0.15), (0.15, 0.1)),
+}
+"""For and against A: (share of a bettor's wealth that the worst picture costs, share of all wealth that bets so). What
+is worse is mostly much worse, so most is staked high there."""
 
 
 def log_wealth(
@@ -59,7 +63,7 @@ def log_wealth(
     offset = np.asarray(margin, dtype=float)
     won = (total + offset * size) / largest * (1.0 if above else -1.0)
     worst = np.maximum(1e-9, -ends[0] - offset if above else ends[1] + offset)
-    paths = (np.cumsum(np.log1p(bet * won / worst), axis=-1) + math.log(share) for bet, share in BETS)
+    paths = (np.cumsum(np.log1p(bet * won / worst), axis=-1) + math.log(share) for bet, share in BETS[above])
     return np.asarray(reduce(np.logaddexp, paths), dtype=float)
 
 

@@ -68,7 +68,7 @@ def test_wealth_equals_a_bet_by_bet_account() -> None:
     sums = rng.integers(-1, 2, 30) * sizes
     for above in (True, False):
         found = stats.log_wealth(sums, sizes, 0.05, 3, above)
-        purses = dict(BETS)
+        purses = dict(BETS[above])
         assert sum(purses.values()) == pytest.approx(1.0)
         for t in range(30):
             won = (sums[t] + 0.05 * sizes[t]) / 3 * (1 if above else -1)
