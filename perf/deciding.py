@@ -20,7 +20,7 @@ from typing import Any
 from hero_ray.store import Store, open_store
 from perf.report import keep, report
 
-TASKS = ("synth-exist", "synth-words")
+TASKS = ("synth-words",)
 
 
 def sweep(folder: Path, model: str, pictures: int, *more: str) -> tuple[float, Store]:
