@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,9 +34,8 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
     Args:
         dashboard: start Ray's dashboard, on loopback, with a local Ray; its Jobs API needs it.
     """
-    # Before `import ray`: a local cluster needs no token, a remote one brings its own setting.
     if address is None and "RAY_ADDRESS" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        _guard_local()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -55,6 +55,17 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
     finally:
         if not already:
             ray.shutdown()
+
+
+def _guard_local() -> None:
+    """Have the Ray that is started here refuse strangers: its ports listen on every interface of the machine.
+
+    Before `import ray`. The token is made for this process and its children and stands in no file; a remote cluster
+    brings its own setting.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token":
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @contextmanager

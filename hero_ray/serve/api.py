@@ -53,7 +53,13 @@ class Backend(Protocol):
         ...
 
 
-def build_api(settings: ServeSettings, backend: Backend, desk: Desk, metrics: Metrics | None = None) -> FastAPI:
+def build_api(
+    settings: ServeSettings,
+    backend: Backend,
+    desk: Desk,
+    metrics: Metrics | None = None,
+    tokens: Tokens | None = None,
+) -> FastAPI:
     """The application, from typed settings."""
     metrics = metrics or Metrics()
     api = FastAPI(
@@ -83,7 +89,7 @@ def build_api(settings: ServeSettings, backend: Backend, desk: Desk, metrics: Me
         """Prometheus metrics of this API process."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
-    api.add_middleware(Guard, limits=settings.limits, tokens=Tokens.from_environment(), metrics=metrics)
+    api.add_middleware(Guard, limits=settings.limits, tokens=tokens or Tokens.from_environment(), metrics=metrics)
     api.openapi = lambda: _document(api)  # type: ignore[method-assign]
     return api
 

@@ -249,18 +249,19 @@ def _serve_problem(error: BaseException) -> Problem:
 class Ingress:
     """Holds the FastAPI application; Serve asks for it once per replica."""
 
-    def __init__(self, settings: ServeSettings, replicas: DeploymentHandle, guarded: bool) -> None:
-        if guarded and not Tokens.from_environment():  # another node than the one that was told them
-            raise ConfigError(f"refusing to answer without a token: set {TOKENS_VARIABLE} on every node of the cluster")
-        self._settings, self._replicas = settings, replicas
+    def __init__(self, settings: ServeSettings, replicas: DeploymentHandle, tokens: Tokens) -> None:
+        if not is_loopback(settings.host) and not tokens:
+            raise ConfigError(f"refusing to answer without a token: set {TOKENS_VARIABLE} where the service is started")
+        self._settings, self._replicas, self._tokens = settings, replicas, tokens
 
     def __serve_build_asgi_app__(self) -> Any:
         backend = ServeBackend(self._replicas, self._settings)
-        return build_api(self._settings, backend, Desk(self._settings, RaySweepJobs(self._settings.ray_dashboard)))
+        desk = Desk(self._settings, RaySweepJobs(self._settings.ray_dashboard))
+        return build_api(self._settings, backend, desk, tokens=self._tokens)
 
 
-def build_app(settings: ServeSettings) -> serve.Application:
-    """The Serve application, from typed settings."""
+def build_app(settings: ServeSettings, tokens: Tokens | None = None) -> serve.Application:
+    """The Serve application, from typed settings and the tokens it answers to (those of the environment if None)."""
     limits = settings.limits
     scaling: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas and settings.max_replicas > settings.replicas:
@@ -282,8 +283,7 @@ def build_app(settings: ServeSettings) -> serve.Application:
     )
     options: Any = {"ray_actor_options": {"num_cpus": 0.1}, "max_ongoing_requests": 4 * limits.queued}
     ingress: Any = serve.deployment(serve.ingress()(Ingress), name="Ingress", **options)
-    guarded = not is_loopback(settings.host) or bool(Tokens.from_environment())
-    return ingress.bind(settings, replicas.bind(settings), guarded)
+    return ingress.bind(settings, replicas.bind(settings), tokens or Tokens.from_environment())
 
 
 def _replica_class(models: int) -> type[ModelReplica]:

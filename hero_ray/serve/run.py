@@ -11,11 +11,11 @@ from hero_ray.core.errors import MissingExtraError
 from hero_ray.pipeline.cluster import connected
 from hero_ray.pipeline.run import absolute_url
 from hero_ray.results.database import open_results
-from hero_ray.serve.settings import ServeSettings
+from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens
 from hero_ray.store import default_url
 
 
-def start(settings: ServeSettings) -> None:
+def start(settings: ServeSettings, tokens: Tokens | None = None) -> None:
     """Deploy on the connected Ray; returns when the first model answers."""
     try:
         from ray import serve
@@ -33,7 +33,7 @@ def start(settings: ServeSettings) -> None:
         settings = settings.model_copy(update={"ray_dashboard": f"http://{found}" if found else None})
     timeout = settings.limits.request_seconds + 30  # ours answers first, in OpenAI's shape
     serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": timeout})
-    serve.run(build_app(settings), name=APP_NAME, route_prefix="/")
+    serve.run(build_app(settings, tokens), name=APP_NAME, route_prefix="/")
 
 
 def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
@@ -42,8 +42,10 @@ def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
         os.environ["HERO_RAY_DB"] = absolute_url(
             settings.db
         )  # a Ray that is started here hands it on to the jobs of sweeps
+    tokens = Tokens.from_environment()
+    os.environ.pop(TOKENS_VARIABLE, None)  # before Ray starts: workers and the jobs of sweeps inherit what is left
     with connected(address, dashboard=True):  # sweeps over HTTP are Ray jobs, which live in Ray's dashboard
-        start(settings)
+        start(settings, tokens)
         sys.stderr.write(
             f"hero_ray serves {', '.join(settings.models)} on http://{settings.host}:{settings.port} "
             "(API under /v1, docs under /docs); Ctrl-C stops it\n"

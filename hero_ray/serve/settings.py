@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import os
@@ -88,14 +89,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
 class Tokens:
     """Bearer tokens and their roles, from `HERO_RAY_TOKENS=role:secret,role:secret`.
 
-    Not part of the settings object, so that no log or dump of settings can show a secret.
+    Not part of the settings object, so that no log or dump of settings can show a secret. What is kept and travels to
+    other processes are their SHA-256 digests.
     """
 
     def __init__(self, entries: tuple[tuple[str, str], ...]) -> None:
-        self._entries = entries
+        self._entries = tuple((role, _digest(secret)) for role, secret in entries)
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -122,6 +128,6 @@ class Tokens:
         """The role of a token, or None. Every entry is compared in constant time, whichever matches."""
         found: str | None = None
         for role, secret in self._entries:
-            if hmac.compare_digest(presented.encode(), secret.encode()) and (found is None or RANK[role] > RANK[found]):
+            if hmac.compare_digest(_digest(presented), secret) and (found is None or RANK[role] > RANK[found]):
                 found = role
         return found
