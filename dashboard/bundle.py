@@ -160,8 +160,9 @@ def _flips(store: Store, runs: Sequence[RunRow], files: dict[str, bytes]) -> lis
         counts = store.read(flips.flip_counts, a, b)
         rows = store.read(flips.flips, a, b, "worse", limit=FLIPS_PER_BENCHMARK)
         head = f"{pruned.model}, {pruned.benchmark}: full against {pruned.method} at {budget_of(pruned)}"
+        method = html.escape(pruned.method)
         blocks.append(
-            f"<h2>{html.escape(head)}</h2><p>Of {counts.both:,} questions both answered, {pruned.method} does better "
+            f"<h2>{html.escape(head)}</h2><p>Of {counts.both:,} questions both answered, {method} does better "
             f"on {counts.better:,} and worse on {counts.worse:,}. Below: where it does worse.</p>"
         )
         blocks += [_flip(store, row, full, pruned, files) for row in rows]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hero_ray.core.errors import ConfigError
+from hero_ray.core.errors import ConfigError, RunLockedError, StoreError
 from hero_ray.core.plan import Unit
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import cluster, predecessor
@@ -84,12 +84,12 @@ def run(
         say(predecessor.not_continued(plan, store, old))
     run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
     outcome = RunOutcome(run_id, RUNNING)
-    with _lease(store, run_id):
+    with _lease(store, run_id) as lost:
         try:
             if found is not None:
                 predecessor.note_other_code(store, found, say)
             store.set_status(run_id, RUNNING)
-            _execute_all(plan, store, outcome, address, loader, say)
+            _execute_all(plan, store, outcome, address, loader, say, lost)
             outcome.status = CANCELLED if store.cancel_requested(run_id) else COMPLETE
         except KeyboardInterrupt:
             outcome.status = INTERRUPTED
@@ -98,7 +98,8 @@ def run(
             outcome.status = FAILED
             raise
         finally:
-            store.set_status(run_id, outcome.status)
+            if not lost.is_set():  # else it is another's to say
+                store.set_status(run_id, outcome.status)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
@@ -124,7 +125,13 @@ def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> s
 
 
 def _execute_all(
-    plan: Plan, store: Store, outcome: RunOutcome, address: str | None, loader: str, say: Callable[[str], None]
+    plan: Plan,
+    store: Store,
+    outcome: RunOutcome,
+    address: str | None,
+    loader: str,
+    say: Callable[[str], None],
+    lost: threading.Event,
 ) -> None:
     run_id = outcome.run_id
     total, until_decided = sum(plan.expected.values()), plan.config.until == "decided"
@@ -162,9 +169,12 @@ def _execute_all(
                             break
                     if store.cancel_requested(run_id):
                         return
+                    _still_ours(run_id, lost)
+            _still_ours(run_id, lost)
             if plan.config.profile.enabled:
                 progress.stage(f"timing {model.name} alone on the machine")
                 profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)
+        _still_ours(run_id, lost)
         progress.stage("computing intervals")
         close_cells(store, run_id, plan.cells, plan.benchmarks)
         if until_decided:
@@ -221,21 +231,33 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
     )
 
 
+def _still_ours(run_id: str, lost: threading.Event) -> None:
+    """Raises: RunLockedError: another driver has taken the run over; two would time on one machine."""
+    if lost.is_set():
+        raise RunLockedError(f"run {run_id} was taken over by another driver while this one was away; it goes on there")
+
+
 @contextmanager
-def _lease(store: Store, run_id: str) -> Iterator[None]:
-    """Hold the run while working on it; a second start is told who has it."""
-    holder = f"{socket.gethostname()}:{os.getpid()}"
+def _lease(store: Store, run_id: str) -> Iterator[threading.Event]:
+    """Hold the run while working on it; a second start is told who has it. The event is set once the claim is lost."""
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     store.acquire_lease(run_id, holder, LEASE_S)
-    stop = threading.Event()
+    stop, lost = threading.Event(), threading.Event()
 
     def beat() -> None:
         while not stop.wait(LEASE_S / 3):
-            store.heartbeat(run_id, holder, LEASE_S)
+            try:
+                store.heartbeat(run_id, holder, LEASE_S)
+            except RunLockedError:
+                lost.set()
+                return
+            except StoreError:
+                continue  # the database is away; it may come back before the claim runs out
 
     thread = threading.Thread(target=beat, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield lost
     finally:
         stop.set()
         thread.join(timeout=5)

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from yaml import YAMLError
@@ -71,6 +71,17 @@ class RaySweepJobs:
         self._client().stop_job(job_id)
 
 
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every mapping inside a document, itself included."""
+    if isinstance(value, Mapping):
+        yield value
+        for inner in value.values():
+            yield from _mappings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _mappings(inner)
+
+
 class Desk:
     """What the API's result routes call. Every method raises `Problem` only."""
 
@@ -107,6 +118,10 @@ class Desk:
         for key in FORBIDDEN:
             if key in document:
                 raise ConfigError(f"`{key}` cannot be set over HTTP")
+        if any("preset" in entry for entry in _mappings(document)):
+            raise ConfigError(
+                "presets are files of the host and cannot be named over HTTP; write method and params out"
+            )
         config = build(document)
         for model in config.models:
             if model not in self._settings.models:

@@ -47,6 +47,14 @@ class Turn:
         return bool(self.job.temperature) or (self.cut is not None and self.cut.pruning.prunes_inside(self.cut.budget))
 
 
+def generated(adapter: Adapter, turns: Sequence[Turn]) -> list[Generation | Exception]:
+    """What each turn of a batch came to; where the batch fails as a whole, each is asked again by itself."""
+    try:
+        return list(generate(adapter, turns))
+    except Exception as error:
+        return [error] if len(turns) == 1 else [made for turn in turns for made in generated(adapter, [turn])]
+
+
 class Engine:
     """Models held by one replica, loaded when first asked for."""
 
@@ -75,13 +83,11 @@ class Engine:
             groups.setdefault(place if turn.alone else -1, []).append((place, turn))
         for group in groups.values():
             began = time.perf_counter()
-            try:
-                made = generate(adapter, [turn for _, turn in group])
-            except Exception as error:
-                for place, _ in group:
-                    results[place] = error
-                continue
+            made = generated(adapter, [turn for _, turn in group])
             for (place, turn), generation in zip(group, made, strict=True):
+                if isinstance(generation, Exception):
+                    results[place] = generation
+                    continue
                 seconds = {"prepare": prepared[place], "generate": time.perf_counter() - began}
                 results[place] = replace(finish(adapter, turn, generation), batch=len(group), seconds=seconds)
         return [result for result in results if result is not None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import traceback
 from typing import Any
 
 from hero_ray.core.errors import (
@@ -16,6 +18,7 @@ from hero_ray.core.errors import (
     StoreError,
     UnknownNameError,
 )
+from hero_ray.serve.observe import access_logger
 
 
 class Problem(Exception):
@@ -68,7 +71,14 @@ def problem_from(error: BaseException) -> Problem:
     if isinstance(error, InputError):
         param = next((name for kind, name in _PARAMS if isinstance(error, kind)), None)
         return Problem(400, str(error), param=param)
+    _log_unknown(error)
     return Problem(500, "the server could not finish this request", "server_error", code="internal_error")
+
+
+def _log_unknown(error: BaseException) -> None:
+    """Type and stack of an error that nobody foresaw; its message may hold what the caller sent and stays out."""
+    place = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    access_logger().error(json.dumps({"event": "internal error", "error": type(error).__name__, "stack": place[-12:]}))
 
 
 def replica_lost() -> Problem:

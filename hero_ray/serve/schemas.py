@@ -17,6 +17,7 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[StrictStr, AfterValidator(_encodable)]
+StopText = Annotated[Text, Field(max_length=256)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # a JSON number, not a string that looks like one
 
 
@@ -61,7 +62,12 @@ class ImagePart(BaseModel):
 
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: (
+        Text
+        | Annotated[
+            list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(max_length=64, fail_fast=True)
+        ]
+    )
 
 
 class StreamOptions(BaseModel):
@@ -93,13 +99,13 @@ class ChatRequest(BaseModel):
     )
 
     model: Text
-    messages: list[Message] = Field(min_length=1, max_length=64)
+    messages: list[Message] = Field(min_length=1, max_length=64, fail_fast=True)
     max_tokens: StrictInt | None = Field(default=None, ge=1)
     max_completion_tokens: StrictInt | None = Field(default=None, ge=1)
     temperature: Number | None = Field(default=0.0, ge=0, le=2)
     top_p: Number | None = Field(default=1.0, gt=0, le=1)
     seed: StrictInt | None = None
-    stop: Text | list[Text] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=4, fail_fast=True)] | None = None
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     n: StrictInt | None = Field(default=1)
@@ -118,7 +124,9 @@ class ExplainRequest(BaseModel):
     model: Text
     image: Text = Field(description="data URL")
     question: Text = Field(min_length=1)
-    pruning: list[PruningRequest] = Field(default_factory=lambda: [PruningRequest()], min_length=1)
+    pruning: list[PruningRequest] = Field(
+        default_factory=lambda: [PruningRequest()], min_length=1, max_length=64, fail_fast=True
+    )
     max_tokens: StrictInt = Field(default=32, ge=1)
     scores: StrictBool = True
     overlay: StrictBool = False

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from hero_ray.core.errors import RunLockedError
 from hero_ray.store.tables import (
     Lease,
 )
 from hero_ray.store.writes import insert, now, table
+
+
+def _moment(connection: Connection) -> datetime:
+    """The database's own time: drivers' clocks differ, and one that is ahead must not take a claim that lives."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now()
 
 
 def acquire_lease(connection: Connection, run_id: str, holder: str, ttl_s: float = 60.0) -> None:
@@ -20,7 +27,7 @@ def acquire_lease(connection: Connection, run_id: str, holder: str, ttl_s: float
         RunLockedError: someone else holds it.
     """
     leases = table(Lease)
-    moment = now()
+    moment = _moment(connection)
     statement = insert(connection, Lease).values(
         run_id=run_id, holder=holder, acquired_at=moment, expires_at=moment + timedelta(seconds=ttl_s)
     )
@@ -44,7 +51,7 @@ def heartbeat(connection: Connection, run_id: str, holder: str, ttl_s: float = 6
     """
     leases = table(Lease)
     mine = (leases.c.run_id == run_id) & (leases.c.holder == holder)
-    statement = update(leases).where(mine).values(expires_at=now() + timedelta(seconds=ttl_s))
+    statement = update(leases).where(mine).values(expires_at=_moment(connection) + timedelta(seconds=ttl_s))
     if connection.execute(statement).rowcount == 0:
         other = connection.execute(select(leases.c.holder).where(leases.c.run_id == run_id)).scalar()
         raise RunLockedError(f"the lease of {holder} on run {run_id} is gone; it is now held by {other or 'nobody'}")

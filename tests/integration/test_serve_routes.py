@@ -235,6 +235,8 @@ BAD_SWEEPS = {
     "a file": SWEEP | {"tasks": ["file:/etc/passwd"]},
     "a folder": SWEEP | {"tasks": [{"name": "gqa", "source": {"folder": "/etc"}}]},
     "a path": SWEEP | {"tasks": ["../../etc/passwd"]},
+    "a preset": SWEEP | {"methods": [{"preset": "/etc/x.yaml"}]},
+    "a preset by name": SWEEP | {"methods": ["hero", {"preset": "hero-paper"}]},
     "another model": SWEEP | {"models": ["/etc"]},
     "no such method": SWEEP | {"methods": ["nothing"]},
     "method parameters of a wrong kind": SWEEP | {"methods": [{"hero": 5}]},

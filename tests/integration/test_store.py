@@ -8,12 +8,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from hero_ray.core.errors import RunLockedError, StoreError
-from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, open_store
+from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, leases, open_store
 from hero_ray.store import schema as schema_room
 from tests import stored as data
 
@@ -153,6 +154,16 @@ def test_only_one_holder_at_a_time(store: Store) -> None:
     store.acquire_lease("run1", "alice", 60)  # bob's claim had expired
     with pytest.raises(RunLockedError, match="now held by alice"):
         store.heartbeat("run1", "bob", 60)
+
+
+def test_a_drivers_clock_that_is_ahead_takes_no_claim_that_lives(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("a file has no clock of its own")
+    data.begin(store)
+    store.acquire_lease("run1", "alice", 60)
+    monkeypatch.setattr(leases, "now", lambda: datetime.now(UTC) + timedelta(minutes=2))
+    with pytest.raises(RunLockedError, match="held by alice"):
+        store.acquire_lease("run1", "bob", 60)
 
 
 def test_cancelling_is_a_request_that_a_new_start_clears(store: Store) -> None:
