@@ -26,8 +26,8 @@ _FIGURE = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ?[\[±%][-\d\s.,\[\]±%+]*)?|-+"
 def csv_cell(value: object) -> object:
     """`value` as a CSV file may hold it: text that a spreadsheet would take for a formula gets an apostrophe before it.
 
-    Figures written as text ("-5", "+3.2", "-7.4 [-9.1, -5.0]", a lone "-") stay as they are. A carriage return becomes a newline: Python's
-    writer leaves it bare, and readers end the row there.
+    Figures written as text ("-5", "+3.2", "-7.4 [-9.1, -5.0]", a lone "-") stay as they are. A carriage return becomes
+    a newline: Python's writer leaves it bare, and readers end the row there.
     """
     if not isinstance(value, str):
         return value
