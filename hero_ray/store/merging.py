@@ -29,9 +29,9 @@ from hero_ray.store.tables import (
 from hero_ray.store.writes import insert_missing, table
 
 CHUNK = 5000
-_SHARED = (CellTable, ImageTable, SampleTable)
+_SHARED: tuple[type[Base], ...] = (CellTable, ImageTable, SampleTable)
 """What several runs may hold; equal ids mean equal content."""
-_OWNED = (RunCell, UnitAttempt, PredictionTable, MetricTable, Profile)
+_OWNED: tuple[type[Base], ...] = (RunCell, UnitAttempt, PredictionTable, MetricTable, Profile)
 """What belongs to one run. Leases stay behind: nobody works on a run through a copy of it."""
 _MEANING = ("model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
 _PASSING = ("cancel_requested",)
