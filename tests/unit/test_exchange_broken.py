@@ -74,6 +74,20 @@ def test_a_broken_results_file_is_named(import_file: Any, tmp_path: Path, conten
     assert "20260101_000000_results.json" in said
 
 
+def test_half_characters_and_nul_are_cleaned(blank_store: Store, tmp_path: Path) -> None:
+    odd = "half \ud83d and \0 nul"
+    path = tmp_path / "t_samples_pope.jsonl"
+    lines(
+        path, [sample(0, odd, input=odd, target=odd, key=odd, category=odd, exact_match=1.0, note=odd, answers=[odd])]
+    )
+    (tmp_path / "t_results.json").write_text(json.dumps({"config": {"model_args": f"pretrained={odd},a={odd}"}}))
+    run_id, _, _ = import_task(blank_store, readers.read(path), as_is=True)
+    (cell,) = blank_store.cells(run_id)
+    (row,) = blank_store.cell_scores(run_id, cell.id)
+    for text in (cell.model, row.text, row.question, row.category, row.sample_key, row.reference):
+        assert text == "half \ufffd and \ufffd nul"
+
+
 @pytest.mark.parametrize("name", ["a\0b.jsonl", "half \ud83d.jsonl", "x" * 300 + ".json", "."])
 def test_paths_that_cannot_be(import_file: Any, name: str) -> None:
     code, said, runs = import_file(name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import DatasetError, MissingExtraError
+from hero_ray.core.text import clean
 
 MAX_BYTES = 1 << 30
 MAX_UNPACKED_BYTES = 1 << 28
@@ -65,14 +66,16 @@ def text_of(path: Path, encoding: str | None = None) -> str:
 
 
 def json_content(path: Path, encoding: str | None = None) -> Any:
-    """A JSON value; of a file with one JSON value a line, the list of them (empty lines left out), whatever its name.
+    """A JSON value, its texts such as databases take them.
+
+    Of a file with one JSON value a line it is the list of them (empty lines left out), whatever the file is called.
 
     Raises:
         DatasetError: neither.
     """
     text = text_of(path, encoding).lstrip("\ufeff")
     try:
-        return json.loads(text)
+        return clean(json.loads(text))
     except RecursionError:
         raise DatasetError(f"{path.name} is nested too deeply to be read") from None
     except ValueError as problem:
@@ -86,7 +89,7 @@ def _json_lines(path: Path, text: str, whole: str) -> Iterator[Any]:
         raise DatasetError(f"{path.name} has no lines")
     for number, line in lines:
         try:
-            yield json.loads(line)
+            yield clean(json.loads(line))
         except RecursionError:
             raise DatasetError(f"{path.name} line {number} is nested too deeply to be read") from None
         except ValueError as problem:
@@ -101,8 +104,8 @@ def separated(path: Path, column: str, encoding: str | None = None) -> list[Row]
     Raises:
         DatasetError: not text, or no table.
     """
-    text = text_of(path, encoding).lstrip("\ufeff")
-    if "\x00" in text[:4096]:
+    text = text_of(path, encoding).lstrip("\ufeff")  # what is decoded holds no half characters
+    if "\x00" in text:
         raise DatasetError(f"{path.name} holds NUL characters; save it as UTF-8 text, or say --encoding utf-16")
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     csv.field_size_limit(2**31 - 1)  # VLMEvalKit tables may hold base64 pictures
@@ -148,7 +151,7 @@ def sheet(path: Path, texts: Sequence[str]) -> list[Row]:
             rows = [_joined(row, value, texts) for row, value in zip(rows, values, strict=True)]
     except Exception as problem:  # openpyxl lets whatever its parsers raise through
         raise DatasetError(f"{path.name} is no Excel file that can be read: {problem!r}"[:400]) from None
-    found = [{name: _formula_text(value) for name, value in row.items()} for row in rows]
+    found = [{name: clean(_formula_text(value)) for name, value in row.items()} for row in rows]
     return [row for row in found if any(value not in (None, "") for value in row.values())]
 
 
