@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hero_ray.core import plugins
@@ -113,7 +115,8 @@ def resolve(name: str) -> str:
         if plain in plugin.answers_to:
             return str(plugin.loaded.name)
     plugins.refuse(name, foreign())
-    raise UnknownNameError("benchmark", name, [*names(), "file:PATH"])
+    is_file = Path(name).suffix.lower() in (".jsonl", ".json", ".parquet", ".csv", ".tsv") or os.path.exists(name)
+    raise UnknownNameError("benchmark", name, [*names(), "file:PATH"], f"file:{name}" if is_file else "")
 
 
 def get_class(name: str) -> type[Benchmark]:

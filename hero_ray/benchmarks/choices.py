@@ -76,14 +76,18 @@ def _outer(bare: str, letters: Sequence[str]) -> Iterator[tuple[int, int, str]]:
             yield _END, len(bare) - 1, letter
 
 
+_FAILED = "Failed to obtain answer via API"
 _DECORATIONS = ("{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{}).")
 
 
 def match_option(text: str, options: Mapping[str, Any]) -> str | None:
     """lmms-eval's MMBench matcher: the letter, or None when undecided.
 
-    Options whose text is the string `nan` take part, as upstream: `banana` matches a missing option.
+    Options whose text is the string `nan` take part, as upstream: `banana` matches a missing option. The letters of a
+    text that says that its API failed do not count.
     """
+    if _FAILED in text:
+        return _by_text(text, options)
     tokens = text.split()
     letters = "ABCDE"
     bare = [letter for letter in letters if letter in tokens]
@@ -110,12 +114,24 @@ _REFUSALS = (
     "Cannot determine the answer",
 )
 _KIT_BLANKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-_KIT_ANSWER_IS = re.compile(r"answer is\s*\(?([A-Z])\b", re.IGNORECASE)
+_KIT_ANSWER_IS = re.compile(r"answer is\s*\**([A-D])", re.IGNORECASE)  # no bracket, no word's end, no E, as upstream
 
 
 def match_option_vlmevalkit(text: str, options: Mapping[str, Any]) -> str | None:
-    """VLMEvalKit's matcher: the letter, `Z` for a refusal, or None when undecided."""
+    """VLMEvalKit's matcher (e8e78f05): the letter, `Z` for a refusal, or None when undecided.
+
+    The options' texts are looked for where the letters decide nothing and the answer is not much longer than they are.
+    """
     options = {letter: str(option) for letter, option in options.items() if option is not None}
+    letter = _kit_letter(text, options)
+    short = len(text.lower()) <= 2 * sum(map(len, options.values()))
+    return letter or (_by_text(text, options) if short else None)
+
+
+def _kit_letter(text: str, options: Mapping[str, str]) -> str | None:
+    """By letters alone: the only one, if near the end, else what is announced first, be it `**B**` or "Because"."""
+    if _FAILED in text:
+        return None
     if any(refusal in text for refusal in _REFUSALS):
         return "Z"
     tokens = text.translate(_KIT_BLANKS).split()
@@ -124,9 +140,5 @@ def match_option_vlmevalkit(text: str, options: Mapping[str, Any]) -> str | None
         return hits[0]
     if not hits and "Z" in tokens:
         return "Z"
-    announced = {letter.upper() for letter in _KIT_ANSWER_IS.findall(text)} & options.keys()
-    if len(announced) == 1:
-        return announced.pop()
-    if len(text.lower()) > 2 * sum(map(len, options.values())):
-        return None
-    return _by_text(text, options)
+    announced = _KIT_ANSWER_IS.search(text)
+    return announced[1].upper() if announced is not None and announced[1].upper() in options else None

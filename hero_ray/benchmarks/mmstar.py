@@ -5,6 +5,7 @@ lmms-eval averages over axes, VLMEvalKit and HERO over questions; both are repor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -23,6 +24,13 @@ def starts_with_letter(text: str, gold: str) -> bool:
     """The rule of v0.2.3: the gold letter leads, bare or after `(`, `option ` or `the answer is `; `Dog` is D."""
     low, letter = text.lower().replace("\n", " ").strip(), gold.lower()
     return any(low.startswith(lead + letter) for lead in ("", "(", "option ", "the answer is "))
+
+
+def options_in(question: str) -> dict[str, str]:
+    """The options that a question ends with, `Options: A: a cat, B: a dog`; VLMEvalKit's table has them in columns."""
+    _, found, listed = question.rpartition("Options:")
+    parts = re.split(r"(?:^|,|\n)\s*([A-D]):\s", listed) if found else []
+    return {letter: text.strip().rstrip(",") for letter, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 class MmStar(DatasetBenchmark):
@@ -56,8 +64,10 @@ class MmStar(DatasetBenchmark):
         if self.flavour == "v0.2.3":
             hit = starts_with_letter(prediction, gold)
         elif self.flavour == "vlmevalkit":
-            # Option texts are inside the question here; placeholders no answer contains switch the text rule off.
-            hit = match_option_vlmevalkit(prediction, dict.fromkeys("ABCD", "\0" * len(prediction))) == gold
+            options = options_in(sample.question) if sample is not None else {}
+            # Without them, placeholders that no answer contains leave the letters alone to decide.
+            options = options or dict.fromkeys("ABCD", "\0" * len(prediction))
+            hit = match_option_vlmevalkit(prediction, options) == gold
         else:
             hit = extract_letter(prediction.strip(), "ABCD") == gold
         return {"average": float(hit), "accuracy": float(hit)}

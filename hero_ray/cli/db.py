@@ -1,4 +1,4 @@
-"""Verbs for the database itself: `db upgrade`, `db check`, `db prune`, `db backup`, `db restore`."""
+"""Verbs for the database itself: `db upgrade`, `check`, `prune`, `backup`, `restore`, `merge`."""
 
 from __future__ import annotations
 
@@ -88,3 +88,23 @@ def restore(path: Annotated[Path, typer.Argument(help="File written by `db backu
     store = open_results(db)
     counts = maintenance.restore(path, store)
     finish(db=store.shown_url, rows=sum(counts.values()), runs=counts["runs"])
+
+
+@database.command()
+def merge(
+    source: Annotated[str, typer.Argument(help="Database to take the runs of: a SQLite file or a URL.")],
+    prefix: Annotated[str, typer.Option("--prefix", help="Put before the ids of the runs that come in.")] = "",
+    db: Db = None,
+) -> None:
+    """Take another database's finished runs in; equal cells and questions become one. A second time changes nothing."""
+    from hero_ray.results.database import open_results
+    from hero_ray.store import merging, open_store
+
+    theirs = open_store(source, read_only=True)
+    done = merging.merge(theirs, open_results(db), prefix)
+    for run in done.unfinished:
+        typer.echo(f"{run} is unfinished and was left out")
+    finish(
+        runs=done.runs, known=done.known, unfinished=done.unfinished,
+        shared_cells=done.shared_cells, predictions=done.predictions,
+    )  # fmt: skip

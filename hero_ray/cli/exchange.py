@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,15 +15,19 @@ from hero_ray.cli.options import Db
 from hero_ray.cli.results import Model, Run, finish, reading
 
 Format = Annotated[
-    Literal["csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb"],
-    typer.Option("--format", "-f", help="csv parquet json latex lmms-eval; mlflow and wandb log a finished run."),
+    Literal["csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb"] | None,
+    typer.Option(
+        "--format",
+        "-f",
+        help="csv parquet json latex lmms-eval; mlflow, wandb log a finished run. Default: FILE's ending, or csv.",
+    ),
 ]
 
 
 @app.command("export")
 def export(
     output: Annotated[Path | None, typer.Argument(help="File, or folder for lmms-eval; default stdout.")] = None,
-    format: Format = "csv",
+    format: Format = None,
     run: Run = "latest",
     model: Model = None,
     samples: Annotated[bool, typer.Option("--samples", help="One row per answer instead of per figure.")] = False,
@@ -33,13 +39,21 @@ def export(
     from hero_ray.results.contenders import every_model
     from hero_ray.results.exchange import files, from_runs
 
+    format = format or files.SUFFIXES.get(output.suffix.lower() if output else "", "csv")  # type: ignore[assignment]
+    if samples and format in ("latex", "mlflow", "wandb"):
+        raise InputError(f"--samples has no {format} form; write the answers as csv, json, parquet or lmms-eval")
     store = reading(db)
     found = store.run(run)
     if format == "lmms-eval":
         if output is None:
             raise InputError("--format lmms-eval writes a folder; name it: hero-ray export FOLDER -f lmms-eval")
-        for path in from_runs.write_run(store, found.id, output, samples):
+        for path in from_runs.write_run(store, found.id, output, samples, model):
             typer.echo(f"wrote {path}")
+        return
+    if format == "latex":
+        every = [mark for each in every_model(store, found.id) for mark in each.marks()]
+        every = [mark for mark in every if model in (None, mark.model)]
+        _write_text(files.to_latex(every), output, found.id, len(every))
         return
     rows = from_runs.predictions(store, found.id) if samples else from_runs.figures(store, found.id)
     rows = [row for row in rows if model in (None, row["model"])]
@@ -50,14 +64,11 @@ def export(
     elif format == "parquet":
         if output is None:
             raise InputError("--format parquet writes a file; name it: hero-ray export FILE.parquet -f parquet")
-        files.to_parquet(rows, output)
+        with _writing(output):
+            files.to_parquet(rows, output)
         finish(run_id=found.id, rows=len(rows), path=output)
     else:
-        if format == "latex":
-            every = (mark for each in every_model(store, found.id) for mark in each.marks())
-            text = files.to_latex([mark for mark in every if model in (None, mark.model)])
-        else:
-            text = files.to_csv(rows) if format == "csv" else files.to_json(rows, asdict(found))
+        text = files.to_csv(rows) if format == "csv" else files.to_json(rows, asdict(found))
         _write_text(text, output, found.id, len(rows))
 
 
@@ -65,32 +76,41 @@ def _write_text(text: str, output: Path | None, run_id: str, rows: int) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
+    with _writing(output):
+        output.write_text(text, encoding="utf-8")
+    finish(run_id=run_id, rows=rows, path=output)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """A file that cannot be written becomes one line."""
     from hero_ray.core.errors import InputError
 
     try:
-        output.write_text(text, encoding="utf-8")
+        yield
     except OSError as problem:
-        raise InputError(f"cannot write {output}: {problem.strerror}") from None
-    finish(run_id=run_id, rows=rows, path=output)
+        raise InputError(f"cannot write {output}: {problem.strerror or problem}") from None
 
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="lmms-eval TIME_samples_TASK.jsonl, a VLMEvalKit table, or profiles.")],
+    path: Annotated[Path, typer.Argument(help="lmms-eval samples or log, a VLMEvalKit table, or profiles.")],
     as_is: Annotated[bool, typer.Option("--as-is", help="Keep the file's scores; needs no dataset.")] = False,
     task: Annotated[str | None, typer.Option(help="Benchmark, where the file's name does not say.")] = None,
     model: Annotated[str | None, typer.Option(help="Model, where the file does not say.")] = None,
     method: Annotated[str | None, typer.Option(help="Pruning method behind the answers; default full.")] = None,
     budget: Annotated[str | None, typer.Option(help="Budget behind the answers: 0.2, 20%, 576tok.")] = None,
+    flavour: Annotated[str | None, typer.Option(help="Whose scoring rules: head, v0.2.3, vlmevalkit ...")] = None,
+    filter: Annotated[str | None, typer.Option(help="Whose answers, where a file holds several filters'.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a text file that is not UTF-8: gbk, latin-1 ...")] = None,
     db: Db = None,
 ) -> None:
     """Bring another tool's answers in as a run of one cell, scored again by our rules (or --as-is).
 
     A file of `hero-ray profile --out` is known by its first line and becomes a run of profiles.
     """
-    from dataclasses import replace
-
     from hero_ray.core.config import parse_budget
+    from hero_ray.core.errors import InputError
     from hero_ray.profiling import job as profile
     from hero_ray.results.database import open_results
     from hero_ray.results.exchange import readers
@@ -100,23 +120,26 @@ def import_(
         records = profile.read_records(path)
         finish(run_id=profile.store_records(open_results(db), records, trigger="import"), profiles=len(records))
         return
-    imported = readers.read(path)
-    if task is not None:
-        imported = replace(imported, task=task)
+    if as_is and flavour is not None:
+        raise InputError("--as-is keeps the file's scores and --flavour scores anew; leave one out")
+    imported = readers.read(path, task, filter, encoding)
     entry = parse_budget(budget) if budget is not None else None
     run_id, kept, unmatched = import_task(
         open_results(db),
         imported,
         as_is,
+        flavour,
         model=model,
         method=method,
         straw_man=_straw_man(method or str(imported.settings.get("method", "full"))),
         retention_ratio=entry.ratio if entry else None,
         tokens=entry.tokens if entry else None,
     )
+    if imported.repeated:
+        typer.echo(f"{imported.repeated} repeated lines left out")
     if unmatched:
         typer.echo(f"{unmatched} answers belong to no sample of {imported.task} and were left out")
-    finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched)
+    finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched, repeated=imported.repeated)
 
 
 def _straw_man(method: str) -> bool:

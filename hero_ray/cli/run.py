@@ -138,6 +138,7 @@ def run_sweep(
 
     started, url = time.perf_counter(), _url(config)
     if dry_run:
+        _check_database(url)
         typer.echo(_planned(config, url))
         return 0
     plan = make_plan(config)
@@ -156,6 +157,13 @@ def _url(config: Any) -> str:
     from hero_ray.store import default_url
 
     return absolute_url(config.db or default_url())
+
+
+def _check_database(url: str) -> None:
+    """A plan writes nothing, but says so if a run could not."""
+    from hero_ray.store.engine import check_sqlite_path, parse_url
+
+    check_sqlite_path(parse_url(url), read_only=False, must_exist=False)
 
 
 def _planned(config: Any, url: str, margin: float | None = None, power: float = 0.8) -> str:
@@ -271,4 +279,5 @@ def plan(
     if margin is not None and not (0 < margin < 100 and 0 < power < 1):
         raise ConfigError(f"--margin {margin:g} --power {power:g}: expected points within 0 to 100 and a share of 1")
     built = _config(config, assign, db=db)
+    _check_database(_url(built))
     typer.echo(_planned(built, _url(built), margin, power))

@@ -6,6 +6,7 @@ Precedence: command line over file over defaults. Unknown keys are refused with 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from hero_ray.core import presets
 from hero_ray.core.errors import BudgetError, ConfigError
 from hero_ray.core.shipped import sweep_file
-from hero_ray.core.strict import Strict
+from hero_ray.core.strict import Strict, fault
 
 _BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
 
@@ -67,8 +68,18 @@ def parse_budget(value: Any) -> BudgetEntry:
             f"budget {value!r} is not a number; write 0.2, 20%, drop=0.8 (share removed) or 576tok"
         ) from None
     if not 0.0 < ratio <= 1.0:
-        raise BudgetError(f"retention ratio {value!r} is outside (0, 1]; it is the share of visual tokens kept")
+        raise BudgetError(
+            f"retention ratio {value!r} is outside (0, 1]; it is the share of visual tokens kept{_other_forms(ratio)}"
+        )
     return BudgetEntry(ratio=ratio)
+
+
+def _other_forms(number: float) -> str:
+    """What a number above one may have meant."""
+    if not 1 < number < math.inf:
+        return ""
+    share = f"{number:g}% for {number:g} percent, or " if number <= 100 else ""
+    return f". Write {share}{max(1, round(number))}tok for a number of tokens"
 
 
 class MethodEntry(Strict):
@@ -105,7 +116,10 @@ def parse_method(value: Any) -> MethodEntry:
         if "name" in value:
             return MethodEntry(**value)
         if len(value) != 1:
-            raise ConfigError(f"method entry {dict(value)!r} needs `name`, or exactly one key that is the method name")
+            keys = ", ".join(str(key)[:40] for key in list(value)[:6])
+            raise ConfigError(
+                f"a method entry with the keys {keys} needs `name`, or exactly one key that is the method's name"
+            )
         (name, params), *_ = value.items()
         return _method_from_params(str(name), dict(params or {}))
     name, _, rest = str(value).partition(":")
@@ -245,13 +259,11 @@ def build(document: Mapping[str, Any]) -> SweepConfig:
     if unknown:
         close = difflib.get_close_matches(unknown[0], SweepConfig.model_fields, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(SweepConfig.model_fields)}."
-        raise ConfigError(f"unknown sweep key {unknown[0]!r}.{hint}")
+        raise ConfigError(f"unknown sweep key {str(unknown[0])[:60]!r}.{hint}")
     try:
         return SweepConfig(**document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"sweep key `{where}`: {first['msg']} (got {first.get('input')!r})") from None
+        raise ConfigError(f"sweep key {fault(error)}") from None
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -48,18 +48,19 @@ class UnknownNameError(InputError):
         kind: what was looked up, for example "method".
         name: the name that arrived.
         known: every name that would have worked.
+        meant: what was probably meant, where the names alone do not tell.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], meant: str = "") -> None:
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        close = [meant] if meant else difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
-        self.kind, self.name, self.known = kind, name, names
+        self.kind, self.name, self.known, self.meant = kind, name, names, meant
 
-    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str], str]]:
         # Errors cross process borders inside Ray; the default would replay the message as `kind`.
-        return type(self), (self.kind, self.name, self.known)
+        return type(self), (self.kind, self.name, self.known, self.meant)
 
 
 class BudgetError(InputError):

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from hero_ray.core.errors import ConfigError, UnknownNameError
 from hero_ray.core.shipped import folder
-from hero_ray.core.strict import Strict
+from hero_ray.core.strict import Strict, fault
 
 FOLDER = Path("configs") / "presets"
 
@@ -90,9 +90,7 @@ def load(name: str) -> Preset:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"preset {file} is not valid YAML: {str(error).splitlines()[0]}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"preset {file}, key `{where}`: {first['msg']} (got {first.get('input')!r})") from None
+        raise ConfigError(f"preset {file}, key {fault(error)}") from None
 
 
 def write(preset: Preset, name: str) -> Path:

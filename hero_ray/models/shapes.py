@@ -89,6 +89,8 @@ def shape(name: str) -> ModelShape:
     folder = EMBEDDED_WEIGHTS / plain if plain in EMBEDDED else Path(plain)
     path = folder / "config.json"
     if not path.is_file():
+        if plain and folder.is_dir():
+            raise CheckpointError(f"{name!r} is a folder without a config.json; expected a checkpoint's folder")
         raise UnknownNameError("model", name, (*_NAMED, *EMBEDDED))
     return from_config(json.loads(path.read_text()), plain)
 

@@ -20,7 +20,7 @@ def find_folder(name: str) -> Path:
 
     Raises:
         UnknownNameError: neither a known name, nor a folder, nor shaped like a hub id.
-        CheckpointError: an embedded model whose weights are not installed, or a download that failed.
+        CheckpointError: embedded weights that are not installed, a path to nothing, or a download that failed.
     """
     known = SPECS.get(name)
     if known is not None and known.embedded is not None:
@@ -30,6 +30,8 @@ def find_folder(name: str) -> Path:
     path = Path(name).expanduser()
     if name and path.is_dir():
         return path
+    if name.startswith((".", "/", "~")):
+        raise CheckpointError(f"the model folder {name!r} does not exist")
     source = known.source if known is not None else name
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise UnknownNameError("model", name, SPECS)

@@ -6,12 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
 
-from hero_ray.core.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from apscheduler.triggers.cron import CronTrigger
+from hero_ray.nightly.crontab import trigger
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 BAD_INPUT = 2
@@ -81,20 +77,6 @@ def decide(night: str, jobs: Iterable[Job], verdict: str | None, at_work: Mappin
     if len(mine) >= attempts:
         return Action("give-up", night, f"{len(mine)} attempts failed; the last was {mine[-1].id}")
     return Action("submit", f"nightly-{night}" + (f"-r{mine[-1].attempt + 1}" if mine else ""))
-
-
-def trigger(cron: str) -> CronTrigger:
-    """A crontab line in UTC, so that no summer time skips or repeats a night.
-
-    Raises:
-        ValueError: not a crontab line.
-        MissingExtraError: APScheduler is not installed.
-    """
-    try:
-        from apscheduler.triggers.cron import CronTrigger
-    except ImportError:
-        raise MissingExtraError("apscheduler", "schedule") from None
-    return CronTrigger.from_crontab(cron, timezone=UTC)
 
 
 def due(cron: str, now: datetime) -> datetime | None:

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 
 from hero_ray.core.errors import HeroRayError, MissingExtraError, StoreError
 from hero_ray.nightly import notify
-from hero_ray.nightly.decide import Action, Job, decide, due, missed, trigger
+from hero_ray.nightly.crontab import trigger
+from hero_ray.nightly.decide import Action, Job, decide, due, missed
 
 log = logging.getLogger("hero_ray.nightly.schedule")
 

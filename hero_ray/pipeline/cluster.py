@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from hero_ray.core.errors import ConfigError
 
 CPU_SHARE = 0.75
 """CPUs an actor without GPU asks for: below one, so that a two-core machine has room for Ray's own tasks."""
+
+HERE = "local"
+"""Ray's word for a Ray of one's own; without it Ray attaches to whatever cluster was started on this machine last."""
+PATIENCE_S = 30.0
+_REMEDY = "Unset RAY_ADDRESS and leave out --address to start a Ray here"
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
     Args:
         dashboard: start Ray's dashboard, on loopback, with a local Ray; its Jobs API needs it.
     """
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    if address_of(address) == HERE:
         _guard_local()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -44,11 +52,19 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
 
     already = ray.is_initialized()
     if not already:
-        target = address or os.environ.get("RAY_ADDRESS")
-        local: dict[str, Any] = {} if target else {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
-        with _silent_stderr(), _fitted_to_one_machine():
-            # "local": without it Ray attaches to whatever cluster was started on this machine last.
-            ray.init(address=target or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        check_address(address)
+        target = address_of(address)
+        local: dict[str, Any] = {}
+        if target == HERE:
+            local = {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
+        try:
+            with _silent_stderr(), _fitted_to_one_machine():
+                ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (ConnectionError, ValueError, RuntimeError) as problem:
+            if target == HERE:
+                raise
+            first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            raise ConfigError(f"{_named(address)}: Ray refuses to connect: {first}. {_REMEDY}") from None
     quiet()
     try:
         yield
@@ -66,6 +82,64 @@ def _guard_local() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def address_of(address: str | None) -> str:
+    """The cluster to connect to: what is asked for, else RAY_ADDRESS, else `HERE`."""
+    return address or os.environ.get("RAY_ADDRESS") or HERE
+
+
+def check_address(address: str | None) -> None:
+    """Find out within `PATIENCE_S` whether a Ray cluster answers at an address; `ray.init` would try for minutes.
+
+    Raises:
+        ConfigError: an address of another kind, or no cluster there; names where the address comes from.
+    """
+    target = address_of(address)
+    ray = sys.modules.get("ray")
+    if target in (HERE, "auto") or (ray is not None and ray.is_initialized()):
+        return
+    if target.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{_named(address)} is the address of Ray's Jobs API, not of a cluster. Write HOST:6379 or "
+            f"ray://HOST:10001, or submit the sweep there as a job (docs/jobs.md). {_REMEDY}"
+        )
+    place = urlsplit(target if "://" in target else f"ray://{target}")
+    if place.scheme != "ray":
+        return  # a provider's own, which Ray hands to that provider's package
+    try:
+        host, port = place.hostname, place.port or (10001 if "://" in target else None)
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise ConfigError(f"{_named(address)} is no Ray address; write HOST:6379 or ray://HOST:10001. {_REMEDY}")
+    if not _answers(host, port):
+        raise ConfigError(f"{_named(address)}: no Ray cluster answers at {host}:{port}. {_REMEDY}")
+
+
+def _named(address: str | None) -> str:
+    return f"--address {address}" if address else f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}"
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether something that speaks gRPC, as Ray does, listens there."""
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE_S / 3).close()
+    except OSError:
+        return False
+    try:
+        import grpc
+    except ImportError:  # Ray's client and dashboard need it, its core does not
+        return True
+    if os.environ.get("RAY_USE_TLS") == "1":  # ready only with its certificates
+        return True
+    shown = f"[{host}]" if ":" in host else host
+    with grpc.insecure_channel(f"{shown}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=PATIENCE_S / 3)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 @contextmanager

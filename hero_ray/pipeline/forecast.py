@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hero_ray.benchmarks import sizes
@@ -78,7 +78,18 @@ def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
     rates = {} if missing else answer_rates(plan.models, url)
     for model in plan.models:
         lines.append(_model_line(plan, model, rates.get(model.name)))
-    return "\n".join([*lines, *plan.cautions])
+    return "\n".join([*lines, *_beyond(plan), *plan.cautions])
+
+
+def _beyond(plan: Plan) -> Iterator[str]:
+    """Budgets that no picture reaches."""
+    for model in plan.models:
+        asked = {cell.tokens for cell in plan.cells_of(model.name) if cell.tokens and cell.tokens > model.max_tokens}
+        if asked:
+            yield (
+                f"Caution: {', '.join(f'{tokens}tok' for tokens in sorted(asked))} is more than the {model.max_tokens} "
+                f"patch tokens of {model.name}'s largest picture: nothing is pruned there"
+            )
 
 
 def describe_needs(plan: Plan, url: str, margin: float, power: float) -> list[str]:
@@ -119,7 +130,8 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
 
 
 def _visual_tokens(cell: Cell, model: ModelFact) -> int:
-    return max(1, round(cell.tokens or cell.retention_ratio * model.max_tokens))
+    asked = cell.tokens or cell.retention_ratio * model.max_tokens
+    return max(1, round(min(asked, model.max_tokens)))  # there is nothing more to keep
 
 
 def _patches_per_token(model: ModelFact) -> int:

@@ -80,6 +80,7 @@ def run(
     found = _named(plan, store, run_id) if run_id is not None else None if fresh else store.find_run(plan.hash)
     if found is not None and found.status == COMPLETE and not retry_failed:
         return RunOutcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
+    cluster.check_address(address)  # before anything is written
     if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
         say(predecessor.not_continued(plan, store, old))
     run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
@@ -140,7 +141,8 @@ def _execute_all(
     already = sum(c.done + c.failed for c in counts)
     if already:
         say(f"resuming run {run_id}: {already} of {total} answers are there")
-    say("starting Ray")
+    target = cluster.address_of(address)
+    say("starting Ray" if target == cluster.HERE else f"connecting to Ray at {target}")
     # The signal handler goes in behind Ray's own, which would end the process without a word.
     with (
         open(os.devnull, "w") as nowhere,

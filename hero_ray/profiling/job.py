@@ -145,7 +145,7 @@ def is_profile_file(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as lines:
             first = json.loads(lines.readline())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):  # ValueError: no UTF-8, no JSON, a path with a NUL
         return False
     return isinstance(first, dict) and first.get("kind") == KIND
 

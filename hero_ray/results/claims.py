@@ -48,7 +48,12 @@ def parse_claim(text: str) -> Claim:
     Raises:
         ClaimError: what is missing, and where.
     """
+    for wrong, meant in (("=>", ">="), ("=<", "<="), ("==", "two claims, >= and <=")):
+        if wrong in text:
+            raise ClaimError(f"claim {text!r} has {wrong!r}; write {meant}, for example: {EXAMPLE}")
     body, on, where = _cut(text.strip(), r"\s+on\s+")
+    if not re.search(r">|<|≥|≤", text):
+        raise ClaimError(f"claim {text!r} has no >=, >, <= or <, so it claims nothing; for example: {EXAMPLE}")
     if not on:
         raise ClaimError(f"claim {text!r} does not say where; end it with `on BENCHMARK`, for example: {EXAMPLE}")
     left, operator, target = _cut(body, r">=|<=|≥|≤|>|<")

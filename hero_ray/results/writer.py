@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,22 @@ _LATEX = str.maketrans(
 def latex_text(text: object) -> str:
     """`text` as LaTeX shows it."""
     return str(text).translate(_LATEX)
+
+
+_FIGURE = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ?[\[±%][-\d\s.,\[\]±%+]*)?|-+", re.IGNORECASE)
+
+
+def csv_cell(value: object) -> object:
+    """`value` as a CSV file may hold it: text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    Figures written as text ("-5", "+3.2", "-7.4 [-9.1, -5.0]", a lone "-") stay as they are. A carriage return becomes
+    a newline: Python's writer leaves it bare, and readers end the row there.
+    """
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    formula = value.lstrip().startswith(("=", "+", "-", "@")) and not _FIGURE.fullmatch(value)
+    return "'" + value if formula else value
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,8 @@ class Grid:
     def csv(self) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([[column.title for column in self.columns], *self.rows])
+        rows = [[column.title for column in self.columns], *self.rows]
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
         return text.getvalue()
 
 

@@ -30,6 +30,8 @@ _LOST_CONNECTION = ("connection", "server closed", "could not connect", "termina
 
 
 NAME_VARIABLE = "HERO_RAY_DB_NAME"
+_FORMS = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+_ESCAPES = "In a user's name or a password write @ as %40, : as %3A, / as %2F and % as %25"
 
 
 def default_url() -> str:
@@ -50,24 +52,26 @@ def default_url() -> str:
 
 
 def parse_url(text: str) -> URL:
-    """A database URL; a bare path means a SQLite file, `postgresql://` means psycopg 3.
+    """A database URL; a bare path means a SQLite file, `postgresql://` with any driver means psycopg 3.
 
     Raises:
-        StoreError: neither SQLite nor PostgreSQL.
+        StoreError: neither SQLite nor PostgreSQL, or a password that is not escaped. Shows nothing of the URL, since
+            whatever part was misread may be the password's.
     """
     if "://" not in text:
-        text = f"sqlite:///{text}"
+        return URL.create("sqlite", database=text)
     try:
         url = make_url(text)
-    except ArgumentError:
-        raise StoreError("the database URL cannot be read; expected sqlite:///PATH or postgresql://...") from None
-    if url.drivername in ("postgresql", "postgres"):
-        url = url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StoreError(
-            f"database {url.get_backend_name()!r} is not supported; expected sqlite:///PATH or postgresql://..."
-        )
-    return url
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise StoreError(f"the database URL cannot be read; expected {_FORMS}. {_ESCAPES}") from None
+    kind = url.drivername.partition("+")[0]
+    if kind not in ("sqlite", "postgresql", "postgres"):
+        raise StoreError(f"database {kind!r} is not supported; expected {_FORMS}")
+    if kind == "sqlite":
+        return url.set(drivername="sqlite")
+    if "@" in f"{url.host}{url.database}":
+        raise StoreError(f"the database URL has more than one @. {_ESCAPES}")
+    return url.set(drivername="postgresql+psycopg")
 
 
 def shown(url: URL) -> str:
@@ -238,6 +242,8 @@ def explain(problem: SQLAlchemyError | OSError | TypeError | ValueError, url: UR
     """One clear line for a database failure, without SQL and without the password."""
     orig = getattr(problem, "orig", None) or problem
     first = (str(orig).strip().splitlines() or [type(orig).__name__])[0]
+    if url.password:
+        first = first.replace(str(url.password), "***")
     hint = "; run `hero-ray db upgrade`" if "no such table" in first or "does not exist" in first else ""
     return StoreError(f"database {shown(url)}: {first}{hint}")
 

@@ -26,12 +26,15 @@ import yaml
 from hero_ray.benchmarks import get
 from hero_ray.benchmarks.base import Benchmark
 from tests import hub_layouts
+from tests.golden.verdicts import ROADS, listed, ours
 
-CASES = 30
+CASES = 60
 VOCABULARY = (
     "A|B|C|D|E|a|b|c|d|(A)|(B)|B.|C,|D:|A)|(C).|:B|Yes|yes|No|no|Not|none.|The|the|a|an|answer|is|Answer:|option|correct|two|2|ten|"
     "3.5|3.5.|1,000|50%|5%%|0|0.0|red|RED|cat|cats|dog's|Joe's|I'm|dont|don't|cant|/x|x/y|-|-b|well-known|[|]|;|?|!|.|,|'|\"|\n|"
     "\t|nan|inf|1e3|ß|İ|ＡＢ　Ｃ|答案是|选|B。|...|.5|2.|I choose|Z|Left|Straight|Right|zero|one"
+    "|**B**|*A*|**C.**|(D|The answer is|answer is|The answer is **|the answer is (|Because|Final answer: **|`B`|"
+    "Failed to obtain answer via API|Cannot determine the answer|I can't process this file.|E.|unanswerable|YES!|no,"
 )
 TASKS = {
     "vqav2_val": "vqav2/vqav2_val", "textvqa_val": "textvqa/textvqa_val", "vizwiz_vqa_val": "vizwiz_vqa/vizwiz_vqa_val",
@@ -41,7 +44,6 @@ TASKS = {
     "realworldqa": "realworldqa/realworldqa", "ai2d": "ai2d/ai2d", "mmvet": "mmvet/mmvet",
     "seedbench": "seedbench/seedbench",
 }  # fmt: skip
-ROADS = "Which way?\n\nA. Left\nB. Right\nC. Straight\nPlease answer directly."
 
 
 def shell(name: str, root: Path) -> None:
@@ -169,6 +171,8 @@ def cases(name: str, make: Callable[..., Any], judge: Callable[[str, Any], Any])
         references = make(dice, [draw(dice), draw(dice), text, text.lower(), text.upper()])
         verdict = judge(text, references)
         verdict = float(verdict) if isinstance(verdict, (bool, int, float)) else verdict
+        if listed(name, text, verdict, ours(name, text, references)):
+            continue  # there the released package is not what we follow
         side = kept[1 if verdict else 0]
         if len(side) < CASES // 2:
             side.append([text, references, verdict])

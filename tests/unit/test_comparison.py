@@ -265,7 +265,7 @@ def test_an_allowance_that_is_none_is_refused(text: str) -> None:
         (["compare", "hero@20%", "random@20%"], 0, "| better |"),
         (["check", "hero@20% >= 60% of full on synth-color"], 0, "holds: hero@20%"),
         (["check", "hero@20% >= 99% of full on synth-color"], 1, "fails: hero@20%"),
-        (["check", "nonsense"], 2, "does not say where"),
+        (["check", "nonsense"], 2, "has no >=, >, <= or <"),
         (["advise", "--max-loss", "30"], 0, "advice: "),
         (["frontier", "--tasks", "gqa"], 2, "unknown benchmark of this run 'gqa'"),
         (["frontier", "--run", "nope"], 2, "run 'nope' is not in the database"),

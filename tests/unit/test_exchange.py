@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -58,10 +60,41 @@ def test_results_file_in_lmms_evals_shape() -> None:
 
 
 def test_names_are_safe() -> None:
-    assert folder_name(RUN) == "org__model_method-hero_retention_ratio-0.2"
+    assert re.fullmatch(r"org__model_hero_0\.2_[0-9a-f]{8}", folder_name(RUN))
     odd = ModelRun('a/b:"c"', [], {"tasks": "x,y"})
     assert not set(folder_name(odd)) & set('/\\:"*?<>|')
     assert model_args(odd).count(",") == 1
+
+
+@pytest.mark.parametrize("model", ["m" * 400, "\u6a21" * 300, "../../etc", "a\nb", "", "..", "a/b", "a_b"])
+def test_any_model_and_any_settings_make_a_name_that_file_systems_take(model: str) -> None:
+    runs = [
+        ModelRun(model, [TASK], {"method": "hero", **{f"parameter_{i}": value + i for i in range(60)}})
+        for value in (0, 1)
+    ]
+    names = [folder_name(run) for run in runs]
+    assert names[0] != names[1]
+    for name in names:
+        assert len(name.encode()) <= 200
+        assert not set(name) & set('/\\:"*?<>|\n\x00')
+        assert name.strip("._") == name
+
+
+def test_a_task_whose_name_is_a_path_comes_back(tmp_path: Path) -> None:
+    """`file:` benchmarks are called by their path."""
+    tasks = [replace(TASK, task=name) for name in ("file:/data/a b.jsonl", "file:/data/a/b.jsonl", "x" * 300)]
+    written = write(replace(RUN, tasks=tasks), tmp_path, TIME)
+    assert len(set(written)) == 4
+    for path, task in zip(written[1:], tasks, strict=True):
+        found = read(path)
+        assert (found.task, found.metrics) == (task.task, task.metrics)
+
+
+def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
+    """`model_args` is text and has no comma inside a value; the exact settings stand beside it."""
+    settings = {"method": "hero", "variant": "paper", "layers": [1, 2], "alpha": 0.5, "tokens": 64, "seed": 3}
+    _, samples = write(replace(RUN, settings=settings), tmp_path, TIME)
+    assert read(samples).settings == settings
 
 
 def test_files_and_the_way_back(tmp_path: Path) -> None:
@@ -76,7 +109,7 @@ def test_files_and_the_way_back(tmp_path: Path) -> None:
     imported = read(samples)
     assert imported.task == "chartqa"
     assert imported.model == "org/model"
-    assert imported.settings == {"method": "hero", "retention_ratio": "0.2"}
+    assert imported.settings == {"method": "hero", "retention_ratio": 0.2}
     assert imported.metrics == TASK.metrics
     assert list(imported.answers) == sorted(ANSWERS, key=lambda answer: answer.document or 0)
 
@@ -171,13 +204,14 @@ def test_rows_numbered_differently_are_matched_by_question(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("x.txt", "", "expected .jsonl"),
-        ("x.jsonl", "{}", "named TIME_samples_TASK.jsonl"),
+        ("x.pkl", "", "expected .jsonl"),
+        ("x.txt", "", "column 'prediction'; found no rows"),
+        ("x.jsonl", "{}", "no keys is no table of answers"),
         ("t_samples_a.jsonl", "", "has no lines"),
-        ("t_samples_a.jsonl", '{"target": 1}\n', "line 1 is not an lmms-eval sample"),
-        ("t_samples_a.jsonl", "nonsense\n", "line 1 is not an lmms-eval sample"),
+        ("t_samples_a.jsonl", '{"target": 1}\n{"target": 2}\n', "line 1 is not an lmms-eval sample: it lacks doc_id"),
+        ("t_samples_a.jsonl", "nonsense\n", "line 1 is not JSON"),
         ("m_POPE.tsv", "index\tanswer\n1\tyes\n", "column 'prediction'; found"),
-        ("m_POPE.json", "{}", "column 'prediction'; found no rows"),
+        ("m_POPE.json", "{}", "no keys is no table of answers"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, content: str, says: str) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 from hero_ray.core.errors import MissingExtraError
 from hero_ray.results.marks import Mark
 from hero_ray.results.report.figures import number, span
-from hero_ray.results.writer import latex_table
+from hero_ray.results.writer import csv_cell, latex_table
 from hero_ray.results.writer import latex_text as escape
 from hero_ray.store.records import CELL
 
 Rows = Sequence[Mapping[str, Any]]
-FORMATS = ("csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb")
+SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".tex": "latex"}
+"""Format by the ending of a file's name, where none is asked for."""
 
 
 def to_csv(rows: Rows) -> str:
@@ -25,7 +26,7 @@ def to_csv(rows: Rows) -> str:
     if rows:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

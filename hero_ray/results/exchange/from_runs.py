@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hero_ray.benchmarks import get
-from hero_ray.core.errors import HeroRayError
+from hero_ray.core.errors import HeroRayError, InputError
 from hero_ray.core.types import Metric
 from hero_ray.results.exchange.lmms_export import write
 from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
@@ -71,20 +73,37 @@ def _sample(row: ScoreRow) -> dict[str, Any]:
     }
 
 
-def model_runs(store: Store, run_id: str, samples: bool = True) -> list[ModelRun]:
-    """Every model setting of a run as lmms-eval would have run it: all benchmarks of a setting together."""
+def model_runs(store: Store, run_id: str, samples: bool = True, model: str | None = None) -> Iterator[ModelRun]:
+    """Every model setting of a run as lmms-eval would have run it: all benchmarks of a setting together.
+
+    A benchmark that a setting was asked in two ways (flavours, answer lengths) makes a second one, as one results file
+    holds one figure per task.
+    """
     run, metrics = store.run(run_id), store.metrics(run_id)
-    groups: dict[str, list[CellRow]] = {}
+    groups: dict[tuple[str, int], list[CellRow]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
     for cell in store.cells(run_id):
-        key = f"{settings(cell)} {budget_of(cell)} {cell.seed}"
-        groups.setdefault(key, []).append(cell)
-    seconds = _seconds(run)
-    made = []
+        if model in (None, cell.model):
+            key = json.dumps([settings(cell), budget_of(cell), cell.seed, _spec(cell)], sort_keys=True)
+            groups.setdefault((key, seen[key, cell.benchmark]), []).append(cell)
+            seen[key, cell.benchmark] += 1
     for cells in groups.values():
-        tasks = [_task(store, run.id, cell, metrics.get(cell.id, []), samples) for cell in cells]
-        started = (run.started_at or run.created_at).isoformat()
-        made.append(ModelRun(cells[0].model, tasks, _settings(cells[0]), started, seconds, run.git_commit or ""))
-    return made
+        yield ModelRun(
+            model=cells[0].model,
+            tasks=[_task(store, run.id, cell, metrics.get(cell.id, []), samples) for cell in cells],
+            settings=_settings(cells[0]),
+            started=(run.started_at or run.created_at).isoformat(),
+            seconds=_seconds(run),
+            git_commit=run.git_commit or "",
+            batch_size=run.config.get("batch_size"),
+            limit=run.config.get("limit"),
+            spec=_spec(cells[0]),
+        )
+
+
+def _spec(cell: CellRow) -> dict[str, Any]:
+    """What a cell keeps of its model and its way of cutting, beyond method and parameters."""
+    return {key: cell.spec[key] for key in ("model", "budget", "newline_policy") if key in cell.spec}
 
 
 def _seconds(run: RunRow) -> float:
@@ -114,14 +133,17 @@ def _task(store: Store, run_id: str, cell: CellRow, metrics: Sequence[MetricRow]
         for place, row in enumerate(rows)
     ]
     errors = {row.metric: _stderr(row) for row in whole}
+    generation = cell.spec.get("generation") or {}
     return TaskResult(
         task=cell.benchmark,
         metrics=_lmms_keys(cell, metrics),
         answers=answers,
         num_documents=cell.n_expected,
         stderr={name: value for name, value in errors.items() if value is not None},
-        max_new_tokens=int(cell.spec.get("max_new_tokens") or 0),
+        num_answered=cell.n_done,
+        max_new_tokens=generation.get("max_new_tokens"),
         flavour=cell.flavour,
+        prompt_hash=str(generation.get("prompt") or ""),
     )
 
 
@@ -151,10 +173,30 @@ def _plain(scores: Any) -> dict[str, Any]:
     return dict(scores)
 
 
-def write_run(store: Store, run_id: str, folder: str | Path, samples: bool = False) -> list[Path]:
-    """lmms-eval's results files of a run, one folder per model setting; with `samples` also one line per answer."""
-    run = store.run(run_id)
+def write_run(
+    store: Store, run_id: str, folder: str | Path, samples: bool = False, model: str | None = None
+) -> list[Path]:
+    """lmms-eval's results files of a run, one folder per model setting; with `samples` also one line per answer.
+
+    All files or none: they are made beside their place and moved there when the last one is whole.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    run, target = store.run(run_id), Path(folder)
     time = run.finished_at or run.started_at or run.created_at
-    return [
-        path for setting in model_runs(store, run.id, samples) for path in write(setting, Path(folder), time, samples)
-    ]
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".unfinished-", dir=target) as made:
+            whole = Path(made)
+            parts = [
+                path.relative_to(whole)
+                for setting in model_runs(store, run.id, samples, model)
+                for path in write(setting, whole, time, samples)
+            ]
+            for part in parts:
+                (target / part).parent.mkdir(exist_ok=True)
+                (whole / part).replace(target / part)
+    except OSError as problem:
+        raise InputError(f"cannot write the folder {target}: {problem.strerror or problem}") from None
+    return [target / part for part in parts]

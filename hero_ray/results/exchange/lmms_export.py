@@ -18,6 +18,7 @@ from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResu
 
 FILTER = "none"
 TIME_FORMAT = "%Y%m%d_%H%M%S"
+MAX_NAME_BYTES = 120
 
 
 def model_args(run: ModelRun) -> str:
@@ -27,9 +28,29 @@ def model_args(run: ModelRun) -> str:
 
 
 def folder_name(run: ModelRun) -> str:
-    """lmms-eval's model folder: path separators and quotes as `__`, the settings that set this run apart added."""
-    parts = [run.model, *(f"{key}-{value}" for key, value in run.settings.items())]
-    return re.sub(r"[\"<>:/|\\?*\[\]\s]+", "__", "_".join(parts)).strip("_")
+    """lmms-eval's model folder with what sets this run apart: model, method, budget, and a hash of all of it.
+
+    The whole list of settings may be longer than the 255 bytes that file systems allow a name; it stands in the file.
+    """
+    settings = dict(run.settings)
+    words = [run.model, str(settings.get("method", ""))]
+    words += [f"{settings[key]}{unit}" for key, unit in (("retention_ratio", ""), ("tokens", "tok")) if key in settings]
+    told = _hash(json.dumps([model_args(run), [(t.task, t.flavour) for t in run.tasks], dict(run.spec)], default=str))
+    return f"{safe_name('_'.join(filter(None, words)))}_{told[:8]}"
+
+
+def safe_name(text: str) -> str:
+    """`text` as part of a file's name: separators and quotes as `__`, at most 120 bytes; a cut one ends in its hash."""
+    clean = re.sub(r"[\"<>:/|\\?*\[\]\s\x00-\x1f]+", "__", text).strip("_.") or "unnamed"
+    if len(clean.encode()) <= MAX_NAME_BYTES:
+        return clean
+    return clean.encode()[: MAX_NAME_BYTES - 9].decode(errors="ignore") + "-" + _hash(text)[:8]
+
+
+def task_name(task: str) -> str:
+    """A task as part of a file's name; one that had to change (`file:data/mine.jsonl`) ends in its hash."""
+    clean = safe_name(task)
+    return clean if clean == task else f"{clean}-{_hash(task)[:8]}"
 
 
 def _hash(text: str) -> str:
@@ -74,12 +95,23 @@ def results_document(run: ModelRun) -> dict[str, Any]:
         "n-shot": dict.fromkeys(names, 0),
         "higher_is_better": {task.task: dict.fromkeys(task.metrics, True) for task in run.tasks},
         "n-samples": {
-            task.task: {"original": task.num_documents, "effective": len(task.answers)} for task in run.tasks
+            task.task: {
+                "original": task.num_documents,
+                "effective": len(task.answers) if task.num_answered is None else task.num_answered,
+            }
+            for task in run.tasks
         },
-        "config": {"model": "hero_ray", "model_args": model_args(run), "batch_size": 1, "device": None, "limit": None},
+        "config": {
+            "model": "hero_ray",
+            "model_args": model_args(run),
+            "batch_size": run.batch_size,
+            "device": None,
+            "limit": run.limit,
+            "hero_ray": {"settings": dict(run.settings), **run.spec},
+        },
         "git_hash": run.git_commit or None,
         "date": run.started,
-        "task_hashes": {task.task: _task_hash(task) for task in run.tasks},
+        "task_hashes": {task.task: _task_hash(task) for task in run.tasks if task.answers},
         "model_source": "hero_ray",
         "model_name": model_args(run).removeprefix("pretrained="),
         "model_name_sanitized": folder_name(run),
@@ -98,13 +130,15 @@ def _figures(task: TaskResult) -> dict[str, Any]:
 
 
 def _config(task: TaskResult) -> dict[str, Any]:
+    # Every answer of ours is greedy; of an imported one nobody knows how it was generated.
+    greedy = {"max_new_tokens": task.max_new_tokens, "temperature": 0, "do_sample": False}
     return {
         "task": task.task,
         "output_type": "generate_until",
         "num_fewshot": 0,
         "metric_list": [{"metric": name, "higher_is_better": True} for name in task.metrics],
-        "generation_kwargs": {"max_new_tokens": task.max_new_tokens, "temperature": 0, "do_sample": False},
-        "metadata": [{"scoring_flavour": task.flavour, "prompts": task.prompts}],
+        "generation_kwargs": greedy if task.max_new_tokens is not None else {},
+        "metadata": [{"scoring_flavour": task.flavour, "prompt_hash": task.prompt_hash}],
     }
 
 
@@ -118,10 +152,10 @@ def write(run: ModelRun, folder: Path, time: datetime, samples: bool = True) -> 
     target.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime(TIME_FORMAT)
     results = target / f"{stamp}_results.json"
-    results.write_text(json.dumps(results_document(run), indent=2, ensure_ascii=False), encoding="utf-8")
+    results.write_text(json.dumps(results_document(run), indent=2, ensure_ascii=False, default=str), encoding="utf-8")
     written = [results]
     for task in run.tasks if samples else ():
-        path = target / f"{stamp}_samples_{task.task}.jsonl"
+        path = target / f"{stamp}_samples_{task_name(task.task)}.jsonl"
         with path.open("w", encoding="utf-8") as file:
             for line in sample_lines(task):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -1,164 +1,218 @@
-"""Read other tools' answers: lmms-eval samples, VLMEvalKit prediction tables, and our own exports."""
+"""Read other tools' answers: lmms-eval samples and logs, VLMEvalKit prediction tables, and our own exports."""
 
 from __future__ import annotations
 
-import csv
+import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hero_ray.core.errors import DatasetError, MissingExtraError
+from hero_ray.core.errors import DatasetError
+from hero_ray.results.exchange import kit, raw
+from hero_ray.results.exchange.lmms_results import Beside, beside, model_of
 from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
 
-_SAMPLES = re.compile(r"^(?P<time>.*?)_?samples_(?P<task>.+)\.jsonl$")
+# lmms-eval's TIME_samples_TASK.jsonl, and lm-evaluation-harness' samples_TASK_TIME.jsonl
+_SAMPLES = re.compile(r"^(?P<before>.*?)_?samples_(?P<task>.+?)(?P<after>_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl?$")
 _BOOKKEEPING = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "doc_hash", "prompt_hash", "target_hash",
-    "input", "key", "category", "score", "submission",
+    "input", "key", "category", "score", "submission", "filter", "metrics", "token_counts", "input_media",
+    "schema_version", "reasoning_tags", "time", "scenes",
 }  # fmt: skip
+_TABLES = (".xlsx", ".tsv", ".csv", ".txt")
+_FORMS = "expected an lmms-eval samples file, an lmms-eval log (args, model_configs, logs) or rows with `prediction`"
+MAX_LITERAL = 1_000_000
 
 
-def read(path: Path) -> ImportedTask:
-    """A file of answers, by its name: `*samples_TASK.jsonl`, or a VLMEvalKit `.xlsx`, `.tsv`, `.csv` or `.json` table.
+def read(path: Path, task: str | None = None, filter: str | None = None, encoding: str | None = None) -> ImportedTask:
+    """A file of answers, known by what is in it.
+
+    Args:
+        task: benchmark, where neither name nor content says it.
+        filter: of a file that holds several filters' answers, whose to take.
+        encoding: of a text file that is neither UTF-8 nor marked as UTF-16.
 
     Raises:
-        DatasetError: not a file we can read, or one without answers.
+        DatasetError: not a file we can read, one without answers, or with two different answers to one question.
         MissingExtraError: an .xlsx without openpyxl.
     """
-    if not path.is_file():
-        raise DatasetError(f"{str(path)!r} does not exist; expected an lmms-eval samples file or a VLMEvalKit table")
-    if path.suffix == ".jsonl":
-        return read_lmms_samples(path)
-    if path.suffix in (".xlsx", ".tsv", ".csv", ".json"):
-        return read_vlmevalkit(path)
-    raise DatasetError(f"{path.name}: expected .jsonl (lmms-eval) or .xlsx, .tsv, .csv, .json (VLMEvalKit)")
+    raw.check(path)
+    suffix = path.suffix.lower()
+    if suffix in _TABLES:
+        rows = raw.sheet(path, kit.TEXTS) if suffix == ".xlsx" else raw.separated(path, "prediction", encoding)
+        found = kit.read(path, rows, task)
+    elif suffix in (".jsonl", ".json"):
+        found = _json(path, raw.json_content(path, encoding), task, filter)
+    else:
+        raise DatasetError(f"{path.name}: expected .jsonl or .json (lmms-eval), or a table: .xlsx, .tsv, .csv, .json")
+    if not found.task:
+        raise DatasetError(f"the name {path.name!r} does not say which benchmark it is of; give --task")
+    return _without_repeats(found)
 
 
-def read_lmms_samples(path: Path) -> ImportedTask:
-    """lmms-eval's `{time}_samples_{task}.jsonl`; the results file beside it, if any, gives model and figures."""
-    named = _SAMPLES.match(path.name)
-    if named is None:
-        raise DatasetError(f"{path.name}: an lmms-eval samples file is named TIME_samples_TASK.jsonl")
-    answers = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                answers.append(_lmms_answer(line, f"{path.name} line {number}"))
-    if not answers:
+def _json(path: Path, content: Any, task: str | None, filter: str | None) -> ImportedTask:
+    if isinstance(content, Mapping):
+        if isinstance(content.get("logs"), list):
+            return _old_log(path, content, task, filter)
+        if isinstance(content.get("results"), Mapping):
+            raise DatasetError(
+                f"{path.name} holds lmms-eval's figures, not its answers; import the samples file that belongs to it "
+                "(lmms-eval writes it with --log_samples)"
+            )
+        content = [content] if "doc_id" in content else _columns(content)
+    if not isinstance(content, list):
+        raise DatasetError(f"{path.name} is JSON without entries; {_FORMS}")
+    if not content:
         raise DatasetError(f"{path.name} has no lines")
-    task = named["task"]
-    model, settings, metrics = _beside(path.with_name(f"{named['time']}_results.json"), task)
-    return ImportedTask(task, model or path.parent.name, answers, settings, metrics, str(path))
+    strange = next((number for number, row in enumerate(content, start=1) if not isinstance(row, Mapping)), None)
+    if strange is not None:
+        raise DatasetError(f"{path.name}: entry {strange} is no JSON object; {_FORMS}")
+    if any(name in content[0] for name in ("filtered_resps", "resps")) or _SAMPLES.match(path.name):
+        return _samples(path, content, task, filter)
+    rows = [{raw.tidy(name): value for name, value in row.items()} for row in content]
+    if "prediction" not in rows[0]:
+        names = ", ".join(map(str, content[0]))[:200]
+        raise DatasetError(f"{path.name}: found entries with {names or 'nothing'}; {_FORMS} (its column 'prediction')")
+    return kit.read(path, rows, task)
 
 
-def _lmms_answer(line: str, where: str) -> ImportedAnswer:
+def _columns(content: Mapping[str, Any]) -> list[Any]:
+    """Rows of a table that pandas wrote column by column; of any other object its own refusal."""
+    columns = {name: value for name, value in content.items() if isinstance(value, Mapping | list)}
+    if isinstance(content.get("prediction"), str):
+        return [content]  # the only line of a table
+    if "prediction" not in columns or len(columns) != len(content):
+        names = ", ".join(map(repr, list(content)[:6]))
+        raise DatasetError(f"a JSON object with {names or 'no keys'} is no table of answers; {_FORMS}")
+    keys = list(columns["prediction"]) if isinstance(columns["prediction"], Mapping) else None
+    cells = {n: [v.get(k) for k in keys] if keys and isinstance(v, Mapping) else list(v) for n, v in columns.items()}
+    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=False)]
+
+
+def _old_log(path: Path, content: Mapping[str, Any], task: str | None, filter: str | None) -> ImportedTask:
+    """`TASK.json` of lmms-eval v0.2.x and of HiRED's copy of it: everything in one file."""
+    configs = content.get("model_configs")
+    named = configs.get("task") if isinstance(configs, Mapping) else None
+    given = content.get("args")
+    args = given if isinstance(given, Mapping) else {}
+    model, settings = model_of(str(args.get("model_args") or ""), path.name)
+    found = _samples(path, content["logs"], task or str(named or path.stem), filter)
+    return replace(found, model=model or found.model or str(args.get("model") or ""), settings=settings)
+
+
+def _samples(path: Path, rows: Sequence[Any], task: str | None, filter: str | None) -> ImportedTask:
+    named = _SAMPLES.match(path.name)
+    told = task or (named["task"] if named else "")
+    chosen = _of_filter(rows, filter, path.name)
+    if not chosen:
+        raise DatasetError(f"{path.name} has no lines")
+    answers = [_answer(row, f"{path.name} line {number}") for number, row in chosen]
+    found = beside(path, named["before"] if named else "", (named["after"] or "") if named else "", told, filter)
+    return _imported(found, told, path, answers)
+
+
+def _imported(found: Beside, task: str, path: Path, answers: Sequence[ImportedAnswer]) -> ImportedTask:
+    model = found.model or path.parent.name
+    return ImportedTask(found.task or task, model, answers, found.settings, found.metrics, str(path), found.stderr)
+
+
+def _of_filter(rows: Sequence[Any], filter: str | None, name: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """(line, row) of the rows of a filter; all of them where none is asked for."""
+    numbered = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise DatasetError(f"{name} line {number} is not an lmms-eval sample: it is no JSON object")
+        numbered.append((number, row))
+    if filter is None:
+        return numbered
+    there = list(dict.fromkeys(str(row["filter"]) for _, row in numbered if "filter" in row))
+    if filter not in there:
+        raise DatasetError(f"{name} has no filter {filter!r}; it has {', '.join(there) or 'none at all'}")
+    return [(number, row) for number, row in numbered if row.get("filter") == filter]
+
+
+def _answer(row: Mapping[str, Any], where: str) -> ImportedAnswer:
+    if "doc_id" not in row or not ("filtered_resps" in row or "resps" in row):
+        raise DatasetError(f"{where} is not an lmms-eval sample: it lacks doc_id, filtered_resps or resps")
     try:
-        row = json.loads(line)
-        prediction = _first_text(row.get("filtered_resps", row.get("resps")))
-        document = row["doc_id"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DatasetError(f"{where} is not an lmms-eval sample: {error!r}") from error
-    question = row.get("input") if isinstance(row.get("input"), str) else ""
-    scores = {name: value for name, value in row.items() if name not in _BOOKKEEPING}
+        document = int(row["doc_id"])
+    except (TypeError, ValueError, OverflowError):
+        raise DatasetError(f"{where} is not an lmms-eval sample: its doc_id is {row['doc_id']!r}"[:300]) from None
+    prediction = _only_text(row["filtered_resps"] if "filtered_resps" in row else row["resps"], where)
+    question = _first_text(row.get("input")) or _first_text(row.get("arguments"))
+    scores = {str(name): value for name, value in row.items() if name not in _BOOKKEEPING}
     key, category = str(row.get("key") or ""), str(row.get("category") or "")
-    return ImportedAnswer(document, key, prediction, _target(row.get("target")), question or "", scores, category)
+    return ImportedAnswer(document, key, prediction, _target(row.get("target")), question, scores, category)
 
 
 def _first_text(value: Any) -> str:
-    """lmms-eval wraps responses in one or two lists."""
-    while isinstance(value, list):
-        if not value:
-            return ""
+    """The prompt: text, or the first of a request's arguments, in lists; "" where it is neither."""
+    while isinstance(value, list) and value:
         value = value[0]
-    if not isinstance(value, str):
-        raise TypeError(f"a response is {type(value).__name__}, expected text")
-    return value
+    return value if isinstance(value, str) else ""
+
+
+def _only_text(value: Any, where: str) -> str:
+    """The one response, which lmms-eval wraps in up to two lists; several that are equal count as one."""
+    texts, waiting = [], [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting.extend(item)
+        elif isinstance(item, str):
+            texts.append(item)
+        else:
+            raise DatasetError(f"{where}: a response is {type(item).__name__}, expected text")
+    if len(set(texts)) > 1:
+        raise DatasetError(f"{where} holds {len(texts)} different responses; one answer a question can be imported")
+    if texts and len(texts[0]) > raw.MAX_TEXT:
+        raise DatasetError(f"{where}: a response of {len(texts[0])} characters; up to {raw.MAX_TEXT} are read")
+    return texts[0] if texts else ""
 
 
 def _target(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) and value[:1] in "[{" and value else value
-    except ValueError:
+    """A list of references that was written as text, as JSON (our own files) or by Python's `str` (lmms-eval).
+
+    A bracket alone makes no list: "[5]" is an answer, the text of a list of answers has quotes inside.
+    """
+    if not isinstance(value, str) or value[:1] not in ("[", "{") or len(value) > MAX_LITERAL:
         return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        texts = isinstance(found, list) and bool(found) and all(isinstance(item, str | list | dict) for item in found)
+        return found if texts or (isinstance(found, dict) and found) else value
+    return value
 
 
-def _beside(path: Path, task: str) -> tuple[str, dict[str, str], dict[str, float]]:
-    """Model, settings and figures of the results file beside a samples file; empty without one."""
-    if not path.is_file():
-        return "", {}, {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    given = str((content.get("config") or {}).get("model_args") or "")
-    settings = dict(pair.split("=", 1) for pair in given.split(",") if "=" in pair)
-    model = settings.pop("pretrained", "") or str(content.get("model_name") or "")
-    figures = (content.get("results") or {}).get(task) or {}
-    metrics = {
-        name.rpartition(",")[0]: float(value)
-        for name, value in figures.items()
-        if "," in name and "_stderr" not in name and isinstance(value, (int, float))
-    }
-    return model, settings, metrics
+def _without_repeats(found: ImportedTask) -> ImportedTask:
+    """Equal repeats of a question (padding of several processes, filters that agree) are one answer, and counted.
+
+    Raises:
+        DatasetError: two different answers to one question.
+    """
+    kept: dict[tuple[Any, ...], ImportedAnswer] = {}
+    for number, answer in enumerate(found.answers):
+        name = ("document", answer.document) if answer.document is not None else ("key", answer.key)
+        if name == ("key", ""):
+            name = ("row", number)  # told apart by their questions alone
+        first = kept.setdefault(name, answer)
+        if _content(first) != _content(answer):
+            raise DatasetError(
+                f"{Path(found.source).name}: two different answers to {name[0]} {name[1]!r}: "
+                f"{_short(first.prediction)} and {_short(answer.prediction)}; choose one with --filter, or remove one"
+            )
+    return replace(found, answers=list(kept.values()), repeated=len(found.answers) - len(kept))
 
 
-def read_vlmevalkit(path: Path) -> ImportedTask:
-    """VLMEvalKit's `{model}_{dataset}.xlsx` (or .tsv, .csv, .json): one row per question with a `prediction`."""
-    rows = _table(path)
-    if not rows or "prediction" not in rows[0]:
-        found = list(rows[0]) if rows else "no rows"
-        raise DatasetError(f"{path.name}: a VLMEvalKit table has a column 'prediction'; found {found}")
-    model, _, task = path.stem.partition("_")
-    for dataset in sorted(_dataset_names(), key=len, reverse=True):
-        if path.stem.lower().endswith("_" + dataset.lower()):
-            model, task = path.stem[: -len(dataset) - 1], path.stem[-len(dataset) :]
-            break
-    return ImportedTask(task, model, [_kit_answer(row) for row in rows], source=str(path))
+def _content(answer: ImportedAnswer) -> str:
+    return repr((answer.key, answer.prediction, answer.question, answer.scores))
 
 
-def _dataset_names() -> list[str]:
-    from hero_ray.benchmarks import get_class, names
-
-    return [name for primary in names() for name in (primary, *get_class(primary).aliases)]
-
-
-def _kit_answer(row: Mapping[str, Any]) -> ImportedAnswer:
-    extra = {name: row[name] for name in ("A", "B", "C", "D") if row.get(name) not in (None, "")}
-    return ImportedAnswer(
-        document=None,
-        key=_text(row.get("index")),
-        prediction=_text(row.get("prediction")),
-        target=_text(row.get("answer")),
-        question=_text(row.get("question")),
-        scores={"options": extra} if extra else {},
-        category=_text(row.get("category")),
-    )
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _table(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".xlsx":
-        return _xlsx(path)
-    if path.suffix == ".json":
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, list) and all(isinstance(row, dict) for row in content) else []
-    csv.field_size_limit(2**31 - 1)  # VLMEvalKit tables may hold base64 pictures
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-
-
-def _xlsx(path: Path) -> list[dict[str, Any]]:
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise MissingExtraError("openpyxl", "exchange") from error
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    try:
-        lines = book.worksheets[0].iter_rows(values_only=True)
-        header = [str(cell) for cell in next(lines, ())]
-        return [dict(zip(header, line, strict=False)) for line in lines]
-    finally:
-        book.close()
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -39,10 +39,11 @@ class TaskResult:
         metrics: figure by metric key.
         stderr: standard error by metric key; absent ones are written as "N/A".
         answers: the samples behind it.
-        num_documents: size of the whole split.
-        max_new_tokens: generation limit.
+        num_documents: documents asked for.
+        max_new_tokens: generation limit; None where nobody knows.
         flavour: scoring rules.
-        prompts: whose prompt texts.
+        prompt_hash: hash of the prompt texts, or "".
+        num_answered: documents answered, where `answers` were not loaded.
     """
 
     task: str
@@ -50,9 +51,10 @@ class TaskResult:
     answers: Sequence[ImportedAnswer]
     num_documents: int
     stderr: Mapping[str, float] = field(default_factory=dict)
-    max_new_tokens: int = 0
+    max_new_tokens: int | None = None
     flavour: str = "head"
-    prompts: str = "lmms-eval"
+    prompt_hash: str = ""
+    num_answered: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class ModelRun:
         started: ISO time.
         seconds: wall time.
         git_commit: version of hero_ray.
+        batch_size, limit: as the sweep was asked; None where it does not say.
+        spec: everything else that sets its answers apart, as the cell keeps it.
     """
 
     model: str
@@ -74,15 +78,26 @@ class ModelRun:
     started: str = ""
     seconds: float = 0.0
     git_commit: str = ""
+    batch_size: int | None = None
+    limit: int | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ImportedTask:
-    """Answers read from a file, with what the file says about where they come from."""
+    """Answers read from a file, with what the file says about where they come from.
+
+    Attributes:
+        settings: what `model_args` say; of our own exports the exact settings.
+        metrics, stderr: figures and standard errors of the results file beside it.
+        repeated: equal repeats of a question that were left out.
+    """
 
     task: str
     model: str
     answers: Sequence[ImportedAnswer]
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    stderr: Mapping[str, float] = field(default_factory=dict)
+    repeated: int = 0

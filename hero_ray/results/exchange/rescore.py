@@ -62,16 +62,24 @@ def rescore(imported: ImportedTask, benchmark: Benchmark) -> Rescored:
     """Match answers to samples and score them by the benchmark's flavour.
 
     Raises:
-        DatasetError: not one answer belongs to the benchmark.
+        DatasetError: not one answer belongs to the benchmark, or two different ones to one sample.
     """
     index = _Index(benchmark)
     scored: list[Scored] = []
+    given: dict[str, str] = {}  # sample key -> prediction
+    answered: set[str] = set()
     unmatched: list[ImportedAnswer] = []
     for answer in imported.answers:
         sample = index.find(answer)
         if sample is None:
             unmatched.append(answer)
-        else:
+        elif given.setdefault(sample.key, answer.prediction) != answer.prediction:
+            raise DatasetError(
+                f"two different answers of {imported.source or imported.task} belong to question {sample.key!r} of "
+                f"{benchmark.name}: {given[sample.key][:60]!r} and {answer.prediction[:60]!r}; remove one"
+            )
+        elif sample.key not in answered:
+            answered.add(sample.key)
             scores = benchmark.score(answer.prediction, sample.references, sample)
             scored.append(Scored(sample, answer.prediction, scores))
     if not scored:

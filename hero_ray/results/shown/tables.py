@@ -14,7 +14,7 @@ from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.marks import Mark, mean_of
 from hero_ray.results.names import FULL
 from hero_ray.results.shown import palette
-from hero_ray.results.writer import latex_table, latex_text
+from hero_ray.results.writer import csv_cell, latex_table, latex_text
 
 AVERAGE = "Avg. % of full"
 COSTS = (("tokens", "Tokens"), ("flops", "Computation"), ("kv", "KV cache"), ("ttft", "TTFT"))
@@ -195,7 +195,7 @@ def to_csv(table: MethodTable) -> str:
         for entry, half in zip(line.entries, halves, strict=True):
             value, _, spread = entry.text.partition(" ± ")
             row += [value, spread] if half else [value]
-        writer.writerow(row)
+        writer.writerow([csv_cell(each) for each in row])
     return buffer.getvalue()
 
 

@@ -1,0 +1,98 @@
+"""VLMEvalKit's prediction tables, also such as people write by hand: one row per question with a `prediction`."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hero_ray.core.errors import DatasetError
+from hero_ray.results.exchange import raw
+from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
+
+TEXTS = ("prediction", "answer", "question", "category", *string.ascii_uppercase)
+"""Columns whose cells are text whatever they look like."""
+_SCORES = ("hit", "score")
+"""What VLMEvalKit adds to a table once it has judged it."""
+
+
+def read(path: Path, rows: Sequence[raw.Row], task: str | None) -> ImportedTask:
+    """`{model}_{dataset}.xlsx` (or .tsv ...); what follows the data set in the name (`_auxmatch`) is no matter.
+
+    Raises:
+        DatasetError: no `prediction` column, or nothing that tells the questions apart.
+    """
+    if not rows or "prediction" not in rows[0]:
+        found = [name for name in rows[0] if name] if rows else "no rows"
+        raise DatasetError(f"{path.name}: a VLMEvalKit table has a column 'prediction'; found {found}")
+    if not {"index", "question"} & rows[0].keys():
+        raise DatasetError(f"{path.name} has neither `index` nor `question`, so its answers belong to no question")
+    model, named = _named(path.stem)
+    letters = _letters(rows)
+    answers = [_answer(row, letters, f"{path.name} row {number}") for number, row in enumerate(rows, start=1)]
+    return ImportedTask(task or named, model, answers, source=str(path))
+
+
+def _named(stem: str) -> tuple[str, str]:
+    """(model, data set) of `{model}_{dataset}[_more]`: the last known data set in the name, the longest of several.
+
+    A name that holds no known data set is a model's.
+    """
+    found = []
+    for name in _dataset_names():
+        for match in re.finditer(rf"(?:^|_){re.escape(name)}(?=_|$)", stem, re.IGNORECASE):
+            place = match.end() - len(name)
+            found.append((match.end(), len(name), stem[: max(place - 1, 0)], stem[place : match.end()]))
+    if not found:
+        return stem, ""
+    _, _, model, dataset = max(found)
+    return model, dataset
+
+
+def _dataset_names() -> list[str]:
+    from hero_ray.benchmarks import get_class, names
+
+    return [name for primary in names() for name in (primary, *get_class(primary).aliases)]
+
+
+def _letters(rows: Sequence[raw.Row]) -> list[str]:
+    """The columns A, B, C ... that hold options, without a gap."""
+    have: list[str] = []
+    for letter in string.ascii_uppercase:
+        if letter not in rows[0]:
+            break
+        have.append(letter)
+    return have
+
+
+def _answer(row: Mapping[str, Any], letters: Sequence[str], where: str) -> ImportedAnswer:
+    prediction = _text(row.get("prediction"))
+    if len(prediction) > raw.MAX_TEXT:
+        raise DatasetError(f"{where}: a prediction of {len(prediction)} characters; up to {raw.MAX_TEXT} are read")
+    options = {name: row[name] for name in letters if row.get(name) not in (None, "")}
+    scores = {name: value for name in _SCORES if (value := _number(row.get(name))) is not None}
+    return ImportedAnswer(
+        document=None,
+        key=re.sub(r"^(\d+)\.0+$", r"\1", _text(row.get("index")).strip()),  # pandas writes 1.0 once a cell is missing
+        prediction=prediction,
+        target=_text(row.get("answer")),
+        question=_text(row.get("question")),
+        scores={**scores, **({"options": options} if options else {})},
+        category=_text(row.get("category")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if value not in (None, "") else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str:
+    """A cell as text: whole floats as integers, nothing (and pandas' NaN) as ""."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
