@@ -19,6 +19,43 @@ def fast(tmp_path_factory):
     return FastTokenizer(path)
 
 
+def saved(folder, **settings):
+    """A tokenizer.json as `save_pretrained` leaves it behind a call with truncation or padding."""
+    folder.mkdir(exist_ok=True)
+    kept = miniature.tokenizer(end=None)
+    if "truncation" in settings:
+        kept.enable_truncation(settings["truncation"])
+    if "padding" in settings:
+        kept.enable_padding(length=settings["padding"])
+    kept.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize("settings", [{"truncation": 40}, {"padding": 300}, {"truncation": 16, "padding": 100}])
+def test_a_kept_truncation_or_padding_cuts_and_pads_nothing(tmp_path, fast, settings):
+    question = "what is written on the sign behind the car? answer with one word"
+    kept = build_prompt(read_tokenizer(saved(tmp_path, **settings)), style("vicuna"), question, None, None, "<image>")
+    assert kept == build_prompt(fast, style("vicuna"), question, None, None, "<image>")
+    assert whole(kept, fast).endswith("one word ASSISTANT:")
+
+
+def test_a_broken_tokenizer_is_one_line(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not a tokenizer"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.model").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="not a sentencepiece model"):
+        read_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["What \ud83d color?", "\udc00", "end \ud83d", "two \x00 nul"])
+def test_half_a_character_reads_as_the_replacement_character(fast, text):
+    clean = "".join("\ufffd" if letter in "\ud83d\udc00\x00" else letter for letter in text)
+    prompt = build_prompt(fast, style("plain"), text, text, None, "<image>")
+    assert prompt == build_prompt(fast, style("plain"), clean, clean, None, "<image>")
+
+
 def whole(prompt, tokenizer):
     """The prompt's text, `|` where the picture stands."""
     letters = {tokenizer.special(letter): letter for letter in map(chr, range(10, 123)) if tokenizer.special(letter)}
