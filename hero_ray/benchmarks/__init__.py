@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "hero_ray.benchmarks"
 _NOT_BENCHMARKS = {
     "base", "choices", "custom", "dataset", "images", "judge", "lmms", "sources", "synthetic", "tables", "vqa",
-    "vqa_text", "yes_no",
+    "picture_cells", "vqa_text", "yes_no",
 }  # fmt: skip
 
 

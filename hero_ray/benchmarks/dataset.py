@@ -46,6 +46,7 @@ class DatasetBenchmark:
         image_keys: `auto` takes the dataset's own picture ids where it has them, `bytes` and `pixels` hash.
         exif: whether EXIF orientation is applied.
         max_pixels: larger pictures become failed samples.
+        allow_outside: whether a picture's path may leave the folder of the data.
 
     Raises:
         UnknownNameError: no such flavour.
@@ -80,6 +81,7 @@ class DatasetBenchmark:
         image_keys: str = "auto",
         exif: images.ExifPolicy = "apply",
         max_pixels: int = images.MAX_PIXELS,
+        allow_outside: bool = False,
     ) -> None:
         self.flavour = flavour or self.flavours[0]
         if self.flavour not in self.flavours:
@@ -93,6 +95,7 @@ class DatasetBenchmark:
             if value not in known:
                 raise ParameterError(f"{self.name}: {option}={value!r}; expected one of {', '.join(known)}")
         self.data, self.image_keys, self.exif, self.max_pixels = data, image_keys, exif, max_pixels
+        self.allow_outside = allow_outside
         self.where = replace(
             self.source,
             ids=(hub,) if hub else self.source.ids,
@@ -162,7 +165,7 @@ class DatasetBenchmark:
         if not self._hashes_pictures:
             return f"{self.name}:{row[self.image_column or '']}"
         try:
-            data = images.encoded_bytes(row.get(self.where.image or ""), self._folder)
+            data = self._encoded(row.get(self.where.image or ""))
             if self.image_keys == "pixels":
                 return images.pixels_key(images.decode(data, self.max_pixels, self.exif))
             return images.bytes_key(data)
@@ -185,7 +188,10 @@ class DatasetBenchmark:
             ImageError: the bytes are not a usable picture.
         """
         cell = self.table.cell(image_ref, self.where.image or "image")
-        return images.decode(images.encoded_bytes(cell, self._folder), self.max_pixels, self.exif)
+        return images.decode(self._encoded(cell), self.max_pixels, self.exif)
+
+    def _encoded(self, cell: Any) -> bytes:
+        return images.encoded_bytes(cell, self._folder, self.allow_outside)
 
     def fingerprint(self) -> str:
         """Content hash of the dataset files."""

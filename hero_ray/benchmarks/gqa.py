@@ -77,7 +77,9 @@ class Gqa(DatasetBenchmark):
         from hero_ray.benchmarks import images
 
         cell = self.pictures.cell(image_ref, "image")
-        return images.decode(images.encoded_bytes(cell), self.max_pixels, self.exif)
+        files = getattr(self.pictures, "files", ())
+        data = images.encoded_bytes(cell, files[0].parent if files else None, self.allow_outside)
+        return images.decode(data, self.max_pixels, self.exif)
 
     def fingerprint(self) -> str:
         files = [*getattr(self.table, "files", ()), *getattr(self.pictures, "files", ())]
