@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 from PIL import Image
 
 from hero_ray.benchmarks import images
+from hero_ray.benchmarks.picture_cells import encoded_bytes
 from hero_ray.benchmarks.sources import Source, open_source
 from hero_ray.benchmarks.tables import Locator, RowTable
 from hero_ray.core.errors import DatasetError, ImageError, ParameterError, UnknownNameError
@@ -191,7 +192,7 @@ class DatasetBenchmark:
         return images.decode(self._encoded(cell), self.max_pixels, self.exif)
 
     def _encoded(self, cell: Any) -> bytes:
-        return images.encoded_bytes(cell, self._folder, self.allow_outside)
+        return encoded_bytes(cell, self._folder, self.allow_outside)
 
     def fingerprint(self) -> str:
         """Content hash of the dataset files."""

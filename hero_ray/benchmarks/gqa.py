@@ -74,11 +74,11 @@ class Gqa(DatasetBenchmark):
         return place
 
     def load_image(self, image_ref: Any) -> Any:
-        from hero_ray.benchmarks import images
+        from hero_ray.benchmarks import images, picture_cells
 
         cell = self.pictures.cell(image_ref, "image")
         files = getattr(self.pictures, "files", ())
-        data = images.encoded_bytes(cell, files[0].parent if files else None, self.allow_outside)
+        data = picture_cells.encoded_bytes(cell, files[0].parent if files else None, self.allow_outside)
         return images.decode(data, self.max_pixels, self.exif)
 
     def fingerprint(self) -> str:

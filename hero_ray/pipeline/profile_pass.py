@@ -10,9 +10,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from hero_ray.core.config import SweepConfig, TaskEntry
+from hero_ray.core.config import SweepConfig
 from hero_ray.core.errors import NonFiniteScoreError
 from hero_ray.core.plan import FULL, Unit, digest
+from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.execute import named_failures

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hero_ray.benchmarks.images import bytes_key, decode, encoded_bytes, picture, pixels_key, to_rgb
+from hero_ray.benchmarks.images import bytes_key, decode, picture, pixels_key, to_rgb
+from hero_ray.benchmarks.picture_cells import encoded_bytes
 from hero_ray.core.errors import ImageError
 from hero_ray.engine.vlm import open_picture
 
@@ -169,7 +170,7 @@ MODES = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(mode=st.sampled_from(MODES), size=st.tuples(st.integers(1, 9), st.integers(1, 9)), data=st.binary(max_size=400))
 def test_any_mode_becomes_rgb_or_is_named(mode: str, size: tuple[int, int], data: bytes) -> None:
     blank = Image.new(mode, size)
@@ -181,7 +182,7 @@ def test_any_mode_becomes_rgb_or_is_named(mode: str, size: tuple[int, int], data
         assert (picture(image).mode, picture(image).size) == ("RGB", size)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(
     st.one_of(st.text(max_size=40), st.binary(max_size=40), st.none(), st.floats(), st.lists(st.integers(), max_size=3))
 )
