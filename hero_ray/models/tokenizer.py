@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hero_ray.core.errors import CheckpointError
+from hero_ray.models.checkpoints.plausible import read_object
 
 
 class Tokenizer(Protocol):
@@ -175,11 +175,16 @@ def added_tokens(folder: Path) -> dict[str, int]:
     """Special tokens listed in `tokenizer_config.json` (`added_tokens_decoder`) or `added_tokens.json`."""
     found: dict[str, int] = {}
     listed: Any = _json(folder / "added_tokens.json")
-    found.update({str(token): int(number) for token, number in listed.items()})
-    decoder = _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
-    found.update({str(entry["content"]): int(number) for number, entry in decoder.items()})
+    decoder: Any = _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+    try:
+        found.update({str(token): int(number) for token, number in listed.items()})
+        found.update({str(entry["content"]): int(number) for number, entry in decoder.items()})
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder}: its added tokens are not listed as tokenizers list them: {error!r}"
+        ) from error
     return found
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}
