@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +20,14 @@ from hero_ray.methods import create
 from hero_ray.models import load
 from hero_ray.models.invariance import certify
 from hero_ray.pipeline.facts import make_plan
+from hero_ray.pipeline.run import run
 from hero_ray.profiling.requests import Probe, arrange
 from hero_ray.profiling.survey import survey
 from hero_ray.serve.engine import Engine
 from hero_ray.serve.engine_types import ChatJob
 from hero_ray.serve.problems import problem_from
 from hero_ray.serve.schemas import PruningRequest
+from hero_ray.store import open_store
 from tests.unit.test_benchmarks_images import encoded
 
 PICTURE = Image.new("RGB", (128, 128), "red")
@@ -41,6 +44,11 @@ def overflowing(part: str, dtype: str = "float16") -> Any:
     with torch.no_grad():
         weights[part].mul_(1e6 if dtype == "float16" else float("inf"))
     return adapter
+
+
+def load_in_worker(name: str, **options: Any) -> Any:
+    """What `hero_ray.models:load` is to a sweep, for a checkpoint that overflows."""
+    return overflowing("language")
 
 
 @pytest.fixture(scope="module", params=["language", "tower"])
@@ -102,3 +110,17 @@ def test_serve_keeps_a_neighbour_that_is_well(monkeypatch: pytest.MonkeyPatch) -
     first, second = Engine({}).answer(adapter, jobs)
     assert isinstance(first, NonFiniteScoreError)
     assert second.text == well.text
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_whole_sweep_ends_with_named_failures_and_no_timings(local_ray: None, tmp_path: Path) -> None:
+    document = {"methods": ["hero"], "budgets": [0.5], "tasks": ["synth-attribute"], "limit": 1, "replicas": 1}
+    plan = make_plan(build(document | {"profile": {"images": 1, "repeats": 1}}))
+    with open_store(f"sqlite:///{tmp_path / 'results.db'}") as store:
+        outcome = run(plan, store, loader="tests.integration.test_overflow:load_in_worker")
+        assert outcome.status == "complete"
+        failures = store.failures(outcome.run_id)
+        assert len(failures) == sum(plan.expected.values())
+        assert {row["error_type"] for row in failures} == {"NonFiniteScoreError"}
+        assert all("use bfloat16 or float32" in row["error_message"] for row in failures)
