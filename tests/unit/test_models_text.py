@@ -39,6 +39,13 @@ def test_a_kept_truncation_or_padding_cuts_and_pads_nothing(tmp_path, fast, sett
     assert whole(kept, fast).endswith("one word ASSISTANT:")
 
 
+def test_a_kept_truncation_leaves_clip_the_whole_question(tmp_path, fast):
+    words = FastTokenizer(saved(tmp_path, truncation=8) / "tokenizer.json")
+    clip = ClipSide(Counting(128), torch.eye(128), lambda text: [1, *words.encode(text)[0][1:], 2], 16, "tail")
+    clip.text("what is written on the sign behind the car")
+    assert clip.text_model.calls[0][1:-1] == fast.encode("what is written on the sign behind the car")[0][-14:]
+
+
 def test_a_broken_tokenizer_is_one_line(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match="not a tokenizer"):
@@ -120,15 +127,15 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
 class Counting:
     """A text tower that answers with the mean of one-hot ids, and counts its calls."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self, size=32):
+        self.calls, self.size = [], size
 
     def parameters(self):
         return iter([torch.zeros(1)])
 
     def __call__(self, input_ids):
         self.calls.append(input_ids[0].tolist())
-        return SimpleNamespace(text_embeds=torch.nn.functional.one_hot(input_ids, 32).float().mean(1))
+        return SimpleNamespace(text_embeds=torch.nn.functional.one_hot(input_ids, self.size).float().mean(1))
 
 
 def side(policy):
