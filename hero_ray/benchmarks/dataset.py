@@ -95,8 +95,8 @@ class DatasetBenchmark:
         ):
             if value not in known:
                 raise ParameterError(f"{self.name}: {option}={value!r}; expected one of {', '.join(known)}")
-        self.data, self.image_keys, self.exif, self.max_pixels = data, image_keys, exif, max_pixels
-        self.allow_outside = allow_outside
+        self.data, self.image_keys, self.exif = data, image_keys, exif
+        self.max_pixels, self.allow_outside = max_pixels, allow_outside
         self.where = replace(
             self.source,
             ids=(hub,) if hub else self.source.ids,
@@ -177,11 +177,6 @@ class DatasetBenchmark:
     def _image_ref(self, locator: Locator, row: Mapping[str, Any]) -> Any:
         return locator
 
-    @property
-    def _folder(self) -> Path | None:
-        files = getattr(self.table, "files", ())
-        return files[0].parent if files else None
-
     def load_image(self, image_ref: Any) -> Image.Image:
         """The picture behind `Sample.image_ref`, RGB.
 
@@ -192,25 +187,18 @@ class DatasetBenchmark:
         return images.decode(self._encoded(cell), self.max_pixels, self.exif)
 
     def _encoded(self, cell: Any) -> bytes:
-        return encoded_bytes(cell, self._folder, self.allow_outside)
+        files = getattr(self.table, "files", ())
+        return encoded_bytes(cell, files[0].parent if files else None, self.allow_outside)
 
     def fingerprint(self) -> str:
         """Content hash of the dataset files."""
         return self.table.fingerprint()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The table keeps only file names when pickled; a node without those files opens the source anew.
-        state = dict(self.__dict__)
-        table = state.get("table")
-        if table is not None and not all(path.is_file() for path in getattr(table, "files", ())):
-            del state["table"]
-        return state
+        return _portable(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        table = state.get("table")
-        if table is not None and not all(path.is_file() for path in getattr(table, "files", ())):
-            del self.__dict__["table"]
+        self.__dict__.update(_portable(state))
 
     # ---- prompts
 
@@ -256,14 +244,12 @@ class DatasetBenchmark:
     def audit(self) -> list[str]:
         """What differs from the full dataset as its card describes it; streams every row once."""
         documents, pictures = 0, set()
-        categories: dict[str, int] = {}
-        findings: list[str] = []
+        categories, findings = dict[str, int](), list[str]()
         for sample in self.samples():
             documents += 1
             pictures.add(sample.image_key)
             categories[sample.category] = categories.get(sample.category, 0) + 1
-            complaint = self.complaint(sample)
-            if complaint and len(findings) < MAX_COMPLAINTS:
+            if (complaint := self.complaint(sample)) and len(findings) < MAX_COMPLAINTS:
                 findings.append(f"{sample.key}: {complaint}")
         if self.where.rows and documents != self.where.rows:
             findings.append(f"{documents} documents; the full split has {self.where.rows}")
@@ -273,6 +259,12 @@ class DatasetBenchmark:
             if categories.get(category, 0) != expected:
                 findings.append(f"{categories.get(category, 0)} of category {category!r}; expected {expected}")
         return findings
+
+
+def _portable(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's state; the table keeps only file names, and a node without those files opens the source anew."""
+    lost = "table" in state and not all(path.is_file() for path in getattr(state["table"], "files", ()))
+    return {key: value for key, value in state.items() if not (lost and key == "table")}
 
 
 def by_category(scored: Sequence[Scored]) -> dict[str, list[Scored]]:

@@ -95,7 +95,8 @@ def eight_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint
     A file of 16 bits says nothing of what fills them: X-rays and microscopes use 12, masks 8. Floats up to 1 are
     shares. Beyond 16 bits the largest value becomes white; NaN is black.
     """
-    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is widened
+        finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     highest = float(finite.max(initial=0.0))
     if highest <= 1.0 and values.dtype.kind == "f":
         scale = 255.0
