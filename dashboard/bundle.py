@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import plotly.io
-from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from dashboard import figures
+from hero_ray.benchmarks.images import decode
+from hero_ray.core.errors import ImageError
 from hero_ray.results import masks
 from hero_ray.results.averages import averages, flagged
 from hero_ray.results.axes import AXES
@@ -190,11 +191,10 @@ def _drawn(cell: CellRow, sample: Any, answer: Any, files: dict[str, bytes]) -> 
     if sample.thumbnail is None or answer.keep_mask is None or answer.geometry is None:
         return ""
     family = str((cell.spec.get("model") or {}).get("family") or "")
-    picture, size = Image.open(io.BytesIO(sample.thumbnail)), (sample.width, sample.height)
-    colour = palette.look(cell.method).colour
+    size, colour = (sample.width, sample.height), palette.look(cell.method).colour
     try:
-        views = masks.panels(picture, size, answer.keep_mask, answer.geometry, family, colour)
-    except ValueError:
+        views = masks.panels(decode(sample.thumbnail), size, answer.keep_mask, answer.geometry, family, colour)
+    except (ValueError, ImageError):
         return ""
     shown = views[-1]
     buffer = io.BytesIO()

@@ -115,18 +115,6 @@ def open_upload(data: bytes) -> Image.Image:
     Raises:
         ImageError: not a picture, or one too large to be one.
     """
-    import io
+    from hero_ray.benchmarks.images import decode
 
-    from PIL import ImageOps
-
-    from hero_ray.core.errors import ImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise ImageError(
-                    f"the picture has {opened.width} x {opened.height} pixels; at most 40 million work here"
-                )
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
-        raise ImageError(f"this file is not a picture that can be read ({problem}); give a PNG, JPEG or WebP") from None
+    return decode(data, MAX_PIXELS)

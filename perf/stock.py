@@ -17,7 +17,7 @@ import torch
 
 from hero_ray import models
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.core.config import TaskEntry
+from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
 from hero_ray.engine.cut import Picture, Pruning, cut
 from hero_ray.pipeline.facts import open_task

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Sequence
 
 import streamlit as st
-from PIL import Image
 
 from dashboard import filters, loaders
+from hero_ray.benchmarks.images import decode
+from hero_ray.core.errors import ImageError
 from hero_ray.results import masks
 from hero_ray.results.names import FULL, budget_of, name_all, seeds_told
 from hero_ray.results.shown import palette
@@ -146,7 +146,11 @@ def _panels(cell: CellRow, sample: SampleRow, answer: AnswerRow, colour: str) ->
     if sample.thumbnail is None:
         st.caption("The picture was not kept, so there is nothing to draw on.")
         return
-    picture = Image.open(io.BytesIO(sample.thumbnail))
+    try:
+        picture = decode(sample.thumbnail)
+    except ImageError as error:
+        st.caption(f"The stored picture cannot be shown: {error}")
+        return
     if answer.keep_mask is None or answer.geometry is None:
         st.image(picture, width="stretch", alt="The picture")
         st.caption("No mask is stored for this answer.")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 from PIL import Image
 
 from hero_ray.benchmarks import images
+from hero_ray.benchmarks.picture_cells import encoded_bytes
 from hero_ray.benchmarks.sources import Source, open_source
 from hero_ray.benchmarks.tables import Locator, RowTable
 from hero_ray.core.errors import DatasetError, ImageError, ParameterError, UnknownNameError
@@ -46,6 +47,7 @@ class DatasetBenchmark:
         image_keys: `auto` takes the dataset's own picture ids where it has them, `bytes` and `pixels` hash.
         exif: whether EXIF orientation is applied.
         max_pixels: larger pictures become failed samples.
+        allow_outside: whether a picture's path may leave the folder of the data.
 
     Raises:
         UnknownNameError: no such flavour.
@@ -80,6 +82,7 @@ class DatasetBenchmark:
         image_keys: str = "auto",
         exif: images.ExifPolicy = "apply",
         max_pixels: int = images.MAX_PIXELS,
+        allow_outside: bool = False,
     ) -> None:
         self.flavour = flavour or self.flavours[0]
         if self.flavour not in self.flavours:
@@ -92,7 +95,8 @@ class DatasetBenchmark:
         ):
             if value not in known:
                 raise ParameterError(f"{self.name}: {option}={value!r}; expected one of {', '.join(known)}")
-        self.data, self.image_keys, self.exif, self.max_pixels = data, image_keys, exif, max_pixels
+        self.data, self.image_keys, self.exif = data, image_keys, exif
+        self.max_pixels, self.allow_outside = max_pixels, allow_outside
         self.where = replace(
             self.source,
             ids=(hub,) if hub else self.source.ids,
@@ -162,7 +166,7 @@ class DatasetBenchmark:
         if not self._hashes_pictures:
             return f"{self.name}:{row[self.image_column or '']}"
         try:
-            data = images.encoded_bytes(row.get(self.where.image or ""), self._folder)
+            data = self._encoded(row.get(self.where.image or ""))
             if self.image_keys == "pixels":
                 return images.pixels_key(images.decode(data, self.max_pixels, self.exif))
             return images.bytes_key(data)
@@ -173,11 +177,6 @@ class DatasetBenchmark:
     def _image_ref(self, locator: Locator, row: Mapping[str, Any]) -> Any:
         return locator
 
-    @property
-    def _folder(self) -> Path | None:
-        files = getattr(self.table, "files", ())
-        return files[0].parent if files else None
-
     def load_image(self, image_ref: Any) -> Image.Image:
         """The picture behind `Sample.image_ref`, RGB.
 
@@ -185,25 +184,21 @@ class DatasetBenchmark:
             ImageError: the bytes are not a usable picture.
         """
         cell = self.table.cell(image_ref, self.where.image or "image")
-        return images.decode(images.encoded_bytes(cell, self._folder), self.max_pixels, self.exif)
+        return images.decode(self._encoded(cell), self.max_pixels, self.exif)
+
+    def _encoded(self, cell: Any) -> bytes:
+        files = getattr(self.table, "files", ())
+        return encoded_bytes(cell, files[0].parent if files else None, self.allow_outside)
 
     def fingerprint(self) -> str:
         """Content hash of the dataset files."""
         return self.table.fingerprint()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The table keeps only file names when pickled; a node without those files opens the source anew.
-        state = dict(self.__dict__)
-        table = state.get("table")
-        if table is not None and not all(path.is_file() for path in getattr(table, "files", ())):
-            del state["table"]
-        return state
+        return _portable(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        table = state.get("table")
-        if table is not None and not all(path.is_file() for path in getattr(table, "files", ())):
-            del self.__dict__["table"]
+        self.__dict__.update(_portable(state))
 
     # ---- prompts
 
@@ -249,14 +244,12 @@ class DatasetBenchmark:
     def audit(self) -> list[str]:
         """What differs from the full dataset as its card describes it; streams every row once."""
         documents, pictures = 0, set()
-        categories: dict[str, int] = {}
-        findings: list[str] = []
+        categories, findings = dict[str, int](), list[str]()
         for sample in self.samples():
             documents += 1
             pictures.add(sample.image_key)
             categories[sample.category] = categories.get(sample.category, 0) + 1
-            complaint = self.complaint(sample)
-            if complaint and len(findings) < MAX_COMPLAINTS:
+            if (complaint := self.complaint(sample)) and len(findings) < MAX_COMPLAINTS:
                 findings.append(f"{sample.key}: {complaint}")
         if self.where.rows and documents != self.where.rows:
             findings.append(f"{documents} documents; the full split has {self.where.rows}")
@@ -266,6 +259,12 @@ class DatasetBenchmark:
             if categories.get(category, 0) != expected:
                 findings.append(f"{categories.get(category, 0)} of category {category!r}; expected {expected}")
         return findings
+
+
+def _portable(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's state; the table keeps only file names, and a node without those files opens the source anew."""
+    lost = "table" in state and not all(path.is_file() for path in getattr(state["table"], "files", ()))
+    return {key: value for key, value in state.items() if not (lost and key == "table")}
 
 
 def by_category(scored: Sequence[Scored]) -> dict[str, list[Scored]]:

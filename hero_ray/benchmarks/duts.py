@@ -69,7 +69,7 @@ class Duts(DatasetBenchmark):
         Raises:
             ImageError: the bytes are not a usable picture.
         """
-        data = images.encoded_bytes(self.table.cell(image_ref, "mask"), self._folder)
+        data = self._encoded(self.table.cell(image_ref, "mask"))
         return images.decode(data, self.max_pixels, self.exif).convert("L")
 
     def ask(self, sample: Sample, style: PromptStyle) -> str:

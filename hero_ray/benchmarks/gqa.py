@@ -74,10 +74,12 @@ class Gqa(DatasetBenchmark):
         return place
 
     def load_image(self, image_ref: Any) -> Any:
-        from hero_ray.benchmarks import images
+        from hero_ray.benchmarks import images, picture_cells
 
         cell = self.pictures.cell(image_ref, "image")
-        return images.decode(images.encoded_bytes(cell), self.max_pixels, self.exif)
+        files = getattr(self.pictures, "files", ())
+        data = picture_cells.encoded_bytes(cell, files[0].parent if files else None, self.allow_outside)
+        return images.decode(data, self.max_pixels, self.exif)
 
     def fingerprint(self) -> str:
         files = [*getattr(self.table, "files", ()), *getattr(self.pictures, "files", ())]

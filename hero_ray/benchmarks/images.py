@@ -4,23 +4,22 @@ Policies, so that a picture looks here as it does to lmms-eval:
 - EXIF orientation is applied, because `datasets` applies it before lmms-eval sees the picture (VLMEvalKit does not:
   pass `exif="ignore"`).
 - Alpha is dropped, not blended (`Image.convert("RGB")`); animations give their first frame.
-- 16-bit grey is scaled to 8 bits; Pillow alone would clip it to white.
+- 16-bit grey is scaled to 8 bits by the depth its values fill (8, 12 or 16); Pillow alone would clip it to white.
 - Truncated data is an error, never a half-grey picture.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import io
-from collections.abc import Mapping
+import os
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from hero_ray.benchmarks.picture_cells import encoded_bytes
 from hero_ray.core.errors import ImageError
 
 MAX_PIXELS = 80_000_000
@@ -83,58 +82,77 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as RGB."""
     if image.mode == "RGB":
         return image.copy()
-    if image.mode.startswith("I;16"):
-        return image.point(lambda value: value / 256).convert("L").convert("RGB")
-    if image.mode in ("I", "F"):
-        highest = image.getextrema()[1]
-        scale = 1.0 if not isinstance(highest, (int, float)) or highest <= 255 else 1 / 256
-        return image.point(lambda value: value * scale + 0).convert("L").convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA").convert("RGB")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBa", "La", "PA") or (image.mode == "P" and "transparency" in image.info):
+        return image.convert("LA" if image.mode == "La" else "RGBA").convert("RGB")
     return image.convert("RGB")
 
 
-def encoded_bytes(cell: Any, folder: Path | None = None) -> bytes:
-    """Encoded bytes of one dataset cell.
+def eight_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Deeper values as uint8 of the same shape, by the depth that holds the largest of them: 8, 12 or 16 bits.
+
+    A file of 16 bits says nothing of what fills them: X-rays and microscopes use 12, masks 8. Floats up to 1 are
+    shares. Beyond 16 bits the largest value becomes white; NaN is black.
+    """
+    with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is widened
+        finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    highest = float(finite.max(initial=0.0))
+    if highest <= 1.0 and values.dtype.kind == "f":
+        scale = 255.0
+    elif highest <= 65_535:
+        scale = 1.0 if highest <= 255 else 1 / 16 if highest <= 4095 else 1 / 256
+    else:
+        scale = 255.0 / highest
+    return np.clip(np.floor(finite * scale), 0, 255).astype(np.uint8)
+
+
+def picture(source: Any, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply") -> Image.Image:
+    """An RGB picture from whatever a program holds; the same picture by every way in.
 
     Args:
-        cell: `datasets`' {bytes, path}, raw bytes, a data URL, base64 text, a file path, or a list with exactly one.
-        folder: what relative paths are relative to.
+        source: a PIL image, a path, a data URL, encoded bytes, or a numpy array [H, W], [H, W, 1], [H, W, 3] or
+            [H, W, 4].
 
     Raises:
-        ImageError: the cell holds no picture.
+        ImageError: no such file, or not a usable picture.
     """
-    if isinstance(cell, (list, tuple)):
-        if len(cell) != 1:
-            raise ImageError(f"expected exactly one picture per row, got {len(cell)}")
-        return encoded_bytes(cell[0], folder)
-    if isinstance(cell, Mapping):
-        data = cell.get("bytes")
-        return bytes(data) if data else encoded_bytes(cell.get("path"), folder)
-    if isinstance(cell, (bytes, bytearray, memoryview)):
-        return bytes(cell)
-    if isinstance(cell, str) and cell:
-        return _from_text(cell, folder)
-    raise ImageError(f"the row has no picture: expected bytes, a path or a data URL, got {type(cell).__name__}")
-
-
-def _from_text(text: str, folder: Path | None) -> bytes:
-    if text.startswith("data:"):
-        return _from_base64(text.partition(",")[2])
-    if len(text) < 4096:
-        path = (folder or Path()) / text
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise ImageError(f"picture file {str(path)!r} cannot be read: {error.strerror or error}") from error
-    return _from_base64(text)
-
-
-def _from_base64(text: str) -> bytes:
+    if isinstance(source, Image.Image):
+        return _opened(source, max_pixels, exif)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if isinstance(source, (str, os.PathLike)):
+        source = os.fspath(source)
+    if not isinstance(source, (str, bytes, bytearray, memoryview)):
+        raise ImageError(
+            f"{type(source).__name__} is not a picture; give a PIL image, a path, encoded bytes or a numpy array"
+        )
+    shown = source[:200] if isinstance(source, str) else f"{len(source)} bytes"
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ImageError(f"not valid base64: {error}") from error
+        return decode(encoded_bytes(source), max_pixels, exif)
+    except ImageError as error:
+        raise ImageError(f"{shown} is not a usable picture: {error}") from error
+
+
+def _opened(image: Image.Image, max_pixels: int, exif: ExifPolicy) -> Image.Image:
+    _check_size(image.size, max_pixels)
+    try:
+        oriented = ImageOps.exif_transpose(image) if exif == "apply" else image
+        return to_rgb(oriented or image)
+    except DAMAGE as error:
+        raise ImageError(f"a picture of mode {image.mode} cannot be used: {error}") from error
+
+
+def _from_array(values: np.ndarray[Any, Any], max_pixels: int) -> Image.Image:
+    plain = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if plain.dtype.kind not in "buif" or not (plain.ndim == 2 or (plain.ndim == 3 and plain.shape[2] in (3, 4))):
+        raise ImageError(
+            f"an array of shape {list(values.shape)} and {values.dtype} is not a picture; expected numbers of "
+            "[height, width] or [height, width, 1, 3 or 4]"
+        )
+    _check_size((plain.shape[1], plain.shape[0]), max_pixels)
+    deep = plain * np.uint8(255) if plain.dtype.kind == "b" else plain
+    return to_rgb(Image.fromarray(deep if deep.dtype == np.uint8 else eight_bits(deep)))
 
 
 def bytes_key(data: bytes) -> str:

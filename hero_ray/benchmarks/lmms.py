@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from hero_ray.benchmarks.images import pixels_key, to_rgb
+from hero_ray.benchmarks.images import picture, pixels_key
 from hero_ray.core.errors import DatasetError, ImageError, MissingExtraError, UnknownNameError
+from hero_ray.core.text import clean, clean_text
 from hero_ray.core.types import Metric, Sample, Scored
 
 
@@ -88,13 +89,13 @@ class LmmsBenchmark:
         """Documents in the task's order. Pictures are hashed one at a time: tasks name none of their own."""
         for document in range(min(len(self._texts), limit if limit is not None else len(self._texts))):
             row = self._texts[document]
-            text = str(self.task.doc_to_text(row))
+            text = clean_text(str(self.task.doc_to_text(row)))
             try:
                 key = pixels_key(self.load_image(document))
             except ImageError:
                 key = f"{self.name}:document-{document}"
             target = self.task.doc_to_target(row)
-            extra = {"doc_id": document, "target": json.loads(json.dumps(target, default=str))}
+            extra = {"doc_id": document, "target": clean(json.loads(json.dumps(target, default=str)))}
             yield Sample(self.name, str(document), text, {"document": document}, key, document, "", extra)
 
     def load_image(self, image_ref: Any) -> Image.Image:
@@ -109,7 +110,7 @@ class LmmsBenchmark:
             raise ImageError(f"{self.name} document {image_ref}: {error}") from error
         if len(pictures) != 1 or not isinstance(pictures[0], Image.Image):
             raise ImageError(f"{self.name} document {image_ref} has {len(pictures)} visuals; one picture is supported")
-        return to_rgb(pictures[0])
+        return picture(pictures[0])
 
     def fingerprint(self) -> str:
         """Hash of the task's configuration and of every document's text."""

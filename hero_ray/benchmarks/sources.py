@@ -157,6 +157,8 @@ def _converted(datasets: Any, builder: Any, hub_id: str, source: Source, cache: 
         for column, feature in data.features.items():
             if isinstance(feature, datasets.Image):
                 data = data.cast_column(column, datasets.Image(decode=False))
+        # Cells of a folder of pictures are paths on this machine; other nodes, and the fingerprint, need the bytes.
+        data = data.with_format("arrow").map(datasets.table.embed_table_storage, batched=True, batch_size=256)
         folder.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.part")
         data.to_parquet(str(partial))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hero_ray.core.errors import DatasetError
+from hero_ray.core.text import clean
 
 Locator = list[int] | int
 """Where a row is: [file, row group, row in group] of Parquet, byte offset of JSONL. JSON-able."""
@@ -79,6 +80,7 @@ class ParquetTable:
                     # Column-wise conversion of a whole batch would hold every picture twice.
                     for row in range(batch.num_rows):
                         cells = {name: batch.column(i)[row].as_py() for i, name in enumerate(batch.schema.names)}
+                        cells = clean(cells)
                         yield [number, group, at], cells
                         at += 1
 
@@ -145,9 +147,11 @@ class JsonlTable:
 
     def _parse(self, line: bytes, number: int | str) -> dict[str, Any]:
         try:
-            row = json.loads(line)
+            row = clean(json.loads(line))
+        except RecursionError as error:
+            raise DatasetError(f"{self.path.name} line {number} is nested too deeply") from error
         except ValueError as error:
-            raise DatasetError(f"{self.path.name} line {number} is not JSON: {error}") from error
+            raise DatasetError(f"{self.path.name} line {number} is not JSON: {_why(line, error)}") from error
         if not isinstance(row, dict):
             raise DatasetError(f"{self.path.name} line {number} is a JSON {type(row).__name__}; expected an object")
         return row
@@ -161,6 +165,14 @@ class JsonlTable:
 
     def fingerprint(self) -> str:
         return fingerprint(self.files)
+
+
+def _why(line: bytes, error: ValueError) -> str:
+    if line.lstrip().startswith(b"["):
+        return "it begins a list over several lines; write one object per line"
+    if isinstance(error, UnicodeDecodeError) or b"\x00" in line:
+        return "it is not UTF-8 text; save the file as UTF-8"
+    return str(error)
 
 
 def fingerprint(files: Sequence[Path]) -> str:

@@ -24,6 +24,9 @@ Models = Annotated[str | None, typer.Option("--models", "--model", help="Comma-s
 Methods = Annotated[str | None, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
 Budgets = Annotated[str | None, typer.Option("--budgets", help="Comma-separated: 0.4, 20%, drop=0.9, 576tok.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmark names or file:PATH.")]
+Metric = Annotated[str | None, typer.Option("--metric", help="How file:PATH is scored: exact_match, letter, anls, ...")]
+AllowOutside = Annotated[bool, typer.Option("--allow-outside", help="Pictures of file:PATH may lie elsewhere.")]
+KeepBroken = Annotated[bool, typer.Option("--keep-broken", help="Unreadable pictures of file:PATH just fail.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="First seed of seeded methods.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Answers generated together.")]
 Replicas = Annotated[str | None, typer.Option("--replicas", help="Model replicas: a number, or auto.")]
@@ -38,7 +41,7 @@ MaxFailed = Annotated[int | None, typer.Option("--max-failed", help="Failed samp
 
 def _config(path: str | None, assignments: list[str] | None, **options: Any) -> Any:
     """Command line over file over defaults."""
-    from hero_ray.core import config
+    from hero_ray.core import config, tasks
 
     document = config.read(path or DEMO)
     for key in ("replicas",):
@@ -47,9 +50,11 @@ def _config(path: str | None, assignments: list[str] | None, **options: Any) -> 
             options[key] = int(value)
     if options.get("model_args"):
         options["model_args"] = pairs(options["model_args"])
+    own = options.pop("own", {})
     document |= {key: value for key, value in options.items() if value is not None}
     for assignment in assignments or ():
         config.override(document, assignment)
+    tasks.for_own_data(document, **own)
     return config.build(document)
 
 
@@ -62,6 +67,9 @@ def sweep(
     methods: Methods = None,
     budgets: Budgets = None,
     tasks: Tasks = None,
+    metric: Metric = None,
+    allow_outside: AllowOutside = False,
+    keep_broken: KeepBroken = False,
     limit: Limit = None,
     seed: Seed = None,
     batch_size: BatchSize = None,
@@ -103,6 +111,7 @@ def sweep(
         methods=methods,
         budgets=budgets,
         tasks=tasks,
+        own={"metric": metric, "allow_outside": allow_outside, "keep_broken": keep_broken},
         limit=limit,
         seed=seed,
         batch_size=batch_size,

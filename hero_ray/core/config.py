@@ -11,19 +11,23 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from hero_ray.core import presets
 from hero_ray.core.errors import BudgetError, ConfigError
 from hero_ray.core.shipped import sweep_file
 from hero_ray.core.strict import Strict, fault
+from hero_ray.core.tasks import TaskEntry, listed
+from hero_ray.core.text import clean_text
 
 _BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
 
 PRESET = "preset"
+_SEEDS = 2**31
+"""PostgreSQL's integers end below it."""
 RIDERS = ("full", "random", "spatial", "downsample")
 """Methods that ride in every sweep unless `straw_men: false`: the unpruned model and the cheapest straw men."""
 
@@ -91,14 +95,14 @@ class MethodEntry(Strict):
     name: str
     variant: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Annotated[int, Field(ge=-_SEEDS, lt=_SEEDS)], ...] | None = None
     budgets: tuple[BudgetEntry, ...] | None = None
     tuned_on: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("budgets", mode="before")
     @classmethod
     def _budgets(cls, value: Any) -> Any:
-        return None if value is None else tuple(parse_budget(entry) for entry in _listed(value))
+        return None if value is None else tuple(parse_budget(entry) for entry in listed(value))
 
 
 def parse_method(value: Any) -> MethodEntry:
@@ -148,15 +152,6 @@ def _method_from_params(name: str, params: dict[str, Any]) -> MethodEntry:
     return MethodEntry(name=name, params=params, **special)
 
 
-class TaskEntry(Strict):
-    """One benchmark: its name, scoring flavour, and where its rows come from if not the default."""
-
-    name: str
-    flavour: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    source: dict[str, Any] = Field(default_factory=dict)
-
-
 class ProfileSettings(Strict):
     """The profile pass of a sweep: whole requests timed alone, on the same machine."""
 
@@ -171,14 +166,14 @@ class ProfileSettings(Strict):
 class SweepConfig(Strict):
     """The whole request. Scientific fields decide cell ids; the others only how and where it runs."""
 
-    name: str = "sweep"
+    name: Annotated[str, AfterValidator(clean_text)] = "sweep"
     models: tuple[str, ...] = ("hero-tiny",)
     model_args: dict[str, Any] = Field(default_factory=dict)
     methods: tuple[MethodEntry, ...] = (MethodEntry(name="hero"),)
     budgets: tuple[BudgetEntry, ...] = (BudgetEntry(ratio=0.4), BudgetEntry(ratio=0.2), BudgetEntry(ratio=0.1))
     tasks: tuple[TaskEntry, ...] = ()
     limit: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=-_SEEDS, lt=_SEEDS)
     random_seeds: int = Field(default=3, ge=1, description="seeds of the random baseline")
     straw_men: bool = True
     baseline: str = "full"
@@ -204,25 +199,27 @@ class SweepConfig(Strict):
     @field_validator("models", mode="before")
     @classmethod
     def _models(cls, value: Any) -> Any:
-        return tuple(_listed(value))
+        return tuple(listed(value))
 
     @field_validator("methods", mode="before")
     @classmethod
     def _methods(cls, value: Any) -> Any:
-        return tuple(parse_method(entry) for entry in _listed(value, _BETWEEN_METHODS))
+        return tuple(parse_method(entry) for entry in listed(value, _BETWEEN_METHODS))
 
     @field_validator("budgets", mode="before")
     @classmethod
     def _budgets(cls, value: Any) -> Any:
-        return tuple(parse_budget(entry) for entry in _listed(value))
+        return tuple(parse_budget(entry) for entry in listed(value))
 
     @field_validator("tasks", mode="before")
     @classmethod
     def _tasks(cls, value: Any) -> Any:
-        return tuple({"name": entry} if isinstance(entry, str) else entry for entry in _listed(value))
+        return tuple({"name": entry} if isinstance(entry, str) else entry for entry in listed(value))
 
     @model_validator(mode="after")
     def _something_to_do(self) -> SweepConfig:
+        if self.seed + self.random_seeds > _SEEDS:
+            raise ConfigError(f"seeds from {self.seed} on, {self.random_seeds} of them, end beyond {_SEEDS - 1}")
         for field in ("models", "tasks", "budgets"):
             if not getattr(self, field):
                 raise ConfigError(f"`{field}` is empty; a sweep needs at least one")
@@ -234,15 +231,6 @@ class SweepConfig(Strict):
         named = {entry.name for entry in self.methods}
         riders = [MethodEntry(name=name) for name in RIDERS if self.straw_men and name not in named]
         return (*riders, *self.methods)
-
-
-def _listed(value: Any, separator: str = ",") -> list[Any]:
-    """A list from a list, a comma-separated string, or one entry."""
-    if isinstance(value, str):
-        return [part.strip() for part in re.split(separator, value) if part.strip()]
-    if isinstance(value, list | tuple):
-        return list(value)
-    return [value]
 
 
 def build(document: Mapping[str, Any]) -> SweepConfig:

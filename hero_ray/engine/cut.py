@@ -24,6 +24,7 @@ from hero_ray.core.types import Cell, TokenCount
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner, Method
 from hero_ray.models.base import Adapter, Generation, Prepared, Prompt, Request
+from hero_ray.models.finite import check_features
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ class Picture:
     def encoded(self, plan: ImagePlan | None = None) -> Encoded:
         """One look through the vision tower; a smaller one is only kept, never scored, so it captures nothing."""
         if plan not in self._looks:
-            self._looks[plan] = self.adapter.encode(self.look(plan), self.needs if plan is None else Needs())
+            encoded = self.adapter.encode(self.look(plan), self.needs if plan is None else Needs())
+            check_features(encoded.features)  # or some methods would fail on them and others answer nonsense
+            self._looks[plan] = encoded
             self.counters.encodes += plan is None
             self.counters.resized_encodes += plan is not None
             if plan is None:

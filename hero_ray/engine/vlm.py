@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from hero_ray.benchmarks.images import picture
 from hero_ray.core.encoded import Budget, BudgetBase, Encoded, Selection
-from hero_ray.core.errors import ImageError
 from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.types import TokenCount
 from hero_ray.engine.cut import Picture, Pruning, cut, generate, picture_id
@@ -22,7 +23,7 @@ from hero_ray.methods.base import Method
 from hero_ray.models import load
 from hero_ray.models.base import Adapter, Generation, Request
 
-Source = Image.Image | str | Path
+Source = Image.Image | str | Path | bytes | np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class VisionLanguageModel:
         """Answer a question about a picture from a share of its visual tokens.
 
         Args:
-            image: a PIL image or the path of one.
+            image: a PIL image, the path of one, encoded bytes or a numpy array [height, width, 3]; an EXIF orientation
+                is applied.
             question: what the method reads, too, if it is text-aware.
             method: name of a registered method, or one made with `hero_ray.methods.create`.
             retention_ratio: share of visual tokens kept, in (0, 1]; 1 where neither it nor `tokens` is given.
@@ -100,9 +102,9 @@ class VisionLanguageModel:
         chosen = create(method, **parameters) if isinstance(method, str) else method
         pruning = Pruning(chosen, retention_ratio, tokens, budget_base, newline_policy)
         opened = open_picture(image)
-        picture = Picture(self.adapter, opened, picture_id(opened), chosen.needs(self.adapter.vision))
+        whole = Picture(self.adapter, opened, picture_id(opened), chosen.needs(self.adapter.vision))
         prompt = self.adapter.prompt(question + suffix, question)
-        made = cut(picture, pruning, question, prompt)
+        made = cut(whole, pruning, question, prompt)
         generation = generate(
             self.adapter,
             [Request(prompt, made.visual, max_new_tokens)],
@@ -125,15 +127,9 @@ def load_model(name: str, **options: Any) -> VisionLanguageModel:
 
 
 def open_picture(image: Source) -> Image.Image:
-    """An RGB picture from a PIL image or a path.
+    """An RGB picture, decoded as sweeps and the service decode it.
 
     Raises:
         ImageError: no such file, or not a usable picture.
     """
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{image} is not a usable picture: {error}") from error
+    return picture(image)

@@ -55,10 +55,12 @@ def hub_llava(folder: Path, family: str) -> Any:
         raise CheckpointError(f"{folder}: its language model is {kind!r}; only Llama-type ones (Vicuna) are supported")
     if config.vision_config.model_type != "clip_vision_model":
         raise CheckpointError(f"{folder}: its vision tower is {config.vision_config.model_type!r}, expected CLIP")
-    if config.vision_feature_select_strategy != "default" or not isinstance(config.vision_feature_layer, int):
+    layer, depth = config.vision_feature_layer, config.vision_config.num_hidden_layers
+    inside = isinstance(layer, int) and -depth <= layer <= depth
+    if config.vision_feature_select_strategy != "default" or not inside:
         raise CheckpointError(
             f"{folder}: features are taken as {config.vision_feature_select_strategy!r} from layer "
-            f"{config.vision_feature_layer}; expected 'default' (CLS dropped) and one layer"
+            f"{layer}; expected 'default' (CLS dropped) and one of the tower's {depth} layers"
         )
     return config
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from hero_ray.core.encoded import Encoded, Needs, Question, Selection, keep_all
 from hero_ray.core.errors import PromptError, SelectionError
 from hero_ray.core.layout import NEWLINE, NewlinePolicy
+from hero_ray.core.text import clean_text
 from hero_ray.models.base import Generation, ModelInfo, Prompt, Request
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.encoding import TowerEncoder
@@ -96,7 +97,7 @@ class FamilyAdapter(TowerEncoder):
 
         Families without a paired text tower leave `clip_score` and `clip_tokens` None.
         """
-        text = question.strip()
+        text = clean_text(question.strip())
         images, patches = encoded.cls_embedding.get("projected"), encoded.cls_embedding.get("projected_patches")
         clip = self.clip if needs.clip_score or needs.clip_tokens else None
         span = prompt.suffix[prompt.instruction[0] : prompt.instruction[1]]

@@ -13,12 +13,16 @@ from torch import Tensor
 from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError
 from hero_ray.models.base import Request
 from hero_ray.models.batch import length_of, own_parts, share_groups, shared_parts, whole_prompts
+from hero_ray.models.finite import check_logits
 from hero_ray.models.live import Positions
 from hero_ray.models.runner import DecodeState, Runner
 
 log = logging.getLogger(__name__)
 
 OnToken = Callable[[int, int], None]
+
+_GREEDY_BELOW = 1e-6
+"""Temperature below which logits over it may overflow; the draw is the largest there anyway."""
 
 SHORTEST_SHARE = 0.5
 """Length of a batch's shortest row over its longest, at least. Between 0.5 and 0.7 sixteen cells of one picture take
@@ -35,7 +39,7 @@ class GenerationOptions:
         ignore_eos: always produce `max_new_tokens`, for timing.
         temperature: 0 is greedy; above, tokens are drawn with the request's own generator.
         top_p: probability mass that is drawn from.
-        seed: of the draws; a row's stream depends on the seed and the request alone, never on its neighbours.
+        seed: of the draws; every row draws as if it were asked alone, whatever its neighbours and its place among them.
         on_token: called with (request index, token id) as tokens appear, end token excluded.
     """
 
@@ -94,6 +98,7 @@ class Decoder:
         Raises:
             PromptError: a prompt and its answer would not fit the model's context.
             DeviceMemoryError: one request alone, or a batch with a pruner, does not fit the device.
+            NonFiniteScoreError: some row's logits are NaN or infinite; the largest of them would be token 0 for ever.
         """
         options = options or GenerationOptions()
         if not requests:
@@ -162,14 +167,18 @@ class Decoder:
     def _decode(
         self, state: DecodeState, chunk: list[int], requests: Sequence[Request], options: GenerationOptions
     ) -> list[tuple[list[int], Literal["stop", "length"]]]:
-        limit = max(request.max_new_tokens for request in requests)
-        device = state.logits.device
+        limits = [request.max_new_tokens for request in requests]
+        limit, device = max(limits), state.logits.device
         end = torch.tensor(sorted(self.end), device=device)
         done = torch.zeros(len(requests), dtype=torch.bool, device=device)
         pick = _Picker(requests, chunk, options, device)
         steps: list[Tensor] = []
         logits = state.logits
+        finite, own, visuals = torch.ones_like(done), torch.tensor(limits, device=device), [r.visual for r in requests]
         for count in range(limit):
+            finite &= done | (own <= count) | logits.isfinite().all(-1)
+            if count == 0 or options.on_token is not None or options.temperature > 0.0:
+                check_logits(finite, visuals, logits.dtype)  # before anyone sees a token, or a draw breaks on it
             tokens = pick(logits)
             steps.append(tokens)
             if options.on_token is not None:
@@ -180,6 +189,7 @@ class Decoder:
                     break
             if count + 1 < limit:
                 logits = self.decode(state, tokens)
+        check_logits(finite, visuals, logits.dtype)
         table = torch.stack(steps, 1).tolist() if steps else [[] for _ in requests]
         return [self._cut(row, request, options) for row, request in zip(table, requests, strict=True)]
 
@@ -238,18 +248,19 @@ class _Picker:
         self._options = options
         self._generators = []
         if options.temperature > 0.0:
-            for index in chunk:
+            for _ in chunk:
                 generator = torch.Generator(device="cpu")
-                generator.manual_seed(options.seed * 1_000_003 + index)
+                generator.manual_seed(options.seed * 1_000_003)  # not by place: alone and in a batch draw alike
                 self._generators.append(generator)
 
     def __call__(self, logits: Tensor) -> Tensor:
-        if not self._generators:
+        if not self._generators or self._options.temperature < _GREEDY_BELOW:
             return logits.argmax(-1)
         shares = (logits.float() / self._options.temperature).softmax(-1).cpu()
         if self._options.top_p < 1.0:
             ordered, places = shares.sort(dim=-1, descending=True)
             beyond = ordered.cumsum(-1) - ordered >= self._options.top_p
+            beyond[:, 0] = False  # a top_p that rounds to 0 leaves the likeliest
             shares = torch.zeros_like(shares).scatter(-1, places, ordered.masked_fill(beyond, 0.0))
         drawn = [
             torch.multinomial(row, 1, generator=generator)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hero_ray.core.errors import ParameterError
+import torch
+
+from hero_ray.core.errors import CheckpointError, HeroRayError, ParameterError
 from hero_ray.models import configs
 from hero_ray.models.build import META
 from hero_ray.models.checkpoints.reader import read_config
@@ -88,11 +91,32 @@ def load(
     job = LoadJob(name, chosen, folder, target, seed if is_random else None, options)
     if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
         raise ParameterError(f"graphs need a CUDA device and sdpa; this is {target.device} with {target.attention}")
-    adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs))
+    with described(folder):
+        adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs))
     source = find_clip(chosen, folder, clip) or (CLIP_LARGE if clip_vision == "openai" else None)
     if clip_vision != "none" and source is not None:
         adapter.attach_clip(partial(load_clip, source, target, clip_vision, clip_text, job.seed))
     return adapter
+
+
+@contextmanager
+def described(folder: Path | None) -> Iterator[None]:
+    """Turn what a library says of a folder's contents into one line.
+
+    Raises:
+        CheckpointError: the folder does not describe a model that can be built.
+    """
+    try:
+        yield
+    except (HeroRayError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # configuration classes raise errors of many kinds, their own among them
+        if folder is None:
+            raise
+        why = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{folder} describes no model that can be built: {type(error).__name__}: {why}"
+        ) from error
 
 
 def find_clip(chosen: ModelSpec, folder: Path | None, asked: str | None) -> str | None:

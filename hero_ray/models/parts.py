@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from transformers import (
 from hero_ray.core.errors import CheckpointError, ParameterError
 from hero_ray.models import configs
 from hero_ray.models.checkpoints import internvl2, llava
+from hero_ray.models.checkpoints.plausible import read_object
 from hero_ray.models.checkpoints.reader import fill, keys, read_config
 from hero_ray.models.family import Parts
 from hero_ray.models.job import LoadJob
@@ -82,9 +82,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Image-processor settings: `preprocessor_config.json`, or the joint `processor_config.json` of newer folders."""
     plain, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
     if plain.is_file():
-        return dict(json.loads(plain.read_text(encoding="utf-8")))
+        return read_object(plain)
     if joint.is_file():
-        return dict(json.loads(joint.read_text(encoding="utf-8")).get("image_processor", {}))
+        return dict(read_object(joint).get("image_processor") or {})
     return {}
 
 

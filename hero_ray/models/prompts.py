@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hero_ray.core.errors import PromptError, UnknownNameError
+from hero_ray.core.text import clean_text
 from hero_ray.models.base import Prompt
 from hero_ray.models.tokenizer import Tokenizer
 
@@ -77,6 +78,7 @@ def build_prompt(
     Raises:
         PromptError: no text, more than one picture, or a picture token the tokenizer does not know.
     """
+    text, question = clean_text(text), question and clean_text(question)
     if not text.strip():
         raise PromptError("the user text is empty; ask something")
     if text.count(IMAGE) > 1:

@@ -7,7 +7,6 @@ Lin-Chen/ShareGPT4V-7B, OpenGVLab/InternVL2-*). Embedded models and local folder
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from hero_ray.core.errors import CheckpointError, UnknownNameError
 from hero_ray.models.base import LanguageShape, VisionShape
+from hero_ray.models.checkpoints.plausible import check_sizes, read_object
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
 
 EMBEDDED = ("hero-tiny", "hero-tiny-internvl")
@@ -92,7 +92,9 @@ def shape(name: str) -> ModelShape:
         if plain and folder.is_dir():
             raise CheckpointError(f"{name!r} is a folder without a config.json; expected a checkpoint's folder")
         raise UnknownNameError("model", name, (*_NAMED, *EMBEDDED))
-    return from_config(json.loads(path.read_text()), plain)
+    config = read_object(path)
+    check_sizes(config, path)
+    return from_config(config, plain)
 
 
 def from_config(config: Mapping[str, Any], name: str) -> ModelShape:
@@ -109,6 +111,8 @@ def from_config(config: Mapping[str, Any], name: str) -> ModelShape:
         return readers[kind](config, name)
     except KeyError as missing:
         raise CheckpointError(f"{name}: its config.json ({kind}) lacks the entry {missing}") from missing
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{name}: its config.json ({kind}) gives no model: {error}") from error
 
 
 def _llava(config: Mapping[str, Any], name: str) -> ModelShape:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hero_ray.core.errors import CheckpointError
+from hero_ray.models.checkpoints.plausible import read_object
 
 
 class Tokenizer(Protocol):
@@ -29,12 +29,23 @@ class Tokenizer(Protocol):
 
 
 class FastTokenizer:
-    """A `tokenizer.json`, run by the tokenizers library as it stands."""
+    """A `tokenizer.json`, run by the tokenizers library.
+
+    Raises:
+        CheckpointError: the file is not a tokenizer.
+    """
 
     def __init__(self, path: Path) -> None:
         from tokenizers import Tokenizer as Fast
 
-        self._fast = Fast.from_file(str(path))
+        try:
+            self._fast = Fast.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception, whatever is wrong
+            raise CheckpointError(f"{path} is not a tokenizer that can be read: {error}") from None
+        # `save_pretrained` keeps the truncation and padding of the last call, and the library obeys the file: a prompt
+        # would lose its question. transformers resets both at every call, so its ids come from a tokenizer without.
+        self._fast.no_truncation()
+        self._fast.no_padding()
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoding = self._fast.encode(text)
@@ -56,12 +67,19 @@ class SentencePieceTokenizer:
     Args:
         path: the sentencepiece model.
         specials: token -> id beyond (or above) the pieces of the model.
+
+    Raises:
+        CheckpointError: the file is not such a model.
     """
 
     def __init__(self, path: Path, specials: Mapping[str, int]) -> None:
         import sentencepiece
 
-        self._pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        try:
+            self._pieces: Any = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is not a sentencepiece model that can be read: {error}") from None
+        self._tells_offsets = _tells_offsets(self._pieces)
         self._specials = dict(specials)
         self._silent = set(specials.values()) | {self._pieces.bos_id(), self._pieces.eos_id()}
         ordered = sorted(specials, key=len, reverse=True)
@@ -82,13 +100,11 @@ class SentencePieceTokenizer:
         return ids, spans
 
     def _encode_part(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        pieces: Any = self._pieces
-        try:
-            mapped = pieces.encode(text, out_type="offset_mapping")
-        except (TypeError, ValueError, RuntimeError):  # sentencepiece before 0.2.2 says it otherwise
-            parts = pieces.encode(text, out_type="immutable_proto").pieces
-            return [part.id for part in parts], [(part.begin, part.end) for part in parts]
-        return mapped["ids"], mapped["offsets"]
+        if self._tells_offsets:
+            mapped = self._pieces.encode(text, out_type="offset_mapping")
+            return mapped["ids"], mapped["offsets"]
+        parts = self._pieces.encode(text, out_type="immutable_proto").pieces
+        return [part.id for part in parts], [(part.begin, part.end) for part in parts]
 
     def decode(self, ids: Sequence[int]) -> str:
         # A model may own rows beyond its pieces (padding of the vocabulary); they have no text.
@@ -100,6 +116,15 @@ class SentencePieceTokenizer:
             return self._specials[token]
         found = self._pieces.piece_to_id(token)
         return None if found == self._pieces.unk_id() else int(found)
+
+
+def _tells_offsets(pieces: Any) -> bool:
+    """Whether this sentencepiece knows `offset_mapping`; releases before 0.2.2 do not."""
+    try:
+        pieces.encode("a", out_type="offset_mapping")
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
 
 
 class StandInTokenizer:
@@ -150,11 +175,16 @@ def added_tokens(folder: Path) -> dict[str, int]:
     """Special tokens listed in `tokenizer_config.json` (`added_tokens_decoder`) or `added_tokens.json`."""
     found: dict[str, int] = {}
     listed: Any = _json(folder / "added_tokens.json")
-    found.update({str(token): int(number) for token, number in listed.items()})
-    decoder = _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
-    found.update({str(entry["content"]): int(number) for number, entry in decoder.items()})
+    decoder: Any = _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+    try:
+        found.update({str(token): int(number) for token, number in listed.items()})
+        found.update({str(entry["content"]): int(number) for number, entry in decoder.items()})
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder}: its added tokens are not listed as tokenizers list them: {error!r}"
+        ) from error
     return found
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}

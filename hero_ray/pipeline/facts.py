@@ -12,9 +12,10 @@ import torch
 from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks import sizes
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.core.config import MethodEntry, SweepConfig, TaskEntry
+from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
+from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
 from hero_ray.models.checkpoints.reader import revision
 from hero_ray.models.shapes import ModelShape, shape

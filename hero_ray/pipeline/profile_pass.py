@@ -6,16 +6,22 @@ with all its cells.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
-from hero_ray.core.config import SweepConfig, TaskEntry
+from hero_ray.core.config import SweepConfig
+from hero_ray.core.errors import NonFiniteScoreError
 from hero_ray.core.plan import FULL, Unit, digest
+from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell
 from hero_ray.pipeline.cluster import Pool
+from hero_ray.pipeline.execute import named_failures
 from hero_ray.pipeline.facts import Plan, open_task
 from hero_ray.pipeline.worker import load_callable
 from hero_ray.store import Store, figures
+
+log = logging.getLogger(__name__)
 
 
 def speed_key(cell: Cell) -> str:
@@ -40,7 +46,12 @@ def profile_model(
     measure = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus, max_retries=1)(measure_cells)
     cells = [group[0] for group in groups.values()]
     units = plan.units[: plan.config.profile.images]  # with most questions first, as everywhere
-    records = ray.get(measure.remote(loader, model, model_args, cells, plan.tasks, units, plan.config))
+    try:
+        with named_failures():
+            records = ray.get(measure.remote(loader, model, model_args, cells, plan.tasks, units, plan.config))
+    except NonFiniteScoreError as error:  # the answers tell of it already, as failed samples
+        log.warning("no timings for %s: %s", model, error)
+        return
     for record, group in zip(records, groups.values(), strict=True):
         for cell in group:
             store.write_profile(run_id, cell.id, record)

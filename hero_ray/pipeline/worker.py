@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from hero_ray.core.config import TaskEntry
 from hero_ray.core.errors import HeroRayError
 from hero_ray.core.plan import Unit
+from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.engine.evaluate import Evaluator, Settings, failed
 from hero_ray.pipeline.facts import open_task

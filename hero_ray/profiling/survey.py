@@ -10,6 +10,7 @@ from hero_ray.costs import costs
 from hero_ray.costs.ledger import AnswerCost, answer_cost
 from hero_ray.costs.scoring import method_scoring
 from hero_ray.models.base import Adapter
+from hero_ray.models.finite import check_logits
 from hero_ray.profiling.counter import CountedFlops, count_flops
 from hero_ray.profiling.memory import PhaseMemory
 from hero_ray.profiling.requests import Arrangement, run_request
@@ -66,6 +67,8 @@ def survey(adapter: Adapter, arrangement: Arrangement, batch_size: int, new_toke
 
     device = adapter.info.device
     outcome = run_request(adapter, arrangement, batch_size, new_tokens, watched)
+    logits = outcome.state.logits  # of the last step: what overflows in one is not finite in any later
+    check_logits(logits.isfinite().all(-1), [], logits.dtype)
     visual_per_layer = outcome.state.visual_per_layer()[0]
     prompt, layout = arrangement.prompt, arrangement.prepared.layout
     prefill = counted["prefill"].total / batch_size

@@ -13,6 +13,7 @@ from hero_ray.core.errors import (
     HeroRayError,
     ImageError,
     InputError,
+    NonFiniteScoreError,
     ParameterError,
     PromptError,
     StoreError,
@@ -64,6 +65,8 @@ def problem_from(error: BaseException) -> Problem:
         )
     if isinstance(error, DeviceMemoryError):
         return Problem(503, "the device is out of memory; try fewer tokens", "server_error", code="out_of_memory")
+    if isinstance(error, NonFiniteScoreError):
+        return Problem(500, str(error), "server_error", code="not_finite")
     if isinstance(error, StoreError):
         return Problem(503, "the results database cannot be used now", "server_error", code="store_unavailable")
     if isinstance(error, CheckpointError):  # its message names folders

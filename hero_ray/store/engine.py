@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import StaticPool
 
 from hero_ray.core.errors import MissingExtraError, StoreError
+from hero_ray.core.text import clean
 
 T = TypeVar("T")
 
@@ -119,23 +120,6 @@ def check_sqlite_path(url: URL, read_only: bool, must_exist: bool) -> None:
         raise StoreError(f"database folder {folder} is read-only; make it writable or give another --db")
 
 
-def clean_text(text: str) -> str:
-    """`text` as both databases can store it: PostgreSQL takes neither NUL nor lone surrogates."""
-    if "\x00" in text:
-        text = text.replace("\x00", "\ufffd")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, dict):
-        return {clean_text(str(key)): _clean(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    return value
-
-
 def _plain(value: Any) -> Any:
     """numpy scalars, mappings and sets, which json does not know."""
     for method in ("tolist", "items"):
@@ -154,7 +138,7 @@ def dump_json(value: Any) -> str:
     """JSON that both databases take."""
     text = _encoder.encode(value)
     if "\\u0000" in text or "\\ud" in text:
-        text = json.dumps(_clean(json.loads(text)), separators=(",", ":"))
+        text = json.dumps(clean(json.loads(text)), separators=(",", ":"))
     return text
 
 

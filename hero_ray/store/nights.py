@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from hero_ray.store.engine import clean_text
+from hero_ray.core.text import clean_text
 from hero_ray.store.records import RunRow
 from hero_ray.store.tables import Alert, Lease, Run
 from hero_ray.store.writes import now, table

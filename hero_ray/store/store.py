@@ -13,12 +13,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from hero_ray.core.errors import StoreError
+from hero_ray.core.text import clean_text
 from hero_ray.core.types import Prediction
 from hero_ray.store import answers, figures, leases, schema, writes
 from hero_ray.store import runs as asked_runs
 from hero_ray.store.engine import (
     check_sqlite_path,
-    clean_text,
     default_url,
     dump_json,
     explain,
@@ -158,7 +158,7 @@ class Store:
         """Register a run as `pending`; one with the same id is left as it is."""
         row = {
             "id": run_id,
-            "sweep_name": sweep_name,
+            "sweep_name": clean_text(sweep_name),
             "config": dict(config),
             "config_hash": config_hash,
             "status": "pending",

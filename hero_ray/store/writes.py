@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Table, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hero_ray.core.errors import StoreError
+from hero_ray.core.text import clean_text
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.store.base import Base
-from hero_ray.store.engine import clean_text
 from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, Stopped, sample_id
 from hero_ray.store.tables import (
     CellTable,
@@ -123,7 +123,7 @@ def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expect
 
 def add_samples(connection: Connection, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()) -> None:
     """Store questions and thumbnails that are not there yet, in a fixed order (two writers cannot deadlock)."""
-    pictures = {image.hash: asdict(image) for image in images}
+    pictures = {key: asdict(image) | {"hash": key} for image in images for key in [clean_text(image.hash)]}
     insert_missing(connection, ImageTable, [pictures[key] for key in sorted(pictures)])
     rows = {
         key: {
@@ -132,8 +132,8 @@ def add_samples(connection: Connection, samples: Iterable[Sample], images: Itera
             "sample_key": clean_text(sample.key),
             "question": clean_text(sample.question),
             "reference": sample.references,
-            "category": sample.category,
-            "image_hash": sample.image_key,
+            "category": clean_text(sample.category),
+            "image_hash": clean_text(sample.image_key),
             "extra": dict(sample.extra),
         }
         for key, sample in ((sample_id(sample), sample) for sample in samples)

@@ -124,7 +124,7 @@ def test_text_that_databases_choke_on_is_kept_readable(store: Store) -> None:
         "run1", [data.Prediction(HERO.id, odd, nasty, {"accuracy": 1.0, "note": nasty, "nan": float("nan")})]
     )
     row = store.cell_scores("run1", HERO.id)[0]
-    assert row.text == "nul \ufffd, half a pair ?, snow ☃"
+    assert row.text == "nul \ufffd, half a pair \ufffd, snow ☃"
     assert row.scores == {"accuracy": 1.0, "note": row.text, "nan": None}
 
 

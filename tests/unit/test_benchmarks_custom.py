@@ -32,14 +32,14 @@ def jsonl(folder: Path, rows: list[dict[str, object]]) -> Path:
 ROWS: list[dict[str, object]] = [
     {"image": "one.png", "question": "How many?", "answer": 12, "id": "a", "category": "count"},
     {"image": "one.png", "question": "Which?", "answers": ["B"], "options": ["cat", "dog"], "id": "b"},
-    {"image": "two.png", "question": "What?", "answer": "a sign", "id": "b"},
+    {"image": "two.png", "question": "What?", "answer": "a sign"},
 ]
 
 
 def test_jsonl_rows(tmp_path: Path) -> None:
     benchmark = get(f"file:{jsonl(tmp_path, ROWS)}", suffix="\nBe brief.")
     samples = list(benchmark.samples())
-    assert [sample.key for sample in samples] == ["a", "b", "b#2"]
+    assert [sample.key for sample in samples] == ["a", "b", "2"]
     assert [sample.references for sample in samples] == [["12"], ["B"], ["a sign"]]
     assert [sample.category for sample in samples] == ["count", "", ""]
     assert [len(unit.samples) for unit in units(samples)] == [2, 1]
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         list(get(f"file:{tmp_path / 'none.jsonl'}").samples())
     with pytest.raises(DatasetError, match=r"lacks \['image'\]"):
         list(get(f"file:{jsonl(tmp_path, [{'question': 'q', 'answer': 'a'}])}").samples())
-    with pytest.raises(DatasetError, match="neither answer nor answers"):
+    with pytest.raises(DatasetError, match="row 2, column answer: holds no answer"):
         list(get(f"file:{jsonl(tmp_path, [ROWS[0], {'image': 'one.png', 'question': 'q'}])}").samples())
     with pytest.raises(DatasetError, match="several answers"):
         get("file:any.jsonl", "vqa").score("x", ["x"])

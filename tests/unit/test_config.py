@@ -82,3 +82,22 @@ def test_shipped_sweep_files_are_valid() -> None:
     assert files
     for file in files:
         config.build(config.read(file))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"seed": 2**31},
+        {"seed": -(2**31) - 1},
+        {"seed": 2**31 - 2, "random_seeds": 3},
+        {"methods": [{"name": "random", "seeds": [2**31]}]},
+    ],
+)
+def test_seeds_that_a_database_cannot_hold_are_refused(document: dict) -> None:
+    with pytest.raises(ConfigError, match="seed"):
+        config.build({"tasks": ["pope"], **document})
+    assert config.build({"tasks": ["pope"], "seed": 2**31 - 3}).seed == 2**31 - 3
+
+
+def test_a_sweep_name_is_text_that_a_database_can_hold() -> None:
+    assert config.build({"tasks": ["pope"], "name": "a\x00b \ud800 \u2603"}).name == "a\ufffdb \ufffd \u2603"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from hero_ray.core.errors import CheckpointError, DeviceMemoryError, ParameterError, PromptError
+from hero_ray.core.errors import CheckpointError, DeviceMemoryError, NonFiniteScoreError, ParameterError, PromptError
 from hero_ray.models import miniature
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.batch import share_groups, whole_prompts
@@ -77,6 +77,69 @@ def test_draws_depend_on_seed_and_request_not_on_neighbours(decoder, requests):
     assert together == apart
     assert together != other
     assert together != greedy
+
+
+def test_a_draw_is_the_same_in_any_place_of_a_batch(decoder, requests):
+    hot = {"temperature": 2.0, "top_p": 0.95, "ignore_eos": True, "seed": 1}
+    forward = ids(decoder.answer(requests, options=GenerationOptions(**hot)))
+    backward = ids(decoder.answer(requests[::-1], options=GenerationOptions(**hot)))
+    alone = [ids(decoder.answer([request], options=GenerationOptions(**hot)))[0] for request in requests]
+    assert forward == backward[::-1] == alone
+
+
+@pytest.mark.parametrize(
+    "values", [{"temperature": 1e-40}, {"temperature": 5e-324}, {"temperature": 0.5, "top_p": 1e-300}]
+)
+def test_settings_that_round_to_nothing_are_greedy(decoder, requests, values):
+    assert ids(decoder.answer(requests, options=GenerationOptions(**values))) == ids(decoder.answer(requests))
+
+
+def overflowing(decoder, name, value, dtype=torch.float32):
+    """A copy whose weight `name` overflows: it stands in for a checkpoint that does."""
+    language = build(LlamaForCausalLM, miniature.text_config(), torch.device("cpu"), dtype, "sdpa")
+    randomise(language, seed=4)
+    with torch.no_grad():
+        language.get_parameter(name).mul_(value)
+    return Decoder(Runner(language.model, language.lm_head), decoder.end, decoder.context)
+
+
+@pytest.mark.parametrize(
+    "sampled", [{}, {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.5}, {"ignore_eos": True}]
+)
+@pytest.mark.parametrize(
+    ("dtype", "value", "says"),
+    [
+        (torch.float32, float("inf"), "logits in float32 are NaN or infinite; check the weights"),
+        (torch.float16, 1e6, "logits in float16 are NaN or infinite; use bfloat16 or float32"),
+    ],
+)
+def test_overflow_is_named_and_no_answer(decoder, requests, dtype, value, says, sampled):
+    broken = overflowing(decoder, "model.layers.1.mlp.down_proj.weight", value, dtype)
+    asked = [Request(r.prompt, r.visual.to(dtype), 7) for r in requests]
+    told = []
+    with pytest.raises(NonFiniteScoreError, match=says):
+        broken.answer(asked, options=GenerationOptions(**sampled, on_token=lambda *given: told.append(given)))
+    with pytest.raises(NonFiniteScoreError, match=says):
+        broken.answer(asked, options=GenerationOptions(**sampled))
+    assert told == []
+
+
+def test_overflow_behind_the_first_token_is_named(decoder, requests):
+    class Late(Decoder):
+        def decode(self, state, token_ids):
+            return super().decode(state, token_ids).index_fill(1, torch.tensor([3]), float("nan"))
+
+    late = Late(decoder.runner, decoder.end, decoder.context)
+    first = [Request(r.prompt, r.visual, 1) for r in requests]
+    assert ids(late.answer(first)) == ids(decoder.answer(first))
+    with pytest.raises(NonFiniteScoreError, match="logits in float32"):
+        late.answer(requests, options=GenerationOptions(ignore_eos=True))
+
+
+def test_features_that_overflowed_are_named(decoder, requests):
+    spoilt = Request(requests[0].prompt, requests[0].visual * float("inf"), 7)
+    with pytest.raises(NonFiniteScoreError, match="visual features in float32"):
+        decoder.answer([*requests, spoilt])
 
 
 def test_a_tiny_top_p_is_greedy(decoder, requests):

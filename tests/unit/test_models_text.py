@@ -19,6 +19,50 @@ def fast(tmp_path_factory):
     return FastTokenizer(path)
 
 
+def saved(folder, **settings):
+    """A tokenizer.json as `save_pretrained` leaves it behind a call with truncation or padding."""
+    folder.mkdir(exist_ok=True)
+    kept = miniature.tokenizer(end=None)
+    if "truncation" in settings:
+        kept.enable_truncation(settings["truncation"])
+    if "padding" in settings:
+        kept.enable_padding(length=settings["padding"])
+    kept.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize("settings", [{"truncation": 40}, {"padding": 300}, {"truncation": 16, "padding": 100}])
+def test_a_kept_truncation_or_padding_cuts_and_pads_nothing(tmp_path, fast, settings):
+    question = "what is written on the sign behind the car? answer with one word"
+    kept = build_prompt(read_tokenizer(saved(tmp_path, **settings)), style("vicuna"), question, None, None, "<image>")
+    assert kept == build_prompt(fast, style("vicuna"), question, None, None, "<image>")
+    assert whole(kept, fast).endswith("one word ASSISTANT:")
+
+
+def test_a_kept_truncation_leaves_clip_the_whole_question(tmp_path, fast):
+    words = FastTokenizer(saved(tmp_path, truncation=8) / "tokenizer.json")
+    clip = ClipSide(Counting(128), torch.eye(128), lambda text: [1, *words.encode(text)[0][1:], 2], 16, "tail")
+    clip.text("what is written on the sign behind the car")
+    assert clip.text_model.calls[0][1:-1] == fast.encode("what is written on the sign behind the car")[0][-14:]
+
+
+def test_a_broken_tokenizer_is_one_line(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not a tokenizer"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.model").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="not a sentencepiece model"):
+        read_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["What \ud83d color?", "\udc00", "end \ud83d", "two \x00 nul"])
+def test_half_a_character_reads_as_the_replacement_character(fast, text):
+    clean = "".join("\ufffd" if letter in "\ud83d\udc00\x00" else letter for letter in text)
+    prompt = build_prompt(fast, style("plain"), text, text, None, "<image>")
+    assert prompt == build_prompt(fast, style("plain"), clean, clean, None, "<image>")
+
+
 def whole(prompt, tokenizer):
     """The prompt's text, `|` where the picture stands."""
     letters = {tokenizer.special(letter): letter for letter in map(chr, range(10, 123)) if tokenizer.special(letter)}
@@ -83,15 +127,15 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
 class Counting:
     """A text tower that answers with the mean of one-hot ids, and counts its calls."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self, size=32):
+        self.calls, self.size = [], size
 
     def parameters(self):
         return iter([torch.zeros(1)])
 
     def __call__(self, input_ids):
         self.calls.append(input_ids[0].tolist())
-        return SimpleNamespace(text_embeds=torch.nn.functional.one_hot(input_ids, 32).float().mean(1))
+        return SimpleNamespace(text_embeds=torch.nn.functional.one_hot(input_ids, self.size).float().mean(1))
 
 
 def side(policy):

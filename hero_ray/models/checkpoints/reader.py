@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hero_ray.core.errors import CheckpointError
+from hero_ray.models.checkpoints.plausible import check_sizes, read_object
 
 Translate = Callable[[str, Tensor], dict[str, Tensor]]
 """Maps one checkpoint entry to the native entries it holds; an empty dict drops it on purpose."""
@@ -26,26 +26,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A folder's `config.json` as plain JSON.
 
     Raises:
-        CheckpointError: no such file, or not JSON.
+        CheckpointError: no such file, not a JSON object, or sizes that no model has.
     """
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{folder} has no config.json; give a model folder, a hub id or a known name")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    found = read_object(path)
+    check_sizes(found, path)
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Safetensors files of a folder, checked against its index where it has one.
 
     Raises:
-        CheckpointError: pickled weights only, no weights, or a shard missing.
+        CheckpointError: pickled weights only, no weights, a shard missing, or an index that is none.
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        listed = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        listed = _listed(index)
         missing = [name for name in listed if not (folder / name).is_file()]
         if missing:
             raise CheckpointError(f"{folder} lacks {len(missing)} of {len(listed)} shards: {', '.join(missing)}")
@@ -63,6 +62,17 @@ def weight_files(folder: Path) -> list[Path]:
         f"{folder} holds no .safetensors file; where a model is published as pickles only, convert a trusted copy to "
         "safetensors once and load that folder"
     )
+
+
+def _listed(index: Path) -> list[str]:
+    """The shards an index names; all of them lie beside it, since the folder's own files alone are hashed."""
+    shards = read_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise CheckpointError(f"{index} has no usable weight_map; expected an object of tensor names and file names")
+    listed = sorted(set(shards.values()))
+    if outside := [name for name in listed if Path(name).name != name or name in ("", ".", "..")]:
+        raise CheckpointError(f"{index} names {outside[0][:80]!r}, which is no file beside it")
+    return listed
 
 
 def entries(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:
@@ -84,8 +94,11 @@ def keys(folder: Path) -> list[str]:
     """Names of all tensors of a folder."""
     found: list[str] = []
     for path in weight_files(folder):
-        with safe_open(path, framework="pt") as shard:
-            found.extend(shard.keys())
+        try:
+            with safe_open(path, framework="pt") as shard:
+                found.extend(shard.keys())
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
     return found
 
 
