@@ -39,8 +39,8 @@ def test_seeds_share_a_row() -> None:
 
 def test_half_intervals_and_costs_stand_beside_the_scores() -> None:
     (line,) = table(marks([row()]), ["bench", "other"]).splitlines()[2:]
-    assert line == "| hero-tiny | hero | 20% | 80.0 ± 10.0 | - | 30.0 | 0.200 | 195.3 | - | - |"
+    assert line == "| hero-tiny | hero | 20% | 80.0 ± 10.0 | - | 30.0 | 0.200 | - | 195.3 | - | - | - |"
 
 
-def test_a_cell_that_racing_stopped_is_marked() -> None:
+def test_a_cell_that_was_decided_early_is_marked() -> None:
     assert first_columns([row(stop_reason="decided")])[0][2] == "80.0 ± 10.0†"
