@@ -224,9 +224,10 @@ def sweep(model: str) -> tuple[str, ...]:
     return ("python", "-m", "hero_ray.sweep", "configs/demo.yaml", "--models", model, *SWEEP)
 
 
-def night(made: Rehearsal, model: str) -> subprocess.CompletedProcess[str]:
-    """One night by the scheduler's own command, `--once`."""
-    words = [*made.command("scheduler"), "--once", "--poll-s", "2", "--", "--models", model, *PANEL]
+def night(made: Rehearsal, model: str, date: str | None = None) -> subprocess.CompletedProcess[str]:
+    """One night by the scheduler's own command, `--once`; today's without a date."""
+    dated = ["--night", date] if date else []
+    words = [*made.command("scheduler"), "--once", *dated, "--poll-s", "2", "--", "--models", model, *PANEL]
     done = made.run_in("scheduler", words)
     made.say(done.stdout[-1500:] + done.stderr[-1500:])
     return done
