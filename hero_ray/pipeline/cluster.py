@@ -271,7 +271,7 @@ def patience(address: str | None) -> float:
     Raises:
         ConfigError: not a number of seconds.
     """
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    if address_of(address) == HERE:
         return 0.0
     text = os.environ.get("HERO_RAY_GPU_WAIT_S") or str(NODES_PATIENCE_S)
     try:

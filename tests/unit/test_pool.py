@@ -122,7 +122,7 @@ def test_the_wait_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch, text: 
 def test_the_wait_on_a_cluster_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HERO_RAY_GPU_WAIT_S", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    assert cluster.patience(None) == cluster.PATIENCE_S
+    assert cluster.patience(None) == cluster.NODES_PATIENCE_S
     monkeypatch.setenv("HERO_RAY_GPU_WAIT_S", "2.5")
     assert cluster.patience(None) == 2.5
 
