@@ -257,8 +257,8 @@ def _gpu_replicas(
     came = wait_for_gpus(per_replica, wanted, patience_s, say)
     if not came:
         raise CapacityError(
-            f"waited {patience_s:g} s for {wanted * per_replica:g} GPUs and none came; `ray status` on the head says why "
-            "(quota, spot capacity, no such node type). The same command goes on once they can be had"
+            f"waited {patience_s:g} s for {wanted * per_replica:g} GPUs and none came; `ray status` on the head says "
+            "why (quota, spot capacity, no such node type). The same command goes on once they can be had"
         )
     if came < wanted:
         say(f"going on with {came} of {wanted} replicas: the other nodes did not come within {patience_s:g} s")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,13 +94,15 @@ def scaled_to_zero(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Address of the head and the home its drivers see. AutoscalingCluster itself begins and ends with `ray stop
     --force`, which would take every other Ray of this machine along, and reads a file that Ray's wheel lacks."""
     port, home = free_port(), tmp_path / "home"
+    sockets = Path(tempfile.mkdtemp(prefix="hr"))  # their paths are limited to 107 characters
     home.mkdir()
     file = home / "ray_bootstrap_config.yaml"
     file.write_text(yaml.safe_dump(configuration(port)), encoding="utf-8")
     words = [str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", f"--autoscaling-config={file}",
              "--num-cpus=0", "--object-store-memory=150000000", "--include-dashboard=false", "--disable-usage-stats",
              f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}",
-             f"--ray-client-server-port={free_port()}", "--node-ip-address=127.0.0.1"]  # fmt: skip
+             f"--ray-client-server-port={free_port()}", "--node-ip-address=127.0.0.1",
+             f"--temp-dir={sockets}"]  # fmt: skip
     environment = script_environment(AUTOSCALER_UPDATE_INTERVAL_S="1", RAY_FAKE_CLUSTER="1", HOME=str(home))
     with (tmp_path / "head.log").open("wb") as log:
         head = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -113,6 +117,7 @@ def scaled_to_zero(tmp_path: Path) -> Iterator[tuple[str, Path]]:
             except psutil.NoSuchProcess:
                 continue
         head.wait(10)
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def test_gpus_come_from_zero_or_are_said_not_to(scaled_to_zero: tuple[str, Path], tmp_path: Path) -> None:
