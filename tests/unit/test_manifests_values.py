@@ -150,7 +150,7 @@ def test_a_schema_is_held_to_the_letter(value: dict[str, Any], count: int) -> No
 
 @pytest.mark.parametrize("folder", make_rendered.FOLDERS)
 def test_the_operators_own_schemas_take_our_objects(folder: str) -> None:
-    """KUBERAY_CRDS names ray-operator/config/crd/bases of a checkout of KubeRay's, 1.6 or newer; it is not ours to keep."""
+    """KUBERAY_CRDS names ray-operator/config/crd/bases of a checkout of KubeRay from 1.6 on; not ours to keep."""
     crds = os.environ.get("KUBERAY_CRDS")
     if not crds:
         pytest.skip("NOT CHECKED AGAINST KUBERAY'S OWN CRDS: KUBERAY_CRDS names no folder of them")
