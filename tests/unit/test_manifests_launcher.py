@@ -15,7 +15,7 @@ from tests import container
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("aws", "onprem")
 RAYS_OWN = ("rsync", "ssh")
-"""Ray copies files by `rsync -e 'docker exec -i'`, with rsync at both ends; the head's container calls workers by ssh."""
+"""Ray copies files by `rsync -e 'docker exec -i'`, with rsync at both ends; the head calls workers by ssh."""
 
 
 def prepared(name: str) -> dict[str, Any]:
