@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from hero_ray.core.errors import CapacityError, ConfigError
-from hero_ray.pipeline.growth import Growth, fits, gpus_of_nodes, growth, wait_for_gpus
+from hero_ray.pipeline.growth import NodeLimits, fits, gpus_of_nodes, growth, wait_for_gpus
 
 CPU_SHARE = 0.75
 """CPUs an actor without GPU asks for: below one, so that a two-core machine has room for Ray's own tasks."""
@@ -228,7 +228,7 @@ def _gpu_replicas(
     replicas: int | Literal["auto"],
     per_replica: float,
     nodes: list[float],
-    can: Growth | None,
+    can: NodeLimits | None,
     useful: int | None,
     patience_s: float,
     say: Callable[[str], None],

@@ -27,7 +27,7 @@ def fits(gpus: Iterable[float], per_replica: float) -> int:
 
 
 @dataclass(frozen=True)
-class Growth:
+class NodeLimits:
     """The workers a cluster can have.
 
     Attributes:
@@ -39,7 +39,7 @@ class Growth:
     workers: int
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Growth | None:
+    def of(cls, config: Mapping[str, Any]) -> NodeLimits | None:
         """From an autoscaler's configuration; None where it does not tell a node's resources (machines one owns)."""
         found, most = [], int(config.get("max_workers", 0))
         for name, node in config["available_node_types"].items():
@@ -56,11 +56,11 @@ class Growth:
         return fits(sorted(nodes, reverse=True)[: self.workers], per_replica)
 
 
-def growth() -> Growth | None:
+def growth() -> NodeLimits | None:
     """What the cluster whose head this process runs on can grow to; None if that is not to be known here."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # whatever Ray's next form of it is
         config = _raycluster() if "KUBERNETES_SERVICE_HOST" in os.environ else _launched()
-        return Growth.of(config) if config else None
+        return NodeLimits.of(config) if config else None
     return None
 
 

@@ -11,18 +11,20 @@ import yaml
 
 from hero_ray.core.errors import CapacityError, ConfigError
 from hero_ray.pipeline import cluster, growth
-from hero_ray.pipeline.growth import Growth, fits
+from hero_ray.pipeline.growth import NodeLimits, fits
 from tests.golden import make_rendered
 
 ROOT = Path(__file__).resolve().parents[2]
-FOUR = Growth(types=((1.0, 4),), workers=4)
+FOUR = NodeLimits(types=((1.0, 4),), workers=4)
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A cluster as Ray would show it; `comes` are the replicas that a wait ends with. Returns what was asked for."""
 
-    def make(gpus: list[float], can: Growth | None = None, comes: int | None = None, cpus: float = 8.0) -> list[int]:
+    def make(
+        gpus: list[float], can: NodeLimits | None = None, comes: int | None = None, cpus: float = 8.0
+    ) -> list[int]:
         asked: list[int] = []
 
         def wait(per_replica: float, wanted: int, patience_s: float, say: Any) -> int:
@@ -56,12 +58,12 @@ def test_gpus_of_one_replica_are_on_one_node(machine: Any) -> None:
         choose(1, 2.0, patience_s=0.0)
     machine([3.0, 3.0])
     assert choose("auto", 2.0, patience_s=0.0).replicas == 2
-    assert Growth(((1.0, 8),), 8).fits(2.0) == 0
-    assert Growth(((8.0, 2), (1.0, 4)), 3).fits(1.0) == 17, "the largest first, three nodes in all"
+    assert NodeLimits(((1.0, 8),), 8).fits(2.0) == 0
+    assert NodeLimits(((8.0, 2), (1.0, 4)), 3).fits(1.0) == 17, "the largest first, three nodes in all"
 
 
 def test_without_a_gpu_anywhere_the_cpus_are_used(machine: Any) -> None:
-    machine([0.0, 0.0], can=Growth(((0.0, 9),), 9), cpus=4.0)
+    machine([0.0, 0.0], can=NodeLimits(((0.0, 9),), 9), cpus=4.0)
     assert choose("auto", None) == cluster.Pool(4, 0.75, 0.0, threads=1)
     assert choose(2, None).replicas == 2
 
