@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ok
 
-.PHONY: setup demo test test-rest test-all test-newest differential lint lock dashboard perf docs paper-offline clean
+.PHONY: setup demo test test-rest test-all test-newest differential lint lock image-report dashboard perf docs paper-offline clean
 
 setup: $(STAMP)
 
@@ -80,6 +80,10 @@ differential: $(STAMP)
 	test -d $(HARNESSES)/vlmeval || $(BIN)/python -m pip install -q --no-deps --target $(HARNESSES) \
 	  lmms-eval==0.7.3 ms-vlmeval==0.0.20 loguru==0.7.3
 	$(BIN)/python -m tests.golden.differential $(HARNESSES) $(ANSWERS)
+
+# How large the images get, layer by layer; nothing is built.
+image-report: $(STAMP)
+	$(BIN)/python -m tools.image_report
 
 dashboard: $(STAMP)
 	$(BIN)/hero-ray dashboard

@@ -37,6 +37,7 @@ class AutoscalerOptions(Strict):
     idleTimeoutSeconds: int | None = Field(default=None, gt=0)
     upscalingMode: Literal["Default", "Aggressive", "Conservative"] | None = None
     resources: dict[str, dict[str, str]] = {}
+    securityContext: dict[str, Any] = {}
 
 
 class HeadGroup(Strict):

@@ -214,12 +214,7 @@ def last_json(text: str) -> dict[str, Any]:
 def submit(made: Rehearsal, *words: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """`ray job submit --working-dir .` as from a laptop: the code of this checkout runs, not that of the image."""
     command = ["ray", "job", "submit", "--address", made.jobs_address, "--working-dir", str(ROOT), *options, "--"]
-    end = time.monotonic() + 60
     done = made.run_in("scheduler", [*command, *words])
-    # The head's health is that of its control store; on a busy machine its job server opens seconds later.
-    while "Failed to connect to Ray at address" in done.stderr and time.monotonic() < end:
-        time.sleep(2)
-        done = made.run_in("scheduler", [*command, *words])
     made.say(done.stdout[-1500:] + done.stderr[-1500:])
     return done
 
@@ -229,9 +224,10 @@ def sweep(model: str) -> tuple[str, ...]:
     return ("python", "-m", "hero_ray.sweep", "configs/demo.yaml", "--models", model, *SWEEP)
 
 
-def night(made: Rehearsal, model: str) -> subprocess.CompletedProcess[str]:
-    """One night by the scheduler's own command, `--once`."""
-    words = [*made.command("scheduler"), "--once", "--poll-s", "2", "--", "--models", model, *PANEL]
+def night(made: Rehearsal, model: str, date: str | None = None) -> subprocess.CompletedProcess[str]:
+    """One night by the scheduler's own command, `--once`; today's without a date."""
+    dated = ["--night", date] if date else []
+    words = [*made.command("scheduler"), "--once", *dated, "--poll-s", "2", "--", "--models", model, *PANEL]
     done = made.run_in("scheduler", words)
     made.say(done.stdout[-1500:] + done.stderr[-1500:])
     return done

@@ -16,6 +16,7 @@ HeroRayError
 +-- RunLockedError            another process holds this run
 +-- SelectionError            a method broke its own contract
 +-- NonFiniteScoreError       NaN or infinity where a score should be
++-- CapacityError             nodes that were asked for did not come
 +-- ReplicaError              a worker failed in a way that no retry mends
 +-- DeviceMemoryError         the device is out of memory even at batch size one
 +-- JudgeError                a judge-based score without a usable judge
@@ -109,6 +110,10 @@ class SelectionError(HeroRayError):
 
 class NonFiniteScoreError(HeroRayError):
     """NaN or infinity where a score should be; pruning on it would be silent nonsense."""
+
+
+class CapacityError(HeroRayError):
+    """A cluster did not bring the nodes that a sweep asked it for; the same command may succeed later."""
 
 
 class ReplicaError(HeroRayError):

@@ -1,7 +1,8 @@
 """`python -m hero_ray.nightly.kubernetes`: create tonight's RayJob from a suspended template, inside the cluster.
 
 Run by the CronJob of `cluster/kubernetes`. The RayJob's name carries the date and names are unique, so a second start
-of one night changes nothing. Talks to the Kubernetes API with the pod's own service account.
+of one night changes nothing. KubeRay keeps the object of a job for ever: those of old nights are deleted, their results
+are in the database. Talks to the Kubernetes API with the pod's own service account.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from hero_ray.nightly import notify
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-ENDED = ("Complete", "Failed")
+ENDED = ("Complete", "Failed", "ValidationFailed")  # the last from KubeRay 1.6: the operator refused the spec
 TIMEOUT_S = 30.0
+NIGHT = re.compile(r"nightly-(\d{4}-\d\d-\d\d)")
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,7 @@ def create(api: Api, template: str, night: str) -> str:
     tonight = f"nightly-{night}"
     if tonight in names:
         return f"{tonight} is there already ({names[tonight] or 'new'})"
-    busy = [
-        name for name, state in names.items() if re.fullmatch(r"nightly-\d{4}-\d\d-\d\d", name) and state not in ENDED
-    ]
+    busy = [name for name, state in names.items() if NIGHT.fullmatch(name) and state not in ENDED]
     if busy:
         notify.trouble(f"night {night} was left out: {busy[0]} is still at work")
         return f"{tonight} left out: {busy[0]} is still at work"
@@ -93,19 +93,40 @@ def create(api: Api, template: str, night: str) -> str:
     return f"{tonight} created"
 
 
+def tidy(api: Api, before: str) -> list[str]:
+    """Delete the RayJobs of ended nights before a date; returns their names. One that is gone already is no matter."""
+    deleted = []
+    for job in api.call("GET")["items"]:
+        name, state = job["metadata"]["name"], job.get("status", {}).get("jobDeploymentStatus", "")
+        night = NIGHT.fullmatch(name)
+        if night and night[1] < before and state in ENDED:
+            try:
+                api.call("DELETE", name)
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+            deleted.append(name)
+    return deleted
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m hero_ray.nightly.kubernetes", description=__doc__.splitlines()[0])
     made.add_argument("--template", default="nightly-template", help="name of the suspended RayJob to copy")
     made.add_argument("--night", type=date.fromisoformat, help="date it counts for; today (UTC) if not given")
+    made.add_argument("--keep-days", type=int, default=30, help="delete the RayJobs of ended nights older than this")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Create tonight's RayJob; a failure is told to the webhook and exits with 1."""
     options = parser().parse_args(arguments)
-    night = (options.night or datetime.now(UTC).date()).isoformat()
+    today = options.night or datetime.now(UTC).date()
+    night = today.isoformat()
     try:
-        print(create(Api.in_cluster(), options.template, night))
+        api = Api.in_cluster()
+        print(create(api, options.template, night))
+        for name in tidy(api, (today - timedelta(days=options.keep_days)).isoformat()):
+            print(f"{name} deleted: older than {options.keep_days} days")
     except (OSError, KeyError, ValueError) as error:
         reason = (
             f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else f"{type(error).__name__}: {error}"

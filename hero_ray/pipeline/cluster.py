@@ -7,17 +7,20 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from hero_ray.core.errors import ConfigError
+from hero_ray.core.errors import CapacityError, ConfigError
+from hero_ray.pipeline.growth import NodeLimits, fits, gpus_of_nodes, growth, wait_for_gpus
 
 CPU_SHARE = 0.75
 """CPUs an actor without GPU asks for: below one, so that a two-core machine has room for Ray's own tasks."""
+NODES_PATIENCE_S = 900.0
+"""Seconds to wait for nodes: a GPU node boots and pulls an image of several GB."""
 
 HERE = "local"
 """Ray's word for a Ray of one's own; without it Ray attaches to whatever cluster was started on this machine last."""
@@ -186,24 +189,95 @@ def quiet() -> None:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
-def choose_pool(replicas: int | Literal["auto"], gpus_per_replica: float | None) -> Pool:
-    """Size the pool from the cluster's resources.
+def choose_pool(
+    replicas: int | Literal["auto"],
+    gpus_per_replica: float | None,
+    *,
+    useful: int | None = None,
+    patience_s: float = 0.0,
+    say: Callable[[str], None] = lambda text: None,
+) -> Pool:
+    """Size the pool from what the cluster has, or can grow to.
+
+    Args:
+        useful: replicas beyond which `auto` asks for no node: there is no work for more.
+        patience_s: how long nodes with GPUs are waited for, at most; 0 for a cluster that cannot grow.
+        say: told what is waited for.
 
     Raises:
-        ConfigError: more GPU per replica asked for than the cluster has.
+        ConfigError: more GPU asked for than the cluster has and can have.
+        CapacityError: none of the nodes came in time.
     """
     import ray
 
-    total = ray.cluster_resources()
-    cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
-    per_replica = gpus_per_replica if gpus_per_replica is not None else (1.0 if gpus else 0.0)
-    if per_replica > gpus:
-        raise ConfigError(
-            f"each replica asks for {per_replica:g} GPU, the cluster has {gpus:g}; lower --gpus-per-replica"
-        )
-    fit = int(gpus / per_replica + 1e-9) if per_replica else max(1, int(cpus))
-    count = fit if replicas == "auto" else int(replicas)
-    if count > fit and per_replica:
-        raise ConfigError(f"{count} replicas of {per_replica:g} GPU do not fit {gpus:g} GPU; at most {fit} do")
-    share = min(CPU_SHARE, cpus / (count + 0.5)) if not per_replica else min(1.0, cpus / (count + 0.5))
+    nodes = gpus_of_nodes()
+    can = growth() if patience_s else None
+    per_replica = gpus_per_replica
+    if per_replica is None:
+        per_replica = 1.0 if any(nodes) or (can and can.fits(1.0)) else 0.0
+    if per_replica:
+        count = _gpu_replicas(replicas, per_replica, nodes, can, useful, patience_s, say)
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    if not per_replica:
+        count = max(1, int(cpus)) if replicas == "auto" else int(replicas)
+    share = min(1.0 if per_replica else CPU_SHARE, cpus / (count + 0.5))
     return Pool(count, round(share, 3), per_replica, threads=max(1, int(cpus // count)))
+
+
+def _gpu_replicas(
+    replicas: int | Literal["auto"],
+    per_replica: float,
+    nodes: list[float],
+    can: NodeLimits | None,
+    useful: int | None,
+    patience_s: float,
+    say: Callable[[str], None],
+) -> int:
+    there = fits(nodes, per_replica)
+    known = there if not patience_s else max(there, can.fits(per_replica)) if can else None
+    if known == 0:
+        raise ConfigError(
+            f"each replica asks for {per_replica:g} GPU, the cluster has {sum(nodes):g}"
+            + (" and none of its node types has so many" if patience_s else "")
+            + "; lower --gpus-per-replica"
+        )
+    if replicas == "auto":
+        most = known if known is not None else there
+        wanted = max(1, there, min(most, useful or most))
+    else:
+        wanted = int(replicas)
+        if known is not None and wanted > known:
+            raise ConfigError(
+                f"{wanted} replicas of {per_replica:g} GPU do not fit {sum(nodes):g} GPU"
+                + (", nor what the cluster can grow to" if patience_s else "")
+                + f"; at most {known} do"
+            )
+    if there >= wanted:
+        return wanted
+    came = wait_for_gpus(per_replica, wanted, patience_s, say)
+    if not came:
+        raise CapacityError(
+            f"waited {patience_s:g} s for {wanted * per_replica:g} GPUs and none came; `ray status` on the head says "
+            "why (quota, spot capacity, no such node type). The same command goes on once they can be had"
+        )
+    if came < wanted:
+        say(f"going on with {came} of {wanted} replicas: the other nodes did not come within {patience_s:g} s")
+    return min(came, wanted)
+
+
+def patience(address: str | None) -> float:
+    """Seconds that nodes are waited for: none on a Ray of this machine's own, `HERO_RAY_GPU_WAIT_S` on a cluster.
+
+    Raises:
+        ConfigError: not a number of seconds.
+    """
+    if address_of(address) == HERE:
+        return 0.0
+    text = os.environ.get("HERO_RAY_GPU_WAIT_S") or str(NODES_PATIENCE_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"HERO_RAY_GPU_WAIT_S is {text!r}; give seconds, for example 900")
+    return seconds

@@ -50,7 +50,8 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
     starts = accumulate(block_sizes(len(packed), pool.replicas, most), initial=0)
     blocks = [pyarrow.table({"unit": packed[start:stop]}) for start, stop in pairwise(starts)]
     # Not from_arrow: it has tasks measure the blocks, and a replica then waits for a process that is not theirs.
-    dataset = data.from_blocks(blocks).map_batches(
+    # Not map_batches: with GPUs it refuses a batch that is the whole block, and by a number it would join our blocks.
+    dataset = data.from_blocks(blocks).map_batches_internal(
         UnitWorker,
         fn_constructor_kwargs={"job": job},
         compute=ActorPoolStrategy(size=min(pool.replicas, len(packed)), max_tasks_in_flight_per_actor=IN_FLIGHT),

@@ -151,7 +151,7 @@ def _execute_all(
         _terminate_as_interrupt(),
         Progress(store, run_id, total, already) as progress,
     ):
-        pool = cluster.choose_pool(plan.config.replicas, plan.config.gpus_per_replica)
+        pool = _pool(plan, store, run_id, address, progress, say)
         for model in plan.models:
             watch = Watch.over(plan, store, run_id, model.name, say) if until_decided else None
             pending = pending_units(plan, store, run_id, model.name)
@@ -181,6 +181,22 @@ def _execute_all(
         close_cells(store, run_id, plan.cells, plan.benchmarks)
         if until_decided:
             _note_saved(store, run_id, replica_s / asked if asked else None)
+
+
+def _pool(
+    plan: Plan, store: Store, run_id: str, address: str | None, progress: Progress, say: Callable[[str], None]
+) -> cluster.Pool:
+    """As many replicas as fit, and no more nodes asked for than the model with the most open pictures has."""
+
+    def waiting(text: str) -> None:
+        progress.stage(text.partition(" (")[0])
+        say(text)
+
+    useful = max(len(pending_units(plan, store, run_id, model.name)) for model in plan.models)
+    asked, patience_s = plan.config, cluster.patience(address)
+    return cluster.choose_pool(
+        asked.replicas, asked.gpus_per_replica, useful=useful or 1, patience_s=patience_s, say=waiting
+    )
 
 
 def _note_saved(store: Store, run_id: str, replica_s: float | None) -> None:

@@ -191,10 +191,10 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """Commit of the working tree hero_ray runs from, `+` behind it if files differ; "" outside a checkout."""
+    """Commit of the working tree hero_ray runs from, `+` behind it if files differ; outside one the image's, or ""."""
     folder = checkout()
     if folder is None or not (folder / ".git").exists():
-        return os.environ.get("HERO_RAY_COMMIT", "")
+        return os.environ.get("HERO_RAY_GIT_COMMIT", "")
     head = _output(["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"])
     changed = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
     return head + ("+" if head and changed else "")

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -99,6 +100,16 @@ def test_the_scheduler_runs_a_night_once(made: Rehearsal, model: str) -> None:
     assert "submitted" not in again.stdout
     explained = made.run_in("scheduler", ["hero-ray", "nightly", "explain", "latest"])
     assert "first night, nothing to compare with" in explained.stdout
+
+
+def test_the_next_night_is_compared_with_it(made: Rehearsal, model: str) -> None:
+    date = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+    second = rehearsal.night(made, model, date)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert f"submitted nightly-{date}" in second.stdout
+    explained = made.run_in("scheduler", ["hero-ray", "nightly", "explain", date])
+    assert explained.returncode == 0, explained.stderr
+    assert "first night" not in explained.stdout
 
 
 def test_the_dashboard_opens_in_a_browser(made: Rehearsal) -> None:

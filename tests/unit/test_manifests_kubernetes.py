@@ -168,7 +168,9 @@ def test_the_nightly_job_cannot_overlap_and_runs_by_utc() -> None:
     check_command(words)
     assert words[-1] == DOCUMENTS["base/nightly.yaml:RayJob"]["metadata"]["name"]
     rules = DOCUMENTS["base/nightly.yaml:Role"]["rules"]
-    assert [(rule["resources"], sorted(rule["verbs"])) for rule in rules] == [(["rayjobs"], ["create", "get", "list"])]
+    assert [(rule["resources"], sorted(rule["verbs"])) for rule in rules] == [
+        (["rayjobs"], ["create", "delete", "get", "list"])
+    ]
 
 
 def test_the_raycronjob_overlay_runs_the_same_job() -> None:
@@ -203,7 +205,7 @@ def test_overlays_build_and_stay_valid(overlay: str) -> None:
             validate(document)
         images |= {pod["spec"]["containers"][0]["image"] for pod in pods(document)}
     tag = "cuda" if overlay == "gpu" else "cpu"
-    assert images == {f"hero-ray:{__version__}-{tag}", "postgres:17.5-bookworm"}
+    assert images == {f"hero-ray:{__version__}-{tag}", "postgres:17.9-bookworm"}
     kinds = {(document["kind"], document["metadata"]["name"]) for document in built}
     assert (("CronJob", "nightly") in kinds) == (overlay != "raycronjob")
     if overlay == "gpu":

@@ -138,3 +138,18 @@ def test_a_cpu_tells_no_memory_and_no_energy() -> None:
     memory.phase("encode")
     assert (memory.base_bytes, memory.peaks, memory.peak_bytes, memory.reserved_bytes) == (None, {}, None, None)
     assert joules_per_call(lambda: None, "cpu") is None
+
+
+def test_an_image_says_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image holds no checkout; the name is the one that the Dockerfile sets."""
+    from pathlib import Path
+
+    from hero_ray.profiling import certificate
+
+    dockerfile = (Path(__file__).resolve().parents[2] / "Dockerfile").read_text(encoding="utf-8")
+    assert "ENV HERO_RAY_GIT_COMMIT=${GIT_COMMIT}" in dockerfile
+    monkeypatch.setattr(certificate, "checkout", lambda: None)
+    monkeypatch.setenv("HERO_RAY_GIT_COMMIT", "abc123")
+    assert certificate.commit() == "abc123"
+    monkeypatch.delenv("HERO_RAY_GIT_COMMIT")
+    assert certificate.commit() == ""
