@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 
-
 def records(room: str) -> Iterator[type]:
     package = importlib.import_module(room)
     for found in pkgutil.walk_packages(package.__path__, f"{room}."):
