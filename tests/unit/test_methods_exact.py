@@ -53,9 +53,7 @@ def hero_image(cls: Sequence[float] = (0.9, 0.1), rows: slice = slice(None), **q
     layout = two_tiles(rows)
     attention = {layer: heads(FLAT) for layer in (6, 7, 8, 9, 10, 22)}
     asked, cosines = Question("?", **question) if question else None, {"last_pre_ln": cosines_to_first(cls)}
-    return encoded(
-        layout, cls_attention=attention, cls_embedding={"last_pre_ln": cosines_to_first(cls)}, question=asked
-    )
+    return encoded(layout, cls_attention=attention, cls_embedding=cosines, question=asked)
 
 
 def importance(image: Encoded, **parameters: Any) -> tuple[list[float], str]:

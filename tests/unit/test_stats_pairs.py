@@ -59,6 +59,7 @@ def flags(right: float, wrong: float, middle: int = 0) -> tuple[bool, bool, bool
 def test_what_a_reader_must_know_is_flagged_at_either_end() -> None:
     assert flags(92, 8) == flags(8, 92) == (False, False, False)
     assert flags(61, 3) == flags(3, 61) == (False, False, True)
+    assert flags(60, 4) == flags(4, 60) == (False, False, True)
     assert flags(59, 5) == flags(5, 59) == (False, False, False)  # five pictures' worth of 64 are enough
     assert flags(100, 0) == flags(0, 100) == (True, True, False)
     assert flags(0, 0, 64) == (False, True, False)
@@ -83,6 +84,7 @@ def test_two_pictures_have_an_interval_and_one_has_none() -> None:
     assert stats.mean_interval([0.0, 1.0]).low is not None
     single = stats.mean_interval([0.0, 1.0], ["a", "a"])
     assert (single.low, single.n, single.n_clusters, math.isnan(single.se)) == (None, 2, 1, True)
+    assert (single.one_sided, single.never_varies, single.too_few_pictures) == (False, False, False)
 
 
 # --- composites ---
@@ -114,6 +116,7 @@ def test_percentiles_are_widened_for_the_number_of_pictures() -> None:
         (centre - widen * (centre - low), centre + widen * (high - centre), np.std(draws, ddof=1) * widen)
     )
     assert bootstrap_interval(mean, items, ["a"] * 6) is None
+    assert bootstrap_interval(mean, items, list("aaabbb")) is not None
 
 
 def test_undefined_figures_are_left_out_until_too_few_are_left() -> None:
@@ -147,8 +150,12 @@ def test_a_composite_that_never_varies_has_the_error_its_bounds_tell() -> None:
     rule = 1 - 0.025**0.1
     assert (right.low, right.high, right.se) == (pytest.approx(3 * (1 - rule)), 3.0, pytest.approx(3 * rule / 3))
     assert (right.one_sided, right.never_varies, right.kind) == (True, True, "cluster-bootstrap")
+    low = stats.composite_interval(mean, [0.5] * 10, scale=5.0, resamples=50)
+    assert (low.low, low.high) == (pytest.approx(0.5 * (1 - rule)), 0.5)
     wrong = stats.composite_interval(mean, [0.0] * 10, scale=5.0, resamples=50)
     assert (wrong.low, wrong.high, wrong.se) == (0.0, pytest.approx(5 * rule), pytest.approx(5 * rule / 3))
+    dust = stats.composite_interval(mean, [0.3, 0.1 + 0.2] * 10, scale=5.0, resamples=50)
+    assert dust.never_varies
     alone = stats.composite_interval(mean, [0.0, 1.0], ["a", "a"])
     assert (alone.low, alone.high, alone.kind, alone.n, alone.n_clusters) == (None, None, "none", 2, 1)
     assert math.isnan(alone.se)
@@ -219,6 +226,12 @@ def test_a_comparison_counts_and_bounds_what_differs() -> None:
     usual = stats.paired(a, b, pictures)
     assert stats.bounds(a - b, pictures) == (usual.low, usual.high)
     assert (usual.low or 0) < (found.low or 0)
+
+
+def test_any_number_of_single_questions_gets_mcnemar() -> None:
+    many = np.tile([1.0, 0.0], 400)
+    assert stats.paired(many, 1 - many).test == "mcnemar-midp"
+    assert stats.paired(many, many * 0.5).test == stats.paired(many * 0.5, many).test == "cluster-permutation"
 
 
 def test_a_comparison_on_one_picture_has_no_bounds() -> None:
