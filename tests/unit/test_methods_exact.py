@@ -1,4 +1,4 @@
-"""HERO and HiRED off their defaults (and PTP's ranges) and at their edges, against counts made by hand."""
+"""HERO and HiRED off their defaults and at their edges, against counts made by hand."""
 
 from __future__ import annotations
 
@@ -33,9 +33,6 @@ FLAT = {"G": RISING, "A": RISING, "B": RISING}
         ("hired", "alpha", [0.0, 1.0], [-0.01, 1.01]),
         ("hired", "early_layer", [1, 24], [0, 25]),
         ("hired", "late_layer", [1, 24], [0, 25]),
-        ("ptp", "alpha", [0.0, 1.0], [-0.01, 1.01]),
-        ("ptp", "vision_layer", [1, 24], [0, 25]),
-        ("ptp", "llm_layer", [1, 99], [0]),
     ],
 )
 def test_ranges_include_their_ends_and_no_more(method: str, field: str, good: list[Any], bad: list[Any]) -> None:
@@ -223,6 +220,7 @@ def test_hired_exact_hits_the_budget_where_the_paper_loses_what_views_cannot_hol
     image = hired_image(layout, [1.0, 0.0, 1.0, 0.0])  # all attention on the first tile
     budget = Budget.of(layout, tokens=7)
     assert create("hired").select(image, budget).view_budgets == (3, 2, 2)
+    assert create("hired").select(image, Budget.of(layout, tokens=6)).view_budgets == (3, 2, 1)
     assert create("hired", alpha=0.25).select(image, budget).view_budgets == (3, 2, 2), "1 of 6 is its own, 2 are left"
     assert create("hired").select(image, Budget.of(layout, 0.75, base="grid")).view_budgets == (4, 2, 2)
     paper = create("hired", variant="paper").select(image, budget)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Question, Selection, VisionInfo
-from hero_ray.core.errors import SelectionError
+from hero_ray.core.errors import ParameterError, SelectionError
 from hero_ray.core.layout import NEWLINE, Layout
 from hero_ray.methods import create
 from hero_ray.methods.kit.conformance import CLIP, llava_layout, single_layout
@@ -36,6 +36,18 @@ def ranked_image(layout: Layout | None = None, cosines: Sequence[float] = (0.9, 
     return ptp_image(layout, cosines, rising, rising.expand(2, 3, views, tokens))
 
 
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [("alpha", [0.0, 1.0], [-0.01, 1.01]), ("vision_layer", [1, 24], [0, 25]), ("llm_layer", [1, 99], [0])],
+)
+def test_ptp_ranges_include_their_ends_and_no_more(field: str, good: list[Any], bad: list[Any]) -> None:
+    for value in good:
+        assert getattr(create("ptp", **{field: value}), field) == value
+    for value in bad:
+        with pytest.raises(ParameterError, match=field):
+            create("ptp", **{field: value})
+
+
 def test_ptp_reads_one_block_of_the_tower_and_one_of_the_llm() -> None:
     assert create("ptp").needs(CLIP) == Needs(
         frozenset({9}), cls_embedding=frozenset({"last_pre_ln"}), llm_attention=frozenset({2})
@@ -46,14 +58,14 @@ def test_ptp_reads_one_block_of_the_tower_and_one_of_the_llm() -> None:
 
 def test_ptp_joins_what_the_question_and_the_picture_attend_to() -> None:
     layout = single_layout((1, 3))
-    top = torch.tensor([[[[0.0, 0.4, 0.2]], [[0.1, 0.0, 0.0]]], [[[0.2, 0.0, 0.2]], [[0.1, 0.0, 0.6]]]])  # [2, 2, 1, 3]
+    top = torch.tensor([[[[0.3, 0.4, 0.2]], [[0.2, 0.0, 0.0]]], [[[0.0, 0.0, 0.2]], [[0.1, 0.0, 0.6]]]])  # [2, 2, 1, 3]
     image = ptp_image(layout, (), torch.tensor([[3.0, 1.0, 2.0]]), top)
     bottom = [1.0, 0.0, 0.5]
     for parameters, seen in (
-        ({}, [0.1, 0.2, 0.3]),  # heads' mean: (.1 .2 .2) and (.1 0 .3), then the larger
-        ({"head_rule": "max"}, [0.2, 0.4, 0.6]),
-        ({"instruction_rule": "mean"}, [0.1, 0.1, 0.25]),
-        ({"head_rule": "max", "instruction_rule": "mean"}, [0.15, 0.2, 0.4]),
+        ({}, [0.15, 0.2, 0.3]),  # heads' mean: (.15 .2 .2) and (.15 0 .3), then the larger
+        ({"head_rule": "max"}, [0.3, 0.4, 0.6]),
+        ({"instruction_rule": "mean"}, [0.15, 0.1, 0.25]),
+        ({"head_rule": "max", "instruction_rule": "mean"}, [0.25, 0.2, 0.4]),
     ):
         selection = create("ptp", alpha=0.25, **parameters).select(image, Budget.of(layout, tokens=2))
         low, high = min(seen), max(seen)
@@ -105,6 +117,8 @@ def test_ptp_views_take_no_more_than_they_hold() -> None:
     assert view_budgets(8, zero, [4, 2, 2], 2) == [4, 2, 2], "what full tiles leave goes to the thumbnail"
     assert view_budgets(8, zero, [4, 2, 2], 2, "floor") == [2, 2, 2]
     assert view_budgets(9, zero, [3, 3, 3], 6, "floor") == [3, 1, 1]
+    assert view_budgets(9, zero, [2, 6, 6], None) == [2, 4, 3]
+    assert view_budgets(9, zero, [2, 6, 6], None, "floor") == [2, 1, 1]
     single = ranked_image(single_layout((2, 2)), ())
     assert counts(single, Budget.of(single.layout, 0.5)) == (2,)
 
