@@ -9,7 +9,6 @@ import pytest
 from scipy import stats as scipy_stats
 
 from hero_ray import stats
-from hero_ray.stats.anytime import BETS
 from hero_ray.stats.evidence import influences, p_at_most
 from hero_ray.stats.frontier import Placed, Point, frontier, staircase, tied_costs
 
@@ -120,6 +119,10 @@ def test_a_point_pays_for_all_that_cost_no_more_and_only_for_them() -> None:
 
 
 # --- betting ---
+
+
+BETS = ((0.97, 0.5), (0.55, 0.2), (0.25, 0.15), (0.1, 0.15))
+"""As documented; a decision that is stored was made with these."""
 
 
 def test_wealth_of_shares_stays_on_their_scale() -> None:
