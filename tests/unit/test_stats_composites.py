@@ -11,7 +11,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from hero_ray import stats
-from hero_ray.stats.intervals import bootstrap_interval
+from hero_ray.stats.intervals import bootstrap_interval, bounds_of_draws, drawn_sums
 
 
 def mean(items: Sequence[float]) -> float:
@@ -54,6 +54,34 @@ def test_undefined_figures_are_left_out_until_too_few_are_left() -> None:
     for defined in (20, 21, 40):
         assert some(defined) is not None
         assert np.isfinite(some(defined)).all()  # type: ignore[arg-type]
+
+
+def test_draws_are_read_by_their_middle_and_their_ends() -> None:
+    draws = np.array([*range(21), np.nan, np.inf]) ** 2.0
+    low, high = np.quantile(draws[:21], [0.3, 0.7])
+    found = bounds_of_draws(draws, 3, 0.4)
+    widen, spread = math.sqrt(1.5), np.std(draws[:21], ddof=1)
+    assert found == pytest.approx((100 - widen * (100 - low), 100 + widen * (high - 100), spread * widen))
+    assert (bounds_of_draws(draws, 1), bounds_of_draws(draws[2:], 3)) == (None, None)
+    assert bounds_of_draws(draws, 2) is not None
+    given = stats.composite_interval(mean, [0.0, 1.0, 1.0], level=0.4, draws=draws / 400)
+    low, high, se = bounds_of_draws(draws / 400, 3, 0.4)  # type: ignore[misc]
+    assert (given.low, given.high, given.se) == (min(low, given.low or 0), pytest.approx(max(2 / 3, high)), se)
+
+
+@pytest.mark.parametrize("resamples", [1, 7, 300])
+def test_sums_are_of_the_samples_a_bootstrap_draws(resamples: int) -> None:
+    counts, pictures = np.array([[1.0, 10.0], [2.0, 0.0], [4.0, 5.0], [8.0, 1.0]]), list("abca")
+    found = np.concatenate(list(drawn_sums(counts, pictures, resamples, seed=9)))
+    for column in range(2):
+        usual = stats.bootstrap(sum, counts[:, column].tolist(), pictures, resamples, seed=9)  # type: ignore[arg-type]
+        assert found[:, column].tolist() == usual.tolist()
+    assert np.concatenate(list(drawn_sums(counts))).shape == (1000, 2)
+
+
+def test_many_sums_come_some_at_a_time() -> None:
+    some = [part.shape for part in drawn_sums(np.ones((25_000, 1)), None, 120)]
+    assert some == [(40, 1)] * 3
 
 
 def test_a_composites_interval_is_its_bootstrap_but_no_narrower_than_the_rule_of_three() -> None:
@@ -112,6 +140,30 @@ def test_a_composite_comparison_swaps_whole_pictures() -> None:
     gaps = [x - y for x, y in zip(a, b, strict=True)]
     low, high, se = bootstrap_interval(mean, gaps, None, 0.95, 999)  # type: ignore[misc]
     assert (found.low, found.high, found.se) == pytest.approx((low, high, se))
+
+
+def test_a_figure_from_sums_compares_as_the_figure_itself() -> None:
+    """A share of two sums, over pictures with one to three questions."""
+    rng = np.random.default_rng(5)
+    pictures = np.repeat(np.arange(20), rng.integers(1, 4, 20))
+    a, b = (np.c_[rng.integers(0, 2, pictures.size), np.ones(pictures.size)] for _ in range(2))
+
+    def figure(items: Sequence[np.ndarray]) -> float:
+        return float(sum(item[0] for item in items) / sum(item[1] for item in items))
+
+    sums = stats.OfSums(a, b, lambda found: found[..., 0] / found[..., 1])
+    options = {"clusters": pictures.tolist(), "level": 0.4, "resamples": 120, "seed": 4}
+    slow = stats.paired_composite(figure, list(a), list(b), **options)  # type: ignore[arg-type]
+    fast = stats.paired_composite(figure, list(a), list(b), of_sums=sums, **options)  # type: ignore[arg-type]
+    fields = ("mean_a", "mean_b", "difference", "low", "high", "se", "p_value", "n", "n_clusters", "test")
+    assert [getattr(fast, f) for f in fields[:-1]] == pytest.approx([getattr(slow, f) for f in fields[:-1]])
+    assert fast.test == slow.test
+    kept = sums.gaps(pictures.tolist(), 50, 1, share=0.5)
+    first, second = (
+        stats.bootstrap(figure, list(side), pictures.tolist(), 50, 1)
+        for side in (a, b)  # type: ignore[arg-type]
+    )
+    assert kept == pytest.approx(first - 0.5 * second)
 
 
 def test_pictures_are_swapped_whole() -> None:

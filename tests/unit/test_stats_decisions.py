@@ -121,19 +121,20 @@ def test_a_point_pays_for_all_that_cost_no_more_and_only_for_them() -> None:
 # --- betting ---
 
 
-BETS = ((0.97, 0.5), (0.55, 0.2), (0.25, 0.15), (0.1, 0.15))
+FOR = ((0.97, 0.5), (0.55, 0.2), (0.25, 0.15), (0.1, 0.15))
+AGAINST = ((0.97, 0.75), (0.4, 0.15), (0.15, 0.1))
 """As documented; a decision that is stored was made with these."""
 
 
 def test_wealth_of_shares_stays_on_their_scale() -> None:
     sums, sizes = np.array([2.0, 0.0, 1.0]), np.array([2, 1, 2])
-    for above, worst in ((True, 0.3), (False, 0.7)):
+    for above, worst, bets in ((True, 0.3, FOR), (False, 0.7, AGAINST)):
         found = stats.log_wealth(sums, sizes, -0.3, 2, above, ends=(0.0, 1.0))
         for t in range(3):
             purse = sum(
                 share * math.prod(1 + bet * (s - 0.3 * m) / 2 * (1 if above else -1) / worst for s, m in
                                   zip(sums[: t + 1], sizes[: t + 1], strict=True))
-                for bet, share in BETS
+                for bet, share in bets
             )  # fmt: skip
             assert found[t] == pytest.approx(math.log(purse))
     assert np.isfinite(stats.log_wealth([1.0], [1], 1.0, 1)).all()  # nothing can be lost: the bet is held finite
