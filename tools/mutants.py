@@ -104,7 +104,7 @@ def _load_instead(file: Path, text: str) -> None:
             return compile(text, self.path, "exec", dont_inherit=True)
         return usual(self, fullname)
 
-    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[assignment,method-assign]
 
 
 def passes(file: Path, text: str, tests: list[str]) -> bool:
