@@ -53,7 +53,7 @@ OPTIONS = (
     "-x", "-q", "--assert=plain", "--hypothesis-seed=0", "-m", "not slow", "-p", "no:cacheprovider",
     "-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout",
 )  # fmt: skip
-SECONDS = 60
+SECONDS = 20
 """Processor time after which a mutant counts as hanging, and so as noticed."""
 
 

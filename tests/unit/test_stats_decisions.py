@@ -105,6 +105,16 @@ def test_pairing_is_asked_only_where_intervals_leave_a_doubt() -> None:
     assert set(asked) == {("best", "near"), ("best", "alike")}
 
 
+@pytest.mark.parametrize(("z", "state"), [(2.56, "unclear"), (2.59, "dominated")])
+def test_scores_are_read_down_to_a_tenth_of_the_error(z: float, state: str) -> None:
+    """One in 200 is z 2.576; pairing, which sees nothing here, is asked below that only."""
+    half = 0.03 * 1.959963984540054
+    good = Point("good", "g", 1, 0.8, 0.8 - half, 0.8 + half)
+    value = 0.8 - z * 0.03 * math.sqrt(2)
+    bad = Point("bad", "b", 1, value, value - half, value + half)
+    assert one(frontier([good, bad], lambda a, b: 0.5), "bad").state == state
+
+
 def test_a_point_pays_for_all_that_cost_no_more_and_only_for_them() -> None:
     """p is .02: two rivals make it .04, three .06; a dearer one is no rival."""
 
@@ -228,6 +238,12 @@ def test_a_plan_is_the_fewest_that_are_enough(margin: float, loss: float, change
     assert shown(need.pictures, margin, loss, changed, power)
     assert not shown(need.pictures - 1, margin, loss, changed, power)
     assert need.at_least == math.ceil(math.log(0.05) / math.log(1 - margin))
+
+
+def test_a_plan_may_need_one_picture_more_than_agreement_does() -> None:
+    need = stats.pictures_needed(0.18, 0.6, 0.0, 0.0005)
+    assert (need.at_least, need.pictures) == (16, 17)
+    assert [shown(pictures, 0.18, 0.0, 0.0005, 0.6) for pictures in (16, 17)] == [False, True]
 
 
 def test_a_plan_takes_a_fifth_of_the_margin_and_losses_only_unless_told() -> None:
