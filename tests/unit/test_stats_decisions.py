@@ -189,6 +189,7 @@ def test_bounds_at_any_moment_are_the_means_no_bet_has_excluded() -> None:
     assert low < sums.sum() / sizes.sum() < high
     assert (excluded(low, True), excluded(low + 0.005, True)) == (True, False)
     assert (excluded(high, False), excluded(high - 0.005, False)) == (True, False)
+    assert [200 * low, 200 * high] == pytest.approx([round(200 * low), round(200 * high)], abs=1e-9)
     assert stats.interval_so_far([], [], 1) == (0.0, 1.0)
     assert stats.interval_so_far(np.zeros(300), np.ones(300), 1)[0] == 0.0
     assert stats.interval_so_far(np.ones(300), np.ones(300), 1)[1] == 1.0
