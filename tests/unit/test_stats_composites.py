@@ -56,6 +56,14 @@ def test_undefined_figures_are_left_out_until_too_few_are_left() -> None:
         assert np.isfinite(some(defined)).all()  # type: ignore[arg-type]
 
 
+def test_defaults_are_those_that_stored_figures_were_made_with() -> None:
+    a, b = [0.0, 1.0, 1.0, 0.3, 0.2], [1.0, 0.0, 0.4, 0.3, 0.0]
+    assert stats.composite_interval(mean, a) == stats.composite_interval(mean, a, None, 0.95, 1000, 0, 1.0)
+    assert bootstrap_interval(mean, a) == bootstrap_interval(mean, a, None, 0.95, 1000, 0)
+    assert stats.paired_composite(mean, a, b) == stats.paired_composite(mean, a, b, None, 0.95, 999, 0)
+    assert stats.paired(a, b) == stats.paired(a, b, None, 0.95, 9999, 0)
+
+
 def test_draws_are_read_by_their_middle_and_their_ends() -> None:
     draws = np.array([*range(21), np.nan, np.inf]) ** 2.0
     low, high = np.quantile(draws[:21], [0.3, 0.7])
