@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,14 @@ def heads(per_view: dict[str, list[float]]) -> Tensor:
 def half(layout: Layout) -> Budget:
     """R = .5 of (K + 1) N, as the vectors count."""
     return Budget.of(layout, 0.5, base="grid")
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    weights = [math.exp(value) for value in values]
+    return [weight / sum(weights) for weight in weights]
+
+
+def cosines_to_first(cosines: Sequence[float]) -> Tensor:
+    """Embeddings [1 + len, 2] whose cosine with the first is as given."""
+    first = torch.tensor([1.0, *cosines], dtype=torch.float64)
+    return torch.stack([first, (1 - first**2).sqrt()], 1)
