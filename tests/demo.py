@@ -25,7 +25,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=540,
         check=False,
     )
 
