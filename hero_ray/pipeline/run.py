@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 import uuid
@@ -14,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hero_ray.core.errors import ConfigError, RunLockedError, StoreError
+from hero_ray.core.errors import ConfigError
 from hero_ray.core.plan import Unit
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import cluster, predecessor
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.invariance import settled
+from hero_ray.pipeline.lease import lease, still_ours
 from hero_ray.pipeline.profile_pass import profile_model
 from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit
@@ -30,7 +30,6 @@ from hero_ray.results.close import close_cells
 from hero_ray.store import RunRow, Store
 from hero_ray.store.records import sample_id
 
-LEASE_S = 60.0
 COMPLETE, RUNNING, INTERRUPTED, FAILED, CANCELLED = "complete", "running", "interrupted", "failed", "cancelled"
 
 
@@ -85,7 +84,7 @@ def run(
         say(predecessor.not_continued(plan, store, old))
     run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
     outcome = RunOutcome(run_id, RUNNING)
-    with _lease(store, run_id) as lost:
+    with lease(store, run_id) as lost:
         try:
             if found is not None:
                 predecessor.note_other_code(store, found, say)
@@ -171,12 +170,12 @@ def _execute_all(
                             break
                     if store.cancel_requested(run_id):
                         return
-                    _still_ours(run_id, lost)
-            _still_ours(run_id, lost)
+                    still_ours(run_id, lost)
+            still_ours(run_id, lost)
             if plan.config.profile.enabled:
                 progress.stage(f"timing {model.name} alone on the machine")
                 profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)
-        _still_ours(run_id, lost)
+        still_ours(run_id, lost)
         progress.stage("computing intervals")
         close_cells(store, run_id, plan.cells, plan.benchmarks)
         if until_decided:
@@ -247,39 +246,6 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
         threads=pool.threads if not pool.num_gpus else None,
         loader=loader,
     )
-
-
-def _still_ours(run_id: str, lost: threading.Event) -> None:
-    """Raises: RunLockedError: another driver has taken the run over; two would time on one machine."""
-    if lost.is_set():
-        raise RunLockedError(f"run {run_id} was taken over by another driver while this one was away; it goes on there")
-
-
-@contextmanager
-def _lease(store: Store, run_id: str) -> Iterator[threading.Event]:
-    """Hold the run while working on it; a second start is told who has it. The event is set once the claim is lost."""
-    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    store.acquire_lease(run_id, holder, LEASE_S)
-    stop, lost = threading.Event(), threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(LEASE_S / 3):
-            try:
-                store.heartbeat(run_id, holder, LEASE_S)
-            except RunLockedError:
-                lost.set()
-                return
-            except StoreError:
-                continue  # the database is away; it may come back before the claim runs out
-
-    thread = threading.Thread(target=beat, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield lost
-    finally:
-        stop.set()
-        thread.join(timeout=5)
-        store.release(run_id, holder)
 
 
 @contextmanager

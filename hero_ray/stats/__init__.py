@@ -13,7 +13,8 @@ from hero_ray.stats.intervals import (
     mean_interval,
     standard_error,
 )
-from hero_ray.stats.paired import OfSums, Paired, bounds, mcnemar, paired, paired_composite, shared
+from hero_ray.stats.of_sums import OfSums
+from hero_ray.stats.paired import Paired, bounds, mcnemar, paired, paired_composite, shared
 from hero_ray.stats.planning import Need, detectable, pictures_needed, predicted_power
 from hero_ray.stats.retention import (
     CompositePart,

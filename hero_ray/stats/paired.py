@@ -18,9 +18,9 @@ from hero_ray.stats.intervals import (
     bounds_of_draws,
     cluster_codes,
     cluster_sums,
-    drawn_sums,
     summarise,
 )
+from hero_ray.stats.of_sums import OfSums
 from hero_ray.stats.verdicts import span_of
 
 
@@ -201,43 +201,6 @@ def _two_sided(
     low = float(lower_bound(evidence, alpha, span, FIGURE))
     high = -float(lower_bound(evidence.mirrored, alpha, span, FIGURE))
     return low, high, math.sqrt(float(evidence.variance))
-
-
-@dataclass(frozen=True)
-class OfSums:
-    """A figure that both sides' answers tell by sums.
-
-    Attributes:
-        first, second: what each sample adds on either side: [n, k].
-        figure: sums [..., k] -> [...]; the same for both sides.
-    """
-
-    first: Floats
-    second: Floats
-    figure: Callable[[Floats], Floats]
-
-    def gaps(self, clusters: Clusters, resamples: int, seed: int, share: float = 1.0) -> Floats:
-        """first's figure - share x second's on resamples of whole clusters, by the draws of `bootstrap`."""
-        k = self.first.shape[1]
-        both = np.hstack([self.first, self.second])
-        return np.concatenate(
-            [
-                self.figure(sums[:, :k]) - share * self.figure(sums[:, k:])
-                for sums in drawn_sums(both, clusters, resamples, seed)
-            ]
-        )
-
-    def swapped(self, codes: NDArray[np.int64], count: int, resamples: int, seed: int) -> Floats:
-        """The gap with the sides of random clusters swapped."""
-        one, two = (
-            np.stack([cluster_sums(column, codes, count) for column in side.T], axis=1)
-            for side in (self.first, self.second)
-        )
-        rng, found = np.random.default_rng(seed), []
-        for _ in range(resamples):
-            moved = rng.integers(0, 2, count) @ (two - one)
-            found.append(self.figure(one.sum(axis=0) + moved) - self.figure(two.sum(axis=0) - moved))
-        return np.asarray(found, dtype=float)
 
 
 def paired_composite(

@@ -54,10 +54,7 @@ class CellTable(Base):
 
 
 class RunCell(Base):
-    """A cell inside a run: progress, and the mean costs once it has been summarised.
-
-    The means are kept here because grouping 10^6 predictions costs 0.7 s on SQLite, too slow for a page view.
-    """
+    """A cell inside a run: progress, and mean costs once summarised; grouping 10^6 predictions takes a page view 0.7 s."""
 
     __tablename__ = "run_cells"
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
