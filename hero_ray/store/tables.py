@@ -54,7 +54,7 @@ class CellTable(Base):
 
 
 class RunCell(Base):
-    """A cell inside a run: progress, and mean costs once summarised; grouping 10^6 predictions takes a page view 0.7 s."""
+    """A cell inside a run: progress, and mean costs once summarised (to group 10^6 predictions takes 0.7 s)."""
 
     __tablename__ = "run_cells"
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
