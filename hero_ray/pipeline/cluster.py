@@ -82,6 +82,8 @@ def _guard_local() -> None:
     Before `import ray`. The token is made for this process and its children and stands in no file; a remote cluster
     brings its own setting.
     """
+    if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        return  # it has read its mode already; its own default for a local cluster is a token, too
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
