@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-SWEEP = ("hero_ray.sweep", "--limit", "12", "--budgets", "40%,20%", "--set", "profile.images=1")
+SHORT = ("--set", "profile.images=1", "--set", "profile.repeats=2")
+SWEEP = ("hero_ray.sweep", "--limit", "12", "--budgets", "40%,20%", *SHORT)
 """Everything that the demo runs, on twelve questions of each benchmark and two budgets."""
 
 

@@ -67,6 +67,7 @@ def _hover(page: Any, series: str) -> str:
     return str(page.locator(".hoverlayer").first.text_content())
 
 
+@pytest.mark.slow
 def test_a_filter_changes_the_chart_and_the_url_and_a_link_brings_it_back(visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results)
     page = tab.open("", chart=True)

@@ -108,7 +108,7 @@ def planted(url: str) -> str:
     return "run1"
 
 
-@pytest.fixture(scope="module", params=[planted, hard], ids=["planted", "hard"])
+@pytest.fixture(scope="module", params=[planted, pytest.param(hard, marks=pytest.mark.slow)], ids=["planted", "hard"])
 def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     folder = tmp_path_factory.mktemp("meaning")
     url = f"sqlite:///{folder / 'results.db'}"

@@ -115,9 +115,11 @@ def bare() -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_every_module_of_a_bare_box_loads_without_ray_and_sql(bare: subprocess.CompletedProcess[str]) -> None:
     assert bare.returncode == 0, bare.stderr
 
 
+@pytest.mark.slow
 def test_models_know_no_method(bare: subprocess.CompletedProcess[str]) -> None:
     assert bare.stdout.splitlines()[:1] == [""], "all of them are imported, and no method with them"

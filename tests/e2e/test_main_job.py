@@ -24,6 +24,7 @@ def test_the_last_line_says_what_was_done(demo: Demo) -> None:
     assert any(line.startswith("| hero-tiny | hero | 20% |") for line in demo.lines)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_says_complete(demo: Demo) -> None:
     done = command(demo.folder, *SWEEP)
     again = json.loads(done.stdout.strip().splitlines()[-1])

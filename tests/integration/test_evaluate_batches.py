@@ -15,7 +15,7 @@ from hero_ray.models import load
 from hero_ray.pipeline.facts import make_plan
 
 
-@pytest.mark.parametrize("batch_size", [2, 100])
+@pytest.mark.parametrize("batch_size", [pytest.param(2, marks=pytest.mark.slow), 100])
 def test_a_batch_is_decoded_as_large_as_it_was_asked_for(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     budgets = [index / 100 for index in range(60, 100)]

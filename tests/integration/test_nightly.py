@@ -104,6 +104,7 @@ def good_nights(store: Store, count: int = 14) -> None:
         assert verdict.state == ("first" if day == 0 else "ok"), (date, verdict)
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     good_nights(store)
@@ -124,6 +125,7 @@ def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
     assert nightly.find_verdict(store, "latest") == verdict
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_a_slowdown_is_named_by_what_was_timed(store: Store) -> None:
     good_nights(store)

@@ -53,6 +53,7 @@ def test_a_warning_would_be_seen(tmp_path: Path) -> None:
     assert complaints("[transformers] `torch_dtype` is deprecated! Use `dtype` instead!")
 
 
+@pytest.mark.slow
 def test_generate(tmp_path: Path) -> None:
     (tmp_path / "ask.py").write_text(GENERATE)
     done = command(tmp_path, "ask")

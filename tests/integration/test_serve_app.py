@@ -78,6 +78,7 @@ async def _together(service: Service, bodies: list[dict[str, Any]]) -> list[http
         return await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for body in bodies))
 
 
+@pytest.mark.slow
 def test_64_at_once_answer_as_one_does(service: Service) -> None:
     kinds = [asked(text=text, pruning=HERO) for text in ("What color is the circle?", "Is there a circle?")]
     kinds += [asked(text="How many circles are there?")]

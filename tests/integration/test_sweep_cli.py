@@ -62,6 +62,7 @@ def test_bad_input_is_one_line_and_writes_nothing(case: str, sweep: Callable[...
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hero_ray.sweep", "--methods", "heroo"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)

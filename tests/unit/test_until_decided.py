@@ -105,6 +105,7 @@ def test_the_order_ignores_how_many_questions_a_picture_has() -> None:
     assert all(pictures[i] == pictures[i + 1] for i in range(0, 50, 2)), "a picture's units stay together"
 
 
+@pytest.mark.slow
 def test_intervals_hold_at_every_moment_at_once() -> None:
     rng = np.random.default_rng(0)
     misses = 0
