@@ -121,7 +121,7 @@ def test_the_probes_pass_without_a_token_and_jobs_do_not(
     assert ask(ports[8265], "/api/jobs/", "0" * 64) in (401, 403)
 
 
-@pytest.mark.parametrize(("token", "works"), [(TOKEN, True), ("", False)])
+@pytest.mark.parametrize(("token", "works"), [(TOKEN, True), ("", False)], ids=["its own", "none"])
 def test_the_init_container_s_check_needs_the_token(
     head: tuple[Path, subprocess.Popen[bytes]], ports: dict[int, int], token: str, works: bool
 ) -> None:
