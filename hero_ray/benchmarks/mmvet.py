@@ -1,7 +1,8 @@
 """MM-Vet (Yu et al. 2023): open answers graded by a judge model, six capabilities.
 
 The judge's identity moves the result by several points, so its id is part of every score. Without a judge the benchmark
-is refused; no offline rule is comparable. `mmvet_judge.txt` is the official table (yuweihao/MM-Vet, Apache-2.0).
+is refused; no offline rule is comparable. `mmvet_judge.txt` is lmms-eval's copy of the official table (yuweihao/MM-Vet,
+Apache-2.0), which differs from it in one heading.
 """
 
 from __future__ import annotations
