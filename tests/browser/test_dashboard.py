@@ -164,7 +164,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(visit: Visit, demo_result
     path.write_bytes(b"not a picture")
     page = visit(demo_results).open("try_it")
     page.locator("input[type=file]").set_input_files(str(path))
-    page.wait_for_selector("text=/not a picture that can be read/")
+    page.wait_for_selector("text=/not a picture we can read/")
 
 
 @pytest.mark.slow
