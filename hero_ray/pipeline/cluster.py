@@ -139,7 +139,8 @@ def _answers(host: str, port: int) -> bool:
     if os.environ.get("RAY_USE_TLS") == "1":  # ready only with its certificates
         return True
     shown = f"[{host}]" if ":" in host else host
-    with grpc.insecure_channel(f"{shown}:{port}") as channel:
+    # Never through a proxy of the environment: Ray does not go through one either.
+    with grpc.insecure_channel(f"{shown}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=PATIENCE_S / 3)
         except grpc.FutureTimeoutError:
