@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml $(wildcard lock/*.txt)
 demo: $(STAMP)
 	$(BIN)/python -m hero_ray.sweep
 
-# Two processes, file by file, but files that share the demo sweep, a Ray or a service go to one, from the beginning (in
+# Two processes, file by file, but files that look at the demo sweep go to one, all others that start a Ray to one (in
 # their own order, not by size). Real processes, browsers and databases share the machine with whatever else
 # runs on it: what fails gets one more try, by itself. A test that fails twice fails.
 define pytest

@@ -1,5 +1,6 @@
-"""Which tests share a process: those that share the demo sweep, a Ray, a service. At most two start something heavy at
-once, one in each process.
+"""Which tests share a process: those that look at the demo sweep or at a browser, and all others that start a Ray.
+
+A job asks which Ray was started last on its machine, so two that take jobs must not be started beside each other.
 """
 
 from __future__ import annotations
@@ -17,19 +18,17 @@ HEAVY = ("ray", "browser")
 """Marks of tests that start a Ray or a Chromium."""
 
 
-SHARED = {
-    "demo": re.compile(r"\bdemo(_results)?: |pytest\.mark\.browser"),
-    "ray": re.compile(r"\blocal_ray: "),
-    "service": re.compile(r"\bservice: "),
-}
-"""What costs half a minute to make and is made once in each process: how a test file asks for it."""
+DEMO = re.compile(r"\bdemo(_results)?: |pytest\.mark\.browser")
+"""How a test file asks for the demo sweep or a browser."""
 
 
 @cache
 def lane(file: str) -> str:
-    """What a test file, named from the repository's root, shares with others; "" for nothing."""
+    """`demo`, `ray`, or "" for a test file, named from the repository's root, that starts neither Ray nor browser."""
     text = (ROOT / file).read_text(encoding="utf-8")
-    return next((name for name, asks in SHARED.items() if asks.search(text)), "")
+    if not any(f"pytest.mark.{name}" in text for name in HEAVY):
+        return ""
+    return "demo" if DEMO.search(text) else "ray"
 
 
 def scope(nodeid: str) -> str:
