@@ -25,7 +25,7 @@ from hero_ray.pipeline.facts import Plan
 from hero_ray.results.close import is_mean
 from hero_ray.results.early import held_against, place
 from hero_ray.results.names import budget_of
-from hero_ray.stats import log_wealth
+from hero_ray.stats import first_decision, log_wealth
 from hero_ray.stats.evidence import Floats
 from hero_ray.store import Store
 from hero_ray.store.records import Stopped
@@ -113,17 +113,15 @@ def _against_baseline(
     table: Table, number: int, base: int, end: int, margin: float, family: int
 ) -> list[tuple[int, int, int, int, Stopped]]:
     """When a cell is surely within the margin, or surely not."""
-    made = []
-    name, points, sizes = table.cells[base].method, f"{100 * margin:g} points", table.sizes[:end]
-    sides = (
-        (f"within {points} of {name}", table.worst[number, :end] - table.best[base, :end], True),
-        (f"over {points} below {name}", table.best[number, :end] - table.worst[base, :end], False),
-    )
-    for reason, sums, above in sides:
-        wealth = log_wealth(sums, sizes, margin, table.sizes.max(), above)
-        for at in _first(wealth, family):
-            made.append((at, 0, number, base, Stopped(reason, at, float(wealth[at - 1]))))
-    return made
+    worst = table.worst[number, :end] - table.best[base, :end]
+    best = table.best[number, :end] - table.worst[base, :end]
+    found = first_decision(worst, table.sizes[:end], margin, table.sizes.max(), family, LEVEL, best)
+    if found.verdict == "undecided":
+        return []
+    name, points, within = table.cells[base].method, f"{100 * margin:g} points", found.verdict == "within"
+    reason = f"within {points} of {name}" if within else f"over {points} below {name}"
+    log_e = found.log_within if within else found.log_worse
+    return [(found.pictures, 0, number, base, Stopped(reason, found.pictures, log_e))]
 
 
 def _against_rivals(table: Table, number: int, ends: Sequence[int]) -> list[tuple[int, int, int, int, Stopped]]:
