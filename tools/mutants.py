@@ -34,6 +34,7 @@ TESTS = {
     "stats/verdicts.py": ("unit/test_stats_exact", *REST),
     "stats/intervals.py": ("unit/test_stats_pairs", "unit/test_stats_composites", "unit/test_stats_exact", *REST),
     "stats/paired.py": ("unit/test_stats_pairs", "unit/test_stats_composites", *REST),
+    "stats/of_sums.py": ("unit/test_benchmarks_tally",),
     "stats/families.py": ("unit/test_stats_decisions", *REST),
     "stats/planning.py": ("unit/test_stats_decisions", *REST),
     "stats/retention.py": ("unit/test_stats_retention", *REST),

@@ -20,9 +20,14 @@ def build(model_class: Any, config: Any, device: torch.device, dtype: torch.dtyp
     model.set_attn_implementation(attention)
     model = model.to(dtype).eval().requires_grad_(False)
     if device != META:
-        model.to_empty(device=device)
-        restore_buffers(model, device)
+        place(model, device)
     return model
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Give a model of shapes its memory: weights stay undefined, derived buffers are computed."""
+    model.to_empty(device=device)
+    restore_buffers(model, device)
 
 
 def restore_buffers(model: nn.Module, device: torch.device) -> None:

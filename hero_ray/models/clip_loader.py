@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPConfig, CLIPTextModelWithProjection, CLIPVisionModel
 
 from hero_ray.core.errors import CheckpointError
-from hero_ray.models.build import build, randomise
+from hero_ray.models.build import META, build, randomise
 from hero_ray.models.checkpoints import llava
 from hero_ray.models.checkpoints.reader import entries, fill, read_config
 from hero_ray.models.clip_text import ClipSide, TextPolicy
@@ -41,15 +41,15 @@ def load_clip(source: str, target: Target, vision: str, policy: TextPolicy, seed
     if raw.get("model_type") != "clip":
         raise CheckpointError(f"{folder}: model_type is {raw.get('model_type')!r}, expected 'clip'")
     config: Any = CLIPConfig.from_pretrained(folder)
-    text = build(CLIPTextModelWithProjection, config.text_config, target.device, target.dtype, "sdpa")
-    fill(text, [folder], llava.clip_text)
+    text = build(CLIPTextModelWithProjection, config.text_config, META, target.dtype, "sdpa")
+    fill(text, [folder], llava.clip_text, target.device)
     projection = next((tensor for key, tensor in entries(folder, target.device) if key == _VISUAL), None)
     if projection is None:
         raise CheckpointError(f"{folder} lacks {_VISUAL}")
     tower = None
     if vision == "openai":
-        tower = build(CLIPVisionModel, config.vision_config, target.device, target.dtype, "sdpa")
-        fill(tower, [folder], llava.clip_vision)
+        tower = build(CLIPVisionModel, config.vision_config, META, target.dtype, "sdpa")
+        fill(tower, [folder], llava.clip_vision, target.device)
     tokenizer = FastTokenizer(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else None
     if tokenizer is None:
         raise CheckpointError(f"{folder} has no tokenizer.json for the text tower")

@@ -74,8 +74,9 @@ class LoadJob:
         return "plain" if own else self.chosen.style
 
     def build(self, model_class: Any, config: Any) -> Any:
-        """The model on its device, weights undefined or random."""
-        model = build(model_class, config, self.target.device, self.target.dtype, self.target.attention)
+        """The model: its shapes alone where `fill` is to bring the weights, else on its device, random or undefined."""
+        device = META if self.has_weights else self.target.device
+        model = build(model_class, config, device, self.target.dtype, self.target.attention)
         if self.seed is not None:
             randomise(model, self.seed)
         return model

@@ -69,13 +69,13 @@ def llava_parts(job: LoadJob) -> Parts:
 def _fill_llava(model: Any, job: LoadJob, is_original: bool) -> None:
     assert job.folder is not None
     if not is_original:
-        fill(model, [job.folder], llava.hub)
+        fill(model, [job.folder], llava.hub, job.target.device)
         return
     # The original layout names its vision tower by hub id and does not always hold it.
     inside = any("vision_tower" in key for key in keys(job.folder))
     tower = read_config(job.folder)["mm_vision_tower"]
     folders = [job.folder] if inside else [job.folder, find_folder(tower)]
-    fill(model, folders, llava.original_with_tower)
+    fill(model, folders, llava.original_with_tower, job.target.device)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def internvl2_parts(job: LoadJob) -> Parts:
     config.image_token_id = found[internvl2.CONTEXT]
     model = job.build(InternVLForConditionalGeneration, config)
     if job.folder is not None and job.has_weights:
-        fill(model, [job.folder], internvl2.reader(config.text_config))
+        fill(model, [job.folder], internvl2.reader(config.text_config), job.target.device)
     most = int(job.options.get("max_tiles", min(DEFAULT_TILES, raw.get("max_dynamic_patch", DEFAULT_TILES))))
     if most < 1:
         raise ParameterError(f"max_tiles {most} is not positive")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from hero_ray import models
 from hero_ray.core.errors import CheckpointError
@@ -80,6 +81,16 @@ def test_sizes_that_no_model_has(whole: Path, tmp_path: Path, part: str | None, 
         models.load(folder, device="cpu")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+def test_weights_of_another_size_cost_no_memory(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its text_config a folder describes a 7B: 27 GB in fp32 for nothing, and no fork until they are gone."""
+    asked: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "to_empty", lambda module, **_: asked.append(module))
+    folder = broken(whole, tmp_path, "config.json", changed(whole, None, "text_config", None))
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        models.load(folder, device="cpu")
+    assert not asked
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "{", '{"model_type": null}', '{"text_config": ' + "[" * 100_000])

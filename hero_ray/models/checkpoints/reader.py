@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hero_ray.core.errors import CheckpointError
+from hero_ray.models.build import META, place
 from hero_ray.models.checkpoints.plausible import check_sizes, read_object
 
 Translate = Callable[[str, Tensor], dict[str, Tensor]]
@@ -102,20 +103,56 @@ def keys(folder: Path) -> list[str]:
     return found
 
 
+def headers(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every key of a folder with a tensor of its shape that holds nothing; no weight is read.
+
+    Raises:
+        CheckpointError: a damaged file.
+    """
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as shard:
+                for key in shard.keys():  # noqa: SIM118 - not a mapping
+                    yield key, torch.empty(shard.get_slice(key).get_shape(), device=META)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
 @torch.no_grad()
-def fill(model: nn.Module, folders: Sequence[Path], translate: Translate) -> None:
-    """Copy the weights of one or more folders into a model whose tensors already stand on their device.
+def fill(model: nn.Module, folders: Sequence[Path], translate: Translate, device: torch.device) -> None:
+    """Bring a model of shapes to `device`, with the weights of one or more folders.
+
+    Names and shapes are compared before there is memory for a single weight: a folder that does not belong to its
+    configuration costs neither a read nor a 7B's allocation.
 
     Raises:
         CheckpointError: a key nobody wants, a weight nobody brings, one brought twice, or a wrong shape.
     """
-    wanted: dict[str, Tensor] = dict(model.named_parameters())
-    wanted |= {name: buffer for name, buffer in model.named_buffers() if name in model.state_dict()}
-    device = next(iter(wanted.values())).device
+    check(model, folders, translate)
+    place(model, device)
+    wanted = tensors(model)
+    for key, tensor in (entry for folder in folders for entry in entries(folder, device)):
+        for name, value in translate(key, tensor).items():
+            wanted[name].copy_(value)
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Everything of a model that a checkpoint holds, by name."""
+    saved = model.state_dict()
+    return dict(model.named_parameters()) | {name: held for name, held in model.named_buffers() if name in saved}
+
+
+def check(model: nn.Module, folders: Sequence[Path], translate: Translate) -> None:
+    """Do the headers of these folders name every tensor of the model once, in its shape?
+
+    Raises:
+        CheckpointError: as `fill`.
+    """
+    wanted = tensors(model)
     filled: set[str] = set()
     strangers: list[str] = []
     where = " + ".join(map(str, folders))
-    for key, tensor in (entry for folder in folders for entry in entries(folder, device)):
+    for key, tensor in (entry for folder in folders for entry in headers(folder)):
         for name, value in translate(key, tensor).items():
             if name not in wanted:
                 strangers.append(key)
@@ -127,7 +164,6 @@ def fill(model: nn.Module, folders: Sequence[Path], translate: Translate) -> Non
                     "config.json and weights do not belong together"
                 )
             else:
-                wanted[name].copy_(value)
                 filled.add(name)
     missing = sorted(set(wanted) - filled)
     if strangers or missing:
