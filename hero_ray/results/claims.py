@@ -18,8 +18,8 @@ from hero_ray import stats
 from hero_ray.core.errors import ClaimError
 from hero_ray.results.contenders import Contender, Results, parse_contender
 from hero_ray.results.names import FULL
-from hero_ray.results.pairs import AnyPart, ratio_part
-from hero_ray.results.sides import Sides, judged, sides
+from hero_ray.results.pairs import AnyPart
+from hero_ray.results.sides import WAYS, Sides, agreed, judged, sides
 from hero_ray.stats.verdicts import OneSided
 
 EXAMPLE = "hero@20% >= 98% of full on pope"
@@ -137,7 +137,7 @@ def check(results: Results, claim: Claim, missing: str = "") -> list[Finding]:
             that changes when they are wrong, on either side or both, is undecided.
     """
     if claim.where == "average":
-        return [_average(results, claim)]
+        return [_average(results, claim, missing)]
     names = results.only(None if claim.where == "all" else claim.where)
     return [_on(results, claim, name, missing) for name in names]
 
@@ -175,18 +175,33 @@ def _seen(found: Sides, claim: Claim, result: OneSided) -> str:
     return found.seen(-(result.low + claim.offset))
 
 
-def _average(results: Results, claim: Claim) -> Finding:
+def _average(results: Results, claim: Claim, missing: str) -> Finding:
     """The claim on retention averages: each contender's mean share of the unpruned score."""
     full = parse_contender(FULL)
     target = claim.right or full
-    mine: dict[str, AnyPart] = {}
-    theirs: dict[str, AnyPart] = {}
+    pairs: dict[str, tuple[Sides, Sides]] = {}
     for name in results.benchmarks:
         base = results.find(full, name)
-        for side, contender in ((mine, claim.left), (theirs, target)):
-            part = ratio_part(results, results.find(contender, name), base)
-            if part is not None:
-                side[name] = part
-    left, right = stats.retention_average(mine), stats.retention_average(theirs)
-    result = stats.retention_difference(mine, theirs, claim.share, offset=claim.offset, sign=claim.sign)
-    return Finding("average", left.value, right.value if claim.right else None, result, verdict(result, claim.strict))
+        left, right = (
+            sides(results, results.find(side, name), base, drop=missing == "drop") for side in (claim.left, target)
+        )
+        if left.part(WAYS[0]) is not None and right.part(WAYS[0]) is not None:
+            pairs[name] = left, right
+    absent = tuple(sum(pair[side].missing[0] for pair in pairs.values()) for side in (0, 1))
+
+    def parts(side: int, wrong: tuple[bool, bool]) -> dict[str, AnyPart]:
+        """One contender beside the unpruned model, whose own missing answers count only where it is the target."""
+        counted = (wrong[side], wrong[1] and target == full)
+        found = {name: pair[side].part(counted) for name, pair in pairs.items()}
+        return {name: part for name, part in found.items() if part is not None}
+
+    def test(wrong: tuple[bool, bool]) -> OneSided:
+        mine, theirs = parts(0, wrong), parts(1, wrong)
+        return stats.retention_difference(mine, theirs, claim.share, offset=claim.offset, sign=claim.sign)
+
+    ways = [(True, True)] if missing == "wrong" else WAYS if any(absent) and missing != "drop" else WAYS[:1]
+    tests = [test(wrong) for wrong in ways]
+    left_share, right_share = (stats.retention_average(parts(side, ways[0])).value for side in (0, 1))
+    final = agreed(tests, lambda result: verdict(result, claim.strict), sum(absent))
+    shown = right_share if claim.right else None
+    return Finding("average", left_share, shown, tests[0], final, (absent[0], absent[1]))

@@ -16,7 +16,7 @@ from hero_ray import stats
 from hero_ray.core.types import Scored
 from hero_ray.results import early
 from hero_ray.results.contenders import Results, is_short, together
-from hero_ray.results.pairs import Figure, composite_pair
+from hero_ray.results.pairs import AnyPart, Figure, composite_pair
 from hero_ray.stats.verdicts import decide
 from hero_ray.store import CellRow
 
@@ -44,6 +44,10 @@ class Sides:
         self, sign: float, share: float, offset: float, wrong: tuple[bool, bool], level: float = 0.90
     ) -> stats.OneSided:
         """Test of `sign * (A - share * B - offset) >= 0`, in shares of the figure's scale; bounds at `level`."""
+        raise NotImplementedError
+
+    def part(self, wrong: tuple[bool, bool]) -> AnyPart | None:
+        """The same answers as a part of a retention average; None where B scores nothing: a share is undefined then."""
         raise NotImplementedError
 
     @property
@@ -91,13 +95,20 @@ class Means(Sides):
     def gap(
         self, sign: float, share: float, offset: float, wrong: tuple[bool, bool], level: float = 0.90
     ) -> stats.OneSided:
+        left, right, pictures = self._kept(wrong)
+        return early.one_sided(self.results, self.cells, sign * (left - share * right), pictures, -sign * offset, level)
+
+    def part(self, wrong: tuple[bool, bool]) -> AnyPart | None:
+        left, right, pictures = self._kept(wrong)
+        return stats.Part(left, right, pictures) if right.sum() > 0 else None
+
+    def _kept(self, wrong: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         left, right = (
             np.nan_to_num(side) if counted else side
             for side, counted in zip((self.first, self.second), wrong, strict=True)
         )
         kept = ~(np.isnan(left) | np.isnan(right))
-        difference = sign * (left - share * right)[kept]
-        return early.one_sided(self.results, self.cells, difference, self.pictures[kept], -sign * offset, level)
+        return left[kept], right[kept], self.pictures[kept]
 
     @property
     def figures(self) -> tuple[float, float]:
@@ -151,6 +162,11 @@ class Composites(Sides):
             draws = stats.bootstrap(value, pairs, pictures, RESAMPLES)
         se, count = float(np.nanstd(draws, ddof=1)), len(set(pictures))
         return decide(value(pairs), se, count, len(pairs), level)
+
+    def part(self, wrong: tuple[bool, bool]) -> AnyPart | None:
+        pairs, pictures = self._pairs(wrong)
+        first, second = [a for a, _ in pairs], [b for _, b in pairs]
+        return stats.CompositePart(self.figure, first, second, pictures) if self.figure(second) > 0 else None
 
     @cached_property
     def _both(self) -> tuple[list[tuple[Scored, Scored]], list[str]]:
@@ -208,8 +224,12 @@ def judged(
 ) -> tuple[stats.OneSided, str]:
     """The test without the missing, and the verdict: `undecided: n failed samples` where counting them changes it."""
     tests = [found.gap(sign, share, offset, wrong) for wrong in found.ways(drop)]
+    return tests[0], agreed(tests, judge, sum(found.missing))
+
+
+def agreed(tests: Sequence[stats.OneSided], judge: Judge, missing: int) -> str:
+    """The verdict of all tests, one for each way to count the missing; `undecided` where they do not agree."""
     verdicts = [judge(test) for test in tests]
     if all(verdict == verdicts[0] for verdict in verdicts):
-        return tests[0], verdicts[0]
-    n = sum(found.missing)
-    return tests[0], f"undecided: {n} failed sample{'' if n == 1 else 's'}"
+        return verdicts[0]
+    return f"undecided: {missing} failed sample{'' if missing == 1 else 's'}"

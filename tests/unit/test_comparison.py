@@ -361,8 +361,11 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
 @pytest.mark.parametrize(
     ("missing", "verdict"), [("", "undecided: 50 failed samples"), ("drop", "holds"), ("wrong", "fails")]
 )
-def test_a_cell_that_fails_on_what_it_gets_wrong_is_not_perfect(failing: Results, missing: str, verdict: str) -> None:
-    (found,) = claims.check(failing, claims.parse_claim("hero@20% >= full - 3 on b"), missing)
+@pytest.mark.parametrize("where", ["b", "average"])
+def test_a_cell_that_fails_on_what_it_gets_wrong_is_not_perfect(
+    failing: Results, where: str, missing: str, verdict: str
+) -> None:
+    (found,) = claims.check(failing, claims.parse_claim(f"hero@20% >= full - 3 on {where}"), missing)
     assert found.verdict == verdict
     assert found.missing == ((0, 0) if missing == "drop" else (50, 0))
     assert claims.overall([found]) == verdict.partition(":")[0]

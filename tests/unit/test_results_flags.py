@@ -84,6 +84,8 @@ def test_composites_count_missing_answers_as_means_do(store: Store) -> None:
     claim = claims.parse_claim("hero@20% >= full - 2 on mme")  # one category of ten: 3 points are lost
     (found,) = claims.check(results, claim)
     assert (found.verdict, found.missing) == ("undecided: 80 failed samples", (80, 0))
+    (average,) = claims.check(results, claims.parse_claim("hero@20% >= full - 2 on average"))
+    assert (average.verdict.partition(":")[0], average.missing) == ("undecided", (80, 0))
     assert [f.verdict for f in claims.check(results, claim, "drop")] == ["holds"]
     assert [f.verdict for f in claims.check(results, claim, "wrong")] == ["undecided"]
     (candidate,) = advice.advise(results, advice.parse_allowance("2"), axis("retention"))
@@ -104,6 +106,8 @@ def test_what_both_sides_failed_is_missing_on_both(store: Store) -> None:
     results = fill(store, "pope", {("full", 1.0): golds(), ("a", 0.2): failing, ("b", 0.2): failing})
     (found,) = claims.check(results, claims.parse_claim("a@20% >= b@20% - 5 on pope"))
     assert found.missing == (6, 6)
+    (average,) = claims.check(results, claims.parse_claim("a@20% >= b@20% - 5 on average"))
+    assert average.missing == (6, 6)
     (bare,) = claims.check(results, claims.parse_claim("a@20% >= 97 on pope"))
     assert (bare.missing[0], bare.verdict.partition(":")[0]) == (6, "undecided")
 
