@@ -144,7 +144,8 @@ def test_betting_decides_early_and_on_the_mean_over_questions() -> None:
     ]
     assert over_pictures.count("within") > 250
     equal = stats.log_wealth(np.zeros(300), np.ones(300), 0.03, 1)
-    assert int(np.argmax(equal > math.log(20))) < 105  # the rule of three asks for 99
+    # The rule of three asks for 99 pictures; half of the wealth waits in other bets, log(2) / 0.03 pictures more.
+    assert int(np.argmax(equal > math.log(20))) < 99 + 24
 
 
 def test_mid_p_mcnemar_is_closer_to_its_level_than_the_exact_test() -> None:
