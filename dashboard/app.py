@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 PAGES = {
     "Results": {
         "frontier": "Frontier",
+        "advise": "Advise",
         "compare": "Compare",
         "flips": "Flips",
         "efficiency": "Efficiency",

@@ -324,3 +324,35 @@ def test_dashboard_loads_no_torch_and_no_ray() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_advice_is_the_verbs_and_names_what_blocks_it(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hero_ray.results import advice
+    from hero_ray.results.axes import axis
+    from hero_ray.results.contenders import every_model
+
+    with open_store(results, read_only=True) as store:
+        own = every_model(store, [store.run("latest").id])[0]
+        expected = advice.advise(own, advice.Allowance(60.0), axis("tokens"))
+        strict = advice.advise(own, advice.Allowance(0.5), axis("tokens"))
+    best = advice.cheapest(expected)
+    assert best is not None
+    assert advice.cheapest(strict) is None
+    found = page("advise", results, monkeypatch, loss="60", cost="tokens")
+    assert not found.exception
+    (said,) = found.success
+    assert best.label.replace("@", "@") in said.value.replace("\\", "")
+    counts = {verdict: sum(c.verdict == verdict for c in expected) for verdict in ("safe", "unproven", "unsafe")}
+    assert [int(head.value.rpartition("(")[2].rstrip(")")) for head in found.header] == list(counts.values())
+    nothing = page("advise", results, monkeypatch, loss="0.5", cost="tokens")
+    assert not nothing.success
+    assert "No cell is shown to stay within 0.5 points" in nothing.warning[0].value
+
+
+def test_the_open_cell_is_in_the_address(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = page("frontier", results, monkeypatch)
+    names = [name for name in closed.selectbox(key="cell").options if not name.startswith("none")]
+    found = page("frontier", results, monkeypatch, cell=names[-1])
+    assert not found.exception
+    assert any(f"**{names[-1]}** on" in element.value for element in found.markdown)
+    assert not any(f"**{names[-1]}** on" in element.value for element in closed.markdown)
