@@ -338,7 +338,7 @@ def test_advice_is_the_verbs_and_names_what_blocks_it(results: str, monkeypatch:
     best = advice.cheapest(expected)
     assert best is not None
     assert advice.cheapest(strict) is None
-    found = page("advise", results, monkeypatch, loss="60", cost="tokens")
+    found = page("advise", results, monkeypatch, loss="60")
     assert not found.exception
     (said,) = found.success
     assert best.label.replace("@", "@") in said.value.replace("\\", "")
@@ -356,3 +356,19 @@ def test_the_open_cell_is_in_the_address(results: str, monkeypatch: pytest.Monke
     assert not found.exception
     assert any(f"**{names[-1]}** on" in element.value for element in found.markdown)
     assert not any(f"**{names[-1]}** on" in element.value for element in closed.markdown)
+
+
+def test_what_an_address_asks_for_in_vain_is_said(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = page("frontier", results, monkeypatch, method="foo", benchmark="bar")
+    assert not found.exception
+    said = "\n".join(element.value for element in found.warning)
+    assert "asks for methods foo, which is not here" in said
+    assert "asks for score bar, which is not here" in said
+    assert not page("frontier", results, monkeypatch).warning
+
+
+def test_runs_of_one_day_are_told_apart() -> None:
+    from dashboard.filters import short_id
+
+    assert short_id("20261130-104727-37fd13") != short_id("20261130-104727-a1b2c3")
+    assert short_id("mine") == "mine"
