@@ -344,7 +344,7 @@ def test_advice_is_the_verbs_and_names_what_blocks_it(results: str, monkeypatch:
     assert best.label.replace("@", "@") in said.value.replace("\\", "")
     counts = {verdict: sum(c.verdict == verdict for c in expected) for verdict in ("safe", "unproven", "unsafe")}
     assert [int(head.value.rpartition("(")[2].rstrip(")")) for head in found.header] == list(counts.values())
-    nothing = page("advise", results, monkeypatch, loss="0.5", cost="tokens")
+    nothing = page("advise", results, monkeypatch, loss="0.5")
     assert not nothing.success
     assert "No cell is shown to stay within 0.5 points" in nothing.warning[0].value
 
