@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from hero_ray.cli.dashboard import write_bundle
-from hero_ray.results.contenders import every_model
-from hero_ray.results.report import document
-from hero_ray.store import open_store
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 A4 = {"width": 718, "height": 1000}
@@ -20,16 +14,6 @@ CUT = """() => [...document.querySelectorAll("table, pre, svg")].filter(one => {
     const box = one.getBoundingClientRect();
     return box.width > 0 && box.right > innerWidth + 1;
 }).length"""
-
-
-@pytest.fixture(scope="module")
-def written(demo_results: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Addresses of both, of the demo's run."""
-    folder = tmp_path_factory.mktemp("pages")
-    with open_store(demo_results, read_only=True) as store:
-        bundle = write_bundle(store, "latest", folder / "bundle")
-        (folder / "report.html").write_text(document.to_html(document.build(every_model(store, bundle["run_id"])[0])))
-    return {"report": (folder / "report.html").as_uri(), "bundle": Path(bundle["path"]).as_uri()}
 
 
 @pytest.fixture
