@@ -23,8 +23,7 @@ CSS = """
 .stMainBlockContainer{padding-top:3rem;padding-bottom:3rem}
 [data-testid=stCaptionContainer] *{color:inherit}
 [data-testid=stCaptionContainer]{color:inherit;opacity:.8}
-[data-testid=stBaseButton-segmented_controlActive] p{color:inherit}
-[data-testid=stBaseButton-segmented_controlActive]{color:inherit!important}
+button[aria-checked=true],button[aria-checked=true] *{color:inherit!important}
 """
 """Streamlit's grey captions have 3.9:1 on white; the theme's colour as text on its own tint has 3.3:1 in the dark."""
 

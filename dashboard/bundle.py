@@ -35,6 +35,7 @@ from hero_ray.store.flips import FlipRow
 FLIPS_PER_BENCHMARK = 6
 _CSS = """
 :root{color-scheme:light dark}
+body{background:Canvas;color:CanvasText}
 body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{margin:.2rem 0}h2{margin:2.5rem 0 .5rem}.quiet{opacity:.8;font-size:.9rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:1rem}

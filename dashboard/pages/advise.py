@@ -30,6 +30,8 @@ def main() -> None:
     allowance, axis, benchmarks = _question(own)
     asked = (allowance.amount, allowance.relative)
     candidates: list[Candidate] = loaders.load("advice", ids, own.model, asked, axis.name, benchmarks)
+    for line in advice.nothing_to_lose(own, benchmarks):
+        st.warning(filters.plain(line))
     _answer(candidates, allowance, axis, own)
     _cells(candidates, axis)
     if is_embedded(own.model):

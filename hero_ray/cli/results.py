@@ -181,7 +181,7 @@ def advise(
         "pictures_needed": {c.label: needed for c in candidates if (needed := advice.pictures_needed(c))},
         "missing": sum(loss.missing for c in candidates for loss in c.losses),
     }
-    open_ones = advice.unproven(candidates)
+    open_ones = [*advice.nothing_to_lose(results, listed(tasks)), *advice.unproven(candidates)]
     show(Answer([said, *open_ones], [("", tables.advice(candidates, chosen.label))], record=record), form)
 
 

@@ -14,6 +14,7 @@ from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
 from hero_ray.results.sides import sides, worst
+from hero_ray.store import CellRow
 
 ALPHA = 0.05
 
@@ -138,6 +139,19 @@ def pictures_needed(candidate: Candidate) -> int | None:
     return max(known) if candidate.verdict == "unproven" and known and len(known) == len(open_ones) else None
 
 
+def nothing_to_lose(results: Results, benchmarks: Iterable[str] | None = None, baseline: str = FULL) -> list[str]:
+    """A line for each benchmark on which the unpruned model scores nothing, so that no cell can lose anything."""
+    cells = results.groups.get(baseline, {})
+    silent = [name for name in results.only(benchmarks) if name in cells and not _figure(results, cells[name]) > 0]
+    return [
+        f"{name}: {baseline} scores 0.0, so nothing can be lost there; look at its answers first" for name in silent
+    ]
+
+
+def _figure(results: Results, cells: Sequence[CellRow]) -> float:
+    return sides(results, cells, cells).figures[0]
+
+
 def in_the_way(candidates: Sequence[Candidate]) -> list[str]:
     """Benchmarks on which no candidate is shown to be safe."""
     names = dict.fromkeys(loss.benchmark for item in candidates for loss in item.losses)
@@ -154,11 +168,11 @@ def _loss(results: Results, label: str, baseline: str, name: str, allowance: All
     at_most = None if loss.high is None else min(1.0, loss.high)
     verdict = "safe" if p < ALPHA else "unproven"
     allowed = (1 - share) * found.figures[1] - offset
-    needed = None if verdict == "safe" else _needed(loss, allowed, ALPHA / family)
+    needed = None if verdict == "safe" else to_decide(loss, allowed, ALPHA / family)
     return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most), needed)
 
 
-def _needed(loss: stats.OneSided, allowed: float, alpha: float, power: float = 0.8) -> int | None:
+def to_decide(loss: stats.OneSided, allowed: float, alpha: float, power: float = 0.8) -> int | None:
     """Pictures at which a loss like the one seen is told from what is allowed, at `alpha` on one side.
 
     A normal law's estimate from the bound that the pictures at hand give; None beyond ten million.

@@ -134,6 +134,8 @@ def test_the_page_has_landmarks_names_and_a_width(results: Results) -> None:
     assert all(place.get("id") for place in page.of("h2"))
     scrolling = [attrs for _, attrs in page.tags if attrs.get("class") == "scroll"] + page.of("pre")
     assert all((at["tabindex"], at["role"], bool(at["aria-label"])) == ("0", "region", True) for at in scrolling)
+    names = [at["aria-label"] for at in scrolling]
+    assert len(set(names)) == len(names), "two regions of one name are one to a screen reader"
     assert "@media print" in html
 
 

@@ -143,7 +143,10 @@ def _speeds(results: Results, benchmarks: Sequence[str]) -> list[Block]:
             (label, *(number(p.get(key), form) for key, form in _SPEED_COLUMNS.values())) for label, p in group.items()
         ]
         certificate = json.dumps(next(iter(group.values())).get("certificate"), indent=1, sort_keys=True, default=str)
-        blocks += [Block("table", grid=grid(["Cell", *_SPEED_COLUMNS], lines)), Block("code", certificate)]
+        device = str((next(iter(group.values())).get("certificate") or {}).get("device_name") or "unknown device")
+        title = f"Speed and memory under conditions {len(blocks) // 2 + 1}: {device}"
+        blocks.append(Block("table", title=title, grid=grid(["Cell", *_SPEED_COLUMNS], lines)))
+        blocks.append(Block("code", certificate, title=f"Conditions {len(blocks) // 2 + 1}"))
     return [Block("heading", "Speed and memory"), *blocks] if blocks else []
 
 
@@ -165,7 +168,7 @@ def _against_full(results: Results, benchmarks: Sequence[str]) -> list[Block]:
     blocks = [Block("heading", "Paired comparisons with the unpruned model")]
     for label in results.groups:
         if found := compare_labels(results, [label], FULL, benchmarks):
-            blocks.append(Block("table", grid=tables.comparisons(label, FULL, found)))
+            blocks.append(Block("table", title=f"{label} against {FULL}", grid=tables.comparisons(label, FULL, found)))
     return blocks if len(blocks) > 1 else []
 
 
@@ -244,7 +247,7 @@ def to_html(blocks: Sequence[Block]) -> str:
         elif block.kind == "plot":
             body.append(f"<figure>{block.text}</figure>")
         elif block.kind == "code":
-            where = escape(f"{heading}, as JSON")
+            where = escape(f"{block.title or heading}, as JSON")
             body.append(f'<pre tabindex="0" role="region" aria-label="{where}">{escape(block.text)}</pre>')
         else:
             body.append(f"<p>{escape(block.text)}</p>")
