@@ -21,6 +21,7 @@ PAGES = {
 
 CSS = """
 .stMainBlockContainer{padding-top:3rem;padding-bottom:3rem}
+.stMainBlockContainer h2{font-size:1.5rem}
 [data-testid=stCaptionContainer] *{color:inherit}
 [data-testid=stCaptionContainer]{color:inherit;opacity:.8}
 button[aria-checked=true],button[aria-checked=true] *{color:inherit!important}
