@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ok
 
-.PHONY: setup demo test test-rest test-all test-newest differential lint lock image-report dashboard perf docs paper-offline clean
+.PHONY: setup demo test test-rest test-all test-newest differential lint lock image-report dashboard perf docs site paper-offline clean
 
 setup: $(STAMP)
 
@@ -93,6 +93,11 @@ perf: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m hero_ray.methods.kit.catalogue > docs/methods.md
+	$(BIN)/python -m tools.commands > docs/commands.md
+
+# The pages of docs/ as a site; python -m http.server -d site shows it, search included, without a network.
+site: $(STAMP)
+	$(BIN)/mkdocs build --quiet
 
 # Every table of the papers on the embedded models: some 190,000 answers and 6 studies, 27 minutes on two shared cores.
 # LIMIT=20 asks 20 questions of each benchmark. Interrupted, it goes on where it was.

@@ -25,6 +25,7 @@ from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of
+from hero_ray.results.report import tables as grids
 from hero_ray.results.shown import palette, tables
 from hero_ray.store import CellRow, RunRow, Store, flips
 from hero_ray.store import answers as stored
@@ -34,12 +35,21 @@ from hero_ray.store.flips import FlipRow
 FLIPS_PER_BENCHMARK = 6
 _CSS = """
 :root{color-scheme:light dark}
+body{background:Canvas;color:CanvasText}
 body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
-h1{margin:.2rem 0}h2{margin:2.5rem 0 .5rem}.quiet{opacity:.7;font-size:.9rem}
+h1{margin:.2rem 0}h2{margin:2.5rem 0 .5rem}.quiet{opacity:.8;font-size:.9rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:1rem}
 figure{margin:0}img{width:100%;border-radius:4px}
 article{border-top:1px solid rgba(128,132,140,.4);padding:1rem 0}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.9rem}dt{opacity:.7}dd{margin:0}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.9rem}dt{opacity:.8}
+dd{margin:0;min-width:0;overflow-wrap:anywhere}
+.scroll{overflow-x:auto}.scroll table{border-collapse:collapse;font-size:.82rem}caption{text-align:left}
+.scroll th,.scroll td{padding:.15rem .5rem;text-align:right;font-weight:400}
+.scroll tr>*{border-bottom:1px solid rgba(128,132,140,.4)}
+.scroll th:first-child{text-align:left}
+.infolayer text,.xtick text,.ytick text{fill:CanvasText!important}
+@media print{body{max-width:none}h2{break-after:avoid}figure,article{break-inside:avoid}
+.scroll{overflow:visible}.scroll table{font-size:8px}}
 """
 
 
@@ -93,7 +103,7 @@ def _page(runs: Sequence[RunRow], body: Sequence[str]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
         f'<style>{_CSS}{tables.CSS}</style><script src="plotly.min.js"></script></head>'
-        f"<body>{''.join(body)}</body></html>\n"
+        f"<body><main>{''.join(body)}</main></body></html>\n"
     )
 
 
@@ -128,10 +138,14 @@ def _charts(results: Results) -> list[str]:
 def _chart(chart: Frontier, title: str) -> str:
     axis = AXES[chart.axis]
     figure = figures.frontier(list(chart.marks.values()), axis, title, chart.line)
-    figure.update_layout(font={"color": "#808690"})  # reads on a light and on a dark page
     drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=figures.CONFIG)
     name = html.escape(f"{chart.model}: {chart.benchmark + ', ' if chart.benchmark else ''}{axis.title}")
-    return f"<details{' open' if chart.axis == 'tokens' else ''}><summary>{name}</summary>{drawn}</details>"
+    figures_of = grids.frontier(chart).html(f"{chart.model}: {chart.title}")
+    return (
+        f"<details{' open' if chart.axis == 'tokens' else ''}><summary>{name}</summary>"
+        f'<figure role="group" aria-label="{name}">{drawn}</figure>'
+        f"<details><summary>Figures of this chart</summary>{figures_of}</details></details>"
+    )
 
 
 def _table(model: str, name: str, table: tables.MethodTable) -> str:

@@ -17,7 +17,12 @@ MANY = 400
 
 NEUTRAL = "rgba(128,132,140,0.9)"
 GRID = "rgba(128,132,140,0.22)"
-CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"], "responsive": True}
+CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
+    "responsive": True,
+}
+"""No tool that only draws boxes, and none that offers to upload a chart to somebody's cloud."""
 
 
 def style(figure: go.Figure, height: int = 460, **layout: Any) -> go.Figure:
@@ -106,8 +111,7 @@ def _series(
         y=[mark.value for mark in members],
         error_y=bars,
         mode="markers" if crowded or len(members) == 1 else "lines+markers",
-        opacity=0.75 if look.muted else 1.0,
-        line={"color": palette.translucent(look.colour, 0.45), "width": 1.2, "dash": "dot" if look.muted else dash},
+        line={"color": look.colour, "width": 1, "dash": "dot" if look.muted else dash},
         marker={"color": look.colour, "symbol": look.symbol, "size": 9 if look.muted else 11},
         customdata=[[*_hover(mark), *mark.cells[0]] for mark in members],
         hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<br>%{customdata[2]}<extra></extra>",

@@ -15,12 +15,14 @@ T = TypeVar("T")
 
 def choose(label: str, options: Sequence[T], key: str, default: T | None = None, **more: Any) -> T:
     """One of several, as a drop-down bound to `?key=`."""
+    _strangers(label, options, key, more.get("format_func", str))
     index = options.index(default) if default in options else 0
     return st.selectbox(label, options, index=index, key=key, bind="query-params", **more)
 
 
 def toggle(label: str, options: Sequence[str], key: str, names: Callable[[str], str] = str, **more: Any) -> str:
     """One of a few, all visible, bound to `?key=`; a second click does not clear it."""
+    _strangers(label, options, key, names)
     chosen = st.segmented_control(
         label, options, default=options[0], required=True, format_func=names, key=key, bind="query-params", **more
     )
@@ -29,8 +31,21 @@ def toggle(label: str, options: Sequence[str], key: str, names: Callable[[str], 
 
 def several(label: str, options: Sequence[T], key: str, default: Sequence[T] | None = None, **more: Any) -> list[T]:
     """Any of several, bound to `?key=`."""
+    _strangers(label, options, key, more.get("format_func", str))
     start = list(options if default is None else default)
     return list(st.multiselect(label, options, default=start, key=key, bind="query-params", **more))
+
+
+def _strangers(label: str, options: Sequence[T], key: str, names: Callable[[T], str]) -> None:
+    """Say which values of the address are no option here: Streamlit leaves them out without a word."""
+    known = {names(option) for option in options}
+    if unknown := [value for value in st.query_params.get_all(key) if value not in known]:
+        st.warning(f"The address asks for {label.lower()} {', '.join(map(plain, unknown))}, which is not here.")
+
+
+def short_id(run_id: str) -> str:
+    """A run's id where there is little room: its end tells runs of one day apart, its beginning does not."""
+    return run_id if len(run_id) <= 12 else f"…{run_id[-6:]}"
 
 
 def switch(label: str, key: str, default: bool = False, **more: Any) -> bool:
@@ -40,7 +55,7 @@ def switch(label: str, key: str, default: bool = False, **more: Any) -> bool:
 
 def run_name(run: RunRow) -> str:
     """A run in one line: sweep, date, beginning of its id."""
-    return f"{run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {run.id[:12]}"
+    return f"{run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {short_id(run.id)}"
 
 
 def pick_runs() -> tuple[RunRow, ...]:
@@ -76,7 +91,7 @@ def ids(runs: Sequence[RunRow]) -> tuple[str, ...]:
 
 def nothing_measured(runs: Sequence[RunRow]) -> None:
     """Say that the chosen runs hold no figures, and stop."""
-    names = ", ".join(run.id[:8] for run in runs)
+    names = ", ".join(short_id(run.id) for run in runs)
     st.info(f"No cell of {names} has a figure yet. Figures appear when a cell is complete; see the Runs page.")
     st.stop()
 

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from hero_ray.core.errors import HeroRayError, StoreError
-from hero_ray.results import early
+from hero_ray.results import advice, early
 from hero_ray.results.averages import averages
+from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.marks import Mark
@@ -111,6 +112,9 @@ _LOADERS: dict[str, Callable[..., Any]] = {
     "charts": _load_charts,
     "growth": lambda runs, model, benchmark, margin, baseline: early.growth(
         results(runs, model)[0], benchmark, margin / 100, baseline
+    ),
+    "advice": lambda runs, model, allowance, axis, benchmarks: advice.advise(
+        results(runs, model)[0], advice.Allowance(*allowance), AXES[axis], benchmarks
     ),
     "metric_names": lambda runs: read(figures.metric_names, runs),
     "categories": lambda benchmark: read(answers.categories, benchmark),

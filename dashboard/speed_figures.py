@@ -18,7 +18,7 @@ from hero_ray.results.shown import palette
 Row = Mapping[str, Any]
 
 STAGES = ("encode", "select", "prefill", "decode")
-_STAGE_COLOURS = {"encode": "#4A5670", "select": palette.ORANGE, "prefill": palette.SKY, "decode": palette.TAN}
+_STAGE_COLOURS = {"encode": "#4A5670", "select": palette.AMBER, "prefill": palette.TEAL, "decode": palette.PERIWINKLE}
 
 
 def stage_ms(row: Row) -> dict[str, float]:

@@ -58,7 +58,7 @@ def _benchmarks(marks: list[Mark]) -> tuple[str, ...]:
 
 
 def _differences(ids: tuple[str, ...], marks: list[Mark]) -> None:
-    st.subheader("Paired differences")
+    st.header("Paired differences")
     pruned = [mark for mark in marks if mark.method != FULL]
     ratios = {mark.name.budget: mark.retention_ratio for mark in pruned}
     if not ratios:

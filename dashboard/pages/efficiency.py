@@ -85,13 +85,13 @@ def _card(chosen: Conditions) -> None:
 
 
 def _stages(rows: list[profiles.Row]) -> None:
-    st.subheader("Where the time goes")
+    st.header("Where the time goes")
     figure = speed_figures.stage_bars(rows[:40])
     st.plotly_chart(figure, config=figures.CONFIG, key="stages", alt="Milliseconds per stage, method and budget")
 
 
 def _break_even(rows: list[profiles.Row]) -> None:
-    st.subheader("When does it pay?")
+    st.header("When does it pay?")
     full = next((row for row in rows if row["method"] == FULL), None)
     others = [row for row in rows if row["method"] != FULL]
     if full is None or not others:
@@ -106,7 +106,7 @@ def _break_even(rows: list[profiles.Row]) -> None:
 def _batches(rows: list[profiles.Row]) -> None:
     if len({row["batch_size"] for row in rows}) < 2:
         return
-    st.subheader("More requests at once")
+    st.header("More requests at once")
     figure = speed_figures.batch_sweep(rows)
     st.plotly_chart(figure, config=figures.CONFIG, key="batches", alt="Tokens per second over the batch size")
 
@@ -115,7 +115,7 @@ def _roofline(rows: list[profiles.Row]) -> None:
     measured = [row for row in rows if speed_figures.has_roofline(row)]
     if not measured:
         return
-    st.subheader("Roofline")
+    st.header("Roofline")
     figure = speed_figures.roofline(measured[:16])
     st.plotly_chart(figure, config=figures.CONFIG, key="roofline", alt="FLOP/s over arithmetic intensity")
     st.caption("Filled: prefill. Hollow: decode. Traffic is the least a phase can do with (weights and cache once).")

@@ -72,7 +72,7 @@ def _names(cells: Sequence[CellRow]) -> dict[str, str]:
     names = name_all(cells)
     several_runs = len({cell.run_id for cell in cells}) > 1
     return {
-        cell.id: f"{name}{seed}" + (f" in {cell.run_id[:8]}" if several_runs else "")
+        cell.id: f"{name}{seed}" + (f" in {filters.short_id(cell.run_id)}" if several_runs else "")
         for cell, name, seed in zip(cells, names, seeds_told(cells, names), strict=True)
     }
 

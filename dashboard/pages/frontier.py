@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -31,12 +32,13 @@ def main() -> None:
     marks: list[Mark] = loaders.load("averages", ids) if benchmark is None else loaders.load("marks", ids, *score)
     axis = AXES[_axis(marks)]
     marks = _chosen(marks)
+    opened = _opened(marks)
     overlay, log_x = _looks()
     extra = printed.overlay(axis, benchmark) if overlay else []
     if overlay:
         _about_overlay(extra, benchmark)
     charts = loaders.load("charts", ids, axis.name, *score) if marks else []
-    _charts(charts, marks, axis, title, extra, log_x)
+    _charts(charts, marks, axis, title, extra, log_x, opened)
     if any(is_embedded(mark.model) for mark in marks):
         st.caption(EMBEDDED_NOTE)
 
@@ -79,6 +81,14 @@ def _chosen(marks: list[Mark]) -> list[Mark]:
     return [mark for mark in marks if mark.model in models and mark.method in methods]
 
 
+def _opened(marks: list[Mark]) -> str:
+    """The cell that is open, "" for none: chosen here or by a click on its point, and part of the address."""
+    names = list(dict.fromkeys(str(mark.name) for mark in marks))
+    return filters.choose(
+        "Cell", ["", *names], "cell", format_func=lambda name: name or "none; click a point or choose"
+    )
+
+
 def _looks() -> tuple[bool, bool]:
     with st.sidebar:
         overlay = filters.switch("Published points", "published", help="Points printed in papers, as hollow marks.")
@@ -98,7 +108,13 @@ def _about_overlay(extra: list[dict[str, Any]], benchmark: str | None) -> None:
 
 
 def _charts(
-    found: list[Frontier], marks: list[Mark], axis: Axis, title: str, extra: list[dict[str, Any]], log_x: bool
+    found: list[Frontier],
+    marks: list[Mark],
+    axis: Axis,
+    title: str,
+    extra: list[dict[str, Any]],
+    log_x: bool,
+    opened: str,
 ) -> None:
     if not marks:
         st.info("Nothing is left to draw. Choose at least one model and one method in the sidebar.")
@@ -110,10 +126,11 @@ def _charts(
             charts.append((chart, members, [mark for mark in chart.line if (chart.model, mark.name.key) in shown]))
     if axis.measured:
         _why_apart(charts, marks, axis)
-    columns = st.columns(min(2, len(charts))) if len(charts) > 1 else [st.container()]
-    for i, (chart, members, line) in enumerate(charts):
-        with columns[i % len(columns)]:
-            _chart(chart, members, line, axis, title, extra, log_x)
+    for row in (charts[at : at + 2] for at in range(0, len(charts), 2)):
+        columns = st.columns(2) if len(charts) > 1 else [st.container()]
+        for column, (chart, members, line) in zip(columns, row, strict=False):
+            with column:
+                _chart(chart, members, line, axis, title, extra, log_x, opened)
     if not charts:
         st.info("No cell has this cost. Speeds come from the profile pass of a sweep (`hero-ray sweep`, or `profile`).")
 
@@ -149,27 +166,30 @@ def _chart(
     title: str,
     extra: list[dict[str, Any]],
     log_x: bool,
+    opened: str,
 ) -> None:
-    st.subheader(chart.model)
+    st.header(chart.model)
     if chart.certificate is not None:
         conditions = _certificate(members[0])
         st.caption(f"{conditions.get('device_name', 'unknown device')}, {conditions.get('dtype', '')}")
     figure = figures.frontier(members, axis, title, line, extra, log_x)
     words = _pareto_line(line)
     st.markdown(f"On the Pareto line, cheapest first: {words}.")  # read long before a browser has drawn the chart
-    event = st.plotly_chart(
+    mark = next((mark for mark in members if str(mark.name) == opened), None)
+    left, right = st.columns([3, 2]) if mark is not None else (st.container(), None)
+    key = f"chart-{chart.model}-{chart.certificate}"
+    left.plotly_chart(
         figure,
-        key=f"chart-{chart.model}-{chart.certificate}",
-        on_select="rerun",
+        key=key,
+        on_select=partial(_open, key),
         selection_mode="points",
         config=figures.CONFIG,
         alt=f"{len(members)} points; on the Pareto line: {words}",
     )
-    clicked = _clicked(event, members)
-    if clicked is not None:
-        _cell(clicked, chart)
-    else:
-        st.caption("Bars and band: 95 % intervals. Click a point to open its cell.")
+    if mark is not None and right is not None:
+        with right:
+            _cell(mark, chart)
+    st.caption("Bars and band: 95 % intervals. A click on a point opens its cell, as the list above does.")
 
 
 def _pareto_line(members: list[Mark], shown: int = 12) -> str:
@@ -179,12 +199,12 @@ def _pareto_line(members: list[Mark], shown: int = 12) -> str:
     return ", ".join(words + more)
 
 
-def _clicked(event: Any, members: list[Mark]) -> Mark | None:
+def _open(key: str) -> None:
+    """A point was clicked: its cell is the one that is open from now on."""
+    event = st.session_state[key]
     chosen = [point for point in event.selection.points if len(point.get("customdata") or []) == 5]
-    if not chosen:
-        return None
-    cell = tuple(chosen[0]["customdata"][3:5])
-    return next((mark for mark in members if mark.cells[0] == cell), None)
+    if chosen:
+        st.session_state["cell"] = chosen[0]["customdata"][0]
 
 
 def _cell(mark: Mark, chart: Frontier) -> None:

@@ -92,7 +92,7 @@ def _chart(line: Trend, alerts: dict[str, set[str]]) -> None:
 
 
 def _changes(runs: list[RunRow], lines: list[Trend]) -> None:
-    st.subheader("What changed")
+    st.header("What changed")
     by_id = {run.id: run for run in runs}
     broken = [row.run_id for line in lines for row in line.outside if row.run_id in by_id]
     newest = broken[-1] if broken else runs[-1].id

@@ -51,7 +51,7 @@ def _live(run: RunRow, progress: RunProgress) -> None:
         state = "running" if alive else "not moving: whoever worked on it is gone; the same command resumes it"
         if run.cancel_requested:
             state = "stopping after its current unit"
-        st.markdown(f"**{run.sweep_name}** · {run.id[:12]} · {state}")
+        st.markdown(f"**{run.sweep_name}** · {run.id} · {state}")
         finished = progress.done + progress.failed
         text = f"{finished:,} of {progress.expected:,} answers, {progress.failed:,} failed, {_eta(run, progress)}"
         st.progress(progress.share, text=text)
@@ -74,7 +74,7 @@ def _cancel(run_id: str) -> None:
 
 
 def _history(found: list[RunRow]) -> None:
-    st.subheader("History")
+    st.header("History")
     sizes = loaders.load("sizes")
     rows = []
     for run in found:
@@ -82,7 +82,7 @@ def _history(found: list[RunRow]) -> None:
         rows.append(
             {
                 "sweep": run.sweep_name,
-                "run": run.id[:12],
+                "run": run.id,
                 "status": run.status,
                 "begun": run.created_at.strftime("%Y-%m-%d %H:%M"),
                 "took": _took(run),
@@ -124,7 +124,7 @@ def _one(run: RunRow) -> None:
 
 def _decided(run: RunRow) -> None:
     """What was decided early, what that saved, and how the evidence grew."""
-    st.subheader("Decided early")
+    st.header("Decided early")
     cells = loaders.load("cells", run.id)
     stopped = [cell for cell in cells if cell.stop_reason]
     count, saved, hours = st.columns(3)
@@ -181,7 +181,7 @@ def _failures(run: RunRow, progress: RunProgress) -> None:
         if run.status in TERMINAL
         else (loaders.read(answers.failure_counts, run.id), loaders.read(answers.failures, run.id))
     )
-    st.subheader("Failures")
+    st.header("Failures")
     st.markdown(" · ".join(f"**{name}** {count:,}" for name, count in counts.items()))
     st.dataframe(rows, hide_index=True)
 

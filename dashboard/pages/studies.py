@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _measured(run_ids: tuple[str, ...]) -> None:
-    st.subheader("Measured: score over a parameter")
+    st.header("Measured: score over a parameter")
     marks = loaders.load("marks", run_ids, None, None, "")
     varied = study_figures.varied(marks)
     if not varied:
@@ -46,7 +46,7 @@ def _measured(run_ids: tuple[str, ...]) -> None:
 
 def _studies(stored: Sequence[Mapping[str, Any]]) -> None:
     """The newest execution of every study in the database, then those that are files only."""
-    st.subheader("Studies of the papers")
+    st.header("Studies of the papers")
     found = {f"{row['name']}, {row['model']}": (row["result"], _when(row)) for row in stored}
     known = {row["name"] for row in stored}
     folder = Path(os.environ.get(FOLDER) or "studies")
@@ -78,7 +78,7 @@ def _when(row: Mapping[str, Any]) -> str:
 
 
 def _printed() -> None:
-    st.subheader("Printed in the papers")
+    st.header("Printed in the papers")
     name = filters.choose("Ablation", list(study_figures.PRINTED), "ablation")
     curves, x_title, y_title = study_figures.printed_curves(published.ablations(), name)
     figure = study_figures.lines(curves, x_title, y_title)

@@ -90,7 +90,7 @@ def _ask(
 def _show(full: TriedAnswer, pruned: TriedAnswer) -> None:
     for column, answer in zip(st.columns(2), (full, pruned), strict=True):
         with column:
-            st.subheader(answer.method)
+            st.header(answer.method)
             st.markdown(f"### “{filters.plain(answer.text) or '(empty)'}”")
             if answer.note:
                 st.caption(answer.note)
@@ -98,7 +98,7 @@ def _show(full: TriedAnswer, pruned: TriedAnswer) -> None:
                 st.image(panel.png(), width="stretch", alt=f"{panel.title}: {panel.kept} of {panel.total} kept")
                 tiles = f"; per tile {', '.join(map(str, panel.per_tile))}" if panel.per_tile else ""
                 st.caption(f"{panel.title}: {panel.kept} of {panel.total} tokens kept{tiles}")
-    st.subheader("Ledger")
+    st.header("Ledger")
     st.dataframe(trial.ledger(full, pruned), hide_index=True)
     st.caption("Answers of the small embedded model show the tool at work, not what a method does to a real model.")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +80,7 @@ def command(address: str, port: int) -> list[str]:
         "client.toolbarMode": "minimal",
         "runner.magicEnabled": "false",
         "theme.light.primaryColor": "#405EB8",
-        "theme.dark.primaryColor": "#7D95E0",
+        "theme.dark.primaryColor": "#4F6BC6",
     }
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     return [sys.executable, "-m", "streamlit", "run", str(folder() / "entry" / "app.py"), *flags]
@@ -114,8 +113,6 @@ def dashboard(
     require_packages()
     url = parse_url(db or default_url())
     sys.stderr.write(f"hero_ray dashboard of {shown(url)} on http://{host}:{port}\n")
-    try:
-        done = subprocess.run(command(host, port), env=environment(db, allow_cancel), check=False)
-    except KeyboardInterrupt:
-        return
-    raise typer.Exit(done.returncode)
+    sys.stderr.flush()
+    # In this process's place: whoever stops it stops the server, and no child is left holding the port.
+    os.execve(sys.executable, command(host, port), environment(db, allow_cancel))

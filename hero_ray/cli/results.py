@@ -10,6 +10,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db
+from hero_ray.cli.show import Answer, Form, show
 from hero_ray.results.axes import AXES
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def frontier(
     average: Annotated[bool, typer.Option("--average", help="Frontier of the share of the unpruned score.")] = False,
     metric: Annotated[str | None, typer.Option("--metric", help="Metric key; default each benchmark's main.")] = None,
     db: Db = None,
+    form: Form = None,
 ) -> None:
     """Which cells are worth their cost: on the frontier, dominated, or within noise of what dominates them."""
     from hero_ray.results.frontiers import average_frontiers, frontiers
@@ -69,12 +71,12 @@ def frontier(
         if average
         else frontiers(results, axis, chosen, categories=categories, metric=metric)
     )
-    for chart in found:
-        typer.echo(f"\n{chart.title}\n\n{tables.frontier(chart)}")
-    if not found or not any(chart.placed for chart in found):
-        typer.echo(f"no cell of this run has a figure with a known {axis} cost")
     on_line = {chart.title: [p.point.id for p in chart.placed if p.state == "frontier"] for chart in found}
-    finish(run_id=results.run.id, model=results.model, axis=axis, frontier=on_line)
+    record = {"run_id": results.run.id, "model": results.model, "axis": axis, "frontier": on_line}
+    said = [f"{title}: on the frontier {', '.join(best)}" for title, best in on_line.items() if best]
+    nothing = [f"no cell of this run has a figure with a known {axis} cost"]
+    shown = [(chart.title, tables.frontier(chart)) for chart in found]
+    show(Answer(said or nothing, shown, record=record), form)
 
 
 @app.command()
@@ -86,6 +88,7 @@ def compare(
     tasks: Tasks = None,
     model: Model = None,
     db: Db = None,
+    form: Form = None,
 ) -> None:
     """Is A better than B? Paired on the samples both answered, corrected over benchmarks."""
     from hero_ray.results import comparisons, contenders
@@ -95,16 +98,20 @@ def compare(
     others = contenders.Results(results.store, against_run, model) if against_run else results
     pairs = (results, contenders.parse_contender(first)), (others, contenders.parse_contender(second))
     found = comparisons.compare(*pairs, listed(tasks))
-    typer.echo(tables.comparisons(first, second, found))
-    finish(
-        run_id=results.run.id,
-        against=others.run.id,
-        a=first,
-        b=second,
-        verdicts={item.benchmark: item.verdict for item in found},
-        p_holm={item.benchmark: item.p_holm for item in found},
-        missing={item.benchmark: item.missing for item in found},
-    )
+    verdicts: dict[str, list[str]] = {}
+    for item in found:
+        verdicts.setdefault(item.verdict, []).append(item.benchmark)
+    record = {
+        "run_id": results.run.id,
+        "against": others.run.id,
+        "a": first,
+        "b": second,
+        "verdicts": {item.benchmark: item.verdict for item in found},
+        "p_holm": {item.benchmark: item.p_holm for item in found},
+        "missing": {item.benchmark: item.missing for item in found},
+    }
+    said = [f"{first} against {second}: {verdict} on {', '.join(names)}" for verdict, names in verdicts.items()]
+    show(Answer(said, [("", tables.comparisons(first, second, found))], record=record), form)
 
 
 @app.command()
@@ -117,6 +124,7 @@ def check(
     run: Run = "latest",
     model: Model = None,
     db: Db = None,
+    form: Form = None,
 ) -> None:
     """Test a claim about a run. Exit code 0: it holds; 1: it fails; 3: the samples do not decide it."""
     from hero_ray.results import claims
@@ -126,18 +134,15 @@ def check(
     results = opened(db, run, model)
     findings = claims.check(results, parsed, missing or "")
     verdict = claims.overall(findings)
-    typer.echo(tables.findings(findings))
-    for finding in findings:
-        if finding.seen:
-            typer.echo(f"{finding.where}: {finding.seen}")
-    typer.echo(f"\n{verdict}: {parsed.text}")
-    finish(
-        run_id=results.run.id,
-        claim=parsed.text,
-        verdict=verdict,
-        n=sum(f.result.n for f in findings),
-        missing=sum(sum(f.missing) for f in findings),
-    )
+    record = {
+        "run_id": results.run.id,
+        "claim": parsed.text,
+        "verdict": verdict,
+        "n": sum(f.result.n for f in findings),
+        "missing": sum(sum(f.missing) for f in findings),
+    }
+    seen = [f"{finding.where}: {finding.seen}" for finding in findings if finding.seen]
+    show(Answer([f"{verdict}: {parsed.text}", *seen], [("", tables.findings(findings))], record=record), form)
     if verdict != "holds":
         raise typer.Exit(EXIT_CLAIM_FAILS if verdict == "fails" else EXIT_CLAIM_UNDECIDED)
 
@@ -152,6 +157,7 @@ def advise(
     run: Run = "latest",
     model: Model = None,
     db: Db = None,
+    form: Form = None,
 ) -> None:
     """The cheapest method and budget whose loss is shown to stay within --max-loss on every benchmark asked for."""
     from hero_ray.results import advice, axes
@@ -161,21 +167,22 @@ def advise(
     results = opened(db, run, model)
     candidates = advice.advise(results, allowance, chosen, listed(tasks))
     best = advice.cheapest(candidates)
-    typer.echo(tables.advice(candidates, chosen.label))
-    for text in advice.unproven(candidates):
-        typer.echo(text)
-    unsafe = sorted({loss.benchmark for c in candidates for loss in c.losses if loss.verdict == "unsafe"})
     if best is not None:
-        typer.echo(f"\nadvice: {best.label} (loss within {allowance} on every benchmark asked for)")
+        said = f"advice: {best.label} (loss within {allowance} on every benchmark asked for)"
     else:
-        typer.echo(f"\nno method is shown to stay within {allowance}; allow more, or measure more samples")
-    finish(
-        run_id=results.run.id,
-        advice=best.label if best else None,
-        max_loss=max_loss,
-        unsafe_benchmarks=unsafe,
-        missing=sum(loss.missing for c in candidates for loss in c.losses),
-    )
+        said = f"no method is shown to stay within {allowance}; allow more, or measure more samples"
+    record = {
+        "run_id": results.run.id,
+        "advice": best.label if best else None,
+        "max_loss": allowance.amount,
+        "max_loss_unit": "% of full" if allowance.relative else "points",
+        "verdicts": {c.label: c.verdict for c in candidates},
+        "unsafe_benchmarks": advice.in_the_way(candidates),
+        "pictures_needed": {c.label: needed for c in candidates if (needed := advice.pictures_needed(c))},
+        "missing": sum(loss.missing for c in candidates for loss in c.losses),
+    }
+    open_ones = [*advice.nothing_to_lose(results, listed(tasks)), *advice.unproven(candidates)]
+    show(Answer([said, *open_ones], [("", tables.advice(candidates, chosen.label))], record=record), form)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from hero_ray.core.strict import Strict, fault
 from hero_ray.core.tasks import TaskEntry, listed
 from hero_ray.core.text import clean_text
 
-_BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
+BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
 
 PRESET = "preset"
 _SEEDS = 2**31
@@ -204,7 +204,7 @@ class SweepConfig(Strict):
     @field_validator("methods", mode="before")
     @classmethod
     def _methods(cls, value: Any) -> Any:
-        return tuple(parse_method(entry) for entry in listed(value, _BETWEEN_METHODS))
+        return tuple(parse_method(entry) for entry in listed(value, BETWEEN_METHODS))
 
     @field_validator("budgets", mode="before")
     @classmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, inf
+from statistics import NormalDist
 
 from hero_ray import stats
 from hero_ray.core.errors import InputError, UnknownNameError
@@ -12,6 +14,7 @@ from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
 from hero_ray.results.sides import sides, worst
+from hero_ray.store import CellRow
 
 ALPHA = 0.05
 
@@ -24,7 +27,8 @@ class Allowance:
     relative: bool = False
 
     def __str__(self) -> str:
-        return f"{self.amount:g}% of the unpruned score" if self.relative else f"{self.amount:g} points"
+        points = "point" if self.amount == 1 else "points"
+        return f"{self.amount:g}% of the unpruned score" if self.relative else f"{self.amount:g} {points}"
 
 
 def parse_allowance(text: str) -> Allowance:
@@ -49,7 +53,8 @@ class Loss:
 
     `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown, corrected over cells and benchmarks.
     `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected, and the largest of
-    all ways to count answers that are `missing` on either side. `seen` says in words what was seen.
+    all ways to count answers that are `missing` on either side. `seen` says in words what was seen. `needed`: pictures
+    that would decide it with 80 % power if the loss and its spread stay as seen; None where the loss is the allowance.
     """
 
     benchmark: str
@@ -60,6 +65,7 @@ class Loss:
     verdict: str
     missing: int = 0
     seen: str = ""
+    needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,36 @@ def unproven(candidates: Sequence[Candidate]) -> list[str]:
     for item in candidates:
         if item.verdict == "unproven":
             worst_of = max(item.losses, key=lambda loss: loss.p)
-            lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}")
+            more = f"; about {worst_of.needed:,} pictures would decide it" if worst_of.needed else ""
+            lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}{more}")
     return lines
+
+
+def pictures_needed(candidate: Candidate) -> int | None:
+    """Pictures of each benchmark that would decide an unproven candidate; None for the others, or out of reach."""
+    open_ones = [loss.needed for loss in candidate.losses if loss.verdict == "unproven"]
+    known = [needed for needed in open_ones if needed is not None]
+    return max(known) if candidate.verdict == "unproven" and known and len(known) == len(open_ones) else None
+
+
+def nothing_to_lose(results: Results, benchmarks: Iterable[str] | None = None, baseline: str = FULL) -> list[str]:
+    """A line for each benchmark on which the unpruned model scores nothing, so that no cell can lose anything."""
+    cells = results.groups.get(baseline, {})
+    silent = [name for name in results.only(benchmarks) if name in cells and not _figure(results, cells[name]) > 0]
+    return [
+        f"{name}: {baseline} scores 0.0, so nothing can be lost there; look at its answers first" for name in silent
+    ]
+
+
+def _figure(results: Results, cells: Sequence[CellRow]) -> float:
+    return sides(results, cells, cells).figures[0]
+
+
+def in_the_way(candidates: Sequence[Candidate]) -> list[str]:
+    """Benchmarks on which no candidate is shown to be safe."""
+    names = dict.fromkeys(loss.benchmark for item in candidates for loss in item.losses)
+    safe = {loss.benchmark for item in candidates for loss in item.losses if loss.verdict == "safe"}
+    return [name for name in names if name not in safe]
 
 
 def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance, family: int) -> Loss:
@@ -133,7 +167,23 @@ def _loss(results: Results, label: str, baseline: str, name: str, allowance: All
     loss = found.gap(-1.0, 1.0, 0.0, (False, False), level=1 - 2 * ALPHA / family)
     at_most = None if loss.high is None else min(1.0, loss.high)
     verdict = "safe" if p < ALPHA else "unproven"
-    return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most))
+    allowed = (1 - share) * found.figures[1] - offset
+    needed = None if verdict == "safe" else to_decide(loss, allowed, ALPHA / family)
+    return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most), needed)
+
+
+def to_decide(loss: stats.OneSided, allowed: float, alpha: float, power: float = 0.8) -> int | None:
+    """Pictures at which a loss like the one seen is told from what is allowed, at `alpha` on one side.
+
+    A normal law's estimate from the bound that the pictures at hand give; None beyond ten million.
+    """
+    if loss.high is None or loss.high <= loss.value:
+        return None
+    law = NormalDist()
+    error = (loss.high - loss.value) / law.inv_cdf(1 - alpha)  # of n_clusters pictures
+    apart = abs(allowed - loss.value)
+    pictures = loss.n_clusters * ((law.inv_cdf(1 - alpha) + law.inv_cdf(power)) * error / apart) ** 2 if apart else inf
+    return max(loss.n_clusters + 1, ceil(pictures)) if pictures <= 1e7 else None
 
 
 def _judged(label: str, cost: float | None, losses: Sequence[Loss], p_safe: float, p_unsafe: float) -> Candidate:

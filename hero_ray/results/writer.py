@@ -69,10 +69,22 @@ class Grid:
         shown = ([" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines)
         return "\n".join("| " + " | ".join(line) + " |" for line in shown)
 
-    def html(self) -> str:
-        head = "".join(f"<th>{html.escape(column.title)}</th>" for column in self.columns)
-        body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.texts())
-        return "\n".join(["<table>", f"<tr>{head}</tr>", *(f"<tr>{row}</tr>" for row in body), "</table>"])
+    def html(self, caption: str = "") -> str:
+        """A table in a region that can be scrolled by keyboard; the first column heads its rows.
+
+        Args:
+            caption: what it shows, for those who cannot see where it stands.
+        """
+        head = "".join(f'<th scope="col">{html.escape(column.title)}</th>' for column in self.columns)
+        rows = []
+        for first, *rest in self.texts():
+            cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
+            rows.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
+        name = html.escape(caption or ", ".join(column.title for column in self.columns[:3]))
+        lines = [f"<caption>{html.escape(caption)}</caption>"] if caption else []
+        lines += [f"<thead><tr>{head}</tr></thead>", "<tbody>", *rows, "</tbody>"]
+        start = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table>'
+        return "\n".join([start, *lines, "</table></div>"])
 
     def latex(self) -> str:
         """A booktabs table."""

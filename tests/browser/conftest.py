@@ -69,6 +69,21 @@ def demo_results(request: pytest.FixtureRequest) -> str:
     return os.environ.get("HERO_RAY_TEST_DB") or str(request.getfixturevalue("demo").url)
 
 
+@pytest.fixture(scope="session")
+def written(demo_results: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Addresses of a report and a share bundle of the demo's run."""
+    from hero_ray.cli.dashboard import write_bundle
+    from hero_ray.results.contenders import every_model
+    from hero_ray.results.report import document
+    from hero_ray.store import open_store
+
+    folder = tmp_path_factory.mktemp("pages")
+    with open_store(demo_results, read_only=True) as store:
+        bundle = write_bundle(store, "latest", folder / "bundle")
+        (folder / "report.html").write_text(document.to_html(document.build(every_model(store, bundle["run_id"])[0])))
+    return {"report": (folder / "report.html").as_uri(), "bundle": Path(bundle["path"]).as_uri()}
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless Chromium from the system.

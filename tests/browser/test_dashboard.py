@@ -165,22 +165,3 @@ def test_a_file_that_is_no_picture_is_refused_in_words(visit: Visit, demo_result
     page = visit(demo_results).open("try_it")
     page.locator("input[type=file]").set_input_files(str(path))
     page.wait_for_selector("text=/not a picture we can read/")
-
-
-@pytest.mark.slow
-def test_the_share_bundle_opens_offline(chromium: Any, demo_results: str, tmp_path: Path) -> None:
-    from hero_ray.cli.dashboard import write_bundle
-    from hero_ray.store import open_store
-
-    with open_store(demo_results, read_only=True) as store:
-        record = write_bundle(store, "latest", tmp_path / "bundle")
-    context = chromium.new_context(offline=True)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.goto(Path(record["path"]).as_uri())
-    page.wait_for_selector(".scatterlayer .point", state="attached")
-    assert page.locator(".hr-table tbody tr").count() > 3
-    assert page.evaluate("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth > 0)")
-    context.close()
-    assert problems == []

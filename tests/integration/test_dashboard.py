@@ -324,3 +324,51 @@ def test_dashboard_loads_no_torch_and_no_ray() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_advice_is_the_verbs_and_names_what_blocks_it(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hero_ray.results import advice
+    from hero_ray.results.axes import axis
+    from hero_ray.results.contenders import every_model
+
+    with open_store(results, read_only=True) as store:
+        own = every_model(store, [store.run("latest").id])[0]
+        expected = advice.advise(own, advice.Allowance(60.0), axis("tokens"))
+        strict = advice.advise(own, advice.Allowance(0.5), axis("tokens"))
+    best = advice.cheapest(expected)
+    assert best is not None
+    assert advice.cheapest(strict) is None
+    found = page("advise", results, monkeypatch, loss="60")
+    assert not found.exception
+    (said,) = found.success
+    assert best.label.replace("@", "@") in said.value.replace("\\", "")
+    counts = {verdict: sum(c.verdict == verdict for c in expected) for verdict in ("safe", "unproven", "unsafe")}
+    assert [int(head.value.rpartition("(")[2].rstrip(")")) for head in found.header] == list(counts.values())
+    nothing = page("advise", results, monkeypatch, loss="0.5")
+    assert not nothing.success
+    assert "No cell is shown to stay within 0.5 points" in nothing.warning[0].value
+
+
+def test_the_open_cell_is_in_the_address(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = page("frontier", results, monkeypatch)
+    names = [name for name in closed.selectbox(key="cell").options if not name.startswith("none")]
+    found = page("frontier", results, monkeypatch, cell=names[-1])
+    assert not found.exception
+    assert any(f"**{names[-1]}** on" in element.value for element in found.markdown)
+    assert not any(f"**{names[-1]}** on" in element.value for element in closed.markdown)
+
+
+def test_what_an_address_asks_for_in_vain_is_said(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = page("frontier", results, monkeypatch, method="foo", benchmark="bar")
+    assert not found.exception
+    said = "\n".join(element.value for element in found.warning)
+    assert "asks for methods foo, which is not here" in said
+    assert "asks for score bar, which is not here" in said
+    assert not page("frontier", results, monkeypatch).warning
+
+
+def test_runs_of_one_day_are_told_apart() -> None:
+    from dashboard.filters import short_id
+
+    assert short_id("20261130-104727-37fd13") != short_id("20261130-104727-a1b2c3")
+    assert short_id("mine") == "mine"

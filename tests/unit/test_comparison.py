@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hero_ray.results.axes import axis
 from hero_ray.results.comparisons import compare, compare_labels
 from hero_ray.results.contenders import Results, parse_contender
 from hero_ray.results.frontiers import average_frontiers, frontiers
+from hero_ray.stats import OneSided
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 
@@ -375,6 +377,28 @@ def test_missing_answers_leave_advice_unproven(failing: Results) -> None:
     (candidate,) = advice.advise(failing, advice.parse_allowance("3"), axis("retention"))
     assert (candidate.verdict, candidate.losses[0].missing) == ("unproven", 50)
     assert advice.cheapest([candidate]) is None
+
+
+def test_a_model_that_answers_nothing_is_no_baseline(tmp_path: Path) -> None:
+    """Every cell is safe beside it; that is said first."""
+    full, hero = fake.cell("full", 1.0, "b"), fake.cell("hero", 0.2, "b")
+    samples = [fake.sample("b", number, 1) for number in range(40)]
+    with open_store(str(tmp_path / "nothing.db")) as store:
+        store.create_run("r", "s", {}, "h")
+        store.add_cells("r", [full, hero], {full.id: 40, hero.id: 40})
+        store.write_unit("r", [fake.answer(cell, one, 0.0) for cell in (full, hero) for one in samples])
+        store.summarise("r")
+        (line,) = advice.nothing_to_lose(Results(store, "r"))
+    assert line.startswith("b: full scores 0.0, so nothing can be lost there")
+
+
+def test_what_would_decide_grows_with_the_square_of_what_is_unsure() -> None:
+    """A bound of 6 points at 100 pictures, 3 allowed: (1.645 + 0.842) x (6 / 1.645) / 3 = 3.02, squared, times 100."""
+    loss = OneSided(0.0, -0.06, 0.06, 0.2, 0.9, 100, 100)
+    assert advice.to_decide(loss, 0.03, 0.05) == 915
+    assert advice.to_decide(replace(loss, value=0.02, high=0.08), 0.03, 0.05) == pytest.approx(9 * 915, rel=0.01)
+    assert advice.to_decide(loss, 0.5, 0.05) == 101, "more than there are, for they did not decide it"
+    assert advice.to_decide(loss, 0.0, 0.05) is None, "a loss of what is allowed is never told from it"
 
 
 def test_an_allowance_may_be_a_share_of_the_score(failing: Results) -> None:

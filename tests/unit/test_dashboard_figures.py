@@ -23,7 +23,7 @@ def test_frontier_draws_every_series_with_its_interval() -> None:
     assert (list(hero.x), list(hero.y)) == ([30.0], [85.0])
     assert hero.error_y.array[0] == pytest.approx(10.0)
     assert hero.marker.color == palette.look("hero").colour
-    assert traces["random"].opacity < 1
+    assert traces["random"].marker.size < hero.marker.size
     assert list(traces["Pareto line"].x) == [30.0, 110.0]
     assert list(traces["Pareto line"].y) == [85.0, 90.0]
 

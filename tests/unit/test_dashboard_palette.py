@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from hero_ray.results.shown import palette
+from hero_ray.results.shown import markers, palette
 
 
 def test_every_method_has_a_look_of_its_own() -> None:
@@ -37,6 +37,7 @@ _VISION = {
     "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
     "tritanopia": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
 }
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 def _linear(colour: str) -> np.ndarray:
@@ -51,18 +52,68 @@ def _lab(linear: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
+def _ciede2000(one: np.ndarray, two: np.ndarray) -> float:
+    """Sharma, Wu and Dalal (2005), equations 2 to 22."""
+    mean_c7 = (np.mean([np.hypot(*lab[1:]) for lab in (one, two)])) ** 7
+    stretch = 1.5 - 0.5 * np.sqrt(mean_c7 / (mean_c7 + 25**7))
+    (l1, a1, b1), (l2, a2, b2) = one, two
+    c1, c2 = np.hypot(stretch * a1, b1), np.hypot(stretch * a2, b2)
+    h1, h2 = (np.degrees(np.arctan2(b, stretch * a)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    turn = (h2 - h1 + 180) % 360 - 180 if c1 * c2 else 0.0
+    middle = (h1 + turn / 2) % 360 if c1 * c2 else h1 + h2
+    lightness, chroma = (l1 + l2) / 2, (c1 + c2) / 2
+    t = (
+        1
+        - 0.17 * np.cos(np.radians(middle - 30))
+        + 0.24 * np.cos(np.radians(2 * middle))
+        + 0.32 * np.cos(np.radians(3 * middle + 6))
+        - 0.20 * np.cos(np.radians(4 * middle - 63))
+    )
+    in_l = (l2 - l1) / (1 + 0.015 * (lightness - 50) ** 2 / np.sqrt(20 + (lightness - 50) ** 2))
+    in_c = (c2 - c1) / (1 + 0.045 * chroma)
+    in_h = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn / 2)) / (1 + 0.015 * chroma * t)
+    bend = (
+        -2 * np.sqrt(chroma**7 / (chroma**7 + 25**7)) * np.sin(np.radians(60 * np.exp(-(((middle - 275) / 25) ** 2))))
+    )
+    return float(np.sqrt(in_l**2 + in_c**2 + in_h**2 + bend * in_c * in_h))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "expected"),
+    [
+        ((50.0, 2.6772, -79.7751), (50.0, 0.0, -82.7485), 2.0425),
+        ((50.0, 2.5, 0.0), (73.0, 25.0, -18.0), 27.1492),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+        ((22.7233, 20.0904, -46.6940), (23.0331, 14.9730, -42.5619), 2.0373),
+    ],
+)
+def test_the_distance_is_that_of_its_paper(one: tuple[float, ...], two: tuple[float, ...], expected: float) -> None:
+    """Table 1 of Sharma, Wu and Dalal."""
+    assert _ciede2000(np.array(one), np.array(two)) == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", sorted(_VISION))
 def test_colours_differ_for_every_kind_of_colour_vision(kind: str) -> None:
-    """Simulation of Machado et al. (2009) at full severity; 20 in CIE76 is far beyond just noticeable (2.3)."""
+    """Simulation of Machado et al. (2009) at full severity."""
     colours = (*palette.COLOURS, palette.GREY)
     seen = [_lab(_VISION[kind] @ _linear(colour)) for colour in colours]
-    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 20
+    assert min(_ciede2000(a, b) for a, b in itertools.combinations(seen, 2)) >= 12
 
 
-@pytest.mark.parametrize("page", ["#FFFFFF", "#0E1117"])
+@pytest.mark.parametrize("page", ["#FFFFFF", "#171614", "#121212"])
 def test_colours_stand_out_from_light_and_dark_pages(page: str) -> None:
-    weights = np.array([0.2126, 0.7152, 0.0722])
-    ground = float(weights @ _linear(page))
+    ground = float(_LUMINANCE @ _linear(page))
     for colour in (*palette.COLOURS, palette.GREY):
-        light = float(weights @ _linear(colour))
-        assert (max(light, ground) + 0.05) / (min(light, ground) + 0.05) >= 2.9, colour
+        light = float(_LUMINANCE @ _linear(colour))
+        assert (max(light, ground) + 0.05) / (min(light, ground) + 0.05) >= 3.0, colour
+
+
+def test_every_symbol_of_a_method_can_be_drawn_without_plotly() -> None:
+    from hero_ray.methods import names
+
+    for name in (*names(), *(f"someones-{i}" for i in range(200))):
+        for straw_man in (False, True):
+            symbol = palette.look(name, straw_man).symbol
+            assert markers.draw(symbol, 10, 20, 5, "#112233").startswith('<path d="M')
+    drawn = {markers.draw(symbol, 0, 0, 5, "#112233") for symbol in {palette.look(n).symbol for n in names()}}
+    assert len(drawn) == len({palette.look(n).symbol for n in names()})

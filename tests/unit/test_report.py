@@ -13,9 +13,10 @@ import pytest
 
 from hero_ray.cli import main
 from hero_ray.results.contenders import Results
-from hero_ray.results.frontiers import Frontier, frontiers
+from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.report import document
 from hero_ray.results.report.svg import Overlaid, Scale, frontier_chart
+from hero_ray.results.shown import palette
 from hero_ray.results.writer import grid as table
 from hero_ray.stats.frontier import Point, frontier
 from hero_ray.store import open_store
@@ -91,7 +92,51 @@ def test_a_chart_shows_every_cell_once(results: Results) -> None:
 
 def test_a_chart_of_a_single_point_is_drawn() -> None:
     placed = tuple(frontier([Point("full", "full", 100.0, 1.0)]))
-    assert "<circle" in frontier_chart(Frontier("one", "m", "b", "", "accuracy", "tokens", None, placed, {}))
+    assert 'aria-label="one against' in frontier_chart(
+        Frontier("one", "m", "b", "", "accuracy", "tokens", None, placed, {})
+    )
+
+
+def test_a_method_looks_alike_in_every_chart_and_on_every_page(results: Results) -> None:
+    """By its own colour and marker, whatever else the chart holds; in the unit that the chart has."""
+    shown = [*frontiers(results), *average_frontiers(results)]
+    drawn = [frontier_chart(chart) for chart in shown]
+    for svg, chart in zip(drawn, shown, strict=True):
+        for method in {mark.method for mark in chart.marks.values()}:
+            colour = palette.look(method).colour
+            titles = re.findall(rf'stroke="{colour}" stroke-width="1.5"><title>{method}', svg)
+            assert titles, method
+    assert ["share of the unpruned score, %" in svg for svg in drawn] == [False] * (len(shown) - 1) + [True]
+
+
+class Outline(HTMLParser):
+    """Tags of a page with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_the_page_has_landmarks_names_and_a_width(results: Results) -> None:
+    html = document.to_html(document.build(results))
+    page = Outline(html)
+    assert len(page.of("main")) == len(page.of("h1")) == 1
+    assert {"name": "viewport", "content": "width=device-width,initial-scale=1"} in page.of("meta")
+    assert len(page.of("caption")) == len(page.of("table")) > 3
+    assert {head.get("scope") for head in page.of("th")} == {"col", "row"}
+    assert all(place.get("id") for place in page.of("h2"))
+    scrolling = [attrs for _, attrs in page.tags if attrs.get("class") == "scroll"] + page.of("pre")
+    assert all((at["tabindex"], at["role"], bool(at["aria-label"])) == ("0", "region", True) for at in scrolling)
+    names = [at["aria-label"] for at in scrolling]
+    assert len(set(names)) == len(names), "two regions of one name are one to a screen reader"
+    assert "@media print" in html
 
 
 def test_ticks_are_round_and_inside() -> None:

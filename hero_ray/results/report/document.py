@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -142,7 +143,10 @@ def _speeds(results: Results, benchmarks: Sequence[str]) -> list[Block]:
             (label, *(number(p.get(key), form) for key, form in _SPEED_COLUMNS.values())) for label, p in group.items()
         ]
         certificate = json.dumps(next(iter(group.values())).get("certificate"), indent=1, sort_keys=True, default=str)
-        blocks += [Block("table", grid=grid(["Cell", *_SPEED_COLUMNS], lines)), Block("code", certificate)]
+        device = str((next(iter(group.values())).get("certificate") or {}).get("device_name") or "unknown device")
+        title = f"Speed and memory under conditions {len(blocks) // 2 + 1}: {device}"
+        blocks.append(Block("table", title=title, grid=grid(["Cell", *_SPEED_COLUMNS], lines)))
+        blocks.append(Block("code", certificate, title=f"Conditions {len(blocks) // 2 + 1}"))
     return [Block("heading", "Speed and memory"), *blocks] if blocks else []
 
 
@@ -164,7 +168,7 @@ def _against_full(results: Results, benchmarks: Sequence[str]) -> list[Block]:
     blocks = [Block("heading", "Paired comparisons with the unpruned model")]
     for label in results.groups:
         if found := compare_labels(results, [label], FULL, benchmarks):
-            blocks.append(Block("table", grid=tables.comparisons(label, FULL, found)))
+            blocks.append(Block("table", title=f"{label} against {FULL}", grid=tables.comparisons(label, FULL, found)))
     return blocks if len(blocks) > 1 else []
 
 
@@ -215,29 +219,45 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 
 
 _STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto;margin:1em 0}"
-    "td,th{border-bottom:1px solid #ddd;padding:3px 9px;text-align:right;white-space:nowrap}"
-    "td:first-child,th:first-child{text-align:left}th{border-bottom:2px solid #888}"
-    "pre{background:#f6f6f6;padding:1em;overflow:auto;max-height:30em;font-size:12px}svg{max-width:760px}"
+    "body{font:15px/1.5 sans-serif;max-width:1100px;margin:0 auto;padding:1em;color:#222;background:#fff}"
+    ".scroll{overflow-x:auto;margin:1em 0}table{border-collapse:collapse;font-size:13px}"
+    "caption{text-align:left;color:#595959;padding:0 0 .4em}"
+    "td,th{border-bottom:1px solid #ddd;padding:3px 9px;text-align:right;white-space:nowrap;font-weight:400}"
+    "tbody th{text-align:left;position:sticky;left:0;background:#fff}"
+    "thead th{border-bottom:2px solid #767676;font-weight:600}thead th:first-child{text-align:left}"
+    "h1,h2,dd,p{overflow-wrap:anywhere}figure{margin:1em 0}svg{display:block;width:100%;max-width:760px;height:auto}"
+    "pre{background:#f6f6f6;padding:1em;overflow:auto;max-height:30em;font-size:12px}"
+    "@media print{body{max-width:none;padding:0}h2{break-after:avoid}figure{break-inside:avoid}"
+    ".scroll{overflow:visible}td,th{white-space:normal;font-size:8px;padding:2px 3px}"
+    "tbody th{position:static}pre{max-height:none;white-space:pre-wrap;overflow-wrap:anywhere;font-size:8px}}"
 )
+"""On paper nothing scrolls: tables wrap and shrink, code breaks, so that no column and no line is lost."""
 
 
 def to_html(blocks: Sequence[Block]) -> str:
     """One HTML page without scripts or outside requests."""
-    body = []
+    body, heading = [], ""
     for place, block in enumerate(blocks):
         level = "h1" if place == 0 else "h2"
         if block.kind == "heading":
-            body.append(f"<{level}>{escape(block.text)}</{level}>")
+            heading = block.text
+            body.append(f'<{level} id="{_anchor(heading)}">{escape(heading)}</{level}>')
         elif block.grid:
-            body.append(block.grid.html())
+            body.append(block.grid.html(block.title or heading))
         elif block.kind == "plot":
             body.append(f"<figure>{block.text}</figure>")
         elif block.kind == "code":
-            body.append(f"<pre>{escape(block.text)}</pre>")
+            where = escape(f"{block.title or heading}, as JSON")
+            body.append(f'<pre tabindex="0" role="region" aria-label="{where}">{escape(block.text)}</pre>')
         else:
             body.append(f"<p>{escape(block.text)}</p>")
     title = escape(blocks[0].text) if blocks else "hero_ray"
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    head += f"<title>{title}</title><style>{_STYLE}</style>"
+    start = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n'
+    return start + "\n".join(body) + "\n</main></body></html>\n"
+
+
+def _anchor(heading: str) -> str:
+    """An address inside the page: letters and digits of a heading, the rest as hyphens."""
+    return re.sub("[^a-z0-9]+", "-", heading.lower()).strip("-")

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from html import escape
 
 from hero_ray.results.axes import axis
-from hero_ray.results.frontiers import Frontier
+from hero_ray.results.frontiers import AVERAGE, Frontier
+from hero_ray.results.shown import markers, palette
 from hero_ray.stats.frontier import staircase
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 28, 52
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4f24", "#6a3d9a", "#444444", "#b22222")
-"""Okabe and Ito's palette first: told apart by colour-blind readers too."""
+RIGHT_EDGE = WIDTH - RIGHT + 12
+RADIUS = 4.5
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def padded(values: Sequence[float], start: float, end: float) -> Scale:
 
 
 def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
-    """Score against cost: dots with 95 % bars, one colour per method, the frontier as a staircase."""
+    """Score against cost: every method's own marker with 95 % bars, the frontier filled and joined as a staircase."""
     entries = chart.placed
     bounds = [
         value
@@ -63,31 +64,57 @@ def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
     ]
     x = padded([e.point.cost for e in entries] + [o.x for o in overlay], LEFT, WIDTH - RIGHT)
     y = padded(bounds + [o.y for o in overlay], HEIGHT - BOTTOM, TOP)
-    names = list(dict.fromkeys(entry.point.label.partition("@")[0] for entry in entries))
-    parts = [_frame(x, y, axis(chart.axis).label), _staircase(chart, x, y)]
-    for entry in entries:
+    names = sorted({_method(entry.point.label) for entry in entries}, key=palette.rank)
+    looks = {name: _look(chart, name) for name in names}
+    share = chart.title == AVERAGE
+    parts = [
+        _frame(x, y, axis(chart.axis).label, "share of the unpruned score, %" if share else "score, points of 100")
+    ]
+    parts.append(_staircase(chart, x, y))
+    for entry in sorted(entries, key=lambda entry: entry.state == "frontier"):  # what matters most on top
         point = entry.point
-        colour = COLOURS[names.index(point.label.partition("@")[0]) % len(COLOURS)]
+        look = looks[_method(point.label)]
         at_x, at_y = x(point.cost), y(point.value)
         if point.low is not None and point.high is not None:
             low, high = y(point.low), y(point.high)
-            parts.append(f'<line x1="{at_x}" x2="{at_x}" y1="{low}" y2="{high}" stroke="{colour}" stroke-width="1.5"/>')
+            bar = f'x1="{at_x}" x2="{at_x}" y1="{low}" y2="{high}"'
+            parts.append(f'<line {bar} stroke="{look.colour}" stroke-width="1.5"/>')
         title = f"{point.label}: {point.value:.1f} at {point.cost:.4g} ({entry.state})"
-        fill = colour if entry.state == "frontier" else "#ffffff"
-        parts.append(
-            f'<circle cx="{at_x}" cy="{at_y}" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="1.5">'
-            f"<title>{escape(title)}</title></circle>"
-        )
+        filled = entry.state == "frontier"
+        parts.append(markers.draw(look.symbol, at_x, at_y, RADIUS, look.colour, filled, escape(title)))
     parts += [_overlaid(each, x, y) for each in overlay]
-    parts += [_legend(name, place) for place, name in enumerate(names)]
+    parts += [_legend(name, looks[name], place) for place, name in enumerate(names)]
+    parts.append(_text(RIGHT_EDGE, TOP + 20 + 18 * len(names), "filled: on the frontier"))
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(chart.title)}" font-family="sans-serif" font-size="12">\n{body}\n</svg>'
+        f'aria-label="{escape(_said(chart))}" font-family="sans-serif" font-size="12">\n{body}\n</svg>'
     )
 
 
-def _frame(x: Scale, y: Scale, label: str) -> str:
+def _method(label: str) -> str:
+    """The method of a contender's label: `hero:alpha=0.7@20%` is hero's."""
+    return label.partition("@")[0].partition(":")[0]
+
+
+def _look(chart: Frontier, name: str) -> palette.Look:
+    straw_man = any(mark.straw_man for mark in chart.marks.values() if mark.method == name)
+    return palette.look(name, straw_man)
+
+
+def _said(chart: Frontier) -> str:
+    """The chart in words; the table beside it has every figure."""
+    best = [entry.point.label for entry in chart.placed if entry.state == "frontier"]
+    return (
+        f"{chart.title} against {axis(chart.axis).label}: {len(chart.placed)} cells, on the frontier {', '.join(best)}"
+    )
+
+
+def _text(x: float, y: float, text: str) -> str:
+    return f'<text x="{x}" y="{y}">{escape(text)}</text>'
+
+
+def _frame(x: Scale, y: Scale, label: str, title: str) -> str:
     floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>']
     for tick in y.ticks():
@@ -100,7 +127,7 @@ def _frame(x: Scale, y: Scale, label: str) -> str:
         parts.append(f'<text x="{at}" y="{floor + 19}" text-anchor="middle">{tick:.4g}</text>')
     parts.append(f'<path d="M{LEFT},{TOP} V{floor} H{right}" fill="none" stroke="#444444"/>')
     parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(label)}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 10}">score, points of 100</text>')
+    parts.append(_text(LEFT, TOP - 10, title))
     return "\n".join(parts)
 
 
@@ -122,10 +149,6 @@ def _overlaid(each: Overlaid, x: Scale, y: Scale) -> str:
     )
 
 
-def _legend(name: str, place: int) -> str:
+def _legend(name: str, look: palette.Look, place: int) -> str:
     top = TOP + 8 + 18 * place
-    colour = COLOURS[place % len(COLOURS)]
-    return (
-        f'<circle cx="{WIDTH - RIGHT + 18}" cy="{top}" r="4.5" fill="{colour}"/>'
-        f'<text x="{WIDTH - RIGHT + 30}" y="{top + 4}">{escape(name)}</text>'
-    )
+    return markers.draw(look.symbol, RIGHT_EDGE + 6, top, RADIUS, look.colour) + _text(RIGHT_EDGE + 18, top + 4, name)

@@ -19,11 +19,11 @@ class Look:
     muted: bool = False
 
 
-ORANGE, BLUE, SKY, VIOLET = "#D66B00", "#405EB8", "#479ACC", "#9326FF"
-BROWN, TAN, PLUM, ORCHID = "#994817", "#AD865F", "#854985", "#C159FF"
-GREY = "#8A8F98"
-COLOURS = (ORANGE, BLUE, SKY, VIOLET, BROWN, TAN, PLUM, ORCHID)
-"""Found by search: pairwise CIE76 distance above 20 in every kind of colour vision simulated, GREY included."""
+AMBER, BLUE, TEAL, RED = "#C38700", "#5A4BFF", "#2DA578", "#E11E4B"
+GREEN, PERIWINKLE, PLUM, ROSE = "#007800", "#8787FF", "#875A96", "#A54B69"
+GREY = "#80848C"
+COLOURS = (AMBER, BLUE, TEAL, RED, GREEN, PERIWINKLE, PLUM, ROSE)
+"""Found by search: any two, GREY included, are 12 or more apart in CIEDE2000 for every kind of colour vision."""
 
 _LOOKS = {
     "full": Look(GREY, "star", True),
@@ -31,24 +31,24 @@ _LOOKS = {
     "spatial": Look(GREY, "cross", True),
     "spatial-pool": Look(GREY, "square-open", True),
     "downsample": Look(GREY, "triangle-down", True),
-    "hero": Look(ORANGE, "circle"),
+    "hero": Look(AMBER, "circle"),
     "hired": Look(BLUE, "square"),
-    "fastervlm": Look(SKY, "diamond"),
-    "ptp": Look(VIOLET, "triangle-up"),
-    "globalcom2": Look(BROWN, "pentagon"),
-    "prumerge": Look(TAN, "hexagon"),
-    "prumerge+": Look(TAN, "hexagram"),
+    "fastervlm": Look(TEAL, "diamond"),
+    "ptp": Look(RED, "triangle-up"),
+    "globalcom2": Look(GREEN, "pentagon"),
+    "prumerge": Look(PERIWINKLE, "hexagon"),
+    "prumerge+": Look(PERIWINKLE, "hexagram"),
     "fastv": Look(PLUM, "triangle-left"),
-    "sparsevlm": Look(ORCHID, "triangle-right"),
-    "vtw": Look(BROWN, "bowtie"),
+    "sparsevlm": Look(ROSE, "triangle-right"),
+    "vtw": Look(GREEN, "bowtie"),
     "pdrop": Look(PLUM, "hourglass"),
     "gsearch": Look(BLUE, "star-diamond"),
-    "visionzip": Look(VIOLET, "diamond-tall"),
-    "divprune": Look(ORCHID, "diamond-wide"),
-    "dart": Look(ORANGE, "star-triangle-up"),
-    "vispruner": Look(SKY, "octagon"),
+    "visionzip": Look(RED, "diamond-tall"),
+    "divprune": Look(ROSE, "diamond-wide"),
+    "dart": Look(AMBER, "star-triangle-up"),
+    "vispruner": Look(TEAL, "octagon"),
     "holov": Look(BLUE, "star-square"),
-    "cdpruner": Look(TAN, "star-triangle-down"),
+    "cdpruner": Look(PERIWINKLE, "star-triangle-down"),
 }
 _SPARE_SYMBOLS = ("circle-x", "square-x", "diamond-cross", "circle-cross", "square-cross", "diamond-x")
 VARIANT_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

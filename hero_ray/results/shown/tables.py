@@ -129,7 +129,7 @@ def _grid(
 
 
 def to_html(table: MethodTable) -> str:
-    """A table that scrolls sideways on small screens, its first column staying in place."""
+    """A table that scrolls sideways on small screens, also by keyboard; what a row is stays in place."""
 
     def dress(entry: Entry) -> str:
         text = html.escape(entry.text)
@@ -137,14 +137,20 @@ def to_html(table: MethodTable) -> str:
         value = {1: f"<b>{value}</b>", 2: f"<u>{value}</u>"}.get(entry.place, value)
         return value + (f"<small> ± {spread}</small>" if sign else "")
 
-    parts = ['<div class="hr-scroll"><table class="hr-table"><thead><tr><th>Method</th><th>Budget</th>']
-    parts += [f"<th>{html.escape(column)}</th>" for column in table.columns] + ["</tr></thead><tbody>"]
+    model = html.escape(table.lines[0].model if table.lines else "no cells")
+    parts = [
+        f'<div class="hr-scroll" tabindex="0" role="region" aria-label="Methods of {model}"><table class="hr-table">'
+        f"<caption>{model}: score with half a 95% interval, then costs, by method and budget</caption>"
+        '<thead><tr><th scope="col">Method, budget</th>'
+    ]
+    parts += [f'<th scope="col">{html.escape(column)}</th>' for column in table.columns]
+    parts.append("</tr></thead><tbody>")
     previous = None
     for line, texts in _grid(table, dress, html.escape):
         look = palette.look(line.method)
         rule = ' class="hr-rule"' if previous not in (None, line.budget) else ""
         dot = f'<span class="hr-dot" style="background:{look.colour}"></span>'
-        cells = [f"<th>{dot}{texts[0]}</th>", f"<td>{texts[1]}</td>"]
+        cells = [f'<th scope="row">{dot}{texts[0]} <span class="hr-budget">{texts[1]}</span></th>']
         titles = [f' title="{html.escape(entry.title)}"' if entry.title else "" for entry in line.entries]
         cells += [f"<td{title}>{text}</td>" for title, text in zip(titles, texts[2:], strict=True)]
         parts.append(f"<tr{rule}>{''.join(cells)}</tr>")
@@ -156,12 +162,16 @@ CSS = """
 .hr-scroll{overflow-x:auto;max-width:100%}
 .hr-table{border-collapse:separate;border-spacing:0;font-size:.86rem;font-variant-numeric:tabular-nums;white-space:nowrap;width:100%}
 .hr-table th,.hr-table td{padding:.28rem .6rem;text-align:right;border:0}
-.hr-table th:first-child{text-align:left;font-weight:500;position:sticky;left:0;backdrop-filter:blur(10px)}
+.hr-table caption{text-align:left;opacity:.8;padding:.2rem .6rem}
+.hr-table th:first-child{text-align:left;font-weight:500;position:sticky;left:0;background:Canvas}
+.hr-budget{opacity:.8;margin-left:.35rem}
 .hr-table thead th{border-bottom:1.5px solid rgba(128,132,140,.7);font-weight:600}
 .hr-table tbody tr:hover{background:rgba(128,132,140,.12)}
 .hr-table tr.hr-rule th,.hr-table tr.hr-rule td{border-top:1px solid rgba(128,132,140,.35)}
-.hr-table small{opacity:.7}
+.hr-table small{opacity:.8}
 .hr-dot{display:inline-block;width:.62rem;height:.62rem;border-radius:50%;margin-right:.45rem}
+@media print{.hr-scroll{overflow:visible}.hr-table{white-space:normal}
+.hr-table th,.hr-table td{font-size:8px;padding:1px 3px}.hr-table th:first-child{position:static}}
 """
 
 
