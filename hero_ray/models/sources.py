@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hero_ray.core.errors import CheckpointError, MissingExtraError, UnknownNameError
+from hero_ray.models.checkpoints.reader import read_config
 from hero_ray.models.registry import SPECS
+from hero_ray.models.supported import family_of
 
 log = logging.getLogger(__name__)
 
 _BOT, _BOT_TITLE = "SFconvertbot", "Adding `safetensors` variant of this model"
-_WANTED = ["*.json", "*.safetensors", "tokenizer.model", "*.txt"]
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 
 
-def find_folder(name: str) -> Path:
-    """The folder behind a known name, a local path or a hub id.
+Check = Callable[[Mapping[str, Any], object], object]
+"""Raises CheckpointError for a parsed `config.json` whose weights are not worth fetching."""
+
+
+def find_folder(name: str, check: Check = family_of) -> Path:
+    """The folder behind a known name, a local path or a hub id; of the latter, `config.json` is fetched and checked
+    before anything else.
 
     Raises:
         UnknownNameError: neither a known name, nor a folder, nor shaped like a hub id.
@@ -35,10 +44,10 @@ def find_folder(name: str) -> Path:
     source = known.source if known is not None else name
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise UnknownNameError("model", name, SPECS)
-    return download(source)
+    return download(source, check)
 
 
-def download(source: str) -> Path:
+def download(source: str, check: Check = family_of) -> Path:
     """A hub snapshot; pickles and code are never fetched.
 
     Where a repository's main branch holds pickles only, the hub's own conversion bot may have offered the same weights
@@ -52,6 +61,9 @@ def download(source: str) -> Path:
     except ImportError as error:
         raise MissingExtraError("huggingface_hub", "hub") from error
     try:
+        first = Path(snapshot_download(source, allow_patterns="config.json"))
+        if (first / "config.json").is_file():
+            check(read_config(first), source)
         folder = Path(snapshot_download(source, allow_patterns=_WANTED))
         if any(folder.glob("*.safetensors")):
             return folder
@@ -60,6 +72,8 @@ def download(source: str) -> Path:
         if revision is not None:
             log.info("%s holds no safetensors; taking the conversion bot's %s", source, revision)
             return Path(snapshot_download(source, allow_patterns=_WANTED, revision=revision))
+    except CheckpointError:
+        raise
     except Exception as error:  # the client's error types changed with its versions; all mean the same to the user
         raise CheckpointError(
             f"{source} could not be fetched from the hub ({type(error).__name__}: {str(error).splitlines()[0]}); "

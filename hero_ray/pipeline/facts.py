@@ -13,10 +13,11 @@ from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks import sizes
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.config import MethodEntry, SweepConfig
-from hero_ray.core.errors import ConfigError
+from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
 from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
+from hero_ray.models.asking import shown_prompt, worded_anew
 from hero_ray.models.checkpoints.reader import revision
 from hero_ray.models.shapes import ModelShape, shape
 from hero_ray.models.sources import find_folder
@@ -148,14 +149,33 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False) ->
         )
     folder = find_folder(name)
     found = shape(name) if name in models.names() else shape(str(folder))
+    options = {key: value for key, value in arguments.items() if key not in ("device", "dtype")}
+    if "style" in options:
+        shown_prompt(name, "TEXT", options["style"])  # a style that is not there is known now
+    elif wording := worded_anew(name):
+        options["prompt"] = digest(wording)
     return ModelFact(
         name=name,
         family=found.family,
         revision=revision(folder),
         dtype=str(arguments.get("dtype") or ("bfloat16" if on_gpu else "float32")),
         max_tokens=_max_patches(found),
-        options={key: value for key, value in arguments.items() if key not in ("device", "dtype")},
+        options=options,
     )
+
+
+def sample_prompts(plan: Plan) -> dict[str, str]:
+    """Each model's whole prompt around the plan's first question (without data, around `TEXT`), `<image>` where the
+    picture stands. Models that come from a loader of someone's own are left out."""
+    first = plan.samples[0] if plan.samples else None
+    found = {}
+    for model in plan.models:
+        text = "TEXT" if first is None else plan.benchmarks[first.benchmark].prompt(first, model.family)
+        try:
+            found[model.name] = shown_prompt(model.name, text, plan.config.model_args.get("style"))
+        except (CheckpointError, UnknownNameError):
+            continue
+    return found
 
 
 def published_fact(name: str) -> ModelFact:
@@ -171,7 +191,7 @@ def published_fact(name: str) -> ModelFact:
 def _max_patches(found: ModelShape) -> int:
     """Patch tokens of the largest unpruned prompt, for budgets given as token counts."""
     patches = found.vision.tokens - 1
-    return {"llava-next": 5 * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[found.family]
+    return {"llava-next": found.views * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[found.family]
 
 
 def make_task(task: TaskEntry) -> Benchmark:

@@ -7,6 +7,7 @@ assumed machine, and otherwise not guessed.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from hero_ray.costs.costs import ELEMENT_BYTES
 from hero_ray.costs.ledger import ledger
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
-from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.facts import Plan, sample_prompts
 from hero_ray.profiling.roofline import weight_bytes
 from hero_ray.results import needs
 from hero_ray.stats import detectable
@@ -75,6 +76,8 @@ def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
         f"{len(plan.cells)} cells, {plan.pictures} pictures, {sum(plan.asked.values())} questions, {answers} answers; "
         f"{encodes} encodes instead of {answers} ({answers - encodes} saved)"
     )
+    for name, text in sample_prompts(plan).items():
+        lines.append(f"{name} is asked: {json.dumps(text, ensure_ascii=False)}")
     rates = {} if missing else answer_rates(plan.models, url)
     for model in plan.models:
         lines.append(_model_line(plan, model, rates.get(model.name)))
