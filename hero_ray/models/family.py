@@ -56,6 +56,7 @@ class FamilyAdapter(TowerEncoder):
         info, vision: what is known of the model and its tower.
         runner: the block loop; `runner.prefill` and `runner.decode` are the steps that timings are put around.
         decoder: batches, prefix reuse and decoding on top of it.
+        style, image_token: how it is asked, and what stands for one picture token there.
     """
 
     family = ""
@@ -64,7 +65,7 @@ class FamilyAdapter(TowerEncoder):
         self.info = parts.info
         self.model = parts.model
         self.tokenizer = parts.tokenizer
-        self._style, self._image_token = parts.style, parts.image_token
+        self.style, self.image_token = parts.style, parts.image_token
         self._core = parts.model.model
         self.runner = Runner(self._core.language_model, parts.model.lm_head, parts.info.attention)
         if parts.graphs and (self.runner.sizes or self.runner.turning):
@@ -86,7 +87,7 @@ class FamilyAdapter(TowerEncoder):
         if key not in self._prompts:
             if len(self._prompts) >= 4096:
                 self._prompts.clear()
-            self._prompts[key] = build_prompt(self.tokenizer, self._style, text, question, None, self._image_token)
+            self._prompts[key] = build_prompt(self.tokenizer, self.style, text, question, None, self.image_token)
         return self._prompts[key]
 
     @torch.no_grad()

@@ -181,6 +181,7 @@ def test_a_llava_next_in_the_original_layout_answers_as_stock(tmp_path, name):
     assert begin + list(prompt.suffix) == encode(behind)[0]
 
 
+@pytest.mark.slow
 def test_the_original_layout_unpads_as_its_code_does(tmp_path):
     checkpoints.original_llava_next(LLAVA_NEXT["vicuna-7b"], tmp_path)
     ours = models.load(str(tmp_path), device="meta")
@@ -192,7 +193,7 @@ def test_the_original_layout_unpads_as_its_code_does(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LLAVA_NEXT, *INTERNVL])
+@pytest.mark.parametrize("name", ["mistral-window", "72b", "internvl2-4b", "internvl3_5-8b"])
 def test_every_method_runs_on_every_language_model(tmp_path, name):
     torch.set_num_threads(1)
     if name in LLAVA_NEXT:
@@ -210,6 +211,7 @@ def test_every_method_runs_on_every_language_model(tmp_path, name):
         assert list(less.tokens.visual_per_layer) == sorted(less.tokens.visual_per_layer, reverse=True), method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mistral-window", "internvl2-4b"])
 def test_a_row_among_others_answers_as_alone_where_its_reach_decides(tmp_path, name):
     """Windows and long-range rotary frequencies: a short and a long prompt side by side."""
@@ -228,6 +230,7 @@ def test_a_row_among_others_answers_as_alone_where_its_reach_decides(tmp_path, n
     assert ours.generate(requests) == [ours.generate([request])[0] for request in requests]
 
 
+@pytest.mark.slow
 def test_llm_rows_equal_eager_attention_of_every_kind(tmp_path):
     for name in ("mistral-window", "internvl3_5-8b", "internvl2-4b"):
         folder = tmp_path / name
@@ -255,6 +258,7 @@ def test_llm_rows_equal_eager_attention_of_every_kind(tmp_path):
             assert torch.allclose(flat[..., sequence[sequence >= 0]], columns, atol=1e-6), (name, layer)
 
 
+@pytest.mark.slow
 def test_a_tied_head_that_differs_is_refused(tmp_path):
     checkpoints.internvl_chat(INTERNVL["internvl2_5-1b"], tmp_path)
     state = load_file(tmp_path / "model.safetensors")
