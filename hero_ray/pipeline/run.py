@@ -118,7 +118,7 @@ def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> s
     config = plan.config.model_dump(mode="json")
     if config["db"]:
         config["db"] = store.shown_url  # the row is shown and exported; a password is not
-    around = environment() | {"prompts": sample_prompts(plan)}
+    around = environment() | {"prompts": sample_prompts(plan), "commits": dict(plan.commits)}
     store.create_run(run_id, plan.config.name, config, plan.hash, around, git_commit(), trigger)
     store.add_cells(run_id, plan.cells, plan.expected)
     store.add_samples(plan.samples, ())
@@ -246,6 +246,7 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
         until_decided=config.until == "decided",
         threads=pool.threads if not pool.num_gpus else None,
         loader=loader,
+        commits=plan.commits,
     )
 
 
