@@ -146,9 +146,9 @@ def internvl(folder: Path, raw: Mapping[str, Any]) -> tuple[Any, Translate]:
         CheckpointError: settings this adapter does not know.
     """
     if raw["model_type"] == "internvl_chat":
-        config = read_native_config(folder)
-        return config, reader(config.text_config, kind_of(raw["llm_config"]) == "internlm2")
-    config = InternVLConfig.from_pretrained(folder)
+        released = read_native_config(folder)
+        return released, reader(released.text_config, kind_of(raw["llm_config"]) == "internlm2")
+    config: Any = InternVLConfig.from_pretrained(folder)
     expected = {"vision_feature_select_strategy": "default", "vision_feature_layer": -1}
     for key, value in expected.items():
         if getattr(config, key) != value:

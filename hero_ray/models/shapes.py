@@ -153,8 +153,8 @@ def _original(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
     found = read_object(folder / "config.json") if folder.is_dir() else {}
     vision = _CLIP | dict(found.get("vision_config") or {})
     layer = config.get("mm_vision_select_layer", -2)
-    found = _of_clip(name, family, config, vision, layer, _dtype(config, config))
-    return replace(found, views=_views(config, vision["image_size"]))
+    sizes = _of_clip(name, family, config, vision, layer, _dtype(config, config))
+    return replace(sizes, views=_views(config, vision["image_size"]))
 
 
 def _views(config: Mapping[str, Any], size: int) -> int:

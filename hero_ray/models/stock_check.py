@@ -91,7 +91,10 @@ def against_stock(adapter: FamilyAdapter, folder: Path, samples: int = 8) -> Sto
     stock, weights = _stock(adapter, folder, raw)
     questions = [QUESTIONS[index % len(QUESTIONS)] for index in range(samples)]
     pictures = [drawn_picture(index) for index in range(samples)]
-    requests, found, expected, pixels, logits = [], [], [], 0.0, 0.0
+    requests: list[Request] = []
+    found: list[Tensor] = []
+    expected: list[list[int]] = []
+    pixels = logits = 0.0
     for index, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
         prepared = adapter.prepare(picture, f"stock-{index}")
         stock_pixels = _stock_pixels(adapter, folder, picture)
@@ -103,7 +106,8 @@ def against_stock(adapter: FamilyAdapter, folder: Path, samples: int = 8) -> Sto
         request = Request(adapter.prompt(question), visual, NEW_TOKENS)
         theirs, tokens = _stock_answer(adapter, stock, request, stock_pixels, picture)
         ours = adapter.decoder.prefill([request]).logits[0].float()
-        logits, found = max(logits, float((ours - theirs).abs().max())), [*found, theirs]
+        logits = max(logits, float((ours - theirs).abs().max()))
+        found.append(theirs)
         requests.append(request)
         expected.append(tokens)
     alone = [list(answer.token_ids) for answer in adapter.generate(requests, batch_size=1, share_prefix=False)]
@@ -146,9 +150,10 @@ def _stock_pixels(adapter: FamilyAdapter, folder: Path, picture: Image.Image) ->
     edge = config.vision_config.image_size
     edge = int(edge[0] if isinstance(edge, list | tuple) else edge)
     if adapter.family == "internvl2":
+        most = adapter.most_tiles  # type: ignore[attr-defined]  # the family's own option
         mean = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
         sizes: dict[str, Any] = {"size": {"height": edge, "width": edge}, "crop_to_patches": True}
-        sizes |= {"min_patches": 1, "max_patches": adapter.most_tiles, "use_thumbnail": True}
+        sizes |= {"min_patches": 1, "max_patches": most, "use_thumbnail": True}
         processor: Any = GotOcr2ImageProcessorPil(**mean | settings | sizes)
         return processor(picture, return_tensors="pt")["pixel_values"].float()
     sizes = {"size": {"shortest_edge": edge}, "crop_size": {"height": edge, "width": edge}}

@@ -173,8 +173,9 @@ class SentencePieceTokenizer:
 def without_prefix(path: Path) -> Any:
     """A sentencepiece model that puts no space in front of a text."""
     import sentencepiece
-    from sentencepiece import sentencepiece_model_pb2 as layout
+    from sentencepiece import sentencepiece_model_pb2
 
+    layout: Any = sentencepiece_model_pb2  # generated code without types
     proto = layout.ModelProto.FromString(path.read_bytes())
     proto.normalizer_spec.add_dummy_prefix = False
     return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
@@ -255,10 +256,10 @@ def _qwen_tokenizer(folder: Path) -> Any:
     named = _json(folder / "tokenizer_config.json").get("tokenizer_class", "Qwen2Tokenizer")
     if named not in ("Qwen2Tokenizer", "Qwen2TokenizerFast"):
         raise CheckpointError(f"{folder}: vocab.json with merges.txt is read as Qwen2Tokenizer, not as {named}")
-    from transformers import Qwen2TokenizerFast
+    from transformers import Qwen2Tokenizer
 
     try:
-        return Qwen2TokenizerFast.from_pretrained(folder).backend_tokenizer
+        return Qwen2Tokenizer.from_pretrained(folder).backend_tokenizer
     except Exception as error:  # the library raises errors of many kinds
         raise CheckpointError(f"{folder} holds no tokenizer that can be read: {error}") from error
 

@@ -96,10 +96,11 @@ def as_planned(job: WorkerJob, revision: str, data: Mapping[str, str]) -> None:
         ReplicaError: they changed, on disk or on the hub, since the plan was made.
     """
     for cell in job.cells:
-        weights, rows = cell.spec["model"]["revision"], cell.spec["benchmark"]["data"]
+        weights = cell.spec.get("model", {}).get("revision", revision)
+        rows = cell.spec.get("benchmark", {}).get("data", "")
         for what, then, now in (
             (f"weights of {job.model}", weights, revision),
-            (f"rows of {cell.benchmark}", rows, data.get(cell.benchmark, rows)),
+            (f"rows of {cell.benchmark}", rows, data.get(cell.benchmark, rows) if rows else rows),
         ):
             if then != now:
                 raise ReplicaError(
