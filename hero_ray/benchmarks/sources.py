@@ -147,6 +147,9 @@ def open_hub(name: str, source: Source, cache: Path | None = None) -> RowTable:
 def _hub_files(hub_id: str, source: Source, cache: Path | None) -> list[Path]:
     found: list[str] = []
     converted: list[Path] = []
+    if Path(hub_id).is_dir():
+        listed = _listed(hub_id, source, None, cache, converted)
+        return converted or list(map(Path, listed))
 
     def rest(folder: Path) -> list[str]:
         note = folder.parent.parent / "hero_ray" / f"{folder.name}-{source.config or 'default'}-{source.split}.json"
@@ -166,8 +169,9 @@ def _hub_files(hub_id: str, source: Source, cache: Path | None) -> list[Path]:
     return converted or [folder / name for name in found]
 
 
-def _listed(hub_id: str, source: Source, commit: str, cache: Path | None, converted: list[Path]) -> list[str]:
-    """Names of a split's Parquet files at a commit; what is not Parquet is put into `converted` as Parquet."""
+def _listed(hub_id: str, source: Source, commit: str | None, cache: Path | None, converted: list[Path]) -> list[str]:
+    """Names of a split's Parquet files at a commit, paths where `hub_id` is a folder; what is not Parquet is put into
+    `converted` as Parquet."""
     try:
         import datasets
     except ImportError as error:
@@ -183,10 +187,12 @@ def _listed(hub_id: str, source: Source, commit: str, cache: Path | None, conver
         raise DatasetError(f"{type(error).__name__}: {first}") from error
     if not files:
         raise DatasetError(f"no split {source.split!r}")
-    return [file.partition(f"@{commit}/")[2] for file in files]
+    return files if commit is None else [file.partition(f"@{commit}/")[2] for file in files]
 
 
-def _converted(datasets: Any, builder: Any, hub_id: str, source: Source, commit: str, cache: Path | None) -> Path:
+def _converted(
+    datasets: Any, builder: Any, hub_id: str, source: Source, commit: str | None, cache: Path | None
+) -> Path:
     """A dataset in another format, written once as Parquet with the pictures still encoded."""
     folder = (cache or Path(datasets.config.HF_DATASETS_CACHE) / "hero_ray") / hub_id.replace("/", "--")
     target = folder / f"{source.config or 'default'}-{source.split}-{builder.hash or 'local'}.parquet"

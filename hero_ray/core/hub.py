@@ -86,7 +86,9 @@ def _reachable(kind: Kind, name: str) -> bool:
     try:
         patiently(lambda: api.repo_info(name, repo_type=kind, timeout=TIMEOUT_S))
     except Exception as error:
-        if _status(error) is None and not isinstance(error, ValueError):
+        if _said(error, "HFValidationError"):
+            raise HubError(f"{name}: neither a folder nor an id of the hub", absent=True) from error
+        if _status(error) is None:
             return False  # no connection, a time-out, offline by wish: what the cache holds will do
         if _said(error, "RepositoryNotFoundError") and not _said(error, "GatedRepoError"):
             raise HubError(why(error, kind, name), absent=True) from error

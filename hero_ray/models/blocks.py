@@ -5,6 +5,7 @@ Shape letters: B rows, S positions, D width, H heads, R queries, T positions of 
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,7 +110,8 @@ class Blocks:
         if self.turning is None:
             return self._model.rotary_emb(hidden, position_ids=positions)
         if hidden.is_meta:  # shapes alone: no position can be looked at
-            return type(self._model.rotary_emb).forward.__wrapped__(self._model.rotary_emb, hidden, positions)
+            rotary = self._model.rotary_emb
+            return inspect.unwrap(type(rotary).forward)(rotary, hidden, positions)  # type: ignore[no-any-return]
         last = (positions if reach is None else reach).amax(1, keepdim=True)
         # One more column decides which frequencies stock takes for all of the call.
         tables = []

@@ -27,6 +27,7 @@ from hero_ray.models.base import Request
 from hero_ray.models.family import Parts
 from hero_ray.models.geometry import unpadded
 from hero_ray.models.prompts import STYLES, written
+from hero_ray.models.shapes import shape
 from tests import checkpoints
 from tests.checkpoints import ID, INTERNVL, LLAVA_NEXT
 
@@ -278,3 +279,15 @@ def test_graphs_are_refused_where_a_window_slides(tmp_path):
     parts = Parts(info, ours.model, ours.tokenizer, STYLES["mistral"], frozenset({2}), "<image>", {}, graphs=True)
     with pytest.raises(ParameterError, match="sliding windows"):
         type(ours)(parts)
+
+
+@pytest.mark.parametrize("name", ["internvl2-4b", "mistral-window"])
+def test_shapes_alone_run_too(tmp_path, name):
+    write = checkpoints.llava_next if name in LLAVA_NEXT else checkpoints.internvl_chat
+    write((LLAVA_NEXT | INTERNVL)[name], tmp_path)
+    ours = models.load(str(tmp_path), device="meta")
+    known = shape(str(tmp_path))
+    assert (ours.info.language, ours.info.vision, ours.info.context) == (known.language, known.vision, known.context)
+    prompt = ours.prompt("what?")
+    state = ours.decoder.prefill([Request(prompt, torch.empty(90, 64, device="meta"), 2)])
+    assert ours.decoder.decode(state, torch.zeros(1, dtype=torch.long, device="meta")).shape == (1, checkpoints.VOCAB)
