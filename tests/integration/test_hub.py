@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hero_ray.benchmarks import get, get_class
 from hero_ray.benchmarks.pope import Pope
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from tests import hub_layouts
@@ -154,6 +155,48 @@ def test_only_an_id_that_does_not_exist_means_the_next_one_and_the_cache_needs_n
     hub.log.clear()
     offline = ROWS.replace('get("pope")', f'get("pope", hub="{second}")')
     assert ask(offline, HF_HUB_OFFLINE="1") == read
+    assert hub.log == []
+
+
+EVERY = """
+import json
+from hero_ray.benchmarks import get
+told = {}
+for name in NAMES:
+    opened = get(name)
+    samples = list(opened.samples(2)) if name != "duts" else []
+    pictures = [opened.load_image(sample.image_ref).size for sample in samples]
+    told[name] = [opened.fingerprint(), [sample.question for sample in samples], pictures]
+print(json.dumps(told))
+"""
+
+
+def repository(root, name):
+    """A benchmark's repository, its card naming the files of every configuration."""
+    source = get_class(name).source
+    paths = [path.relative_to(root / name).as_posix() for path in sorted((root / name).rglob("*.parquet"))]
+    configs = "".join(
+        f"- config_name: {path.split('/')[0] if source.config else 'default'}\n"
+        f"  data_files:\n  - split: {source.split}\n    path: {path}\n"
+        for path in paths
+    )
+    files = {path: (root / name / path).read_bytes() for path in paths}
+    return f"datasets/{source.ids[0]}", files | {"README.md": f"---\nconfigs:\n{configs}---\n".encode()}
+
+
+def test_every_benchmark_comes_from_the_hub_and_again_from_its_cache(hub, ask, tmp_path):
+    root = hub_layouts.write(tmp_path / "rows")
+    for name in hub_layouts.LAYOUTS:
+        hub.put(*repository(root, name))
+    code = EVERY.replace("NAMES", repr(list(hub_layouts.LAYOUTS)))
+    told = ask(code)
+    for name in hub_layouts.LAYOUTS:
+        local = get(name, data=str(root / name))
+        assert told[name][0] == local.fingerprint(), name
+        if name != "duts":
+            assert told[name][1] == [sample.question for sample in local.samples(2)], name
+    hub.log.clear()
+    assert ask(code, HF_HUB_OFFLINE="1") == told
     assert hub.log == []
 
 
