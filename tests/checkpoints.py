@@ -150,6 +150,13 @@ INTERNVL = {
     "internvl2-40b": Chosen("llama", "Hermes-2", "<s>", ("<|im_end|>",)),
     "internvl2-76b": Chosen("llama", "internlm2-chat", "<|begin_of_text|>", ("<|im_end|>",), {"rope_theta": 5e5}),
     "internvl2_5-1b": Chosen("qwen2", "internvl2_5", None, ("<|im_end|>",), {"tie_word_embeddings": True}),
+    "internvl3-8b": Chosen(
+        "qwen2",
+        "internvl2_5",
+        None,
+        ("<|im_end|>",),
+        {"rope_theta": 1e6, "rope_scaling": {"type": "dynamic", "rope_type": "dynamic", "factor": 2.0}},
+    ),
     "internvl3_5-8b": Chosen("qwen3", "internvl2_5", None, ("<|im_end|>",)),
 }
 

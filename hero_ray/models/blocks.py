@@ -44,6 +44,7 @@ class Blocks:
         config = getattr(language_model, "config", None)
         self._windows = windows(config, len(self._blocks))
         self.turning = turning_point(config)
+        self._dynamic = (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "dynamic"
 
     @property
     def num_layers(self) -> int:
@@ -107,18 +108,19 @@ class Blocks:
         Phi-3's long variant has other frequencies for a prompt beyond its original context. Stock asks the longest
         row of a batch; here every row is asked alone, so that no answer depends on its neighbours.
         """
-        if self.turning is None:
-            return self._model.rotary_emb(hidden, position_ids=positions)
-        if hidden.is_meta:  # shapes alone: no position can be looked at
-            rotary = self._model.rotary_emb
+        rotary = self._model.rotary_emb
+        if self._dynamic or (hidden.is_meta and self.turning is not None):
+            # Past what looks at the positions: shapes have none, and no prompt gets where dynamic scaling begins.
             return inspect.unwrap(type(rotary).forward)(rotary, hidden, positions)  # type: ignore[no-any-return]
+        if self.turning is None:
+            return rotary(hidden, position_ids=positions)  # type: ignore[no-any-return]
         last = (positions if reach is None else reach).amax(1, keepdim=True)
         # One more column decides which frequencies stock takes for all of the call.
         tables = []
         for far in (False, True):
             limit = torch.full_like(last, self.turning if far else 0)
             own = torch.cat([positions.clamp(max=positions if far else self.turning - 1), limit], 1)
-            tables.append(self._model.rotary_emb(hidden, position_ids=own))
+            tables.append(rotary(hidden, position_ids=own))
         beyond = (last >= self.turning)[..., None]
         cos, sin = (torch.where(beyond, long, short)[:, :-1] for short, long in zip(*tables, strict=True))
         return cos, sin

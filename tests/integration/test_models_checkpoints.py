@@ -138,7 +138,7 @@ def test_an_internvl_in_opengvlabs_layout_answers_as_stock(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["internvl2_5-1b", "internvl3_5-8b"])
+@pytest.mark.parametrize("name", ["internvl2_5-1b", "internvl3-8b", "internvl3_5-8b"])
 def test_an_internvl_in_transformers_own_layout_answers_as_stock(tmp_path, name):
     torch.set_num_threads(1)
     stock = checkpoints.internvl_hf(INTERNVL[name], tmp_path)
@@ -229,6 +229,8 @@ def test_a_row_among_others_answers_as_alone_where_its_reach_decides(tmp_path, n
     lengths = [request.prompt.num_text + len(request.visual) for request in requests]
     assert lengths[0] < 60 < lengths[1]
     assert ours.generate(requests) == [ours.generate([request])[0] for request in requests]
+    eager = models.load(str(tmp_path), device="cpu", attention="eager", style=ours.style.name)
+    assert [one.token_ids for one in eager.generate(requests)] == [one.token_ids for one in ours.generate(requests)]
 
 
 @pytest.mark.slow
@@ -281,7 +283,7 @@ def test_graphs_are_refused_where_a_window_slides(tmp_path):
         type(ours)(parts)
 
 
-@pytest.mark.parametrize("name", ["internvl2-4b", "mistral-window"])
+@pytest.mark.parametrize("name", ["internvl2-4b", "internvl3-8b", "mistral-window"])
 def test_shapes_alone_run_too(tmp_path, name):
     write = checkpoints.llava_next if name in LLAVA_NEXT else checkpoints.internvl_chat
     write((LLAVA_NEXT | INTERNVL)[name], tmp_path)
