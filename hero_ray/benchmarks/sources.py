@@ -1,11 +1,13 @@
 """Where a benchmark's rows come from: a hub dataset, a local folder or a file.
 
-Order of search: `data=PATH` as asked; `$HERO_RAY_DATA/<benchmark>`; then the hub ids, first one that answers. Hub data
-goes through the `datasets` library (extra `hub`), which resolves configuration and split to files and caches them.
+Order of search: `data=PATH` as asked; `$HERO_RAY_DATA/<benchmark>`; then the hub ids, first one that exists. Hub data
+comes at one commit: the `datasets` library (extra `hub`) says which files a configuration's split is, and they lie in
+the hub's cache.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.benchmarks.tables import JsonlTable, ParquetTable, RowTable
-from hero_ray.core.errors import DatasetError, MissingExtraError
+from hero_ray.core import hub
+from hero_ray.core.errors import DatasetError, HubError, MissingExtraError
 
 DATA_FOLDER = "HERO_RAY_DATA"
 
@@ -119,41 +122,82 @@ def check_columns(name: str, table: RowTable, wanted: Sequence[str]) -> None:
 
 
 def open_hub(name: str, source: Source, cache: Path | None = None) -> RowTable:
-    """Download a split through `datasets`; tries every id in order."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingExtraError("datasets", "hub") from error
+    """A split of the first hub id that exists, at one commit; from the cache where the hub cannot be reached.
+
+    Raises:
+        DatasetError: none of the ids exists, the one that does has no such split, or it cannot be fetched.
+    """
     failures = []
     for hub_id in source.ids:
         try:
-            return ParquetTable(_hub_files(datasets, hub_id, source, cache))
-        except Exception as error:  # the client raises its own and its transport's errors; all mean "try the next id"
-            failures.append(f"{hub_id}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            return ParquetTable(_hub_files(hub_id, source, cache))
+        except HubError as error:
+            failures.append(str(error))
+            if not error.absent:  # only an id that does not exist may mean another one
+                break
+        except DatasetError as error:
+            failures.append(f"{hub_id}: {error}")
+            break
     raise DatasetError(
-        f"{name}: none of the hub datasets could be read ({'; '.join(failures)}). Without network, download the "
+        f"{name}: its hub dataset could not be read ({'; '.join(failures)}). Without network, download the "
         f"repository elsewhere and pass data=FOLDER, or set {DATA_FOLDER} to a folder that holds {name}/"
     )
 
 
-def _hub_files(datasets: Any, hub_id: str, source: Source, cache: Path | None) -> list[Path]:
-    builder = datasets.load_dataset_builder(hub_id, source.config)
-    files = (builder.config.data_files or {}).get(source.split)
+def _hub_files(hub_id: str, source: Source, cache: Path | None) -> list[Path]:
+    found: list[str] = []
+    converted: list[Path] = []
+    if Path(hub_id).is_dir():
+        listed = _listed(hub_id, source, None, cache, converted)
+        return converted or list(map(Path, listed))
+
+    def rest(folder: Path) -> list[str]:
+        note = folder.parent.parent / "hero_ray" / f"{folder.name}-{source.config or 'default'}-{source.split}.json"
+        if note.is_file():  # looked up before: no one need be asked again, and no one can be without a hub
+            found.extend(json.loads(note.read_text(encoding="utf-8")))
+            return found
+        names = _listed(hub_id, source, folder.name, cache, converted)
+        if not converted:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            partial = note.with_suffix(f".{os.getpid()}.part")
+            partial.write_text(json.dumps(names), encoding="utf-8")
+            partial.replace(note)
+        found.extend(names)
+        return names
+
+    folder = hub.snapshot("dataset", hub_id, ["README.md", ".gitattributes"], rest)
+    return converted or [folder / name for name in found]
+
+
+def _listed(hub_id: str, source: Source, commit: str | None, cache: Path | None, converted: list[Path]) -> list[str]:
+    """Names of a split's Parquet files at a commit, paths where `hub_id` is a folder; what is not Parquet is put into
+    `converted` as Parquet."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("datasets", "hub") from error
+    try:
+        builder = datasets.load_dataset_builder(hub_id, source.config, revision=commit)
+        files = [str(file) for file in (builder.config.data_files or {}).get(source.split) or []]
+        if files and not all(file.endswith(".parquet") for file in files):
+            converted.append(_converted(datasets, builder, hub_id, source, commit, cache))
+            return []
+    except Exception as error:  # the library raises its own and its transport's errors
+        first = str(error).splitlines()[0] if str(error) else ""
+        raise DatasetError(f"{type(error).__name__}: {first}") from error
     if not files:
         raise DatasetError(f"no split {source.split!r}")
-    if all(str(file).endswith(".parquet") for file in files):
-        settings = datasets.DownloadConfig(cache_dir=builder._cache_downloaded_dir)
-        manager = datasets.DownloadManager(download_config=settings)
-        return [Path(path) for path in manager.download(list(map(str, files)))]
-    return [_converted(datasets, builder, hub_id, source, cache)]
+    return files if commit is None else [file.partition(f"@{commit}/")[2] for file in files]
 
 
-def _converted(datasets: Any, builder: Any, hub_id: str, source: Source, cache: Path | None) -> Path:
+def _converted(
+    datasets: Any, builder: Any, hub_id: str, source: Source, commit: str | None, cache: Path | None
+) -> Path:
     """A dataset in another format, written once as Parquet with the pictures still encoded."""
     folder = (cache or Path(datasets.config.HF_DATASETS_CACHE) / "hero_ray") / hub_id.replace("/", "--")
     target = folder / f"{source.config or 'default'}-{source.split}-{builder.hash or 'local'}.parquet"
     if not target.exists():
-        data = datasets.load_dataset(hub_id, source.config, split=source.split)
+        data = datasets.load_dataset(hub_id, source.config, split=source.split, revision=commit)
         for column, feature in data.features.items():
             if isinstance(feature, datasets.Image):
                 data = data.cast_column(column, datasets.Image(decode=False))

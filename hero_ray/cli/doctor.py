@@ -14,6 +14,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Attention, Device
+from hero_ray.core.errors import ConfigError
 from hero_ray.core.version import __version__
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "ray", "sqlalchemy", "flash-attn")
@@ -21,6 +22,9 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "sentencepiece
 Model = Annotated[str | None, typer.Option("--model", help="Also certify a model: name, hub id, folder, NAME:random.")]
 Dtypes = Annotated[str, typer.Option("--dtype", help="Comma-separated dtypes to certify; default: the device's.")]
 Samples = Annotated[int, typer.Option("--samples", min=2, help="Answers compared in every setting.")]
+AgainstStock = Annotated[
+    bool, typer.Option("--against-stock", help="Compare the model with transformers' own class and processor.")
+]
 NewTokens = Annotated[int, typer.Option("--new-tokens", min=1, help="Longest answer compared.")]
 
 
@@ -32,8 +36,13 @@ def doctor(
     new_tokens: NewTokens = 16,
     device: Device = None,
     attention: Attention = None,
+    against_stock: AgainstStock = False,
 ) -> None:
-    """Check the installation; with --model, how often answers change with what they are batched with."""
+    """Check the installation; with --model, how often answers change with what they are batched with.
+
+    With --against-stock the model's pixel values, prompts, logits and greedy answers are compared with transformers'
+    own; the exit code is 1 where they differ.
+    """
     started = time.perf_counter()
     facts = environment()
     for key, value in facts.items():
@@ -41,13 +50,18 @@ def doctor(
     added = plugins()
     for one in added:
         typer.echo(f"{'plug-in':14} {one['group']} {one['name']} of {one['distribution']}: {one['state']}")
-    certificates = []
-    if model is not None:
-        asked: list[str | None] = [part.strip() for part in dtype.split(",") if part.strip()]
-        for name in asked or [None]:
-            certificates.append(_certify(model, name, samples, new_tokens, device, attention))
-    record = {"environment": facts, "plugins": added, "certificates": certificates}
+    certificates, checks = [], []
+    asked: list[str | None] = [part.strip() for part in dtype.split(",") if part.strip()]
+    if model is None and against_stock:
+        raise ConfigError("--against-stock needs a model: --model NAME, hub id or folder")
+    for name in (asked or [None]) if model is not None else []:
+        if against_stock:
+            checks.append(_compare(str(model), name, samples, device, attention))
+        else:
+            certificates.append(_certify(str(model), name, samples, new_tokens, device, attention))
+    record = {"environment": facts, "plugins": added, "certificates": certificates, "against_stock": checks}
     typer.echo(json.dumps(record | {"seconds": round(time.perf_counter() - started, 2)}))
+    raise typer.Exit(0 if all(check["is_equal"] for check in checks) else 1)
 
 
 def environment() -> dict[str, Any]:
@@ -105,3 +119,16 @@ def _certify(
         f"reuse; first-token logits move by {found.logit_diff:.1e} (std {found.logit_std:.2f})."
     )
     return asdict(found)
+
+
+def _compare(model: str, dtype: str | None, samples: int, device: str | None, attention: str | None) -> dict[str, Any]:
+    from hero_ray import models
+    from hero_ray.models.sources import find_folder
+    from hero_ray.models.stock_check import against_stock, verdict
+
+    if model.endswith(":random"):
+        raise ConfigError(f"{model} has no weights of its own to compare; give a name, hub id or folder")
+    adapter = models.load(model, device=device, dtype=dtype, attention=attention)
+    found = against_stock(adapter, find_folder(model), samples)
+    typer.echo(verdict(found))
+    return asdict(found) | {"is_equal": found.is_equal}

@@ -16,6 +16,7 @@ HeroRayError
 +-- RunLockedError            another process holds this run
 +-- SelectionError            a method broke its own contract
 +-- NonFiniteScoreError       NaN or infinity where a score should be
++-- HubError                  the hub, or what it was asked for, is not there
 +-- CapacityError             nodes that were asked for did not come
 +-- ReplicaError              a worker failed in a way that no retry mends
 +-- DeviceMemoryError         the device is out of memory even at batch size one
@@ -110,6 +111,14 @@ class SelectionError(HeroRayError):
 
 class NonFiniteScoreError(HeroRayError):
     """NaN or infinity where a score should be; pruning on it would be silent nonsense."""
+
+
+class HubError(HeroRayError):
+    """The hub, or what it was asked for, is not there; `absent` where it said that the id does not exist."""
+
+    def __init__(self, message: str, absent: bool = False) -> None:
+        super().__init__(message)
+        self.absent = absent
 
 
 class CapacityError(HeroRayError):

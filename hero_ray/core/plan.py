@@ -20,7 +20,8 @@ FULL = "full"
 
 @dataclass(frozen=True)
 class ModelFact:
-    """What the plan must know of a model. `max_tokens`: patch tokens of its largest unpruned prompt."""
+    """What the plan must know of a model. `max_tokens`: patch tokens of its largest unpruned prompt; `clip`: weight
+    hash of the CLIP that text-aware methods read, "" where its weights lie in the model's own folder."""
 
     name: str
     family: str
@@ -28,12 +29,13 @@ class ModelFact:
     dtype: str
     max_tokens: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    clip: str = ""
 
 
 @dataclass(frozen=True)
 class MethodFact:
     """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the ratio decides its count; `straw_man`: a
-    baseline that the others are held against."""
+    baseline that the others are held against; `reads_clip`: CLIP's text side decides with it."""
 
     name: str
     variant: str
@@ -42,6 +44,7 @@ class MethodFact:
     seeded: bool
     budgeted: bool
     straw_man: bool = False
+    reads_clip: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ def _cell(
             "revision": model.revision,
             "dtype": model.dtype,
             "options": dict(model.options),
+            **({"clip": model.clip} if fact.reads_clip and model.clip else {}),
         },
         "method": {"name": fact.name, "variant": fact.variant, "params": params, "code": fact.code_version},
         "budget": {"ratio": budget.ratio, "tokens": budget.tokens, "base": config.budget_base},

@@ -5,8 +5,9 @@ Shape letters: B rows, S positions, D width, H heads, R queries, T positions of 
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,20 @@ from hero_ray.models.cache import cache_argument
 from hero_ray.models.live import LiveTokens
 
 Rope = tuple[Tensor, Tensor]
+Masks = dict[int | None, Tensor | None]
+"""The attention mask of blocks by their sliding window; None is a block without one."""
 
 
 class Blocks:
-    """Transformers' own blocks of a Llama-type language model, as weight holders and as functions.
+    """Transformers' own blocks of a language model, as weight holders and as functions.
 
     Args:
-        language_model: transformers' `LlamaModel` (or one with the same block interface).
+        language_model: transformers' Llama, Mistral, Qwen2, Qwen3 or Phi-3 model, without its head.
         head: the output projection.
         attention: the kernel set on the model: `sdpa`, `flash_attention_2` or `eager`.
+
+    Attributes:
+        turning: position from which the rotary frequencies are others, or None.
 
     Raises:
         CheckpointError: a block that takes no key-value cache by a name we know.
@@ -35,6 +41,10 @@ class Blocks:
         self._cache_names = [cache_argument(block) for block in self._blocks]
         self._head = head
         self._attention = attention
+        config = getattr(language_model, "config", None)
+        self._windows = windows(config, len(self._blocks))
+        self.turning = turning_point(config)
+        self._dynamic = (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "dynamic"
 
     @property
     def num_layers(self) -> int:
@@ -50,9 +60,8 @@ class Blocks:
 
     def block_keys(self, index: int, tokens: LiveTokens) -> Tensor:
         """Keys of a block after RoPE, computed from its input: [B, kv_heads, S, head_dim]."""
-        attention = self._blocks[index].self_attn
         normed = self._blocks[index].input_layernorm(tokens.hidden)
-        keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        keys = projected(self._blocks[index].self_attn, normed, "k").transpose(1, 2)
         return rotate(keys, self.rope(tokens.hidden, tokens.positions))
 
     def attention_rows(self, index: int, tokens: LiveTokens, queries: Tensor, keys: Tensor) -> Tensor:
@@ -64,23 +73,26 @@ class Blocks:
         attention = self._blocks[index].self_attn
         chosen = tokens.hidden.gather(1, queries[..., None].expand(-1, -1, tokens.hidden.shape[-1]))
         normed = self._blocks[index].input_layernorm(chosen)
-        heads = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        heads = rotate(heads, self.rope(tokens.hidden, tokens.positions.gather(1, queries)))
+        heads = projected(attention, normed, "q").transpose(1, 2)
+        asked = tokens.positions.gather(1, queries)
+        heads = rotate(heads, self.rope(tokens.hidden, asked, tokens.positions))
         rows, num_heads, count, _ = heads.shape
         folded = heads.reshape(rows, keys.shape[1], -1, heads.shape[-1])
         logits = (folded.float() @ keys.float().transpose(-1, -2)).view(rows, num_heads, count, -1) * attention.scaling
         key_index = torch.arange(keys.shape[2], device=keys.device)
         visible = (key_index <= queries[..., None]) & tokens.valid[:, None]
+        if (window := self._windows[index]) is not None:
+            visible &= asked[..., None] - tokens.positions[:, None] < window
         return logits.masked_fill(~visible[:, None], float("-inf")).softmax(-1)
 
-    def block(self, index: int, hidden: Tensor, mask: Tensor | None, rope: Rope, cache: Any) -> Tensor:
-        """Run block `index` (from 0) on `hidden` [B, T, D], appending to `cache`.
+    def block(self, index: int, hidden: Tensor, masks: Masks, rope: Rope, cache: Any) -> Tensor:
+        """Run block `index` (from 0) on `hidden` [B, T, D] under its mask of `masks`, appending to `cache`.
 
         Position ids travel in `rope` alone: given separately, gaps in them look like packed sequences to flash.
         """
         return self._blocks[index](
             hidden,
-            attention_mask=mask,
+            attention_mask=masks[self._windows[index]],
             use_cache=True,
             position_embeddings=rope,
             **{self._cache_names[index]: cache},
@@ -90,26 +102,70 @@ class Blocks:
         """Logits [B, vocab] of the last position of `hidden` [B, T, D]."""
         return self._head(self._model.norm(hidden[:, -1:]))[:, -1]
 
-    def rope(self, hidden: Tensor, positions: Tensor) -> Rope:
-        """Rotary tables (cos, sin) for position ids [B, T]."""
-        return self._model.rotary_emb(hidden, position_ids=positions)
+    def rope(self, hidden: Tensor, positions: Tensor, reach: Tensor | None = None) -> Rope:
+        """Rotary tables (cos, sin) for position ids [B, T] of rows that reach as far as `reach` (default: as these).
 
-    def _mask(self, valid: Tensor, padded: bool, queries: int | None = None) -> Tensor | None:
+        Phi-3's long variant has other frequencies for a prompt beyond its original context. Stock asks the longest
+        row of a batch; here every row is asked alone, so that no answer depends on its neighbours.
+        """
+        rotary = self._model.rotary_emb
+        if self._dynamic or (hidden.is_meta and self.turning is not None):
+            # Past what looks at the positions: shapes have none, and no prompt gets where dynamic scaling begins.
+            return inspect.unwrap(type(rotary).forward)(rotary, hidden, positions)  # type: ignore[no-any-return]
+        if self.turning is None:
+            return rotary(hidden, position_ids=positions)  # type: ignore[no-any-return]
+        last = (positions if reach is None else reach).amax(1, keepdim=True)
+        # One more column decides which frequencies stock takes for all of the call.
+        tables = []
+        for far in (False, True):
+            limit = torch.full_like(last, self.turning if far else 0)
+            own = torch.cat([positions.clamp(max=positions if far else self.turning - 1), limit], 1)
+            tables.append(rotary(hidden, position_ids=own))
+        beyond = (last >= self.turning)[..., None]
+        cos, sin = (torch.where(beyond, long, short)[:, :-1] for short, long in zip(*tables, strict=True))
+        return cos, sin
+
+    def masks(self, valid: Tensor, positions: Tensor, padded: bool, queries: int | None = None) -> Masks:
+        """Every block's mask of `queries` last positions (default: all) over keys `valid` [B, S]: {window: mask}.
+
+        Args:
+            positions: [B, S] position ids of the keys; a window of W shows a query what is less than W behind it.
+        """
+        found: Masks = {None: self._mask(valid, padded, queries)} if None in self._windows else {}
+        for window in self.sizes:
+            near = None
+            # Flash cuts its window by itself.
+            if self._attention != "flash_attention_2" and not valid.is_meta and int(positions.max()) >= window:
+                own = positions if queries is None else positions[:, positions.shape[1] - queries :]
+                near = (own[..., None] - positions[:, None] < window)[:, None]
+            found[window] = self._mask(valid, padded, queries, near)
+        return found
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sliding windows of this model's blocks, each once."""
+        return sorted({window for window in self._windows if window is not None})
+
+    def _mask(
+        self, valid: Tensor, padded: bool, queries: int | None = None, near: Tensor | None = None
+    ) -> Tensor | None:
         """The mask of `queries` last positions (default: all) over keys `valid` [B, S], in the kernel's own form.
 
         SDPA: None where its causal flag is right, else bool [B, 1, T, S]. Flash: bool [B, S], None without padding; it
-        aligns to the bottom right by itself. Eager: always an additive [B, 1, T, S].
+        aligns to the bottom right by itself. Eager: always an additive [B, 1, T, S]. `near`, bool [B, 1, T, S], is what
+        a sliding window leaves.
         """
         length = valid.shape[1]
         queries = length if queries is None else queries
         if self._attention == "flash_attention_2":
             return valid if padded else None
-        if not padded and (queries == length or queries == 1) and self._attention == "sdpa":
+        if near is None and not padded and (queries == length or queries == 1) and self._attention == "sdpa":
             return None
         index = torch.arange(length, device=valid.device)
         own = index[length - queries :, None]
         # A padded query sees itself: a row without any key would turn to NaN.
-        return self._additive((((index <= own) & valid[:, None]) | (index == own))[:, None])
+        seen = ((index <= own) & valid[:, None])[:, None]
+        return self._additive((seen if near is None else seen & near) | (index == own))
 
     def _additive(self, mask: Tensor) -> Tensor:
         if self._attention != "eager":
@@ -183,9 +239,41 @@ class BlockState:
         return self.blocks.final_norm(hidden)
 
 
+def windows(config: Any, count: int) -> list[int | None]:
+    """The sliding window of every block, None where a block sees all that its context can hold."""
+    width = getattr(config, "sliding_window", None)
+    if width is None or width >= config.max_position_embeddings:
+        return [None] * count
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * count
+    return [width if kind == "sliding_attention" else None for kind in kinds[:count]]
+
+
+def turning_point(config: Any) -> int | None:
+    """Position from which a long-context Phi-3 takes its other rotary frequencies; None for every other model."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "longrope":
+        return None
+    return int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
+
+
+def projected(attention: Any, normed: Tensor, part: Literal["q", "k"]) -> Tensor:
+    """Queries or keys before RoPE, [B, S, heads, head_dim]: from a fused projection too, normed where Qwen3 does."""
+    width = attention.head_dim
+    if hasattr(attention, "qkv_proj"):
+        query = attention.config.num_attention_heads * width
+        rows = slice(0, query) if part == "q" else slice(query, query + attention.num_key_value_heads * width)
+        heads = attention.qkv_proj(normed)[..., rows]
+    else:
+        heads = getattr(attention, f"{part}_proj")(normed)
+    heads = heads.unflatten(-1, (-1, width))
+    norm = getattr(attention, f"{part}_norm", None)
+    return heads if norm is None else norm(heads)
+
+
 def rotate(heads: Tensor, rope: Rope) -> Tensor:
-    """Rotary embedding in its half-split form on `[B, heads, S, head_dim]`."""
+    """Rotary embedding in its half-split form on `[B, heads, S, head_dim]`, or on the first part of every head."""
     cos, sin = rope[0].unsqueeze(1), rope[1].unsqueeze(1)
-    half = heads.shape[-1] // 2
-    turned = torch.cat((-heads[..., half:], heads[..., :half]), -1)
-    return heads * cos + turned * sin
+    turns, rest = heads[..., : cos.shape[-1]], heads[..., cos.shape[-1] :]
+    half = turns.shape[-1] // 2
+    turned = torch.cat((-turns[..., half:], turns[..., :half]), -1)
+    return torch.cat((turns * cos + turned * sin, rest), -1) if rest.shape[-1] else turns * cos + turned * sin

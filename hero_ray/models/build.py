@@ -24,9 +24,10 @@ def build(model_class: Any, config: Any, device: torch.device, dtype: torch.dtyp
     return model
 
 
-def place(model: nn.Module, device: torch.device) -> None:
+def place(model: Any, device: torch.device) -> None:
     """Give a model of shapes its memory: weights stay undefined, derived buffers are computed."""
     model.to_empty(device=device)
+    model.tie_weights()
     restore_buffers(model, device)
 
 

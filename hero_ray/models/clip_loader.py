@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +37,8 @@ def load_clip(source: str, target: Target, vision: str, policy: TextPolicy, seed
     """
     if seed is not None and not Path(source).is_dir():
         return _random_clip(target, vision, policy, seed)
-    folder = find_folder(source)
-    raw = read_config(folder)
-    if raw.get("model_type") != "clip":
-        raise CheckpointError(f"{folder}: model_type is {raw.get('model_type')!r}, expected 'clip'")
+    folder = find_folder(source, is_clip)
+    is_clip(read_config(folder), folder)
     config: Any = CLIPConfig.from_pretrained(folder)
     text = build(CLIPTextModelWithProjection, config.text_config, META, target.dtype, "sdpa")
     fill(text, [folder], llava.clip_text, target.device)
@@ -55,6 +54,12 @@ def load_clip(source: str, target: Target, vision: str, policy: TextPolicy, seed
         raise CheckpointError(f"{folder} has no tokenizer.json for the text tower")
     positions = config.text_config.max_position_embeddings
     return ClipSide(text, projection, lambda words: tokenizer.encode(words)[0], positions, policy, tower)
+
+
+def is_clip(config: Mapping[str, Any], where: object) -> None:
+    """Raises `CheckpointError` for a `config.json` of anything but a CLIP."""
+    if config.get("model_type") != "clip":
+        raise CheckpointError(f"{where}: model_type is {config.get('model_type')!r}, expected 'clip'")
 
 
 def _random_clip(target: Target, vision: str, policy: TextPolicy, seed: int) -> ClipSide:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaNextConfig
+from transformers import (
+    CLIPVisionConfig,
+    InternVLConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaNextConfig,
+    MistralConfig,
+    Qwen2Config,
+)
 
 from hero_ray.core.errors import CheckpointError
 from hero_ray.models.base import LanguageShape, VisionShape
-from hero_ray.models.checkpoints.internvl2 import native_config
-from hero_ray.models.checkpoints.reader import read_config
+from hero_ray.models.checkpoints.internvl2 import native_config, read_native_config, reader
+from hero_ray.models.checkpoints.internvl_text import kind_of
+from hero_ray.models.checkpoints.llava import hub
+from hero_ray.models.checkpoints.reader import Translate, read_config
 from hero_ray.models.shapes import ModelShape
+from hero_ray.models.supported import ORIGINAL_LANGUAGE, family_of
 
 LLAVA_NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 _CLIP_IMAGE = 336
@@ -19,42 +32,14 @@ _CLIP_IMAGE = 336
 ORIGINAL_TOWER = VisionShape(24, 23, 1024, 4096, 16, 577, 14, ())
 
 
-def family_of(config: dict[str, Any], where: str) -> str:
-    """The family a parsed `config.json` belongs to.
-
-    Raises:
-        CheckpointError: none of ours.
-    """
-    kind = config.get("model_type")
-    families = {"llava_next": "llava-next", "llava": "llava-1.5", "internvl_chat": "internvl2"}
-    if config.get("model_type") in ("share4v", "llava_llama") or is_original_llava(config):
-        return "llava-1.5"
-    if kind not in families:
-        raise CheckpointError(
-            f"{where}: model_type is {kind!r}; supported are {', '.join(sorted(families))} "
-            "and the original LLaVA layout"
-        )
-    return families[str(kind)]
-
-
-def is_original_llava(config: dict[str, Any]) -> bool:
-    """Whether a checkpoint was saved by the original LLaVA code: sizes at top level, tower named by hub id."""
-    return "mm_vision_tower" in config and "text_config" not in config
-
-
 def hub_llava(folder: Path, family: str) -> Any:
     """Configuration of a llava-hf folder.
 
     Raises:
-        CheckpointError: a language model that is not of the Llama type, or settings this adapter does not know.
+        CheckpointError: settings this adapter does not know.
     """
     config_class: Any = LlavaNextConfig if family == "llava-next" else LlavaConfig
     config = config_class.from_pretrained(folder)
-    kind = config.text_config.model_type
-    if kind != "llama":
-        raise CheckpointError(f"{folder}: its language model is {kind!r}; only Llama-type ones (Vicuna) are supported")
-    if config.vision_config.model_type != "clip_vision_model":
-        raise CheckpointError(f"{folder}: its vision tower is {config.vision_config.model_type!r}, expected CLIP")
     layer, depth = config.vision_feature_layer, config.vision_config.num_hidden_layers
     inside = isinstance(layer, int) and -depth <= layer <= depth
     if config.vision_feature_select_strategy != "default" or not inside:
@@ -65,32 +50,50 @@ def hub_llava(folder: Path, family: str) -> Any:
     return config
 
 
-def original_llava(folder: Path) -> Any:
-    """Configuration of an original LLaVA-1.5 or ShareGPT4V folder.
+_TEXT_CLASSES: dict[str, Any] = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+_TEXT_KEYS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("vocab_size", "max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id"),
+    *("rope_theta", "rope_scaling", "rope_parameters", "use_sliding_window", "max_window_layers"),
+    *("attention_bias", "hidden_act", "head_dim"),
+)
 
-    Raises:
-        CheckpointError: another projector, another feature layer, or the AnyRes variant.
-    """
+
+def original_llava(folder: Path) -> Any:
+    """Configuration of a folder in the original layout: LLaVA-1.5, LLaVA-NeXT or ShareGPT4V."""
     raw = read_config(folder)
-    expected = {"mm_projector_type": "mlp2x_gelu", "mm_vision_select_feature": "patch"}
-    for key, value in expected.items():
-        if raw.get(key, value) != value:
-            raise CheckpointError(f"{folder}: {key} is {raw[key]!r}, only {value!r} is supported")
-    if raw.get("mm_patch_merge_type", "flat") != "flat" or raw.get("image_aspect_ratio") == "anyres":
-        raise CheckpointError(f"{folder} is a LLaVA-NeXT in the original layout; load its llava-hf conversion instead")
-    keys = (
-        "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads vocab_size "
-        "max_position_embeddings rms_norm_eps bos_token_id eos_token_id pad_token_id"
+    tower = CLIPVisionConfig.from_pretrained(raw["mm_vision_tower"]) if Path(raw["mm_vision_tower"]).is_dir() else None
+    text = _TEXT_CLASSES[ORIGINAL_LANGUAGE[raw["model_type"]]](
+        **{key: raw[key] for key in _TEXT_KEYS if raw.get(key) is not None},
+        sliding_window=raw.get("sliding_window"),  # left out, it means none there and 4096 to Mistral's class
+        tie_word_embeddings=bool(raw.get("tie_word_embeddings")),
     )
-    text = LlamaConfig(**{key: raw[key] for key in keys.split() if raw.get(key) is not None}, tie_word_embeddings=False)
-    return LlavaConfig(
-        vision_config=_clip_vision(ORIGINAL_TOWER),
-        text_config=text,
+    common: dict[str, Any] = {
+        "vision_config": tower or _clip_vision(ORIGINAL_TOWER),
+        "text_config": text,
         # The picture has no id of its own there; one past the vocabulary can never come out of the tokenizer.
-        image_token_index=raw["vocab_size"],
-        vision_feature_layer=raw.get("mm_vision_select_layer", -2),
-        tie_word_embeddings=False,
-    )
+        "image_token_index": raw["vocab_size"],
+        "vision_feature_layer": raw.get("mm_vision_select_layer", -2),
+        "tie_word_embeddings": bool(raw.get("tie_word_embeddings")),
+    }
+    if family_of(raw, folder) == "llava-next":
+        return LlavaNextConfig(**common, image_grid_pinpoints=_pinpoints(raw, folder))
+    return LlavaConfig(**common)
+
+
+def _pinpoints(raw: Mapping[str, Any], folder: Path) -> list[list[int]]:
+    """The canvases as (height, width); the original code says (width, height), and its order decides ties."""
+    found = raw.get("image_grid_pinpoints")
+    if isinstance(found, str):
+        try:
+            found = json.loads(found.replace("(", "[").replace(")", "]"))
+        except ValueError:
+            found = None
+    if not isinstance(found, list) or not found:
+        raise CheckpointError(
+            f"{folder}: image_grid_pinpoints is {raw.get('image_grid_pinpoints')!r}; expected a list of [width, height]"
+        )
+    return [[int(height), int(width)] for width, height in found]
 
 
 def named_llava(shape: ModelShape) -> Any:
@@ -136,6 +139,27 @@ def named_internvl2(shape: ModelShape) -> Any:
     return native_config(raw, shape.name)
 
 
+def internvl(folder: Path, raw: Mapping[str, Any]) -> tuple[Any, Translate]:
+    """(configuration, names of the weights) of an InternVL folder, in either of its two layouts.
+
+    Raises:
+        CheckpointError: settings this adapter does not know.
+    """
+    if raw["model_type"] == "internvl_chat":
+        released = read_native_config(folder)
+        return released, reader(released.text_config, kind_of(raw["llm_config"]) == "internlm2")
+    config: Any = InternVLConfig.from_pretrained(folder)
+    expected = {"vision_feature_select_strategy": "default", "vision_feature_layer": -1}
+    for key, value in expected.items():
+        if getattr(config, key) != value:
+            raise CheckpointError(f"{folder}: {key} is {getattr(config, key)!r}; only {value!r} is supported")
+    if not config.vision_config.use_mean_pooling:
+        raise CheckpointError(
+            f"{folder}: vision_config.use_mean_pooling is false; no released InternVL norms its features"
+        )
+    return config, hub
+
+
 def intern_vit_shape(config: Any) -> VisionShape:
     """Sizes of an InternVL2's vision tower and projector."""
     vision, layer = config.vision_config, config.vision_feature_layer
@@ -177,7 +201,7 @@ def llama(shape: LanguageShape, context: int, theta: float, bias: bool = False, 
 
 
 def language_shape(text: Any) -> LanguageShape:
-    """Sizes out of a Llama configuration."""
+    """Sizes out of a language model's configuration."""
     heads = text.num_attention_heads
     return LanguageShape(
         num_layers=text.num_hidden_layers,

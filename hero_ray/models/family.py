@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hero_ray.core.encoded import Encoded, Needs, Question, Selection, keep_all
-from hero_ray.core.errors import PromptError, SelectionError
+from hero_ray.core.errors import ParameterError, PromptError, SelectionError
 from hero_ray.core.layout import NEWLINE, NewlinePolicy
 from hero_ray.core.text import clean_text
 from hero_ray.models.base import Generation, ModelInfo, Prompt, Request
@@ -35,7 +35,6 @@ class Parts:
         model: the stock transformers model, used as a weight holder.
         end: token ids that end an answer.
         image_token: what the tokenizer knows as one picture token.
-        system: replaces the style's system sentence.
         graphs: decode steps are replayed as CUDA graphs.
         settings: image-processor settings and family options read from the checkpoint.
     """
@@ -47,7 +46,6 @@ class Parts:
     end: frozenset[int]
     image_token: str
     settings: dict[str, Any]
-    system: str | None = None
     graphs: bool = False
 
 
@@ -58,6 +56,7 @@ class FamilyAdapter(TowerEncoder):
         info, vision: what is known of the model and its tower.
         runner: the block loop; `runner.prefill` and `runner.decode` are the steps that timings are put around.
         decoder: batches, prefix reuse and decoding on top of it.
+        style, image_token: how it is asked, and what stands for one picture token there.
     """
 
     family = ""
@@ -66,9 +65,11 @@ class FamilyAdapter(TowerEncoder):
         self.info = parts.info
         self.model = parts.model
         self.tokenizer = parts.tokenizer
-        self._style, self._system, self._image_token = parts.style, parts.system, parts.image_token
+        self.style, self.image_token = parts.style, parts.image_token
         self._core = parts.model.model
         self.runner = Runner(self._core.language_model, parts.model.lm_head, parts.info.attention)
+        if parts.graphs and (self.runner.sizes or self.runner.turning):
+            raise ParameterError("graphs need blocks without sliding windows and with one set of rotary frequencies")
         step = GraphedDecode(self.runner) if parts.graphs else None
         self.decoder = Decoder(self.runner, parts.end, parts.info.context, step)
         self._device = self.runner.embed(torch.zeros(1, dtype=torch.long)).device
@@ -86,9 +87,7 @@ class FamilyAdapter(TowerEncoder):
         if key not in self._prompts:
             if len(self._prompts) >= 4096:
                 self._prompts.clear()
-            self._prompts[key] = build_prompt(
-                self.tokenizer, self._style, text, question, self._system, self._image_token
-            )
+            self._prompts[key] = build_prompt(self.tokenizer, self.style, text, question, None, self.image_token)
         return self._prompts[key]
 
     @torch.no_grad()

@@ -120,7 +120,9 @@ class Decoder:
         """Run the prompts of a batch, sharing prefix and picture where requests have them in common."""
         room = max(request.max_new_tokens for request in requests)
         groups = share_groups(requests)
-        if pruner is not None or not share_prefix or len(groups) == len(requests):
+        turning = self.runner.turning  # a prefix alone would stand in the frequencies of a shorter prompt
+        whole = turning is not None and max(map(length_of, requests)) > turning
+        if whole or pruner is not None or not share_prefix or len(groups) == len(requests):
             return self.runner.prefill(whole_prompts(requests, self.runner.embed), pruner, positions, room)
         firsts = [requests[group[0]] for group in groups]
         shared = self.runner.prefill(shared_parts(firsts, self.runner.embed))

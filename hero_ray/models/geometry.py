@@ -30,26 +30,35 @@ def best_canvas(size: Size, canvases: Iterable[Size]) -> Size:
     return best
 
 
-def unpadded(size: Size, canvas: Size) -> tuple[slice, slice]:
-    """Rows and columns of a canvas (in tokens) that show the picture; an odd slack keeps one line of padding."""
+def unpadded(size: Size, canvas: Size, digits: int | None = 7) -> tuple[slice, slice]:
+    """Rows and columns of a canvas (in tokens) that show the picture; an odd slack keeps one line of padding.
+
+    Args:
+        digits: kept before truncation, so that noise of the 0.1 + 0.2 kind costs no row, as in transformers; None
+            truncates at once, as the original code does.
+    """
     height, width = size
     rows, columns = canvas
+
+    def whole(length: float) -> int:
+        return int(length if digits is None else round(length, digits))
+
     if width / height > columns / rows:
-        # 7 digits before truncation: 0.1 + 0.2 style noise must not cost a row.
-        margin = (rows - int(round(height * (columns / width), 7))) // 2
+        margin = (rows - whole(height * (columns / width))) // 2
         return slice(margin, rows - margin), slice(0, columns)
-    margin = (columns - int(round(width * (rows / height), 7))) // 2
+    margin = (columns - whole(width * (rows / height))) // 2
     return slice(0, rows), slice(margin, columns - margin)
 
 
 @lru_cache(maxsize=512)
-def anyres_layout(size: Size, grid: Grid, side: int) -> Layout:
+def anyres_layout(size: Size, grid: Grid, side: int, digits: int | None = 7) -> Layout:
     """LLaVA-NeXT's token order: thumbnail, then the tiles stitched, unpadded, a newline behind every row.
 
     Args:
         size: (height, width) of the picture in pixels.
         grid: (rows, columns) of tiles; (0, 0) is the thumbnail alone, which closes with one newline.
         side: tokens along one edge of a view.
+        digits: as in `unpadded`.
     """
     rows, columns = grid
     count = side * side
@@ -61,7 +70,7 @@ def anyres_layout(size: Size, grid: Grid, side: int) -> Layout:
         return Layout(grid, (side, side), torch.cat([thumbnail, torch.tensor([NEWLINE])]), valid)
     ids = torch.arange(count, views * count).view(rows, columns, side, side)
     mosaic = ids.permute(0, 2, 1, 3).reshape(rows * side, columns * side)
-    seen = mosaic[unpadded(size, (rows * side, columns * side))]
+    seen = mosaic[unpadded(size, (rows * side, columns * side), digits)]
     valid.view(-1)[seen.reshape(-1)] = True
     newlines = torch.full((seen.shape[0], 1), NEWLINE)
     sequence = torch.cat([thumbnail, torch.cat([seen, newlines], 1).reshape(-1)])

@@ -105,7 +105,7 @@ class FixedSteps:
         ]
         for index, number in enumerate(self._span_of):
             mask, rope = tables[number]
-            hidden = runner.block(index, hidden, mask, rope, self._cache)
+            hidden = runner.block(index, hidden, {None: mask}, rope, self._cache)
         for span in self._spans:
             span.slot += 1
             span.position += 1

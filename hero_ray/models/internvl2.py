@@ -1,4 +1,4 @@
-"""InternVL2: dynamic tiles with the thumbnail last, pixel shuffle of four patches to a token, no newline."""
+"""InternVL2 to 3.5: dynamic tiles with the thumbnail last, pixel shuffle of four patches to a token, no newline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.2613
 
 
 class InternVL2Adapter(FamilyAdapter):
-    """OpenGVLab's InternVL2 over the native transformers class, and the embedded hero-tiny-internvl.
+    """OpenGVLab's and transformers' own InternVL layouts over the native class, and the embedded hero-tiny-internvl.
 
     Options: `max_tiles`, tiles beside the thumbnail at most (the papers and InternVL's scripts use 6; the released
     configuration says 12).
@@ -37,7 +37,7 @@ class InternVL2Adapter(FamilyAdapter):
         self.vision = VisionInfo(depth, layer if layer >= 0 else depth + 1 + layer, self._fold**2, "internvit")
         self._patch = _edge(vision.patch_size)
         self._side = _edge(vision.image_size) // self._patch // self._fold
-        self._max_tiles = int(parts.settings["max_tiles"])
+        self.most_tiles = int(parts.settings["max_tiles"])
         self._heads: int = vision.num_attention_heads
 
     def prepare(self, image: Image.Image, image_id: str = "", plan: ImagePlan | None = None) -> Prepared:
@@ -61,7 +61,7 @@ class InternVL2Adapter(FamilyAdapter):
         """The stock look, then fewer tiles, then one ever smaller view; most tokens first."""
         view = self._side * self._patch * self._fold
         plans = []
-        for most in range(self._max_tiles, 0, -1):
+        for most in range(self.most_tiles, 0, -1):
             grid = tile_grid((size[1], size[0]), most, view)
             layout = tiled_layout(grid, self._side)
             plans.append(ImagePlan(layout.grid, self._side, layout.num_patches))
@@ -69,7 +69,7 @@ class InternVL2Adapter(FamilyAdapter):
         return tuple(dict.fromkeys(plans))
 
     def _stock_grid(self, image: Image.Image) -> Grid:
-        return tile_grid((image.height, image.width), self._max_tiles, self._side * self._patch * self._fold)
+        return tile_grid((image.height, image.width), self.most_tiles, self._side * self._patch * self._fold)
 
     def _tap_points(self) -> dict[int, TapPoint]:
         # The norms are identities where the model has none; their hooks fire all the same.

@@ -14,6 +14,7 @@ from hero_ray.core.errors import ParameterError
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape, torch_dtype
 from hero_ray.models.build import META, build, randomise
 from hero_ray.models.checkpoints.reader import revision
+from hero_ray.models.prompts import PromptStyle
 from hero_ray.models.registry import ModelSpec
 
 
@@ -62,16 +63,11 @@ class LoadJob:
     target: Target
     seed: int | None
     options: Mapping[str, Any]
+    style: PromptStyle
 
     @property
     def has_weights(self) -> bool:
         return self.seed is None and self.target.device != META
-
-    @property
-    def style(self) -> str:
-        """The registry's style; a folder with its own `clip/` is an export of the embedded model."""
-        own = self.folder is not None and (self.folder / "clip").is_dir() and self.chosen.family == "llava-next"
-        return "plain" if own else self.chosen.style
 
     def build(self, model_class: Any, config: Any) -> Any:
         """The model: its shapes alone where `fill` is to bring the weights, else on its device, random or undefined."""

@@ -65,7 +65,7 @@ class ClipTowerAdapter(FamilyAdapter):
 
 
 class LlavaNextAdapter(ClipTowerAdapter):
-    """`llava-hf/llava-v1.6-*` layouts, and the embedded hero-tiny."""
+    """`llava-hf/llava-v1.6-*` and the original layout (`liuhaotian/llava-v1.6-*`), and the embedded hero-tiny."""
 
     family = "llava-next"
 
@@ -106,7 +106,7 @@ class LlavaNextAdapter(ClipTowerAdapter):
 
     def layout(self, size: tuple[int, int], grid: Grid, side: int) -> Layout:
         """Token order of a picture of (height, width)."""
-        return anyres_layout(size, grid, side)
+        return anyres_layout(size, grid, side, None if self._settings.get("original_layout") else 7)
 
     def _stock_grid(self, size: tuple[int, int]) -> Grid:
         view = self._side * self._patch

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from hero_ray.core.errors import CheckpointError, HeroRayError, ParameterError
-from hero_ray.models import configs
+from hero_ray.models.asking import style_for
 from hero_ray.models.build import META
 from hero_ray.models.checkpoints.reader import read_config
 from hero_ray.models.clip_loader import load_clip
@@ -26,6 +26,7 @@ from hero_ray.models.parts import internvl2_parts, llava_parts
 from hero_ray.models.registry import CLIP_LARGE, SPECS, ModelSpec, foreign
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
+from hero_ray.models.supported import family_of
 
 RANDOM = ":random"
 ClipVision = Literal["tower", "openai", "none"]
@@ -52,6 +53,7 @@ def load(
     clip: str | None = None,
     seed: int = 0,
     graphs: bool = False,
+    style: str | None = None,
     **options: Any,
 ) -> FamilyAdapter:
     """An adapter, ready to encode and generate.
@@ -68,6 +70,7 @@ def load(
         clip: folder or hub id of the CLIP to take the text tower from; default: what the name's registry line says.
         seed: of random weights.
         graphs: replay decode steps as CUDA graphs (SDPA only); greedy answers stay the same.
+        style: name of the conversation to ask in, instead of what the checkpoint says of itself.
         options: settings of one family, for example `max_tiles` of internvl2.
 
     Raises:
@@ -87,8 +90,13 @@ def load(
     target = Target.of(device, dtype, attention)
     # A published model without weights needs no download: its sizes are known by name.
     folder = None if published and (is_random or target.device == META) else find_folder(plain)
-    chosen = SPECS.get(plain) or foreign(plain, configs.family_of(read_config(folder or Path(plain)), plain))
-    job = LoadJob(name, chosen, folder, target, seed if is_random else None, options)
+    raw = {} if folder is None else read_config(folder)
+    family = None if folder is None else family_of(raw, folder)
+    chosen = SPECS.get(plain) or foreign(plain, str(family))
+    if family not in (None, chosen.family):
+        raise CheckpointError(f"{folder} is of family {family}, {name} should be {chosen.family}")
+    asked = style_for(chosen, folder, raw, style)
+    job = LoadJob(name, chosen, folder, target, seed if is_random else None, options, asked)
     if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
         raise ParameterError(f"graphs need a CUDA device and sdpa; this is {target.device} with {target.attention}")
     with described(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hero_ray.core.errors import PromptError, UnknownNameError
 from hero_ray.core.text import clean_text
@@ -20,35 +21,79 @@ _INTERNVL2_SYSTEM = (
     "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
 )
 
+_INTERNVL25_SYSTEM = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+)
+_LLAMA_3_SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
+)
+
 
 @dataclass(frozen=True)
 class PromptStyle:
     """A conversation of one user turn.
 
     Attributes:
-        name: as in the model registry.
-        template: the whole text; `{system}` and `{user}` are filled in, `<image>` marks the picture.
+        name: as in the model registry, or the file it was read from.
+        before, behind: the text around what the user says; `{system}` in the former is filled in.
         system: default system sentence.
         around: text directly before and behind the visual tokens.
+        lead: put before a text that does not say itself where the picture stands.
+        trims: white space is taken off around the user's `text`, or around the whole `turn` with its picture.
+        end: the token that ends a turn, where the configuration names another.
     """
 
     name: str
-    template: str
+    before: str
+    behind: str
     system: str = ""
     around: tuple[str, str] = ("", "")
+    lead: str = f"{IMAGE}\n"
+    trims: Literal["", "text", "turn"] = ""
+    end: str = ""
 
 
+def _chatml(name: str, system: str, gap: str, around: tuple[str, str] = ("", "")) -> PromptStyle:
+    """ChatML; the checkpoints differ in their system sentence and in what follows a turn's end."""
+    return PromptStyle(
+        name,
+        f"<|im_start|>system\n{{system}}<|im_end|>{gap}<|im_start|>user\n",
+        f"<|im_end|>{gap}<|im_start|>assistant\n",
+        system,
+        around,
+        end="<|im_end|>",
+    )
+
+
+_IMG = ("<img>", "</img>")
 STYLES = {
     style.name: style
     for style in (
-        PromptStyle("vicuna", "{system} USER: {user} ASSISTANT:", _VICUNA_SYSTEM),
-        PromptStyle("plain", "USER: {user} ASSISTANT:"),
+        PromptStyle("vicuna", "{system} USER: ", " ASSISTANT:", _VICUNA_SYSTEM),
+        PromptStyle("plain", "USER: ", " ASSISTANT:"),
+        PromptStyle("mistral", "[INST] ", " [/INST]"),
         PromptStyle(
-            "internlm2-chat",
-            "<|im_start|>system\n{system}<|im_end|><|im_start|>user\n{user}<|im_end|><|im_start|>assistant\n",
-            _INTERNVL2_SYSTEM,
-            ("<img>", "</img>"),
+            "llama-3",
+            "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\n",
+            "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+            _LLAMA_3_SYSTEM,
+            end="<|eot_id|>",
         ),
+        _chatml("chatml", "Answer the questions.", ""),
+        _chatml("qwen", "You are a helpful assistant.", "\n"),
+        _chatml("internlm2-chat", _INTERNVL2_SYSTEM, "", _IMG),
+        _chatml("Hermes-2", _INTERNVL2_SYSTEM, "", _IMG),
+        PromptStyle(
+            "phi3-chat",
+            "<|system|>\n{system}<|end|><|user|>\n",
+            "<|end|><|assistant|>\n",
+            _INTERNVL2_SYSTEM,
+            _IMG,
+            end="<|end|>",
+        ),
+        _chatml("internvl2_5", _INTERNVL25_SYSTEM, "\n", _IMG),
     )
 }
 
@@ -62,6 +107,29 @@ def style(name: str) -> PromptStyle:
     if name not in STYLES:
         raise UnknownNameError("prompt style", name, STYLES)
     return STYLES[name]
+
+
+def written(style: PromptStyle, text: str, system: str | None = None) -> tuple[str, int]:
+    """The whole prompt with `<image>` where the picture stands, and where in it the user's text begins.
+
+    Args:
+        text: user text; the picture goes in front of it unless it says `<image>` itself.
+        system: replaces the style's system sentence.
+
+    Raises:
+        PromptError: no text, or more than one picture.
+    """
+    text = clean_text(text)
+    if not text.strip():
+        raise PromptError("the user text is empty; ask something")
+    if text.count(IMAGE) > 1:
+        raise PromptError(f"the user text says {IMAGE} {text.count(IMAGE)} times; one picture a question is supported")
+    text = text.strip() if style.trims == "text" else text
+    lead = "" if IMAGE in text else style.lead
+    if style.trims == "turn":
+        text, lead = (lead + text).strip().removeprefix(lead), lead.lstrip()
+    before = style.before.replace("{system}", style.system if system is None else system) + lead
+    return before + text + style.behind, len(before)
 
 
 def build_prompt(
@@ -78,37 +146,23 @@ def build_prompt(
     Raises:
         PromptError: no text, more than one picture, or a picture token the tokenizer does not know.
     """
-    text, question = clean_text(text), question and clean_text(question)
-    if not text.strip():
-        raise PromptError("the user text is empty; ask something")
-    if text.count(IMAGE) > 1:
-        raise PromptError(f"the user text says {IMAGE} {text.count(IMAGE)} times; one picture a question is supported")
-    user = text if IMAGE in text else f"{IMAGE}\n{text}"
-    user = user.replace(IMAGE, style.around[0] + image_token + style.around[1])
-    before, behind = style.template.split("{user}")
-    before = before.replace("{system}", style.system if system is None else system)
-    start, whole = len(before), before + user + behind
-    ids, spans = tokenizer.encode(whole)
-    picture = tokenizer.special(image_token)
-    if picture is None or ids.count(picture) != 1:
+    whole, start = written(style, text, system)
+    end = len(whole) - len(style.behind)
+    question = question and clean_text(question).strip()
+    picture = style.around[0] + image_token + style.around[1]
+    if question and question in whole[start:end] and (picture == IMAGE or IMAGE not in question):
+        start = whole.index(question, start)
+        end = start + len(question)
+    else:
+        start = whole.index(IMAGE, start) + len(IMAGE) if IMAGE in whole[start:end] else start
+        start += len(whole[start:end]) - len(whole[start:end].lstrip())
+    wanted = tuple(place + whole[:place].count(IMAGE) * (len(picture) - len(IMAGE)) for place in (start, end))
+    ids, spans = tokenizer.encode(whole.replace(IMAGE, picture))
+    known = tokenizer.special(image_token)
+    if known is None or ids.count(known) != 1:
         raise PromptError(f"the tokenizer does not turn {image_token!r} into exactly one token of its own")
-    cut = ids.index(picture)
+    cut = ids.index(known)
     suffix = tuple(ids[cut + 1 :])
-    wanted = _question_span(whole, start, len(user), user, question, image_token, style)
     inside = [i for i, (a, b) in enumerate(spans[cut + 1 :]) if a < wanted[1] and b > wanted[0]]
     span = (inside[0], inside[-1] + 1) if inside else (0, len(suffix))
     return Prompt(tuple(ids[:cut]), suffix, span)
-
-
-def _question_span(
-    whole: str, start: int, length: int, user: str, question: str | None, image_token: str, style: PromptStyle
-) -> tuple[int, int]:
-    """Characters of the instruction inside the whole prompt."""
-    if question and question.strip() in user:
-        begin = start + user.index(question.strip())
-        return begin, begin + len(question.strip())
-    picture = style.around[0] + image_token + style.around[1]
-    behind = start + user.index(picture) + len(picture)
-    while behind < start + length and whole[behind].isspace():
-        behind += 1
-    return behind, start + length

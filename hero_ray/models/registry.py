@@ -20,7 +20,7 @@ class ModelSpec:
         name: as users say it.
         family: `llava-next`, `llava-1.5` or `internvl2`.
         source: hub id, or "" for the embedded models.
-        style: name of the prompt style.
+        style: name of the prompt style; for a folder, of its family.
         clip: hub id of the CLIP whose text tower pairs with the vision tower, "" where none does.
     """
 
@@ -51,12 +51,8 @@ SPECS = {
     )
 }
 
-# What a folder or hub id of a family gets when it is none of the names above.
-_DEFAULTS = {
-    "llava-next": ("vicuna", CLIP_LARGE),
-    "llava-1.5": ("vicuna", CLIP_LARGE),
-    "internvl2": ("internlm2-chat", ""),
-}
+# What a folder or hub id of a family is asked in when nothing in it says how.
+FAMILY_STYLES = {"llava-next": "vicuna", "llava-1.5": "vicuna", "internvl2": "internlm2-chat"}
 
 
 def names() -> tuple[str, ...]:
@@ -77,5 +73,4 @@ def spec(name: str) -> ModelSpec:
 
 def foreign(name: str, family: str) -> ModelSpec:
     """A spec for a hub id or folder, by its family's defaults."""
-    style, clip = _DEFAULTS[family]
-    return ModelSpec(name, family, name, style, clip)
+    return ModelSpec(name, family, name, FAMILY_STYLES[family], "" if family == "internvl2" else CLIP_LARGE)

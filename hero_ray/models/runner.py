@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hero_ray.core.errors import SelectionError
 from hero_ray.models.batch import PromptBatch
-from hero_ray.models.blocks import Blocks, BlockState, Rope
+from hero_ray.models.blocks import Blocks, BlockState, Masks, Rope
 from hero_ray.models.cache import KeyValueCache
 from hero_ray.models.live import LiveTokens, Positions
 
@@ -30,6 +30,7 @@ class Span:
         padded: whether any row has padding, so that a mask is needed.
         next_position: [B, 1] position id of the next token.
         num_valid, num_visual: [B] tokens and visual tokens alive after prefill.
+        positions: [B, length] position ids of the keys, for models with sliding windows; else None.
     """
 
     valid: Tensor
@@ -38,6 +39,7 @@ class Span:
     next_position: Tensor
     num_valid: Tensor
     num_visual: Tensor
+    positions: Tensor | None = None
 
 
 @dataclass
@@ -69,7 +71,7 @@ class DecodeState:
 
 
 class Runner(Blocks):
-    """Prefill, prefix reuse and decode over the blocks of a Llama-type language model."""
+    """Prefill, prefix reuse and decode over the blocks of a language model."""
 
     @torch.no_grad()
     def prefill(
@@ -98,11 +100,12 @@ class Runner(Blocks):
                 if survivors is not None:
                     tokens, fresh = self._survive(tokens, survivors, positions), True
             if fresh:
-                mask, rope = self._mask(tokens.valid, tokens.padded), self.rope(tokens.hidden, tokens.positions)
-                spans.append(_span(tokens, room))
+                masks = self.masks(tokens.valid, tokens.positions, tokens.padded)
+                rope = self.rope(tokens.hidden, tokens.positions)
+                spans.append(_span(tokens, room, bool(self.sizes)))
                 fresh = False
             span_of.append(len(spans) - 1)
-            hidden = self.block(index, tokens.hidden, mask, rope, cache)
+            hidden = self.block(index, tokens.hidden, masks, rope, cache)
             if pruner is not None:
                 pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index)))
             tokens = replace(tokens, hidden=hidden)
@@ -123,11 +126,12 @@ class Runner(Blocks):
         valid = torch.cat([base.valid[rows, : base.length], batch.valid], 1)
         positions = base.next_position[rows] + (batch.valid.long().cumsum(1) - 1).clamp(min=0)
         # Always an explicit mask: SDPA's causal flag aligns to the top left, which is wrong behind a cached prefix.
-        mask = self._mask(valid, padded, queries=new)
+        seen = positions if base.positions is None else torch.cat([base.positions[rows], positions], 1)
+        masks = self.masks(valid, seen, padded, queries=new)
         hidden = batch.embeds
         rope = self.rope(hidden, positions)
         for index in range(self.num_layers):
-            hidden = self.block(index, hidden, mask, rope, cache)
+            hidden = self.block(index, hidden, masks, rope, cache)
         length = base.length + new
         span = Span(
             valid=_with_room(valid, room),
@@ -136,6 +140,7 @@ class Runner(Blocks):
             next_position=positions[:, -1:] + 1,
             num_valid=base.num_valid[rows] + batch.valid.sum(1),
             num_visual=base.num_visual[rows],
+            positions=seen if self.sizes else None,
         )
         return DecodeState(self.logits(hidden), cache, [span], [0] * self.num_layers)
 
@@ -145,10 +150,12 @@ class Runner(Blocks):
         hidden = self.embed(token_ids[:, None])
         tables = [self._step_tables(span, hidden) for span in state.spans]
         for index, number in enumerate(state.span_of):
-            mask, rope = tables[number]
-            hidden = self.block(index, hidden, mask, rope, state.cache)
+            masks, rope = tables[number]
+            hidden = self.block(index, hidden, masks, rope, state.cache)
         for span in state.spans:
             span.length += 1
+            if span.positions is not None:
+                span.positions = torch.cat([span.positions, span.next_position], 1)
             span.next_position = span.next_position + 1
         state.logits = self.logits(hidden)
         return state.logits
@@ -160,7 +167,8 @@ class Runner(Blocks):
         Blocks below the deepest one run in full, the deepest one only as far as its queries and keys.
         """
         tokens = live_tokens(batch)
-        mask, rope = self._mask(tokens.valid, tokens.padded), self.rope(tokens.hidden, tokens.positions)
+        masks = self.masks(tokens.valid, tokens.positions, tokens.padded)
+        rope = self.rope(tokens.hidden, tokens.positions)
         cache = KeyValueCache(self.num_layers)
         found: dict[int, Tensor] = {}
         for index in range(max(layers)):
@@ -168,15 +176,18 @@ class Runner(Blocks):
                 keys = self.block_keys(index, tokens)
                 found[index + 1] = self.attention_rows(index, tokens, queries, keys)
             if index + 1 < max(layers):
-                hidden = self.block(index, tokens.hidden, mask, rope, cache)
+                hidden = self.block(index, tokens.hidden, masks, rope, cache)
                 tokens = replace(tokens, hidden=hidden)
         return found
 
-    def _step_tables(self, span: Span, hidden: Tensor) -> tuple[Tensor | None, Rope]:
-        mask = span.valid[:, : span.length + 1] if span.padded else None
+    def _step_tables(self, span: Span, hidden: Tensor) -> tuple[Masks, Rope]:
+        valid, rope = span.valid[:, : span.length + 1], self.rope(hidden, span.next_position)
+        if span.positions is not None:
+            return self.masks(valid, torch.cat([span.positions, span.next_position], 1), span.padded, 1), rope
+        mask = valid if span.padded else None
         if mask is not None and self._attention != "flash_attention_2":
             mask = self._additive(mask[:, None, None])
-        return mask, self.rope(hidden, span.next_position)
+        return {None: mask}, rope
 
     @staticmethod
     def _survive(tokens: LiveTokens, survivors: Any, positions: Positions) -> LiveTokens:
@@ -200,7 +211,7 @@ def live_tokens(batch: PromptBatch) -> LiveTokens:
     )
 
 
-def _span(tokens: LiveTokens, room: int) -> Span:
+def _span(tokens: LiveTokens, room: int, with_positions: bool) -> Span:
     return Span(
         valid=_with_room(tokens.valid, room),
         length=tokens.valid.shape[1],
@@ -208,6 +219,7 @@ def _span(tokens: LiveTokens, room: int) -> Span:
         next_position=tokens.positions[:, -1:] + 1,
         num_valid=tokens.valid.sum(1),
         num_visual=tokens.visual.sum(1),
+        positions=tokens.positions if with_positions else None,
     )
 
 

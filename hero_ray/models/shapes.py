@@ -8,7 +8,7 @@ Lin-Chen/ShareGPT4V-7B, OpenGVLab/InternVL2-*). Embedded models and local folder
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,18 @@ from hero_ray.core.errors import CheckpointError, UnknownNameError
 from hero_ray.models.base import LanguageShape, VisionShape
 from hero_ray.models.checkpoints.plausible import check_sizes, read_object
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
+from hero_ray.models.supported import family_of, is_original_llava
 
 EMBEDDED = ("hero-tiny", "hero-tiny-internvl")
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """One architecture: family, sizes, context length and the dtype its weights are published in."""
+    """One architecture: family, sizes, context length and the dtype its weights are published in.
+
+    Attributes:
+        views: of a LLaVA-NeXT's largest picture, thumbnail included.
+    """
 
     name: str
     family: str
@@ -30,6 +35,7 @@ class ModelShape:
     vision: VisionShape
     context: int
     dtype: str
+    views: int = 5
 
 
 def _clip_large(width: int) -> VisionShape:
@@ -98,77 +104,109 @@ def shape(name: str) -> ModelShape:
 
 
 def from_config(config: Mapping[str, Any], name: str) -> ModelShape:
-    """Sizes from a parsed `config.json` (the hub's LLaVA layouts and OpenGVLab's InternVL2 layout).
+    """Sizes from a parsed `config.json` of any layout that can be loaded.
 
     Raises:
         CheckpointError: another model type, or a missing entry.
     """
-    readers = {"llava_next": _llava, "llava": _llava, "internvl_chat": _internvl}
+    family = family_of(config, name)
     kind = config.get("model_type", "missing")
-    if kind not in readers:
-        raise CheckpointError(f"{name}: model_type is {kind!r}; expected one of {', '.join(sorted(readers))}")
     try:
-        return readers[kind](config, name)
+        if is_original_llava(config):
+            return _original(config, name, family)
+        return (
+            _llava(config, name, family) if "text_config" in config and kind != "internvl" else _internvl(config, name)
+        )
     except KeyError as missing:
         raise CheckpointError(f"{name}: its config.json ({kind}) lacks the entry {missing}") from missing
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{name}: its config.json ({kind}) gives no model: {error}") from error
 
 
-def _llava(config: Mapping[str, Any], name: str) -> ModelShape:
-    # The hub's 7B configurations leave out what equals transformers' Llama defaults.
-    text = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
-    text |= config["text_config"]
-    vision = config["vision_config"]
-    layers = vision["num_hidden_layers"]
-    feature = config.get("vision_feature_layer", -2)
-    side = vision["image_size"] // vision["patch_size"]
+# What hub configurations leave out because it equals the default of their class in transformers.
+_LLAMA = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+_QWEN = _LLAMA | {"intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768}
+_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA
+    | {"intermediate_size": 14336, "num_key_value_heads": 8, "vocab_size": 32000, "max_position_embeddings": 131072},
+    "qwen2": _QWEN | {"num_key_value_heads": 32},
+    "qwen3": _QWEN | {"num_key_value_heads": 32, "head_dim": 128},
+    "phi3": _LLAMA
+    | {"hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 32064, "max_position_embeddings": 4096},
+}
+_CLIP = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+_CLIP |= {"image_size": 336, "patch_size": 14}
+_INTERNVIT = _CLIP | {"image_size": 448}
+
+
+def _llava(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
+    text = _LEFT_OUT[config["text_config"].get("model_type", "llama")] | dict(config["text_config"])
+    text.setdefault("vocab_size", config.get("vocab_size", 32064))
+    vision = _CLIP | dict(config.get("vision_config") or {})
+    found = _of_clip(name, family, text, vision, config.get("vision_feature_layer", -2), _dtype(config, text))
+    return replace(found, views=_views(config, vision["image_size"]))
+
+
+def _original(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
+    folder = Path(config["mm_vision_tower"])
+    found = read_object(folder / "config.json") if folder.is_dir() else {}
+    vision = _CLIP | dict(found.get("vision_config") or {})
+    layer = config.get("mm_vision_select_layer", -2)
+    sizes = _of_clip(name, family, config, vision, layer, _dtype(config, config))
+    return replace(sizes, views=_views(config, vision["image_size"]))
+
+
+def _views(config: Mapping[str, Any], size: int) -> int:
+    """The most views that a LLaVA-NeXT's canvases cut a picture into, its thumbnail included."""
+    canvases = config.get("image_grid_pinpoints")
+    if not isinstance(canvases, list) or not canvases:
+        return 5
+    return 1 + max((height // size) * (width // size) for height, width in canvases)
+
+
+def _of_clip(
+    name: str, family: str, text: Mapping[str, Any], vision: Mapping[str, Any], layer: int, dtype: str
+) -> ModelShape:
     width = text["hidden_size"]
-    return ModelShape(
-        name,
-        {"llava_next": "llava-next", "llava": "llava-1.5"}[config["model_type"]],
-        _language(text, config.get("vocab_size", 32064)),
-        VisionShape(
-            num_layers=layers,
-            layers_run=feature if feature >= 0 else layers + 1 + feature,
-            hidden=vision["hidden_size"],
-            intermediate=vision["intermediate_size"],
-            num_heads=vision["num_attention_heads"],
-            tokens=side * side + 1,
-            patch=vision["patch_size"],
-            projector=(vision["hidden_size"], width, width),
-        ),
-        text.get("max_position_embeddings", 4096),
-        _dtype(config, text),
-    )
+    tower = _tower(vision, vision["image_size"], layer, (vision["hidden_size"], width, width))
+    return ModelShape(name, family, _language(text), tower, text.get("max_position_embeddings", 4096), dtype)
 
 
 def _internvl(config: Mapping[str, Any], name: str) -> ModelShape:
-    text, vision = config["llm_config"], config["vision_config"]
-    layers, select = vision["num_hidden_layers"], config.get("select_layer", -1)
-    side = config.get("force_image_size", vision["image_size"]) // vision["patch_size"]
+    """OpenGVLab's layout and transformers' own, which says the same in other words."""
+    native = "llm_config" not in config
+    text = dict(config["text_config" if native else "llm_config"])
+    if native:
+        text = _LEFT_OUT[text.get("model_type", "qwen2")] | text
+    vision = (_INTERNVIT if native else {}) | dict(config.get("vision_config") or {})
+    layer = config.get("vision_feature_layer" if native else "select_layer", -1)
+    size = _edge(vision["image_size"] if native else config.get("force_image_size") or vision["image_size"])
     fold = round(1 / config.get("downsample_ratio", 0.5)) ** 2
     width = text["hidden_size"]
-    return ModelShape(
-        name,
-        "internvl2",
-        _language(text, text["vocab_size"]),
-        VisionShape(
-            num_layers=layers,
-            layers_run=select if select >= 0 else layers + 1 + select,
-            hidden=vision["hidden_size"],
-            intermediate=vision["intermediate_size"],
-            num_heads=vision["num_attention_heads"],
-            tokens=side * side + 1,
-            patch=vision["patch_size"],
-            projector=(vision["hidden_size"] * fold, width, width),
-        ),
-        text["max_position_embeddings"],
-        _dtype(config, text),
+    tower = _tower(vision, size, layer, (vision["hidden_size"] * fold, width, width))
+    return ModelShape(name, "internvl2", _language(text), tower, text["max_position_embeddings"], _dtype(config, text))
+
+
+def _tower(vision: Mapping[str, Any], size: int, layer: int, projector: tuple[int, ...]) -> VisionShape:
+    depth, patch = vision["num_hidden_layers"], _edge(vision["patch_size"])
+    return VisionShape(
+        num_layers=depth,
+        layers_run=layer if layer >= 0 else depth + 1 + layer,
+        hidden=vision["hidden_size"],
+        intermediate=vision["intermediate_size"],
+        num_heads=vision["num_attention_heads"],
+        tokens=(size // patch) ** 2 + 1,
+        patch=patch,
+        projector=projector,
     )
 
 
-def _language(text: Mapping[str, Any], vocab: int) -> LanguageShape:
+def _edge(size: Any) -> int:
+    return int(size[0] if isinstance(size, list | tuple) else size)
+
+
+def _language(text: Mapping[str, Any]) -> LanguageShape:
     heads = text["num_attention_heads"]
     return LanguageShape(
         num_layers=text["num_hidden_layers"],
@@ -177,7 +215,7 @@ def _language(text: Mapping[str, Any], vocab: int) -> LanguageShape:
         num_heads=heads,
         num_kv_heads=text.get("num_key_value_heads") or heads,
         head_dim=text.get("head_dim") or text["hidden_size"] // heads,
-        vocab=text.get("vocab_size", vocab),
+        vocab=text["vocab_size"],
     )
 
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from hero_ray.core.errors import CheckpointError, MissingExtraError, UnknownNameError
+from hero_ray.core import hub
+from hero_ray.core.errors import CheckpointError, HubError, UnknownNameError
+from hero_ray.models.checkpoints.reader import read_config
 from hero_ray.models.registry import SPECS
+from hero_ray.models.supported import family_of
 
 log = logging.getLogger(__name__)
 
 _BOT, _BOT_TITLE = "SFconvertbot", "Adding `safetensors` variant of this model"
-_WANTED = ["*.json", "*.safetensors", "tokenizer.model", "*.txt"]
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
 
 
-def find_folder(name: str) -> Path:
-    """The folder behind a known name, a local path or a hub id.
+Check = Callable[[Mapping[str, Any], object], object]
+"""Raises CheckpointError for a parsed `config.json` whose weights are not worth fetching."""
+
+
+def find_folder(name: str, check: Check = family_of) -> Path:
+    """The folder behind a known name, a local path or a hub id; of the latter, `config.json` is fetched and checked
+    before anything else.
 
     Raises:
         UnknownNameError: neither a known name, nor a folder, nor shaped like a hub id.
@@ -35,11 +45,11 @@ def find_folder(name: str) -> Path:
     source = known.source if known is not None else name
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise UnknownNameError("model", name, SPECS)
-    return download(source)
+    return download(source, check)
 
 
-def download(source: str) -> Path:
-    """A hub snapshot; pickles and code are never fetched.
+def download(source: str, check: Check = family_of) -> Path:
+    """A hub snapshot; pickles and code are never fetched, and nothing but `config.json` before `check` has passed it.
 
     Where a repository's main branch holds pickles only, the hub's own conversion bot may have offered the same weights
     as safetensors; that revision is taken then.
@@ -47,25 +57,35 @@ def download(source: str) -> Path:
     Raises:
         CheckpointError: the hub cannot be reached, does not know the id, or has no safetensors of it.
     """
+
+    def rest(folder: Path) -> list[str]:
+        if (folder / "config.json").is_file():
+            check(read_config(folder), source)
+        return _WANTED
+
     try:
-        from huggingface_hub import HfApi, snapshot_download
-    except ImportError as error:
-        raise MissingExtraError("huggingface_hub", "hub") from error
-    try:
-        folder = Path(snapshot_download(source, allow_patterns=_WANTED))
+        folder = hub.snapshot("model", source, ["config.json"], rest)
         if any(folder.glob("*.safetensors")):
             return folder
-        offered = HfApi().get_repo_discussions(source, author=_BOT, discussion_type="pull_request")
-        revision = next((offer.git_reference for offer in offered if offer.title == _BOT_TITLE), None)
+        revision = _offered(source)
         if revision is not None:
             log.info("%s holds no safetensors; taking the conversion bot's %s", source, revision)
-            return Path(snapshot_download(source, allow_patterns=_WANTED, revision=revision))
-    except Exception as error:  # the client's error types changed with its versions; all mean the same to the user
-        raise CheckpointError(
-            f"{source} could not be fetched from the hub ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "check the id and the connection, or give a local folder"
-        ) from error
+            return hub.at("model", source, revision, _WANTED)
+    except HubError as error:
+        raise CheckpointError(str(error)) from error
     raise CheckpointError(
         f"{source} is published as pickles only; loading a pickle can run code. Convert a trusted copy to safetensors "
         "once and load that folder"
     )
+
+
+def _offered(source: str) -> str | None:
+    """The conversion bot's pull request; None where it made none, or nobody can be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        offered = HfApi().get_repo_discussions(source, author=_BOT, discussion_type="pull_request")
+        return next((str(offer.git_reference) for offer in offered if offer.title == _BOT_TITLE), None)
+    except Exception as error:  # the client's error types changed with its versions
+        log.info("%s: no conversion could be looked for: %s", source, error)
+        return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +13,18 @@ import torch
 from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks import sizes
 from hero_ray.benchmarks.base import Benchmark
+from hero_ray.core import hub
 from hero_ray.core.config import MethodEntry, SweepConfig
-from hero_ray.core.errors import ConfigError
+from hero_ray.core.encoded import Needs, VisionInfo
+from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
 from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
+from hero_ray.models.asking import shown_prompt, worded_anew
 from hero_ray.models.checkpoints.reader import revision
+from hero_ray.models.clip_loader import is_clip
+from hero_ray.models.loader import find_clip
+from hero_ray.models.registry import CLIP_LARGE, SPECS, foreign
 from hero_ray.models.shapes import ModelShape, shape
 from hero_ray.models.sources import find_folder
 
@@ -35,6 +42,7 @@ class Plan:
         asked: benchmark -> questions it asks each of its cells.
         pictures: distinct pictures of all benchmarks together.
         hash: "" where the plan was made without weights and data; it has no units and samples then.
+        commits: of every repository of the hub that was read: {"model:ID" or "dataset:ID": commit}.
     """
 
     config: SweepConfig
@@ -47,6 +55,7 @@ class Plan:
     asked: Mapping[str, int]
     pictures: int
     hash: str
+    commits: Mapping[str, str] = field(default_factory=dict)
 
     def cells_of(self, model: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.model == model]
@@ -82,12 +91,19 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
     Raises:
         InputError: an unknown name, a parameter out of range, a dataset that cannot be read, or nothing left to do.
     """
+    with hub.pinned() as commits:
+        return replace(_make_plan(config, model_facts, at_hand), commits=dict(commits))
+
+
+def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_hand: bool) -> Plan:
     methods.foreign(), benchmarks.foreign()  # who has a broken plug-in hears of it here, once, not from the workers
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
     if model_facts is None:
         on_gpu = bool(config.gpus_per_replica) or torch.cuda.is_available()
+        with_clip = any(fact.reads_clip for _, fact in method_facts)
         model_facts = [
-            model_fact(name, config.model_args, on_gpu) if at_hand else published_fact(name) for name in config.models
+            model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name)
+            for name in config.models
         ]
     opened = {task.name: open_task(task) if at_hand else make_task(task) for task in config.tasks}
     named = {benchmark.name: benchmark for benchmark in opened.values()}
@@ -129,13 +145,22 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         seeded="seed" in params,
         budgeted=method.fixed_budget,
         straw_man=method.straw_man,
+        reads_clip=reads_clip(method.needs(VisionInfo(48, 47))),
     )
 
 
-def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False) -> ModelFact:
+def reads_clip(needs: Needs) -> bool:
+    """Whether a method looks at CLIP's text side, or at what CLIP makes of the picture."""
+    return bool(needs.clip_score or needs.clip_tokens or "projected" in needs.cls_embedding)
+
+
+def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, with_clip: bool = False) -> ModelFact:
     """Identity of a model from its configuration and weight hashes, no weights loaded.
 
     The dtype is decided here, once, so that replicas on unlike machines cannot disagree about it.
+
+    Args:
+        with_clip: a method of the sweep reads CLIP, which is fetched now: its absence is said before Ray starts.
 
     Raises:
         ConfigError: random weights, whose answers mean nothing.
@@ -148,14 +173,45 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False) ->
         )
     folder = find_folder(name)
     found = shape(name) if name in models.names() else shape(str(folder))
+    options = {key: value for key, value in arguments.items() if key not in ("device", "dtype")}
+    if "style" in options:
+        shown_prompt(name, "TEXT", options["style"])  # a style that is not there is known now
+    elif wording := worded_anew(name):
+        options["prompt"] = digest(wording)
     return ModelFact(
         name=name,
         family=found.family,
         revision=revision(folder),
         dtype=str(arguments.get("dtype") or ("bfloat16" if on_gpu else "float32")),
         max_tokens=_max_patches(found),
-        options={key: value for key, value in arguments.items() if key not in ("device", "dtype")},
+        options=options,
+        clip=_clip_hash(name, folder, found.family, arguments) if with_clip else "",
     )
+
+
+def _clip_hash(name: str, folder: Path, family: str, arguments: Mapping[str, Any]) -> str:
+    """Weight hash of the CLIP beside a model; "" where there is none, or where the model's own hash covers it."""
+    chosen = SPECS.get(name) or foreign(name, family)
+    vision = arguments.get("clip_vision", "tower")
+    source = find_clip(chosen, folder, arguments.get("clip")) or (CLIP_LARGE if vision == "openai" else None)
+    if vision == "none" or source is None or Path(source).parent == folder:
+        return ""
+    return revision(find_folder(source, is_clip))
+
+
+def sample_prompts(plan: Plan) -> dict[str, str]:
+    """Each model's whole prompt around the plan's first question (without data, around `TEXT`), `<image>` where the
+    picture stands. Models that come from a loader of someone's own are left out."""
+    first = plan.samples[0] if plan.samples else None
+    found = {}
+    with hub.pinned(plan.commits):
+        for model in plan.models:
+            text = "TEXT" if first is None else plan.benchmarks[first.benchmark].prompt(first, model.family)
+            try:
+                found[model.name] = shown_prompt(model.name, text, plan.config.model_args.get("style"))
+            except (CheckpointError, UnknownNameError):
+                continue
+    return found
 
 
 def published_fact(name: str) -> ModelFact:
@@ -171,7 +227,7 @@ def published_fact(name: str) -> ModelFact:
 def _max_patches(found: ModelShape) -> int:
     """Patch tokens of the largest unpruned prompt, for budgets given as token counts."""
     patches = found.vision.tokens - 1
-    return {"llava-next": 5 * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[found.family]
+    return {"llava-next": found.views * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[found.family]
 
 
 def make_task(task: TaskEntry) -> Benchmark:

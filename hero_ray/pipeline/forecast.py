@@ -7,12 +7,14 @@ assumed machine, and otherwise not guessed.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hero_ray.benchmarks import sizes
+from hero_ray.core import hub
 from hero_ray.core.errors import StoreError
 from hero_ray.core.plan import ModelFact
 from hero_ray.core.types import Cell
@@ -20,7 +22,7 @@ from hero_ray.costs.costs import ELEMENT_BYTES
 from hero_ray.costs.ledger import ledger
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
-from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.facts import Plan, sample_prompts
 from hero_ray.profiling.roofline import weight_bytes
 from hero_ray.results import needs
 from hero_ray.stats import detectable
@@ -75,6 +77,10 @@ def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
         f"{len(plan.cells)} cells, {plan.pictures} pictures, {sum(plan.asked.values())} questions, {answers} answers; "
         f"{encodes} encodes instead of {answers} ({answers - encodes} saved)"
     )
+    for name, text in sample_prompts(plan).items():
+        lines.append(f"{name} is asked: {json.dumps(text, ensure_ascii=False)}")
+    for name, commit in plan.commits.items():
+        lines.append(f"reads {name.replace(':', ' ', 1)} at commit {commit}")
     rates = {} if missing else answer_rates(plan.models, url)
     for model in plan.models:
         lines.append(_model_line(plan, model, rates.get(model.name)))
@@ -114,7 +120,8 @@ def smallest_difference(questions: int) -> float:
 
 def forecast(plan: Plan, model: ModelFact) -> CellForecast:
     """FLOPs of a model's cells and memory of its hungriest batch."""
-    name = model.name if not model.name.count("/") else str(find_folder(model.name))
+    with hub.pinned(plan.commits):
+        name = model.name if not model.name.count("/") else str(find_folder(model.name))
     language, vision = shape(name).language, shape(name).vision
     cells = plan.cells_of(model.name)
     rows = ledger(name, [_visual_tokens(cell, model) for cell in cells], TEXT_TOKENS, views=1, dtype=model.dtype)

@@ -7,9 +7,10 @@ with all its cells.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hero_ray.core import hub
 from hero_ray.core.config import SweepConfig
 from hero_ray.core.errors import NonFiniteScoreError
 from hero_ray.core.plan import FULL, Unit, digest
@@ -48,7 +49,8 @@ def profile_model(
     units = plan.units[: plan.config.profile.images]  # with most questions first, as everywhere
     try:
         with named_failures():
-            records = ray.get(measure.remote(loader, model, model_args, cells, plan.tasks, units, plan.config))
+            work = (loader, model, model_args, cells, plan.tasks, units, plan.config, plan.commits)
+            records = ray.get(measure.remote(*work))
     except NonFiniteScoreError as error:  # the answers tell of it already, as failed samples
         log.warning("no timings for %s: %s", model, error)
         return
@@ -65,6 +67,7 @@ def measure_cells(
     tasks: Sequence[TaskEntry],
     units: Sequence[Unit],
     config: SweepConfig,
+    commits: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Runs in a worker process: one record of figures per cell, in their order."""
     import torch
@@ -76,6 +79,7 @@ def measure_cells(
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
+    hub.pin(commits or {})
     adapter = load_callable(loader)(model, **model_args)
     benchmarks = {benchmark.name: benchmark for benchmark in map(open_task, tasks)}
     probes = []

@@ -18,7 +18,7 @@ from hero_ray.core.plan import Unit
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import cluster, predecessor
 from hero_ray.pipeline.execute import execute
-from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.facts import Plan, sample_prompts
 from hero_ray.pipeline.invariance import settled
 from hero_ray.pipeline.lease import lease, still_ours
 from hero_ray.pipeline.profile_pass import profile_model
@@ -118,7 +118,8 @@ def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> s
     config = plan.config.model_dump(mode="json")
     if config["db"]:
         config["db"] = store.shown_url  # the row is shown and exported; a password is not
-    store.create_run(run_id, plan.config.name, config, plan.hash, environment(), git_commit(), trigger)
+    around = environment() | {"prompts": sample_prompts(plan), "commits": dict(plan.commits)}
+    store.create_run(run_id, plan.config.name, config, plan.hash, around, git_commit(), trigger)
     store.add_cells(run_id, plan.cells, plan.expected)
     store.add_samples(plan.samples, ())
     return run_id
@@ -245,6 +246,7 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
         until_decided=config.until == "decided",
         threads=pool.threads if not pool.num_gpus else None,
         loader=loader,
+        commits=plan.commits,
     )
 
 

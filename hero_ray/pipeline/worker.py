@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from hero_ray.core.errors import HeroRayError
+from hero_ray.core import hub
+from hero_ray.core.errors import HeroRayError, ReplicaError
 from hero_ray.core.plan import Unit
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Prediction, Sample
@@ -53,6 +54,8 @@ class WorkerJob:
     until_decided: bool = False
     threads: int | None = None
     loader: str = "hero_ray.models:load"
+    commits: Mapping[str, str] = field(default_factory=dict)
+    """What the plan read of the hub; every replica reads the same."""
     certify_after: str = ""
     """The unit whose replica certifies the model afterwards; none if the run has its certificate."""
 
@@ -86,6 +89,25 @@ class UnitOutcome:
     counters: dict[str, int] = field(default_factory=dict)
 
 
+def as_planned(job: WorkerJob, revision: str, data: Mapping[str, str]) -> None:
+    """Are the weights and rows that a worker opened those the cells are named after?
+
+    Raises:
+        ReplicaError: they changed, on disk or on the hub, since the plan was made.
+    """
+    for cell in job.cells:
+        weights = cell.spec.get("model", {}).get("revision", revision)
+        rows = cell.spec.get("benchmark", {}).get("data", "")
+        for what, then, now in (
+            (f"weights of {job.model}", weights, revision),
+            (f"rows of {cell.benchmark}", rows, data.get(cell.benchmark, rows) if rows else rows),
+        ):
+            if then != now:
+                raise ReplicaError(
+                    f"the {what} changed since the plan: {then[:12]} then, {now[:12]} now; start the sweep again"
+                )
+
+
 class UnitWorker:
     """Ray Data calls this with batches of packed units; a plain class, so it is tested without Ray."""
 
@@ -96,8 +118,11 @@ class UnitWorker:
             torch.set_num_threads(job.threads)
         self._job = job
         self._store = open_store(job.store_url, upgrade=False)
+        hub.pin(job.commits)
         adapter = load_callable(job.loader)(job.model, **job.model_args)
         opened = [open_task(task) for task in job.tasks]
+        if job.loader == WorkerJob.loader:
+            as_planned(job, adapter.info.revision, {benchmark.name: benchmark.fingerprint() for benchmark in opened})
         self._evaluator = Evaluator(adapter, job.cells, {b.name: b for b in opened}, job.settings)
         self._cells_by_benchmark: dict[str, set[str]] = {task.name: set() for task in opened}
         for cell in job.cells:

@@ -192,7 +192,7 @@ def test_text_beyond_the_vocabulary_falls_back_to_bytes(tmp_path, dummy_prefix):
     [
         ({"ps_version": "v1"}, "ps_version is 'v1'"),
         ({"model_type": "qwen2_vl"}, "model_type is 'qwen2_vl'"),
-        ({"llm_config": {"architectures": ["Qwen2ForCausalLM"]}}, "only InternLM2"),
+        ({"llm_config": {"architectures": ["InternLM3ForCausalLM"]}}, "its language model is InternLM3ForCausalLM"),
     ],
 )
 def test_other_checkpoints_are_refused(pair, tmp_path, change, message):

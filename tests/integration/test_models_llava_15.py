@@ -150,7 +150,7 @@ def test_the_layout_of_older_hub_checkpoints_loads(pair, tmp_path):
     ("change", "message"),
     [
         ({"model_type": "idefics3"}, "model_type is 'idefics3'"),
-        ({"text_config": {"model_type": "mistral"}}, "only Llama-type"),
+        ({"text_config": {"model_type": "gemma"}}, "its language model is 'gemma'"),
         ({"vision_feature_select_strategy": "full"}, "CLS dropped"),
     ],
 )

@@ -16,14 +16,17 @@ class Hub:
     def __init__(self, root, snapshots, offers=()):
         self.root, self.snapshots, self.offers, self.asked = root, snapshots, offers, []
 
+    def repo_info(self, source, repo_type, timeout):
+        return SimpleNamespace(sha="main")
+
     def snapshot_download(self, source, allow_patterns, revision="main"):
-        self.asked.append((source, revision, tuple(allow_patterns)))
+        self.asked.append((source, revision, [allow_patterns] if isinstance(allow_patterns, str) else allow_patterns))
         if (source, revision) not in self.snapshots:
             raise FileNotFoundError(f"{source} is not on the hub\nsecond line")
         folder = self.root / f"{source}-{revision}".replace("/", "_")
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for name in self.snapshots[source, revision]:
-            (folder / name).touch()
+            (folder / name).write_text('{"model_type": "llava_next"}' if name == "config.json" else "")
         return str(folder)
 
     def get_repo_discussions(self, source, author, discussion_type):
@@ -45,8 +48,9 @@ def test_a_name_is_fetched_by_its_hub_id_without_pickles_or_code(monkeypatch, tm
     source = SPECS["llava-next-7b"].source
     hub = play(monkeypatch, tmp_path, {(source, "main"): ["config.json", "model.safetensors"]})
     assert (find_folder("llava-next-7b") / "model.safetensors").is_file()
-    [(asked, revision, patterns)] = hub.asked
-    assert (asked, revision) == (source, "main")
+    assert [(asked, revision) for asked, revision, _ in hub.asked] == [(source, "main")] * 2
+    patterns = [pattern for _, _, wanted in hub.asked for pattern in wanted]
+    assert patterns[0] == "config.json"
     assert not any(pattern.endswith((".bin", ".py", ".pt", ".pth")) or pattern == "*" for pattern in patterns)
 
 
@@ -82,3 +86,13 @@ def test_what_is_no_name_no_folder_and_no_id_is_refused(name):
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path):
     assert find_folder(str(tmp_path)) == tmp_path
+
+
+def test_a_foreign_configuration_is_refused_before_anything_else_is_fetched(monkeypatch, tmp_path):
+    hub = play(monkeypatch, tmp_path, {("org/model", "main"): ["config.json", "model.safetensors"]})
+    monkeypatch.setattr(
+        "hero_ray.models.sources.read_config", lambda folder: {"model_type": "llava_onevision"}, raising=True
+    )
+    with pytest.raises(CheckpointError, match="org/model: model_type is 'llava_onevision'"):
+        find_folder("org/model")
+    assert [patterns for _, _, patterns in hub.asked] == [["config.json"]]

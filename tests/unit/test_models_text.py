@@ -1,5 +1,6 @@
 """Prompts, tokenizers and CLIP's long-text policies."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -117,6 +118,64 @@ def test_stand_in_prompts_have_about_their_true_length():
     prompt = build_prompt(tokens, style("vicuna"), "What colour is the star?", None, None, "<image>")
     assert 35 <= prompt.num_text <= 60
     assert max(prompt.prefix + prompt.suffix) < 32000
+
+
+def test_qwens_own_files_are_read_without_a_tokenizer_json(tmp_path):
+    from tokenizers import pre_tokenizers
+
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    (tmp_path / "vocab.json").write_text(json.dumps(alphabet | {"at": 256, "what": 257, "wh": 258}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na t\nw h\nwh at\n")
+    added = {"260": {"content": "<|im_end|>", "special": True}, "261": {"content": "<IMG_CONTEXT>", "special": True}}
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added})
+    )
+    tokens = read_tokenizer(tmp_path)
+    ids, spans = tokens.encode("what<IMG_CONTEXT>\nat<|im_end|>")
+    assert (ids[0], ids[-2:], spans[-1]) == (257, [256, tokens.special("<|im_end|>")], (20, 30))
+    assert ids[1] == tokens.special("<IMG_CONTEXT>")
+    assert tokens.decode(ids) == "what\nat"
+
+
+@pytest.fixture
+def pieces(tmp_path):
+    def read(**said):
+        miniature.train_sentencepiece(tmp_path / "tokenizer.model")
+        entry = {"content": "<|user|>", "special": True, "rstrip": said.pop("rstrip", False)}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": {"200": entry}} | said))
+        return read_tokenizer(tmp_path)
+
+    return read
+
+
+def test_a_sentencepiece_tokenizer_does_what_its_configuration_says(pieces):
+    text = "what<|user|>\ncolour"
+    usual = pieces().encode(text)[0]
+    assert usual[0] == 1
+    assert pieces(add_bos_token=False).encode(text)[0] == usual[1:]
+    eaten, spans = pieces(rstrip=True).encode(text)
+    assert eaten == pieces().encode("what<|user|>colour")[0]
+    assert spans[eaten.index(200) + 1][1] > text.index("c")
+    later = pieces(legacy=False)
+    assert later.encode("what<|user|>colour")[0] != pieces().encode("what<|user|>colour")[0]
+    assert later.decode(later.encode("<|user|>colour")[0]) == "colour"
+
+
+def test_a_begin_token_that_a_template_wrote_is_not_doubled(tmp_path):
+    tokens = read_tokenizer(saved(tmp_path))
+    assert tokens.encode("<s>what")[0] == tokens.encode("what")[0]
+    ids, spans = tokens.encode("<s>what")
+    assert spans[1] == (3, 4)
+    assert ids[0] == 1
+
+
+def test_tokens_beyond_the_file_cut_the_text(tmp_path):
+    tokens = read_tokenizer(saved(tmp_path), {"<picture>": 900, "<image>": 901})
+    ids, spans = tokens.encode("what <picture> is")
+    assert ids == [*tokens.encode("what ")[0], 900, *tokens.encode(" is")[0][1:]]
+    assert spans[ids.index(900)] == (5, 14)
+    assert tokens.special("<image>") == miniature.IMAGE_ID
+    assert tokens.decode(ids) == tokens.decode([i for i in ids if i != 900])
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path):

@@ -1,8 +1,9 @@
-"""InternVL2 checkpoints in OpenGVLab's layout, read straight into transformers' native class and written back.
+"""InternVL checkpoints in OpenGVLab's layout, read straight into transformers' native class and written back.
 
 The released layout needs remote code, fuses query, key and value, and names everything its own way; the mathematics
-is that of `InternVLForConditionalGeneration` over a Llama. Every key maps to its native entries exactly once, in both
-directions. InternLM2 groups `wqkv` rows per key-value head: `[q_0 .. q_{G-1}, k, v]`, G query heads to each.
+is that of `InternVLForConditionalGeneration`, over a Llama where the language model is InternLM2. Every key maps to its
+native entries exactly once, in both directions. InternLM2 groups `wqkv` rows per key-value head:
+`[q_0 .. q_{G-1}, k, v]`, G query heads to each.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig
+from transformers import InternVLConfig, InternVLVisionConfig
 
 from hero_ray.core.errors import CheckpointError
+from hero_ray.models.checkpoints.internvl_text import text_config
 from hero_ray.models.checkpoints.reader import Translate, read_config
 
 CONTEXT, IMAGE_START, IMAGE_END, TURN_END = "<IMG_CONTEXT>", "<img>", "</img>", "<|im_end|>"
@@ -50,13 +52,21 @@ _VISION_ROOM = ("vision_model.", "model.vision_tower.")
 _LANGUAGE_ROOM = ("language_model.model.", "model.language_model.")
 _PROJECTOR_ROOM = "model.multi_modal_projector."
 _HEAD = ("language_model.output.weight", "lm_head.weight")
+_HEAD_ALONE = "language_model.lm_head.weight"  # as every language model but InternLM2 names it
 
 
-def reader(text: Any) -> Translate:
-    """The released entry -> native entries, for a Llama configuration `text` (it decides how `wqkv` is split)."""
+def reader(text: Any, internlm2: bool = True) -> Translate:
+    """The released entry -> native entries.
+
+    Args:
+        text: the language model's configuration; it decides how `wqkv` is split.
+        internlm2: else the language model's entries bear transformers' own names.
+    """
 
     def translate(key: str, tensor: Tensor) -> dict[str, Tensor]:
-        if key == _HEAD[0]:
+        if key.endswith("rotary_emb.inv_freq"):  # derived; older checkpoints carry it along
+            return {}
+        if key in (_HEAD[0], _HEAD_ALONE):
             return {_HEAD[1]: tensor}
         if key.startswith("mlp1."):
             return {_PROJECTOR_ROOM + _swap(key, _PROJECTOR): tensor}
@@ -66,7 +76,10 @@ def reader(text: Any) -> Translate:
                 return _named(name, ".attn.qkv.", ".attention.{}_proj.", dict(zip("qkv", tensor.chunk(3), strict=True)))
             return {name: tensor}
         if key.startswith(_LANGUAGE_ROOM[0]):
-            name = _LANGUAGE_ROOM[1] + _swap(key.removeprefix(_LANGUAGE_ROOM[0]), _LANGUAGE)
+            name = key.removeprefix(_LANGUAGE_ROOM[0])
+            if not internlm2:
+                return {_LANGUAGE_ROOM[1] + name: tensor}
+            name = _LANGUAGE_ROOM[1] + _swap(name, _LANGUAGE)
             if ".attention.wqkv." in name:
                 return _named(name, ".attention.wqkv.", ".self_attn.{}_proj.", split_wqkv(tensor, text))
             return {name: tensor}
@@ -95,14 +108,11 @@ def read_native_config(folder: Path) -> Any:
     """The native configuration of a released folder, from its `config.json` as plain JSON.
 
     Raises:
-        CheckpointError: another family, the older pixel shuffle, or a language model that is not InternLM2.
+        CheckpointError: another family, the older pixel shuffle, or a language model that is not supported.
     """
     raw = read_config(folder)
     if raw.get("model_type") != "internvl_chat":
         raise CheckpointError(f"{folder}: model_type is {raw.get('model_type')!r}, expected 'internvl_chat'")
-    version = raw.get("ps_version", "v1")
-    if version != "v2":
-        raise CheckpointError(f"{folder}: ps_version is {version!r}; only 'v2' (InternVL2) orders tokens as we do")
     try:
         return native_config(raw, folder)
     except KeyError as missing:
@@ -112,29 +122,7 @@ def read_native_config(folder: Path) -> Any:
 def native_config(raw: Mapping[str, Any], where: object = "config.json") -> Any:
     """A released configuration in transformers' terms."""
     language, vision = raw["llm_config"], raw["vision_config"]
-    architectures = language.get("architectures") or ["InternLM2ForCausalLM"]
-    if "InternLM2" not in architectures[0]:
-        raise CheckpointError(f"{where}: its language model is {architectures[0]}; only InternLM2 ones are supported")
-    if language.get("tie_word_embeddings"):
-        raise CheckpointError(f"{where}: tied word embeddings are not expected of InternVL2")
-    text = LlamaConfig(
-        vocab_size=language["vocab_size"],
-        hidden_size=language["hidden_size"],
-        intermediate_size=language["intermediate_size"],
-        num_hidden_layers=language["num_hidden_layers"],
-        num_attention_heads=language["num_attention_heads"],
-        num_key_value_heads=language["num_key_value_heads"],
-        hidden_act=language.get("hidden_act", "silu"),
-        rms_norm_eps=language.get("rms_norm_eps", 1e-6),
-        attention_bias=language.get("bias", False),
-        max_position_embeddings=language["max_position_embeddings"],
-        # Dynamic scaling is inactive below max_position_embeddings, and longer prompts are refused.
-        rope_parameters={"rope_type": "default", "rope_theta": float(language.get("rope_theta", 10000.0))},
-        bos_token_id=language.get("bos_token_id", 1),
-        eos_token_id=language.get("eos_token_id", 2),
-        pad_token_id=language.get("pad_token_id", 2),
-        tie_word_embeddings=False,
-    )
+    text = text_config(language, where)
     size = raw.get("force_image_size") or vision["image_size"]
     tower = InternVLVisionConfig(
         hidden_size=vision["hidden_size"],
@@ -160,7 +148,7 @@ def native_config(raw: Mapping[str, Any], where: object = "config.json") -> Any:
         image_seq_length=int((size // vision["patch_size"] * ratio) ** 2),
         downsample_ratio=ratio,
         vision_feature_layer=raw.get("select_layer", -1),
-        tie_word_embeddings=False,
+        tie_word_embeddings=bool(text.tie_word_embeddings),
     )
 
 

@@ -130,10 +130,27 @@ def fill(model: nn.Module, folders: Sequence[Path], translate: Translate, device
     """
     check(model, folders, translate)
     place(model, device)
-    wanted = tensors(model)
+    wanted, doubles = tensors(model), second_names(model)
+    twice: dict[str, Tensor] = {}
     for key, tensor in (entry for folder in folders for entry in entries(folder, device)):
         for name, value in translate(key, tensor).items():
-            wanted[name].copy_(value)
+            if name in doubles:
+                twice[name] = value.to(wanted[doubles[name]].dtype)
+            else:
+                wanted[name].copy_(value)
+    for name, value in twice.items():
+        if not torch.equal(value, wanted[doubles[name]]):
+            raise CheckpointError(
+                f"{', '.join(map(str, folders))}: config.json ties {name} to {doubles[name]}, but the weights of the "
+                "two differ; set tie_word_embeddings to what the checkpoint was trained with"
+            )
+
+
+def second_names(model: nn.Module) -> dict[str, str]:
+    """Further names of a weight that a model has twice: {name: the name it is filled under}. A tied head, for one."""
+    first = {id(weight): name for name, weight in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(weight)] for name, weight in every if first[id(weight)] != name}
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -148,24 +165,24 @@ def check(model: nn.Module, folders: Sequence[Path], translate: Translate) -> No
     Raises:
         CheckpointError: as `fill`.
     """
-    wanted = tensors(model)
+    wanted, doubles = tensors(model), second_names(model)
     filled: set[str] = set()
     strangers: list[str] = []
     where = " + ".join(map(str, folders))
     for key, tensor in (entry for folder in folders for entry in headers(folder)):
         for name, value in translate(key, tensor).items():
-            if name not in wanted:
+            if name not in wanted and name not in doubles:
                 strangers.append(key)
             elif name in filled:
                 raise CheckpointError(f"{where}: {key} fills {name} a second time")
-            elif wanted[name].shape != value.shape:
+            elif (shape := wanted[doubles.get(name, name)].shape) != value.shape:
                 raise CheckpointError(
-                    f"{where}: {key} has shape {tuple(value.shape)}, {name} needs {tuple(wanted[name].shape)}; "
+                    f"{where}: {key} has shape {tuple(value.shape)}, {name} needs {tuple(shape)}; "
                     "config.json and weights do not belong together"
                 )
             else:
                 filled.add(name)
-    missing = sorted(set(wanted) - filled)
+    missing = sorted(set(wanted) - filled)  # a double may be left out
     if strangers or missing:
         raise CheckpointError(
             f"{where}: {len(strangers)} key(s) belong nowhere{_some(strangers)}; "

@@ -1,0 +1,132 @@
+"""What a `config.json` alone decides: the family it belongs to, or why no family of ours can load it.
+
+Asked before anything else of a checkpoint is fetched or read, so that a refusal costs one small file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hero_ray.core.errors import CheckpointError
+
+LANGUAGE = ("llama", "mistral", "qwen2", "qwen3", "phi3")
+"""transformers' language models whose blocks the block loop runs."""
+
+INTERNVL_LANGUAGE = {
+    "InternLM2ForCausalLM": "internlm2",
+    "LlamaForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Phi3ForCausalLM": "phi3",
+}
+"""What OpenGVLab's configurations call them."""
+
+ORIGINAL_LANGUAGE = {
+    "llava": "llama",
+    "llava_llama": "llama",
+    "share4v": "llama",
+    "llava_mistral": "mistral",
+    "llava_qwen": "qwen2",
+}
+"""The language model behind a `model_type` of the original LLaVA code."""
+
+_FAMILIES = {"llava_next": "llava-next", "llava": "llava-1.5", "internvl_chat": "internvl2", "internvl": "internvl2"}
+_KNOWN = "llava, llava_next, internvl, internvl_chat and the original LLaVA layouts"
+CLIP_TOWER = "clip-vit-large-patch14-336"
+_OTHER_TOWERS = ("siglip", "eva", "dino", "convnext", "internvit", "openclip", "laion", "clip-vit-base", "imagebind")
+
+
+def is_original_llava(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was saved by the original LLaVA code: sizes at top level, tower named by hub id."""
+    return "mm_vision_tower" in config and "text_config" not in config
+
+
+def family_of(config: Mapping[str, Any], where: object) -> str:
+    """The family a parsed `config.json` belongs to.
+
+    Raises:
+        CheckpointError: none of ours, a language model or tower we do not run, or quantised weights.
+    """
+    if method := quantised(config):
+        raise CheckpointError(
+            f"{where}: its weights are quantised ({method}); hero-ray measures unquantised ones. Load the checkpoint "
+            "it was made from, in dtype=bfloat16 or float16"
+        )
+    if is_original_llava(config):
+        return _original(config, where)
+    kind = config.get("model_type")
+    if kind not in _FAMILIES:
+        raise CheckpointError(f"{where}: model_type is {kind!r}; supported are {_KNOWN}")
+    if kind == "internvl_chat":
+        _internvl_chat(config, where)
+        return "internvl2"
+    text, vision = _part(config, "text_config", where), _part(config, "vision_config", where)
+    _language(text.get("model_type") or {"internvl": "qwen2"}.get(str(kind), "llama"), where)
+    tower = "internvl_vision" if kind == "internvl" else "clip_vision_model"
+    if vision.get("model_type", tower) != tower:
+        raise CheckpointError(f"{where}: its vision tower is {vision['model_type']!r}; expected {tower}")
+    return _FAMILIES[str(kind)]
+
+
+def quantised(config: Mapping[str, Any]) -> str:
+    """How a checkpoint's weights are quantised, in the configuration's own words; "" where they are not."""
+    found = config.get("quantization_config")
+    if isinstance(found, Mapping):
+        bits = found.get("bits") or found.get("w_bit") or found.get("num_bits")
+        bits = bits or (4 if found.get("load_in_4bit") else 8 if found.get("load_in_8bit") else None)
+        return f"{found.get('quant_method', 'method unnamed')}{f', {bits} bit' if bits else ''}"
+    parts = (value for key, value in config.items() if key.endswith("_config") and isinstance(value, Mapping))
+    return next((method for part in parts if (method := quantised(part))), "")
+
+
+def _part(config: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:
+    found = config.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{where}: {key} holds {type(found).__name__}; expected an object")
+    return found
+
+
+def _language(kind: Any, where: object) -> None:
+    if kind not in LANGUAGE:
+        raise CheckpointError(f"{where}: its language model is {kind!r}; supported are {', '.join(LANGUAGE)}")
+
+
+def _original(config: Mapping[str, Any], where: object) -> str:
+    kind, tower = config.get("model_type"), config.get("mm_vision_tower")
+    if kind not in ORIGINAL_LANGUAGE:
+        raise CheckpointError(
+            f"{where}: model_type is {kind!r} in the original LLaVA layout; supported are "
+            f"{', '.join(ORIGINAL_LANGUAGE)}"
+        )
+    if not isinstance(tower, str) or any(name in tower.lower() for name in _OTHER_TOWERS):
+        raise CheckpointError(
+            f"{where}: its vision tower is {tower!r}; only CLIP ViT-L/14 at 336 px (openai/{CLIP_TOWER}) is supported"
+        )
+    for key, value in {"mm_projector_type": "mlp2x_gelu", "mm_vision_select_feature": "patch"}.items():
+        if config.get(key, value) != value:
+            raise CheckpointError(f"{where}: {key} is {config[key]!r}; only {value!r} is supported")
+    ratio, merge = config.get("image_aspect_ratio") or "square", config.get("mm_patch_merge_type") or "flat"
+    if ratio == "anyres" and merge == "spatial_unpad":
+        return "llava-next"
+    if "anyres" in str(ratio) or merge != "flat":
+        raise CheckpointError(
+            f"{where}: image_aspect_ratio {ratio!r} with mm_patch_merge_type {merge!r} is not a layout of LLaVA-1.5 or "
+            "LLaVA-NeXT ('anyres' with 'spatial_unpad')"
+        )
+    return "llava-1.5"
+
+
+def _internvl_chat(config: Mapping[str, Any], where: object) -> None:
+    language = _part(config, "llm_config", where)
+    named = language.get("architectures") or ["InternLM2ForCausalLM"]
+    name = str(named[0]) if isinstance(named, list) else str(named)
+    if name not in INTERNVL_LANGUAGE:
+        raise CheckpointError(
+            f"{where}: its language model is {name}; supported are {', '.join(sorted(INTERNVL_LANGUAGE))}"
+        )
+    version = config.get("ps_version", "v1")
+    if version != "v2":
+        raise CheckpointError(
+            f"{where}: ps_version is {version!r}; only 'v2' (InternVL2 and later) orders tokens as we do"
+        )

@@ -1,0 +1,267 @@
+"""Models and data from a hub that was really asked: one commit for plan and workers, no hub needed behind the plan.
+
+Each case is a process of its own with a fresh cache, since the client reads its address once.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hero_ray.benchmarks import get, get_class
+from hero_ray.benchmarks.pope import Pope
+from hero_ray.models.registry import EMBEDDED_WEIGHTS
+from tests import hub_layouts
+from tests.loopback_hub import Fault, LoopbackHub
+
+pytestmark = pytest.mark.slow
+
+MODEL = "someone/tiny"
+
+
+def model_files(seed=0):
+    """hero-tiny as somebody's repository, with files that nobody should ask for beside it; `seed` moves a weight."""
+    folder = EMBEDDED_WEIGHTS / "hero-tiny"
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    files |= {"pytorch_model.bin": b"no", "modeling.py": b"no", "model.onnx": b"no"}
+    weights = bytearray(files["model.safetensors"])
+    weights[-1] ^= seed
+    return files | {"model.safetensors": bytes(weights)}
+
+
+def data_files(folder):
+    """POPE's repository: its split, a `train` shard beside it, and a card that names the files."""
+    hub_layouts.write(folder, "pope")
+    [path] = list((folder / "pope").rglob("*.parquet"))
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
+    files = {"README.md": card.encode(), "data/test-00000-of-00001.parquet": path.read_bytes()}
+    return files | {"data/train-00000-of-00001.parquet": b"nobody asks for this"}
+
+
+@pytest.fixture
+def hub():
+    with LoopbackHub() as running:
+        yield running
+
+
+@pytest.fixture
+def ask(tmp_path, hub):
+    """Runs a piece of Python against the hub; what it prints as JSON, or the last line of its error."""
+
+    def run(code, **environment):
+        env = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        env |= {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        for name in ("HERO_RAY_DATA", "HF_HUB_OFFLINE", "HF_TOKEN"):
+            env.pop(name, None)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=env | environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            cwd=Path(__file__).parents[2],
+            check=False,
+        )
+        if done.returncode:
+            return done.stderr.strip().splitlines()[-1]
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    return run
+
+
+FOLDER = """
+import json
+from hero_ray.models.sources import find_folder
+print(json.dumps(str(find_folder("someone/tiny"))))
+"""
+
+
+def test_only_what_is_needed_is_fetched_and_the_configuration_comes_first(hub, ask):
+    commit = hub.put(f"models/{MODEL}", model_files())
+    folder = ask(FOLDER)
+    assert folder.endswith(commit)
+    got = [line.split("/")[-1] for line in hub.log if "/resolve/" in line and line.startswith("GET")]
+    assert got[0] == "config.json"
+    assert "chat_template.jinja" in got
+    assert not {"pytorch_model.bin", "modeling.py", "model.onnx"} & set(got)
+    assert len([line for line in hub.log if "large" in line]) == 2  # model and clip, from the other origin
+    hub.log.clear()
+    assert ask(FOLDER, HF_HUB_OFFLINE="1") == folder
+    assert hub.log == []
+
+
+REFUSED = """
+import json
+from hero_ray.core.errors import CheckpointError
+from hero_ray.models.sources import find_folder
+told = {}
+for name in ("org/absent", "org/gated", "org/busy", "org/foreign", "org/patient"):
+    try:
+        told[name] = str(find_folder(name))
+    except CheckpointError as error:
+        told[name] = str(error)
+print(json.dumps(told))
+"""
+
+
+def test_every_refusal_is_one_true_line_and_a_busy_hub_is_asked_again(hub, ask):
+    for name in ("gated", "busy", "patient"):
+        commit = hub.put(f"models/org/{name}", model_files())
+    hub.put("models/org/foreign", model_files() | {"config.json": b'{"model_type": "llava_onevision"}'})
+    hub.gated.add("models/org/gated")
+    hub.faults += [
+        Fault("/api/models/org/busy", 503, 99),
+        Fault("/api/models/org/patient", 429, 1, {"Retry-After": "0"}),
+    ]
+    hub.faults += [Fault(f"GET large /{commit}", 503, 1)]
+    told = ask(REFUSED)
+    assert told["org/absent"].startswith(f"org/absent does not exist at {hub.url}, or is private")
+    assert told["org/gated"].startswith(f"org/gated is gated: ask for access at {hub.url}/org/gated")
+    assert told["org/busy"].startswith(f"org/busy: the hub at {hub.url} answered 503 to every attempt")
+    assert told["org/foreign"].startswith("org/foreign: model_type is 'llava_onevision'")
+    assert told["org/patient"].endswith(commit)
+    assert all("\n" not in line for line in told.values())
+    # Nothing but its configuration is fetched of what is refused for it.
+    assert [line for line in hub.asked("org/foreign/resolve/") if "config.json" not in line] == []
+
+
+def test_without_a_hub_and_with_an_empty_cache_one_line_says_so(ask):
+    assert "cannot be reached" in ask(FOLDER, HF_ENDPOINT="http://127.0.0.1:9")
+
+
+ROWS = """
+import json
+from hero_ray import benchmarks
+found = benchmarks.get("pope")
+print(json.dumps([found.fingerprint(), [sample.question for sample in found.samples(4)]]))
+"""
+
+
+def test_only_an_id_that_does_not_exist_means_the_next_one_and_the_cache_needs_no_hub(hub, ask, tmp_path):
+    files = data_files(tmp_path / "rows")
+    first, second = Pope.source.ids[:2]
+    hub.put(f"datasets/{second}", files)
+    read = ask(ROWS)
+    assert len(read[1]) > 0
+    assert not hub.asked("train")
+    hub.log.clear()
+    hub.put(f"datasets/{first}", files)
+    hub.faults.append(Fault("GET large", 503, 99))
+    assert f"{first}: the hub at" in ask(ROWS, HF_HOME=str(tmp_path / "other"))
+    hub.log.clear()
+    offline = ROWS.replace('get("pope")', f'get("pope", hub="{second}")')
+    assert ask(offline, HF_HUB_OFFLINE="1") == read
+    assert hub.log == []
+
+
+EVERY = """
+import json
+from hero_ray.benchmarks import get
+told = {}
+for name in NAMES:
+    opened = get(name)
+    samples = list(opened.samples(2)) if name != "duts" else []
+    pictures = [opened.load_image(sample.image_ref).size for sample in samples]
+    told[name] = [opened.fingerprint(), [sample.question for sample in samples], pictures]
+print(json.dumps(told))
+"""
+
+
+def repository(root, name):
+    """A benchmark's repository, its card naming the files of every configuration."""
+    source = get_class(name).source
+    paths = [path.relative_to(root / name).as_posix() for path in sorted((root / name).rglob("*.parquet"))]
+    configs = "".join(
+        f"- config_name: {path.split('/')[0] if source.config else 'default'}\n"
+        f"  data_files:\n  - split: {source.split}\n    path: {path}\n"
+        for path in paths
+    )
+    files = {path: (root / name / path).read_bytes() for path in paths}
+    return f"datasets/{source.ids[0]}", files | {"README.md": f"---\nconfigs:\n{configs}---\n".encode()}
+
+
+def test_every_benchmark_comes_from_the_hub_and_again_from_its_cache(hub, ask, tmp_path):
+    root = hub_layouts.write(tmp_path / "rows")
+    for name in hub_layouts.LAYOUTS:
+        hub.put(*repository(root, name))
+    code = EVERY.replace("NAMES", repr(list(hub_layouts.LAYOUTS)))
+    told = ask(code)
+    for name in hub_layouts.LAYOUTS:
+        local = get(name, data=str(root / name))
+        assert told[name][0] == local.fingerprint(), name
+        if name != "duts":
+            assert told[name][1] == [sample.question for sample in local.samples(2)], name
+    hub.log.clear()
+    assert ask(code, HF_HUB_OFFLINE="1") == told
+    assert hub.log == []
+
+
+SWEEP = """
+import json, sys
+from pathlib import Path
+from hero_ray.core.config import SweepConfig
+from hero_ray.core.plan import Unit
+from hero_ray.engine.evaluate import Settings
+from hero_ray.pipeline.facts import make_plan
+from hero_ray.pipeline.forecast import describe_plan
+from hero_ray.pipeline.run import _create_run
+from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.store import open_store
+store = open_store("sqlite:///{db}")
+config = SweepConfig(models=["someone/tiny"], methods=["full", "hero"], budgets=[0.2], tasks=["pope"], limit=2)
+plan = make_plan(config)
+print("planned", flush=True)
+sys.stdin.readline()
+run = _create_run(plan, store, "test", None)
+job = WorkerJob(run, "sqlite:///{db}", "someone/tiny", {{"dtype": "float32"}}, plan.cells, plan.tasks, Settings(),
+                commits=plan.commits if {pinned} else {{}})
+worker = UnitWorker(job)
+done = worker({{"unit": [pack_unit(unit) for unit in plan.units]}})
+kept = store.run(run).environment
+print(json.dumps({{"commits": dict(plan.commits), "kept": kept["commits"], "prompts": kept["prompts"],
+                  "failed": sum(json.loads(text)["failed"] for text in done["outcome"]),
+                  "answered": sum(json.loads(text)["answered"] for text in done["outcome"]),
+                  "shown": describe_plan(plan, "sqlite:///{db}")}}))
+"""
+
+
+@pytest.mark.parametrize("case", ["pinned", "unpinned"])
+def test_what_is_published_behind_the_plan_reaches_no_worker(hub, tmp_path, case):
+    first = Pope.source.ids[0]
+    old = hub.put(f"models/{MODEL}", model_files())
+    rows = hub.put(f"datasets/{first}", data_files(tmp_path / "rows"))
+    env = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    env.pop("HERO_RAY_DATA", None)
+    code = SWEEP.format(db=tmp_path / "results.db", pinned=case != "unpinned")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout.readline().strip() == "planned", process.communicate()[1][-2000:]
+    hub.put(f"models/{MODEL}", model_files(seed=1))
+    hub.log.clear()
+    if case == "pinned":
+        hub.__exit__()  # and the hub is gone for good
+    out, err = process.communicate("go\n", timeout=400)
+    if case == "unpinned":  # a worker that was told no commit sees that it read another one
+        assert process.returncode
+        assert "the weights of someone/tiny changed since the plan" in err
+        return
+    assert process.returncode == 0, err[-2000:]
+    told = json.loads(out.strip().splitlines()[-1])
+    assert told["commits"] == told["kept"] == {f"model:{MODEL}": old, f"dataset:{first}": rows}
+    assert (told["failed"], told["answered"] > 0) == (0, True)
+    assert hub.log == []  # nor was it asked for anything before it went
+    assert f"model {MODEL} at commit {old}" in told["shown"]
+    assert told["prompts"][MODEL].startswith("USER: <image>\n")
+    assert f"{MODEL} is asked: " in told["shown"]
