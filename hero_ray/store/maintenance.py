@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from hero_ray.core.errors import StoreError
+from hero_ray.store import bulk
 from hero_ray.store.base import Base
 from hero_ray.store.engine import explain, parse_url
 from hero_ray.store.records import TERMINAL, RunRow
@@ -18,11 +19,13 @@ from hero_ray.store.store import Store, open_store
 from hero_ray.store.tables import (
     Alert,
     CellTable,
+    CellTotal,
     ImageTable,
     PredictionTable,
     Run,
     RunCell,
     SampleTable,
+    UnitAttempt,
 )
 from hero_ray.store.writes import now, table
 
@@ -58,6 +61,8 @@ def prune(store: Store, run_ids: Sequence[str], answers_only: bool = False) -> P
     def change(connection: Connection) -> Pruned:
         predictions = table(PredictionTable)
         gone = connection.execute(delete(predictions).where(predictions.c.run_id.in_(ids))).rowcount
+        connection.execute(delete(table(CellTotal)).where(table(CellTotal).c.run_id.in_(ids)))
+        connection.execute(update(table(UnitAttempt)).where(table(UnitAttempt).c.run_id.in_(ids)).values(settled=None))
         if not answers_only:
             connection.execute(delete(table(Alert)).where(table(Alert).c.run_id.in_(ids)))
             connection.execute(delete(table(Run)).where(table(Run).c.id.in_(ids)))
@@ -173,13 +178,32 @@ def sizes(store: Store) -> dict[str, int]:
 
 
 def broken(store: Store) -> list[str]:
-    """Damage that the database itself reports, and rows that point nowhere; empty when sound."""
+    """Damage that the database itself reports, rows that point nowhere, counters that are wrong; empty when sound."""
 
     def look(connection: Connection) -> list[str]:
+        wrong = [
+            f"run {run} cell {cell}: counters say {kept} rows, {bad} of them failed; there are {n} and {failed}; "
+            "`hero-ray db check --recount` sets them right"
+            for run, cell, kept, bad, n, failed in bulk.recount(connection)
+        ]
         if connection.dialect.name != "sqlite":
-            return []  # PostgreSQL enforces its foreign keys and checksums its own pages
+            return wrong  # PostgreSQL enforces its foreign keys and checksums its own pages
         faults = [str(row[0]) for row in connection.execute(text("PRAGMA integrity_check")) if row[0] != "ok"]
         strays = connection.execute(text("PRAGMA foreign_key_check")).all()
-        return faults + [f"{row[0]} row {row[1]} points to no {row[2]}" for row in strays]
+        return wrong + faults + [f"{row[0]} row {row[1]} points to no {row[2]}" for row in strays]
 
     return store.read(look)
+
+
+def recount(store: Store) -> int:
+    """Set every counter right that does not say what is stored; how many cells had wrong ones."""
+
+    def change(connection: Connection) -> int:
+        t = table(CellTotal)
+        wrong = bulk.recount(connection)
+        for run, cell, _, _, stored, failed in wrong:
+            connection.execute(delete(t).where(t.c.run_id == run, t.c.cell_id == cell))
+            connection.execute(insert(t).values(run_id=run, cell_id=cell, shard=0, stored=stored, failed=failed))
+        return len(wrong)
+
+    return store.transaction(change)

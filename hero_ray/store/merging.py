@@ -16,6 +16,7 @@ from hero_ray.store.store import Store
 from hero_ray.store.tables import (
     Alert,
     CellTable,
+    CellTotal,
     ImageTable,
     MetricTable,
     PredictionTable,
@@ -31,7 +32,7 @@ from hero_ray.store.writes import insert_missing, table
 CHUNK = 5000
 _SHARED: tuple[type[Base], ...] = (CellTable, ImageTable, SampleTable)
 """What several runs may hold; equal ids mean equal content."""
-_OWNED: tuple[type[Base], ...] = (RunCell, UnitAttempt, PredictionTable, MetricTable, Profile)
+_OWNED: tuple[type[Base], ...] = (RunCell, CellTotal, UnitAttempt, PredictionTable, MetricTable, Profile)
 """What belongs to one run. Leases stay behind: nobody works on a run through a copy of it."""
 _MEANING = ("model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
 _PASSING = ("cancel_requested",)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from hero_ray.core.errors import StoreError
 from hero_ray.core.shipped import folder
 
-HEAD = "0004"
+HEAD = "0005"
 """Newest revision under `db/versions`; a test holds the two together."""
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hero_ray.core.errors import StoreError
 from hero_ray.core.text import clean_text
 from hero_ray.core.types import Prediction
-from hero_ray.store import answers, figures, leases, schema, writes
+from hero_ray.store import answers, bulk, figures, leases, schema, writes
 from hero_ray.store import runs as asked_runs
 from hero_ray.store.engine import (
     check_sqlite_path,
@@ -183,10 +183,12 @@ class Store:
     add_cells = _told(writes.add_cells)
     add_samples = _told(writes.add_samples)
     begin_unit = _told(writes.begin_unit)
+    settle_unit = _told(writes.settle_unit)
     stop_cell = _told(writes.stop_cell)
     write_metrics = _told(writes.write_metrics)
     done = _asked(answers.done)
     done_counts = _asked(answers.done_counts)
+    begun_units = _asked(answers.begun_units)
     done_cells = _asked(answers.done_cells)
     stopped = _asked(asked_runs.stopped)
     counts = _asked(asked_runs.counts)
@@ -199,25 +201,31 @@ class Store:
         predictions: Sequence[Prediction],
         images: Iterable[ImageRecord] = (),
         main_metrics: Mapping[str, str] | None = None,
+        unit: tuple[str, int] | None = None,
     ) -> None:
         """Commit everything one unit produced, or nothing of it; writing it twice changes nothing.
 
         A committed answer is never replaced, a failure is (and counts its attempts).
 
         Args:
-            main_metrics: benchmark -> the metric kept in `predictions.score`; the first number scored if not given.
+            main_metrics: benchmark -> the metric kept in `predictions.score`; the first number scored without one.
+            unit: id and number of questions of the unit of which this is all that was missing.
         """
-        main = main_metrics or {}
+        main, known = main_metrics or {}, dict[str, str]()
         samples = list({id(p.sample): p.sample for p in predictions}.values())
         names = {id(sample): sample_id(sample) for sample in samples}  # cells share samples: hash each once
         rows = [
-            writes.prediction_row(run_id, p, names[id(p.sample)], main.get(p.sample.benchmark)) for p in predictions
+            bulk.prediction_row(run_id, p, names[id(p.sample)], main.get(p.sample.benchmark), known)
+            for p in predictions
         ]
         pictures = list(images)
+        settled = all(p.error_type is None or p.error_type in answers.PERMANENT for p in predictions)
 
         def change(connection: Connection) -> None:
             writes.add_samples(connection, samples, pictures)
-            writes.write_predictions(connection, rows)
+            bulk.write_predictions(connection, rows)
+            if unit is not None and settled:
+                writes.settle_unit(connection, run_id, *unit)
 
         self.transaction(change)
 

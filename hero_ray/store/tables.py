@@ -12,6 +12,9 @@ from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, fals
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hero_ray.store.base import Base
+from hero_ray.store.printed_tables import Published as Published
+from hero_ray.store.printed_tables import PublishedAblation as PublishedAblation
+from hero_ray.store.printed_tables import PublishedEfficiency as PublishedEfficiency
 
 
 class Run(Base):
@@ -133,14 +136,33 @@ class PredictionTable(Base):
     )
 
 
+class CellTotal(Base):
+    """How many answers and failures are stored of a cell of a run: the sum over its shards, moved with the answers."""
+
+    __tablename__ = "cell_totals"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    cell_id: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    stored: Mapped[int]
+    failed: Mapped[int]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
+    )
+
+
 class UnitAttempt(Base):
-    """How often a unit was begun, committed before the work: one that kills its process must not be begun forever."""
+    """How often a unit was begun, committed before the work: one that kills its process must not be begun forever.
+
+    `settled` is the number of its questions once nothing of it is missing.
+    """
 
     __tablename__ = "unit_attempts"
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     unit_id: Mapped[str] = mapped_column(primary_key=True)
     attempts: Mapped[int]
     begun_at: Mapped[datetime]
+    settled: Mapped[int | None]
 
 
 class Lease(Base):
@@ -206,69 +228,6 @@ class Profile(Base):
     __table_args__ = (
         ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
     )
-
-
-class Printed:
-    """What every figure printed in a paper has; `line` is its line in the shipped file."""
-
-    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    paper: Mapped[str]
-    table: Mapped[str]
-    note: Mapped[str]
-
-
-class Published(Printed, Base):
-    """A main result printed in a paper."""
-
-    __tablename__ = "published"
-    model: Mapped[str]
-    method: Mapped[str]
-    budget: Mapped[float | None]
-    benchmark: Mapped[str]
-    category: Mapped[str]
-    metric: Mapped[str]
-    value: Mapped[float]
-    printed: Mapped[str]
-    measured_by: Mapped[str]
-    plot: Mapped[bool]
-
-
-class PublishedEfficiency(Printed, Base):
-    """A cost figure printed in a paper; hardware and counting rules differ between papers."""
-
-    __tablename__ = "published_efficiency"
-    model: Mapped[str]
-    method: Mapped[str]
-    budget: Mapped[float | None]
-    tokens: Mapped[float | None]
-    tflops: Mapped[float | None]
-    gpu_memory_gb: Mapped[float | None]
-    kv_cache_mb: Mapped[float | None]
-    decode_tokens_per_s: Mapped[float | None]
-    latency_per_token_ms: Mapped[float | None]
-    total_time: Mapped[float | None]
-    throughput: Mapped[float | None]
-    ttft_s: Mapped[float | None]
-    hardware: Mapped[str]
-    batch_size: Mapped[int | None]
-    performance: Mapped[float | None]
-    tflops_recomputed: Mapped[float | None]
-    kv_mib_recomputed: Mapped[float | None]
-    kv_mib_model: Mapped[float | None]
-
-
-class PublishedAblation(Printed, Base):
-    """An ablation figure printed in a paper; a row without a value says where the best setting lies."""
-
-    __tablename__ = "published_ablations"
-    variant: Mapped[str]
-    parameter: Mapped[str]
-    parameter_value: Mapped[str]
-    benchmark: Mapped[str]
-    category: Mapped[str]
-    value: Mapped[float | None]
-    printed: Mapped[str]
-    plot: Mapped[bool]
 
 
 class StudyTable(Base):
