@@ -15,6 +15,7 @@ from hero_ray.core.errors import StoreError
 from hero_ray.store.records import CellCount, CellRow, RunRow, Stopped
 from hero_ray.store.tables import (
     Alert,
+    CellNumber,
     CellTable,
     CellTotal,
     Lease,
@@ -81,9 +82,10 @@ def cells(connection: Connection, run_id: str) -> list[CellRow]:
 
 def _totals(run_id: str) -> Subquery:
     """Answers and failures of every cell of a run, from the counters that move with them."""
-    t = table(CellTotal).c
+    t, n = table(CellTotal).c, table(CellNumber).c
     sums = (func.sum(column).label(column.name) for column in (t.stored, t.failed))
-    return select(t.cell_id, *sums).where(t.run_id == run_id).group_by(t.cell_id).subquery()
+    joined = table(CellNumber).join(table(CellTotal), t.cell == n.number)
+    return select(n.cell_id, *sums).select_from(joined).where(n.run_id == run_id).group_by(n.cell_id).subquery()
 
 
 def counts(connection: Connection, run_id: str) -> dict[str, CellCount]:
@@ -104,9 +106,9 @@ def counts(connection: Connection, run_id: str) -> dict[str, CellCount]:
 
 def totals(connection: Connection, run_id: str) -> tuple[int, int]:
     """(answered, failed) samples of a whole run."""
-    t = table(CellTotal).c
-    sums = (func.coalesce(func.sum(column), 0) for column in (t.stored, t.failed))
-    n, bad = connection.execute(select(*sums).where(t.run_id == run_id)).one()
+    found = _totals(run_id)
+    sums = (func.coalesce(func.sum(column), 0) for column in (found.c.stored, found.c.failed))
+    n, bad = connection.execute(select(*sums)).one()
     return int(n) - int(bad), int(bad)
 
 

@@ -75,6 +75,7 @@ class Store:
         self.migrated = False  # whether opening it made or changed its tables
         self._engine: Engine | None = None
         self._pid = 0
+        self._numbers: tuple[str, Mapping[str, int]] = ("", {})
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, bool, float]]:
         return type(self), (self.url, self.read_only, self.patience_s)
@@ -211,23 +212,31 @@ class Store:
             main_metrics: benchmark -> the metric kept in `predictions.score`; the first number scored without one.
             unit: id and number of questions of the unit of which this is all that was missing.
         """
-        main, known = main_metrics or {}, dict[str, str]()
+        main, batch = main_metrics or {}, bulk.Batch(run_id)
         samples = list({id(p.sample): p.sample for p in predictions}.values())
         names = {id(sample): sample_id(sample) for sample in samples}  # cells share samples: hash each once
-        rows = [
-            bulk.prediction_row(run_id, p, names[id(p.sample)], main.get(p.sample.benchmark), known)
-            for p in predictions
-        ]
+        for p in predictions:
+            batch.add(p, names[id(p.sample)], main.get(p.sample.benchmark))
         pictures = list(images)
         settled = all(p.error_type is None or p.error_type in answers.PERMANENT for p in predictions)
 
-        def change(connection: Connection) -> None:
-            writes.add_samples(connection, samples, pictures)
-            bulk.write_predictions(connection, rows)
+        def change(connection: Connection, careful: bool) -> None:
+            numbers = writes.add_samples(connection, samples, pictures)
+            bulk.write(connection, batch, self._cell_numbers(connection, run_id, predictions), numbers, careful)
             if unit is not None and settled:
                 writes.settle_unit(connection, run_id, *unit)
 
-        self.transaction(change)
+        try:
+            self.transaction(change, careful=False)
+        except bulk.SeenBefore:
+            self.transaction(change, careful=True)
+
+    def _cell_numbers(self, connection: Connection, run_id: str, needed: Sequence[Prediction]) -> Mapping[str, int]:
+        """Numbers of the cells of a run; they never change, so they are asked for again only when some are new."""
+        known_run, known = self._numbers
+        if known_run != run_id or any(p.cell_id not in known for p in needed):
+            self._numbers = run_id, bulk.cell_numbers(connection, run_id)
+        return self._numbers[1]
 
     def summarise(self, run_id: str, cell_ids: Iterable[str] | None = None) -> None:
         """Refresh counts, state and mean costs of some cells, or of all in a run."""

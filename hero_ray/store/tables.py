@@ -8,10 +8,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, false
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from hero_ray.store.base import Base
+from hero_ray.store.base import VIEW, Base
+from hero_ray.store.narrow_tables import CellNumber as CellNumber
+from hero_ray.store.narrow_tables import CellTotal as CellTotal
+from hero_ray.store.narrow_tables import CutTable as CutTable
+from hero_ray.store.narrow_tables import OutcomeTable as OutcomeTable
+from hero_ray.store.narrow_tables import SampleNumber as SampleNumber
 from hero_ray.store.printed_tables import Published as Published
 from hero_ray.store.printed_tables import PublishedAblation as PublishedAblation
 from hero_ray.store.printed_tables import PublishedEfficiency as PublishedEfficiency
@@ -106,12 +111,15 @@ class ImageTable(Base):
 
 
 class PredictionTable(Base):
-    """The outcome of one sample in one cell of one run; a failure is a row too."""
+    """The outcome of one sample in one cell of one run; a failure is a row too.
+
+    A view for readers over `narrow_tables`; `bulk` writes what is behind it.
+    """
 
     __tablename__ = "predictions"
     run_id: Mapped[str] = mapped_column(primary_key=True)
     cell_id: Mapped[str] = mapped_column(primary_key=True)
-    sample_id: Mapped[str] = mapped_column(ForeignKey("samples.id"), primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
     text: Mapped[str]
     score: Mapped[float | None]
     scores: Mapped[Any | None]
@@ -128,27 +136,9 @@ class PredictionTable(Base):
     geometry: Mapped[Any | None]
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
-    attempts: Mapped[int] = mapped_column(default=1, server_default="1")
+    attempts: Mapped[int]
 
-    __table_args__ = (
-        ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
-        Index(None, "sample_id"),
-    )
-
-
-class CellTotal(Base):
-    """How many answers and failures are stored of a cell of a run: the sum over its shards, moved with the answers."""
-
-    __tablename__ = "cell_totals"
-    run_id: Mapped[str] = mapped_column(primary_key=True)
-    cell_id: Mapped[str] = mapped_column(primary_key=True)
-    shard: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    stored: Mapped[int]
-    failed: Mapped[int]
-
-    __table_args__ = (
-        ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
-    )
+    __table_args__ = ({"info": {VIEW: True}},)
 
 
 class UnitAttempt(Base):

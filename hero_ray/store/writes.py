@@ -20,6 +20,7 @@ from hero_ray.core.types import Cell, Sample
 from hero_ray.store.base import Base
 from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, Stopped, sample_id
 from hero_ray.store.tables import (
+    CellNumber,
     CellTable,
     ImageTable,
     MetricTable,
@@ -27,6 +28,7 @@ from hero_ray.store.tables import (
     Profile,
     Run,
     RunCell,
+    SampleNumber,
     SampleTable,
     UnitAttempt,
 )
@@ -119,26 +121,61 @@ def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expect
         statement = insert(connection, RunCell)
         changed = {name: statement.excluded[name] for name in ("position", "n_expected")}
         connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "cell_id"], set_=changed), rows)
+        number_cells(connection, rows)
 
 
-def add_samples(connection: Connection, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()) -> None:
-    """Store questions and thumbnails that are not there yet, in a fixed order (two writers cannot deadlock)."""
+def number_cells(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give cells of runs the numbers under which their answers are kept."""
+    insert_missing(connection, CellNumber, [{name: row[name] for name in ("run_id", "cell_id")} for row in rows])
+
+
+SAMPLES_AT_ONCE = 500
+
+
+def add_samples(
+    connection: Connection, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()
+) -> dict[str, int]:
+    """Store questions and thumbnails that are not there yet, in a fixed order (two writers cannot deadlock).
+
+    Returns:
+        Sample id -> the number under which its answers are kept.
+    """
     pictures = {key: asdict(image) | {"hash": key} for image in images for key in [clean_text(image.hash)]}
     insert_missing(connection, ImageTable, [pictures[key] for key in sorted(pictures)])
-    rows = {
-        key: {
-            "id": key,
-            "benchmark": sample.benchmark,
-            "sample_key": clean_text(sample.key),
-            "question": clean_text(sample.question),
-            "reference": sample.references,
-            "category": clean_text(sample.category),
-            "image_hash": clean_text(sample.image_key),
-            "extra": dict(sample.extra),
-        }
-        for key, sample in ((sample_id(sample), sample) for sample in samples)
+    named = {sample_id(sample): sample for sample in samples}
+    keys, found = sorted(named), dict[str, int]()
+    for start in range(0, len(keys), SAMPLES_AT_ONCE):
+        some = keys[start : start + SAMPLES_AT_ONCE]
+        there = sample_numbers(connection, some)
+        if fresh := [key for key in some if key not in there]:
+            insert_missing(connection, SampleTable, [_sample_row(key, named[key]) for key in fresh])
+            insert_missing(connection, SampleNumber, [{"sample_id": key} for key in fresh])
+            there |= sample_numbers(connection, fresh)
+        found |= there
+    return found
+
+
+def sample_numbers(connection: Connection, sample_ids: Sequence[str]) -> dict[str, int]:
+    """Sample id -> the number under which its answers are kept, of those that are there."""
+    if not sample_ids:
+        return {}
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"  # every unit asks: no statement is built anew for it
+    marks = ", ".join([mark] * len(sample_ids))
+    query = f"SELECT sample_id, number FROM sample_numbers WHERE sample_id IN ({marks})"
+    return {row[0]: row[1] for row in connection.exec_driver_sql(query, tuple(sample_ids))}
+
+
+def _sample_row(key: str, sample: Sample) -> dict[str, Any]:
+    return {
+        "id": key,
+        "benchmark": sample.benchmark,
+        "sample_key": clean_text(sample.key),
+        "question": clean_text(sample.question),
+        "reference": sample.references,
+        "category": clean_text(sample.category),
+        "image_hash": clean_text(sample.image_key),
+        "extra": dict(sample.extra),
     }
-    insert_missing(connection, SampleTable, [rows[key] for key in sorted(rows)])
 
 
 def finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +13,8 @@ from sqlalchemy import text
 from hero_ray.cli import main
 from hero_ray.pipeline.run import pending_units
 from hero_ray.pipeline.worker import unit_key
-from hero_ray.store import CellCount, Store, answers, bulk, maintenance, open_store, runs
+from hero_ray.store import CellCount, Store, answers, bulk, maintenance, open_store, runs, schema
+from hero_ray.store.tables import PredictionTable
 from tests import stored as data
 from tests.integration.sweeps import small_plan
 
@@ -69,10 +71,9 @@ def test_writers_of_the_same_cells_lose_no_count(store: Store, store_url: str) -
 def test_a_wrong_counter_is_found_and_set_right(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     data.begin(store, cells=CELLS)
     store.write_unit("run1", [data.answer(CELLS[0], SAMPLES[0]), data.failure(CELLS[1], SAMPLES[0])])
-    store.transaction(
-        lambda c: c.execute(text("update cell_totals set stored = 7 where cell_id = :id"), {"id": CELLS[0].id})
-    )
-    store.transaction(lambda c: c.execute(text("delete from cell_totals where cell_id = :id"), {"id": CELLS[1].id}))
+    for change, cell in (("update cell_totals set stored = 7", CELLS[0]), ("delete from cell_totals", CELLS[1])):
+        statement = text(f"{change} where cell in (select number from cell_numbers where cell_id = :id)")
+        store.transaction(lambda c, s=statement, cell=cell: c.execute(s, {"id": cell.id}))
     with pytest.raises(SystemExit) as end:
         main(["db", "check", "--db", store.url])
     assert end.value.code == 1
@@ -123,3 +124,40 @@ def test_only_units_that_were_begun_and_not_settled_are_looked_at(
     assert pending_units(plan, store, "run1", "sleeping") == [half, fresh]
     assert len(asked) == len(half.samples) + len(old.samples)
     assert pending_units(plan, store, "run1", "another") == []
+
+
+def test_answers_go_through_both_schemas_and_come_back(store: Store) -> None:
+    data.begin(store, cells=CELLS)
+    made = [
+        replace(data.answer(c, s, 0.5), geometry=(1, 2, 3, 4), encode_flops=2e9) for c in CELLS for s in SAMPLES[:3]
+    ]
+    deep = replace(made[0].tokens, visual_per_layer=(22, 10))
+    store.write_unit("run1", [replace(made[0], tokens=deep), *made[1:], data.failure(CELLS[0], SAMPLES[3])])
+    columns = list(PredictionTable.__table__.c.keys())
+    query = text(f"select {', '.join(columns)} from predictions order by cell_id, sample_id")
+
+    def rows() -> list[tuple[object, ...]]:
+        with store.engine.connect() as connection:
+            found = connection.execute(query).all()
+        return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in found]
+
+    before, sizes = rows(), maintenance.sizes(store)
+    assert len(before) == 10
+    assert (sizes["predictions"], sizes["cuts"]) == (10, 2)
+    schema.downgrade(store.engine, "0004")
+    assert rows() == before
+    schema.upgrade(store.engine)
+    assert rows() == before
+    assert (maintenance.sizes(store)["cuts"], maintenance.broken(store)) == (2, [])
+
+
+def test_cuts_go_with_the_last_answer_that_has_them(store: Store) -> None:
+    for run in ("run1", "run2"):
+        data.begin(store, run, cells=CELLS)
+        store.write_unit(run, [data.answer(c, SAMPLES[0]) for c in CELLS])
+        store.set_status(run, "complete")
+    assert maintenance.sizes(store)["cuts"] == 2  # one a unit
+    maintenance.prune(store, ["run1"])
+    assert maintenance.sizes(store)["cuts"] == 1
+    maintenance.prune(store, ["run2"], answers_only=True)
+    assert maintenance.sizes(store)["cuts"] == 0
