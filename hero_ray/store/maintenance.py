@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
+from sqlalchemy import BigInteger, Connection, Table, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from hero_ray.core.errors import StoreError
@@ -135,7 +135,9 @@ def copy(source: Store, target: Store) -> dict[str, int]:
             for column in (table(Alert).c.id, table(CellNumber).c.number, table(SampleNumber).c.number):
                 sequence = func.pg_get_serial_sequence(column.table.name, column.name)
                 into.execute(select(func.setval(sequence, _behind(column), False)))
-            into.execute(select(func.setval("cut_blocks", _behind(table(CutTable).c.number / BLOCK), False)))
+            into.execute(
+                select(func.setval("cut_blocks", _behind(cast(table(CutTable).c.number // BLOCK, BigInteger)), False))
+            )
 
     target.transaction(change)
     return counts

@@ -9,6 +9,7 @@ from socket import gethostname
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 CUT = {
     "budget_nominal": "int4",
@@ -102,11 +103,24 @@ def arrive(connection: Connection, cuts: Sequence[tuple[Any, ...]], rows: Sequen
     """Bring rows into PostgreSQL: binary COPY into tables of this connection's own, then one merge."""
     for name, columns, some in (("arriving_cuts", _CUTS, cuts), ("arriving", _OUTCOMES, rows)):
         connection.exec_driver_sql(_staging(name, columns))
-        raw: Any = connection.connection.driver_connection
-        with raw.cursor() as cursor, cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types([_carried(kind) for kind in columns.values()])
-            for row in some:
-                copy.write_row(row)
+        connection.exec_driver_sql(f"TRUNCATE {name}")  # a transaction may bring several batches
+        _copy(connection, name, [_carried(kind) for kind in columns.values()], some)
     connection.exec_driver_sql(_MERGE_CUTS)
     shard = zlib.crc32(f"{gethostname()}:{os.getpid()}".encode()) % SHARDS
     connection.execute(_MERGE, {"shard": shard})
+
+
+def _copy(connection: Connection, name: str, kinds: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """COPY goes past SQLAlchemy, so its failures are brought into the form in which all others come."""
+    raw: Any = connection.connection.driver_connection
+    driver: Any = connection.dialect.loaded_dbapi
+    try:
+        with raw.cursor() as cursor, cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(kinds)
+            for row in rows:
+                copy.write_row(row)
+    except driver.Error as problem:
+        lost = connection.dialect.is_disconnect(problem, raw, None)
+        if lost:
+            connection.invalidate(problem)
+        raise DBAPIError(f"COPY {name}", None, problem, connection_invalidated=lost) from problem

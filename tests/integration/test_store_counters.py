@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from hero_ray.cli import main
 from hero_ray.pipeline.run import pending_units
 from hero_ray.pipeline.worker import unit_key
-from hero_ray.store import CellCount, Store, answers, bulk, maintenance, open_store, runs, schema
+from hero_ray.store import CellCount, Store, answers, bulk, maintenance, merge, open_store, runs, schema
 from hero_ray.store.tables import PredictionTable
 from tests import stored as data
 from tests.integration.sweeps import small_plan
@@ -161,3 +161,24 @@ def test_cuts_go_with_the_last_answer_that_has_them(store: Store) -> None:
     assert maintenance.sizes(store)["cuts"] == 1
     maintenance.prune(store, ["run2"], answers_only=True)
     assert maintenance.sizes(store)["cuts"] == 0
+
+
+def test_a_connection_lost_during_a_copy_is_opened_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_store(postgres_url, patience_s=30) as store, open_store(postgres_url) as other:
+        data.begin(store, cells=CELLS)
+        store.write_unit("run1", [data.answer(c, SAMPLES[0]) for c in CELLS])
+        with store.engine.connect() as connection:
+            backend = connection.execute(text("select pg_backend_pid()")).scalar_one()
+        copy, killed = merge._copy, []
+
+        def cut_off(connection: Connection, name: str, kinds: list[str], rows: list[tuple[object, ...]]) -> None:
+            if not killed:
+                killed.append(backend)
+                kill = text("select pg_terminate_backend(:pid, 10000)")
+                assert other.transaction(lambda c: c.execute(kill, {"pid": backend}).scalar_one())
+            copy(connection, name, kinds, rows)
+
+        monkeypatch.setattr(merge, "_copy", cut_off)
+        store.write_unit("run1", [data.answer(c, SAMPLES[1]) for c in CELLS])
+        assert killed
+        assert store.totals("run1") == (2 * len(CELLS), 0) == counted(store)
