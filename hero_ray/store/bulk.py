@@ -17,9 +17,10 @@ from sqlalchemy import Connection, Select, delete, func, literal, select
 
 from hero_ray.core.errors import StoreError
 from hero_ray.core.text import clean_text
-from hero_ray.core.types import Prediction
+from hero_ray.core.types import Prediction, Sample
 from hero_ray.store import merge
 from hero_ray.store.engine import dump_json
+from hero_ray.store.records import sample_id
 from hero_ray.store.tables import CellNumber, CellTotal, CutTable, OutcomeTable, SampleNumber
 from hero_ray.store.writes import finite, sample_numbers, table
 
@@ -53,6 +54,21 @@ class Batch:
     cuts: list[tuple[Any, ...]] = field(default_factory=list)
     _places: dict[Any, int | None] = field(default_factory=dict)
     _texts: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, run_id: str, predictions: Sequence[Prediction], samples: Sequence[Sample], metrics: Mapping[str, str]
+    ) -> Batch:
+        """Args: metrics: benchmark -> the metric kept in `predictions.score`."""
+        batch = cls(run_id)
+        names = {id(sample): sample_id(sample) for sample in samples}  # cells share samples: hash each once
+        for each in predictions:
+            batch.add(each, names[id(each.sample)], metrics.get(each.sample.benchmark))
+        return batch
+
+    @property
+    def cells(self) -> set[str]:
+        return {cell for cell, _ in self.rows}
 
     def add(self, prediction: Prediction, sample: str, metric: str | None) -> None:
         """Take a prediction in; a score that is not finite makes it a named failure.
@@ -157,7 +173,7 @@ def write(
     """
     if not batch.rows:
         return
-    if strangers := {cell for cell, _ in batch.rows} - cells.keys():
+    if strangers := batch.cells - cells.keys():
         raise StoreError(f"cell {min(strangers)} is no cell of run {batch.run_id}; plan it before answers are stored")
     first = merge.first_cut(connection, len(batch.cuts))
     rows = [

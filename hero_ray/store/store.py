@@ -27,7 +27,7 @@ from hero_ray.store.engine import (
     retrying,
     shown,
 )
-from hero_ray.store.records import ImageRecord, RunRow, sample_id
+from hero_ray.store.records import ImageRecord, RunRow
 from hero_ray.store.tables import Alert, Profile, Run
 
 P = ParamSpec("P")
@@ -133,8 +133,6 @@ class Store:
 
         return retrying(attempt, self._url, self.patience_s)
 
-    # --- runs ---
-
     runs = _asked(asked_runs.runs)
     find_run = _asked(asked_runs.find_run)
     cancel_requested = _asked(asked_runs.cancel_requested)
@@ -179,8 +177,6 @@ class Store:
             raise StoreError(f"database {self.shown_url} holds no runs yet; run `hero-ray sweep` first")
         return newest[0]
 
-    # --- work ---
-
     add_cells = _told(writes.add_cells)
     add_samples = _told(writes.add_samples)
     begin_unit = _told(writes.begin_unit)
@@ -212,17 +208,13 @@ class Store:
             main_metrics: benchmark -> the metric kept in `predictions.score`; the first number scored without one.
             unit: id and number of questions of the unit of which this is all that was missing.
         """
-        main, batch = main_metrics or {}, bulk.Batch(run_id)
         samples = list({id(p.sample): p.sample for p in predictions}.values())
-        names = {id(sample): sample_id(sample) for sample in samples}  # cells share samples: hash each once
-        for p in predictions:
-            batch.add(p, names[id(p.sample)], main.get(p.sample.benchmark))
-        pictures = list(images)
+        batch, pictures = bulk.Batch.of(run_id, predictions, samples, main_metrics or {}), list(images)
         settled = all(p.error_type is None or p.error_type in answers.PERMANENT for p in predictions)
 
         def change(connection: Connection, careful: bool) -> None:
             numbers = writes.add_samples(connection, samples, pictures)
-            bulk.write(connection, batch, self._cell_numbers(connection, run_id, predictions), numbers, careful)
+            bulk.write(connection, batch, self._cell_numbers(connection, batch), numbers, careful)
             if unit is not None and settled:
                 writes.settle_unit(connection, run_id, *unit)
 
@@ -231,12 +223,13 @@ class Store:
         except bulk.SeenBefore:
             self.transaction(change, careful=True)
 
-    def _cell_numbers(self, connection: Connection, run_id: str, needed: Sequence[Prediction]) -> Mapping[str, int]:
+    def _cell_numbers(self, connection: Connection, batch: bulk.Batch) -> Mapping[str, int]:
         """Numbers of the cells of a run; they never change, so they are asked for again only when some are new."""
-        known_run, known = self._numbers
-        if known_run != run_id or any(p.cell_id not in known for p in needed):
-            self._numbers = run_id, bulk.cell_numbers(connection, run_id)
-        return self._numbers[1]
+        run, known = self._numbers
+        if run != batch.run_id or not batch.cells <= known.keys():
+            known = bulk.cell_numbers(connection, batch.run_id)
+            self._numbers = batch.run_id, known
+        return known
 
     def summarise(self, run_id: str, cell_ids: Iterable[str] | None = None) -> None:
         """Refresh counts, state and mean costs of some cells, or of all in a run."""
@@ -261,18 +254,9 @@ class Store:
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Leave a note that someone should look at something."""
-        row = {
-            "run_id": run_id,
-            "cell_id": cell_id,
-            "kind": kind,
-            "severity": severity,
-            "message": clean_text(message),
-            "details": dict(details or {}),
-            "created_at": writes.now(),
-        }
+        row: dict[str, Any] = {"run_id": run_id, "cell_id": cell_id, "kind": kind, "severity": severity}
+        row |= {"message": clean_text(message), "details": dict(details or {}), "created_at": writes.now()}
         self.transaction(lambda c: c.execute(writes.table(Alert).insert().values(row)))
-
-    # --- results ---
 
     cells = _asked(asked_runs.cells)
     cell_scores = _asked(answers.cell_scores)
