@@ -13,7 +13,7 @@ import numpy as np
 
 from hero_ray.benchmarks.dataset import SHORT, DatasetBenchmark, Fields, PromptStyle, by_category, mean
 from hero_ray.benchmarks.sources import Source
-from hero_ray.benchmarks.tally import Tally, detected, f1, share
+from hero_ray.benchmarks.tally import Tally, detected, f1, said_yes, share
 from hero_ray.benchmarks.yes_no import by_words, detection, first_sentence
 from hero_ray.core.types import Metric, Sample, Scored
 
@@ -74,22 +74,23 @@ class Pope(DatasetBenchmark):
         return metrics
 
     def tally(self, scored: Sequence[Scored]) -> Tally:
-        """Counts of found, false alarms and missed, overall and, by LLaVA's reader, for each sampling."""
+        """Counts of found, false alarms, missed and said, overall and, by LLaVA's reader, for each sampling."""
         groups = list(by_category(scored))
         llava = detected(scored, "read_llava")
         of = np.array([[item.sample.category == name for name in groups] for item in scored], dtype=float)
         apart = (of[:, :, None] * llava[:, None, :]).reshape(len(scored), 3 * len(groups))
-        counts = np.hstack([detected(scored, "read", self.flavour == "vlmevalkit"), of, apart])
+        counts = np.hstack([detected(scored, "read", self.flavour == "vlmevalkit"), of, apart, said_yes(scored)])
 
         def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
             precision, recall, harmonic = f1(*np.moveaxis(sums[..., :3], -1, 0))
             found = {"pope_precision": precision, "pope_recall": recall, "pope_f1_score": harmonic}
             if groups:
                 asked = sums[..., 3 : 3 + len(groups)] > 0
-                parts = sums[..., 3 + len(groups) :].reshape(*sums.shape[:-1], len(groups), 3)
+                parts = sums[..., 3 + len(groups) : -3].reshape(*sums.shape[:-1], len(groups), 3)
                 each = f1(*np.moveaxis(parts, -1, 0))[2]
                 found["pope_f1_llava"] = share((each * asked).sum(axis=-1), asked.sum(axis=-1).astype(float))
-            return found
+            asked, said, right = np.moveaxis(sums[..., -3:], -1, 0)
+            return found | {"pope_yes_ratio": share(right, asked), "pope_predicted_yes_ratio": share(said, asked)}
 
         return Tally(counts, figures)
 

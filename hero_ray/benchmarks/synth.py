@@ -16,19 +16,12 @@ import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.dataset import means
-from hero_ray.benchmarks.tally import Tally, detected, f1
+from hero_ray.benchmarks.tally import Tally, detected, f1, said_yes, share
 from hero_ray.benchmarks.yes_no import detection
 from hero_ray.core.errors import DatasetError, UnknownNameError
 from hero_ray.core.types import Metric, Sample, Scored
 
 FINGERPRINTED_IMAGES = 4
-
-
-def _documents(name: str, split: str, images: int | None, seed: int, questions: int | None) -> Iterator[dict[str, Any]]:
-    from hero_ray.benchmarks.synthetic import documents
-
-    given = {"num_images": images, "questions_per_image": questions}
-    return documents(name, split=split, seed=seed, **{key: value for key, value in given.items() if value is not None})
 
 
 class Synthetic:
@@ -67,8 +60,9 @@ class Synthetic:
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """Samples picture by picture; pixels are drawn again by `load_image`."""
-        rows = _documents(self.name, self.split, self.num_images, self.seed, self.questions_per_image)
-        for document, row in enumerate(rows):
+        from hero_ray.benchmarks.synthetic.documents import questions
+
+        for document, row in enumerate(questions(self.name, **self._asked(self.num_images))):
             if limit is not None and document >= limit:
                 return
             yield Sample(
@@ -77,18 +71,26 @@ class Synthetic:
                 question=row["question"],
                 references=list(row["answers"]),
                 image_key=f"synth:{row['image_id']}",
-                image_ref=[self.split, self.seed, int(row["image_id"].rsplit("-", 1)[1])],
+                image_ref=[self.split, self.seed, row["index"]],
                 category=row["category"],
                 extra={"doc_id": document},
             )
 
     def fingerprint(self) -> str:
         """Hash of the request and of what the generator makes of its first pictures."""
+        from hero_ray.benchmarks.synthetic.documents import documents
+
         asked = [self.name, self.split, self.num_images, self.questions_per_image, self.seed]
         digest = hashlib.sha256(json.dumps(asked).encode())
-        for row in _documents(self.name, self.split, FINGERPRINTED_IMAGES, self.seed, self.questions_per_image):
+        for row in documents(self.name, **self._asked(FINGERPRINTED_IMAGES)):
             digest.update(f"{row['question']}|{row['answers']}".encode() + row["image"].tobytes())
         return digest.hexdigest()[:16]
+
+    def _asked(self, num_images: int | None) -> dict[str, Any]:
+        """What is asked of the generator; its own defaults where nothing is said."""
+        asked = {"num_images": num_images, "questions_per_image": self.questions_per_image}
+        given = {key: value for key, value in asked.items() if value is not None}
+        return {"split": self.split, "seed": self.seed, **given}
 
     def load_image(self, image_ref: Any) -> Image.Image:
         """The picture at [split, seed, index]."""
@@ -192,10 +194,12 @@ class SynthExist(Synthetic):
         return [Metric(name, value, len(scored)) for name, value in figures.items()]
 
     def tally(self, scored: Sequence[Scored]) -> Tally:
-        """Counts of found, false alarms and missed."""
+        """Counts of found, false alarms, missed and said."""
 
         def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
-            precision, recall, harmonic = f1(*np.moveaxis(sums, -1, 0))
-            return {"pope_precision": precision, "pope_recall": recall, "pope_f1_score": harmonic}
+            right, alarms, missed, asked, yes, _ = np.moveaxis(sums, -1, 0)
+            precision, recall, harmonic = f1(right, alarms, missed)
+            found = {"pope_precision": precision, "pope_recall": recall, "pope_f1_score": harmonic}
+            return found | {"pope_predicted_yes_ratio": share(yes, asked)}
 
-        return Tally(detected(scored), figures)
+        return Tally(np.hstack([detected(scored), said_yes(scored)]), figures)

@@ -48,3 +48,9 @@ def detected(scored: Sequence[Scored], reader: str = "read", unknown_is_no: bool
         missed = gold == "yes" and (guess == "no" or (unknown_is_no and guess != "yes"))
         rows.append((guess == "yes" == gold, guess == "yes" != gold, missed))
     return np.array(rows, dtype=float).reshape(-1, 3)
+
+
+def said_yes(scored: Sequence[Scored]) -> Floats:
+    """Per sample: one, whether yes was read, whether yes is right: [n, 3]; what shares of yes are made of."""
+    rows = [(1.0, item.scores["read"] == "yes", item.scores["gold"] == "yes") for item in scored]
+    return np.array(rows, dtype=float).reshape(-1, 3)

@@ -27,10 +27,15 @@ def upgrade(db: Db = None) -> None:
 
 
 @database.command("check")
-def check_database(db: Db = None) -> None:
-    """Whether the schema is current and every row is sound. Exit code 1 if not."""
+def check_database(
+    recount: Annotated[bool, typer.Option("--recount", help="First set counters right that are not.")] = False,
+    db: Db = None,
+) -> None:
+    """Whether the schema is current, every row is sound and every counter says what is stored. Exit code 1 if not."""
     from hero_ray.store import maintenance, open_store, schema
 
+    if recount:
+        typer.echo(f"{maintenance.recount(open_store(db, upgrade=False))} cells had wrong counters")
     store = open_store(db, read_only=True)
     faults = maintenance.broken(store) + schema.drift(store.engine)
     for fault in faults:

@@ -83,9 +83,9 @@ def _run(config: Any, night: str, address: str | None, summary: str | None) -> i
     from hero_ray.nightly import notify, report
     from hero_ray.nightly.run import run_night
     from hero_ray.pipeline.facts import make_plan
-    from hero_ray.pipeline.run import absolute_url
     from hero_ray.results.database import open_results
     from hero_ray.store import default_url
+    from hero_ray.store.engine import absolute_url
 
     try:
         plan = make_plan(config)

@@ -142,7 +142,7 @@ def run_sweep(
 ) -> int:
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
-    from hero_ray.pipeline.run import run
+    from hero_ray.pipeline.finished import already, earlier
     from hero_ray.results.database import open_results
 
     started, url = time.perf_counter(), _url(config)
@@ -153,6 +153,10 @@ def run_sweep(
     plan = make_plan(config)
     store = open_results(url)
     _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
+    if (nothing := already(earlier(plan, store, fresh, run_id), retry_failed)) is not None:
+        return _report(plan, store, nothing, time.perf_counter() - started)
+    from hero_ray.pipeline.run import run  # torch and Ray, for whoever has something to do
+
     try:
         outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, say=_say)
     except KeyboardInterrupt:
@@ -162,8 +166,8 @@ def run_sweep(
 
 
 def _url(config: Any) -> str:
-    from hero_ray.pipeline.run import absolute_url
     from hero_ray.store import default_url
+    from hero_ray.store.engine import absolute_url
 
     return absolute_url(config.db or default_url())
 

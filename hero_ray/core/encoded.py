@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from torch import Tensor
-
 from hero_ray.core.errors import BudgetError
 from hero_ray.core.layout import Layout, NewlinePolicy
+from hero_ray.core.lazy import Tensor
 
 BudgetBase = Literal["real", "grid"]
 Space = Literal["llm", "projector_input"]

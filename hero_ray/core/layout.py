@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
+from hero_ray.core.lazy import Tensor, torch
 
 NEWLINE = -1
 """Entry of a layout sequence that stands for the learned newline embedding."""

@@ -13,6 +13,7 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -171,11 +172,21 @@ class Cut:
     budget: Budget
     visual: Tensor
 
+    @cached_property
+    def mask(self) -> bytes:
+        """The kept patch tokens as packed bits over (views, tokens), thumbnail first."""
+        return np.packbits(self.selection.keep.cpu().numpy().reshape(-1)).tobytes()
+
+    @cached_property
+    def num_selected(self) -> int:
+        """Patch tokens kept; counted once for all answers that share the cut."""
+        return self.selection.n_selected
+
     def count(self, prompt: Prompt, generation: Generation) -> TokenCount:
         """Token figures of one answer."""
         return TokenCount(
             budget_nominal=self.budget.total,
-            n_selected=self.selection.n_selected,
+            n_selected=self.num_selected,
             n_visual_llm=self.visual.shape[0],
             n_text=prompt.num_text,
             visual_per_layer=generation.visual_per_layer,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
@@ -19,11 +19,14 @@ from hero_ray.core.encoded import BudgetBase, Needs
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.plan import Unit
-from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.costs.ledger import answer_cost
 from hero_ray.costs.scoring import method_scoring
 from hero_ray.engine.cut import Counters, Cut, Picture, Pruning, cut, generate, needs_of
 from hero_ray.models.base import Adapter, Generation, Request
+
+NOTHING = Needs()
+COSTS_KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Evaluator:
     settings: Settings = Settings()
     counters: Counters = field(default_factory=Counters)
     memory: Memory | None = None
+    _costs: dict[Any, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def prunings(self) -> dict[str, Pruning]:
@@ -188,33 +192,45 @@ class Evaluator:
         except Exception as error:
             return replace(failed(job.cell, job.sample, error), text=generation.text)
         tokens = job.cut.count(job.request.prompt, generation)
-        layout, keep = job.cut.encoded.layout, job.cut.selection.keep
-        cost = answer_cost(
-            self.adapter.info,
-            visual_per_layer=tokens.visual_per_layer,
-            text_tokens=tokens.n_text,
-            new_tokens=max(1, len(generation.token_ids)),
-            views=layout.num_views,
-            scoring=self._scoring(job),
-            tokens_per_view=layout.tokens_per_view,
-        )
+        flops, before_llm = self._cost(job, tokens, max(1, len(generation.token_ids)))
+        layout = job.cut.encoded.layout
         return Prediction(
             cell_id=job.cell.id,
             sample=job.sample,
             text=generation.text,
             scores=scores,
             tokens=tokens,
-            flops=cost.total_flops,
-            encode_flops=cost.encoder + cost.scoring,
+            flops=flops,
+            encode_flops=before_llm,
             kv_bytes=generation.kv_bytes,
-            keep_mask=np.packbits(keep.cpu().numpy().reshape(-1)).tobytes(),
+            keep_mask=job.cut.mask,
             geometry=(*layout.grid, *layout.side),
         )
 
-    def _scoring(self, job: AnswerJob) -> float:
-        """FLOPs the method adds before the LLM, as if this answer were asked alone."""
-        needs = job.cut.pruning.needs(self.adapter.vision, job.cut.budget)
-        return method_scoring(self.adapter, needs, job.cut.encoded.layout, job.request.prompt, job.sample.question)
+    def _cost(self, job: AnswerJob, tokens: TokenCount, new_tokens: int) -> tuple[float, float]:
+        """FLOPs of an answer, and those of them before the LLM; equal counts cost the same, so each is worked out once.
+
+        What a method's scores cost hangs on the words of the question only where it reads them.
+        """
+        layout, needs = job.cut.encoded.layout, job.cut.pruning.needs(self.adapter.vision, job.cut.budget)
+        asked = job.request.prompt, job.sample.question
+        sizes = tokens.visual_per_layer, tokens.n_text, new_tokens, layout.num_views, layout.tokens_per_view
+        key = (*sizes, needs, layout.sequence.shape[0], asked if needs != NOTHING else None)
+        if key not in self._costs:
+            cost = answer_cost(
+                self.adapter.info,
+                visual_per_layer=tokens.visual_per_layer,
+                text_tokens=tokens.n_text,
+                new_tokens=new_tokens,
+                views=layout.num_views,
+                # As if this answer were asked alone.
+                scoring=method_scoring(self.adapter, needs, layout, *asked),
+                tokens_per_view=layout.tokens_per_view,
+            )
+            if len(self._costs) >= COSTS_KEPT:
+                self._costs.clear()
+            self._costs[key] = cost.total_flops, cost.encoder + cost.scoring
+        return self._costs[key]
 
 
 def failed(cell: Cell, sample: Sample, error: BaseException) -> Prediction:

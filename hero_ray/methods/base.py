@@ -17,10 +17,10 @@ from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from torch import Tensor
 
 from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import ParameterError
+from hero_ray.core.lazy import Tensor
 
 Stage = Literal["image", "before-llm", "in-llm"]
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.scores import finite
 from hero_ray.methods.kit.similarity import cosines

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.lazy import torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
 from hero_ray.methods.kit.scores import caps, cls_attention, keep_top

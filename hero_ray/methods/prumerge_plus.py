@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.kit.merging import outliers
 from hero_ray.methods.kit.scores import descending
 from hero_ray.methods.prumerge import PruMerge

@@ -19,11 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.kit.allocation import Rounding, allocate, floor
 from hero_ray.methods.kit.scores import caps, captured, cls_attention, cosine_to_thumbnail, keep_top

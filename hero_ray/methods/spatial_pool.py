@@ -13,11 +13,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.core.layout import NEWLINE, Layout, NewlinePolicy
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from hero_ray.core.errors import CheckpointError
 from hero_ray.models.chat import style_of
-from hero_ray.models.checkpoints.plausible import read_object
-from hero_ray.models.checkpoints.reader import read_config
+from hero_ray.models.checkpoints.plausible import read_config, read_object
 from hero_ray.models.prompts import IMAGE, PromptStyle, style, written
 from hero_ray.models.registry import FAMILY_STYLES, SPECS, ModelSpec, foreign
 from hero_ray.models.sources import find_folder

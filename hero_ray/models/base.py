@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from hero_ray.core.encoded import Encoded, ImagePlan, Needs, Selection, VisionInfo
 from hero_ray.core.layout import Layout, NewlinePolicy
+from hero_ray.core.lazy import Tensor, torch
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,10 @@ from transformers import CLIPConfig, CLIPTextModelWithProjection, CLIPVisionMode
 from hero_ray.core.errors import CheckpointError
 from hero_ray.models.build import META, build, randomise
 from hero_ray.models.checkpoints import llava
-from hero_ray.models.checkpoints.reader import entries, fill, read_config
+from hero_ray.models.checkpoints.plausible import read_config
+from hero_ray.models.checkpoints.reader import entries, fill
 from hero_ray.models.clip_text import ClipSide, TextPolicy
-from hero_ray.models.sources import find_folder
+from hero_ray.models.sources import find_folder, is_clip
 from hero_ray.models.tokenizer import FastTokenizer, StandInTokenizer
 
 if TYPE_CHECKING:
@@ -54,12 +54,6 @@ def load_clip(source: str, target: Target, vision: str, policy: TextPolicy, seed
         raise CheckpointError(f"{folder} has no tokenizer.json for the text tower")
     positions = config.text_config.max_position_embeddings
     return ClipSide(text, projection, lambda words: tokenizer.encode(words)[0], positions, policy, tower)
-
-
-def is_clip(config: Mapping[str, Any], where: object) -> None:
-    """Raises `CheckpointError` for a `config.json` of anything but a CLIP."""
-    if config.get("model_type") != "clip":
-        raise CheckpointError(f"{where}: model_type is {config.get('model_type')!r}, expected 'clip'")
 
 
 def _random_clip(target: Target, vision: str, policy: TextPolicy, seed: int) -> ClipSide:

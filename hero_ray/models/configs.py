@@ -22,7 +22,8 @@ from hero_ray.models.base import LanguageShape, VisionShape
 from hero_ray.models.checkpoints.internvl2 import native_config, read_native_config, reader
 from hero_ray.models.checkpoints.internvl_text import kind_of
 from hero_ray.models.checkpoints.llava import hub
-from hero_ray.models.checkpoints.reader import Translate, read_config
+from hero_ray.models.checkpoints.plausible import read_config
+from hero_ray.models.checkpoints.reader import Translate
 from hero_ray.models.shapes import ModelShape
 from hero_ray.models.supported import ORIGINAL_LANGUAGE, family_of
 

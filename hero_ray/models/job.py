@@ -13,7 +13,7 @@ import torch
 from hero_ray.core.errors import ParameterError
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape, torch_dtype
 from hero_ray.models.build import META, build, randomise
-from hero_ray.models.checkpoints.reader import revision
+from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.prompts import PromptStyle
 from hero_ray.models.registry import ModelSpec
 

@@ -14,7 +14,7 @@ import torch
 from hero_ray.core.errors import CheckpointError, HeroRayError, ParameterError
 from hero_ray.models.asking import style_for
 from hero_ray.models.build import META
-from hero_ray.models.checkpoints.reader import read_config
+from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.clip_loader import load_clip
 from hero_ray.models.clip_text import TextPolicy
 from hero_ray.models.family import FamilyAdapter, Parts
@@ -23,9 +23,9 @@ from hero_ray.models.job import LoadJob, Target
 from hero_ray.models.llava_15 import Llava15Adapter
 from hero_ray.models.llava_next import LlavaNextAdapter
 from hero_ray.models.parts import internvl2_parts, llava_parts
-from hero_ray.models.registry import CLIP_LARGE, SPECS, ModelSpec, foreign
+from hero_ray.models.registry import CLIP_LARGE, SPECS, foreign
 from hero_ray.models.shapes import shape
-from hero_ray.models.sources import find_folder
+from hero_ray.models.sources import find_clip, find_folder
 from hero_ray.models.supported import family_of
 
 RANDOM = ":random"
@@ -125,12 +125,3 @@ def described(folder: Path | None) -> Iterator[None]:
         raise CheckpointError(
             f"{folder} describes no model that can be built: {type(error).__name__}: {why}"
         ) from error
-
-
-def find_clip(chosen: ModelSpec, folder: Path | None, asked: str | None) -> str | None:
-    """Where the CLIP text tower of a model comes from: what was asked for, its own `clip/`, or its registry line."""
-    if asked:
-        return asked
-    if folder is not None and (folder / "clip" / "config.json").is_file():
-        return str(folder / "clip")
-    return chosen.clip or None

@@ -15,14 +15,13 @@ from hero_ray.core.errors import CheckpointError, ParameterError
 from hero_ray.models import configs
 from hero_ray.models.asking import end_tokens
 from hero_ray.models.checkpoints import internvl2, llava
-from hero_ray.models.checkpoints.plausible import read_object
-from hero_ray.models.checkpoints.reader import fill, keys, read_config
-from hero_ray.models.clip_loader import is_clip
+from hero_ray.models.checkpoints.plausible import read_config, read_object
+from hero_ray.models.checkpoints.reader import fill, keys
 from hero_ray.models.family import Parts
 from hero_ray.models.job import LoadJob
 from hero_ray.models.prompts import IMAGE
 from hero_ray.models.shapes import shape
-from hero_ray.models.sources import find_folder
+from hero_ray.models.sources import find_folder, is_clip
 from hero_ray.models.supported import is_original_llava
 from hero_ray.models.tokenizer import StandInTokenizer, Tokenizer, read_tokenizer
 

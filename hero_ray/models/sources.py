@@ -10,8 +10,8 @@ from typing import Any
 
 from hero_ray.core import hub
 from hero_ray.core.errors import CheckpointError, HubError, UnknownNameError
-from hero_ray.models.checkpoints.reader import read_config
-from hero_ray.models.registry import SPECS
+from hero_ray.models.checkpoints.plausible import read_config
+from hero_ray.models.registry import SPECS, ModelSpec
 from hero_ray.models.supported import family_of
 
 log = logging.getLogger(__name__)
@@ -89,3 +89,18 @@ def _offered(source: str) -> str | None:
     except Exception as error:  # the client's error types changed with its versions
         log.info("%s: no conversion could be looked for: %s", source, error)
         return None
+
+
+def find_clip(chosen: ModelSpec, folder: Path | None, asked: str | None) -> str | None:
+    """Where the CLIP text tower of a model comes from: what was asked for, its own `clip/`, or its registry line."""
+    if asked:
+        return asked
+    if folder is not None and (folder / "clip" / "config.json").is_file():
+        return str(folder / "clip")
+    return chosen.clip or None
+
+
+def is_clip(config: Mapping[str, Any], where: object) -> None:
+    """Raises `CheckpointError` for a `config.json` of anything but a CLIP."""
+    if config.get("model_type") != "clip":
+        raise CheckpointError(f"{where}: model_type is {config.get('model_type')!r}, expected 'clip'")

@@ -21,7 +21,7 @@ from hero_ray.core.encoded import Needs, keep_all
 from hero_ray.core.errors import ParameterError
 from hero_ray.models.base import Request
 from hero_ray.models.chat import find_template, render, special_tokens
-from hero_ray.models.checkpoints.reader import read_config
+from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.family import FamilyAdapter
 from hero_ray.models.internvl2 import IMAGENET_MEAN, IMAGENET_STD
 from hero_ray.models.invariance import QUESTIONS, drawn_picture

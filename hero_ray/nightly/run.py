@@ -15,7 +15,7 @@ from hero_ray.store import Store, nights
 
 if TYPE_CHECKING:
     from hero_ray.pipeline.facts import Plan
-    from hero_ray.pipeline.run import RunOutcome
+    from hero_ray.pipeline.finished import RunOutcome
 
 Execute = Callable[..., "RunOutcome"]
 LEASE_PATIENCE_S = 150.0

@@ -45,16 +45,16 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
     DataContext.get_current().execution_options.preserve_order = False
     DataContext.get_current().raise_original_map_exception = True
     DataContext.get_current().execution_no_progress_timeout_s = int(max(1800, 2 * deadline_s))
-    packed = [pack_unit(unit) for unit in units]
     most = MAX_DECIDING_UNITS if job.until_decided else MAX_BLOCK_UNITS
-    starts = accumulate(block_sizes(len(packed), pool.replicas, most), initial=0)
-    blocks = [pyarrow.table({"unit": packed[start:stop]}) for start, stop in pairwise(starts)]
+    starts = accumulate(block_sizes(len(units), pool.replicas, most), initial=0)
+    # Texts of one block at a time: those of a large sweep are hundreds of MB.
+    blocks = [pyarrow.table({"unit": [pack_unit(unit) for unit in units[a:b]]}) for a, b in pairwise(starts)]
     # Not from_arrow: it has tasks measure the blocks, and a replica then waits for a process that is not theirs.
     # Not map_batches: with GPUs it refuses a batch that is the whole block, and by a number it would join our blocks.
     dataset = data.from_blocks(blocks).map_batches_internal(
         UnitWorker,
         fn_constructor_kwargs={"job": job},
-        compute=ActorPoolStrategy(size=min(pool.replicas, len(packed)), max_tasks_in_flight_per_actor=IN_FLIGHT),
+        compute=ActorPoolStrategy(size=min(pool.replicas, len(units)), max_tasks_in_flight_per_actor=IN_FLIGHT),
         batch_size=None,
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,

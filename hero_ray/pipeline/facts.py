@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks import sizes
@@ -21,14 +20,15 @@ from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, dig
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
 from hero_ray.models.asking import shown_prompt, worded_anew
-from hero_ray.models.checkpoints.reader import revision
-from hero_ray.models.clip_loader import is_clip
-from hero_ray.models.loader import find_clip
+from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.registry import CLIP_LARGE, SPECS, foreign
 from hero_ray.models.shapes import ModelShape, shape
-from hero_ray.models.sources import find_folder
+from hero_ray.models.sources import find_clip, find_folder, is_clip
 
 NO_QUESTIONS = frozenset({"duts"})
+
+GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
+"""What Linux shows of a GPU driver: NVIDIA's, AMD's, Windows' below it, Jetson's."""
 
 MAX_SAMPLES_PER_UNIT = 64
 """Beyond this a picture's questions are cut into several units, so that one unit never holds a replica for long."""
@@ -99,7 +99,7 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
     methods.foreign(), benchmarks.foreign()  # who has a broken plug-in hears of it here, once, not from the workers
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
     if model_facts is None:
-        on_gpu = bool(config.gpus_per_replica) or torch.cuda.is_available()
+        on_gpu = bool(config.gpus_per_replica) or cuda_here()
         with_clip = any(fact.reads_clip for _, fact in method_facts)
         model_facts = [
             model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name)
@@ -130,6 +130,15 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
         pictures=pictures,
         hash=sweep_hash(config, planned, keys) if at_hand else "",
     )
+
+
+def cuda_here() -> bool:
+    """Whether torch finds a CUDA device; it is only imported where a driver's node says that there may be one."""
+    if sys.platform == "linux" and not any(Path(node).exists() for node in GPU_NODES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def method_fact(entry: MethodEntry) -> MethodFact:

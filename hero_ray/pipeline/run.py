@@ -7,42 +7,28 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from hero_ray.core.errors import ConfigError
 from hero_ray.core.plan import Unit
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import cluster, predecessor
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan, sample_prompts
+from hero_ray.pipeline.finished import CANCELLED, COMPLETE, FAILED, INTERRUPTED, RUNNING, RunOutcome, already, earlier
 from hero_ray.pipeline.invariance import settled
 from hero_ray.pipeline.lease import lease, still_ours
 from hero_ray.pipeline.profile_pass import profile_model
 from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit
 from hero_ray.pipeline.until import Watch, in_order
-from hero_ray.pipeline.worker import WorkerJob
+from hero_ray.pipeline.worker import WorkerJob, unit_key
 from hero_ray.results.close import close_cells
-from hero_ray.store import RunRow, Store
+from hero_ray.store import Store
 from hero_ray.store.records import sample_id
-
-COMPLETE, RUNNING, INTERRUPTED, FAILED, CANCELLED = "complete", "running", "interrupted", "failed", "cancelled"
-
-
-@dataclass
-class RunOutcome:
-    """What one execution did, for the last line and for tests."""
-
-    run_id: str
-    status: str
-    already_complete: bool = False
-    seconds: float = 0.0
-    answered: int = 0
-    counters: dict[str, int] = field(default_factory=dict)
 
 
 def run(
@@ -76,9 +62,9 @@ def run(
         KeyboardInterrupt: after the run was left resumable.
     """
     started = time.perf_counter()
-    found = _named(plan, store, run_id) if run_id is not None else None if fresh else store.find_run(plan.hash)
-    if found is not None and found.status == COMPLETE and not retry_failed:
-        return RunOutcome(found.id, COMPLETE, already_complete=True, seconds=time.perf_counter() - started)
+    found = earlier(plan, store, fresh, run_id)
+    if (nothing := already(found, retry_failed)) is not None:
+        return nothing
     cluster.check_address(address)  # before anything is written
     if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
         say(predecessor.not_continued(plan, store, old))
@@ -102,15 +88,6 @@ def run(
                 store.set_status(run_id, outcome.status)
     outcome.seconds = time.perf_counter() - started
     return outcome
-
-
-def _named(plan: Plan, store: Store, run_id: str) -> RunRow | None:
-    """The run of this name; None if there is none yet."""
-    found = next((row for row in store.runs() if row.id == run_id), None)
-    if found is not None and found.config_hash != plan.hash:
-        why = predecessor.explain(plan, store, found)
-        raise ConfigError(f"run {run_id} was planned otherwise ({why}); give another --run-id, or its own request")
-    return found
 
 
 def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> str:
@@ -209,18 +186,30 @@ def _note_saved(store: Store, run_id: str, replica_s: float | None) -> None:
 
 
 def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Unit]:
-    """Units with at least one answer missing or failed."""
+    """Units with at least one answer missing or failed.
+
+    Those that were never begun or are settled need no look at their answers, so this costs the same at any time.
+    """
     decided = store.stopped(run_id)
     cells = [cell for cell in plan.cells_of(model) if cell.id not in decided]
-    per_benchmark: dict[str, int] = {}
-    for cell in cells:
-        per_benchmark[cell.benchmark] = per_benchmark.get(cell.benchmark, 0) + 1
-    done = store.done_counts(run_id, [cell.id for cell in cells])
+    per_benchmark = Counter(cell.benchmark for cell in cells)
+    begun = store.begun_units(run_id)
+    units = in_order(plan.units) if plan.config.until == "decided" else plan.units
+
+    def is_settled(unit: Unit) -> bool | None:
+        """None: never begun. Schema 0004 counted a unit under its own id, whatever the model."""
+        found = begun.get(unit_key(unit, model), begun.get(unit.id))
+        return None if found is None else found == len(unit.samples)
+
+    unsettled = {unit.id for unit in units if is_settled(unit) is False}
+    asked = [sample_id(sample) for unit in units if unit.id in unsettled for sample in unit.samples]
+    done = store.done_counts(run_id, [cell.id for cell in cells], asked) if asked else {}
 
     def is_open(unit: Unit) -> bool:
-        return any(done.get(sample_id(s), 0) < per_benchmark.get(s.benchmark, 0) for s in unit.samples)
+        if unit.id in unsettled:
+            return any(done.get(sample_id(s), 0) < per_benchmark[s.benchmark] for s in unit.samples)
+        return is_settled(unit) is None and any(per_benchmark[name] for name in unit.benchmarks)
 
-    units = in_order(plan.units) if plan.config.until == "decided" else plan.units
     return [unit for unit in units if is_open(unit)]
 
 
@@ -265,11 +254,3 @@ def _terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def absolute_url(url: str) -> str:
-    """A SQLite URL with its path made absolute: workers have other working directories."""
-    prefix = "sqlite:///"
-    if url.startswith(prefix) and not url.startswith(prefix + "/") and url != prefix + ":memory:":
-        return prefix + str(Path(url.removeprefix(prefix)).resolve())
-    return url

@@ -65,6 +65,11 @@ def pack_unit(unit: Unit) -> str:
     return json.dumps({"id": unit.id, "image_key": unit.image_key, "samples": [asdict(s) for s in unit.samples]})
 
 
+def unit_key(unit: Unit, model: str) -> str:
+    """What a unit is counted under: every model of a run begins and settles it for itself."""
+    return f"{unit.id}@{model}"
+
+
 def unpack_unit(text: str) -> Unit:
     raw = json.loads(text)
     return Unit(raw["id"], raw["image_key"], tuple(Sample(**sample) for sample in raw["samples"]))
@@ -144,18 +149,20 @@ class UnitWorker:
     def run(self, unit: Unit, image: Future[Any] | None = None) -> UnitOutcome:
         """Evaluate what is missing of one unit and commit it."""
         started = time.time()
-        wanted = self._missing(unit)
+        key, wanted = unit_key(unit, self._job.model), self._missing(unit)
         if not wanted:
+            self._store.settle_unit(self._job.run_id, key, len(unit.samples))
             return UnitOutcome(unit.id, unit.image_key)
         before = dict(vars(self._evaluator.counters))
-        attempt = self._store.begin_unit(self._job.run_id, unit.id)
+        attempt = self._store.begin_unit(self._job.run_id, key)
         if attempt > self._job.max_attempts:
             predictions = self._give_up(unit, wanted, attempt - 1)
         else:
             with Deadline(self._job.unit_timeout_s):
                 predictions = self._evaluator.evaluate(unit, wanted, image.result if image else None)
         pictures = picture_record(unit, image)
-        self._store.write_unit(self._job.run_id, predictions, pictures, self._main_metrics)
+        whole = (key, len(unit.samples))
+        self._store.write_unit(self._job.run_id, predictions, pictures, self._main_metrics, whole)
         after = vars(self._evaluator.counters)
         return UnitOutcome(
             unit=unit.id,

@@ -9,10 +9,10 @@ import time
 
 from hero_ray.core.errors import MissingExtraError
 from hero_ray.pipeline.cluster import connected
-from hero_ray.pipeline.run import absolute_url
 from hero_ray.results.database import open_results
 from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens
 from hero_ray.store import default_url
+from hero_ray.store.engine import absolute_url
 
 
 def start(settings: ServeSettings, tokens: Tokens | None = None) -> None:

@@ -17,6 +17,7 @@ from hero_ray.store.tables import (
     ImageTable,
     PredictionTable,
     SampleTable,
+    UnitAttempt,
 )
 from hero_ray.store.writes import table
 
@@ -31,6 +32,9 @@ PERMANENT = (
     "UnitAbandoned",
 )
 """Failures that the same input gives again; a second try would only cost time."""
+
+
+SAMPLES_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -92,15 +96,28 @@ def _settled(max_attempts: int = 3) -> Any:
     return p.error_type.is_(None) | p.error_type.in_(PERMANENT) | (p.attempts >= max_attempts)
 
 
-def done_counts(connection: Connection, run_id: str, cell_ids: Sequence[str], max_attempts: int = 3) -> dict[str, int]:
-    """Sample id -> in how many of `cell_ids` it need not be run again; small even for 10^8 (cell, sample) pairs."""
+def begun_units(connection: Connection, run_id: str) -> dict[str, int]:
+    """Unit id -> how many questions it had when nothing of it was missing any more; 0 for one that was only begun."""
+    u = table(UnitAttempt).c
+    rows = connection.execute(select(u.unit_id, func.coalesce(u.settled, 0)).where(u.run_id == run_id))
+    return {unit: int(settled) for unit, settled in rows}
+
+
+def done_counts(
+    connection: Connection, run_id: str, cell_ids: Sequence[str], sample_ids: Sequence[str], max_attempts: int = 3
+) -> dict[str, int]:
+    """Sample id -> in how many of `cell_ids` it need not be run again, for the samples asked about."""
     p = table(PredictionTable).c
-    statement = (
-        select(p.sample_id, func.count())
-        .where(p.run_id == run_id, p.cell_id.in_(cell_ids), _settled(max_attempts))
-        .group_by(p.sample_id)
-    )
-    return {sample: int(count) for sample, count in connection.execute(statement)}
+    found: dict[str, int] = {}
+    for start in range(0, len(sample_ids), SAMPLES_AT_ONCE):
+        statement = (
+            select(p.sample_id, func.count())
+            .where(p.run_id == run_id, p.cell_id.in_(cell_ids), _settled(max_attempts))
+            .where(p.sample_id.in_(sample_ids[start : start + SAMPLES_AT_ONCE]))
+            .group_by(p.sample_id)
+        )
+        found |= {sample: int(count) for sample, count in connection.execute(statement)}
+    return found
 
 
 def done_cells(

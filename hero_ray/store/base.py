@@ -11,6 +11,7 @@ from sqlalchemy import (
     Dialect,
     LargeBinary,
     MetaData,
+    Table,
     Text,
     TypeDecorator,
 )
@@ -24,6 +25,10 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+VIEW = "view"
+"""Entry in the `info` of a table that the database keeps no rows of."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -55,3 +60,8 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON().with_variant(JSONB(), "postgresql"),
         Any: JSON().with_variant(JSONB(), "postgresql"),
     }
+
+
+def stored_tables() -> list[Table]:
+    """Every table with rows of its own, those that others point to first."""
+    return [one for one in Base.metadata.sorted_tables if not one.info.get(VIEW)]

@@ -75,6 +75,14 @@ def parse_url(text: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def absolute_url(url: str) -> str:
+    """A SQLite URL with its path made absolute: workers have other working directories."""
+    prefix = "sqlite:///"
+    if url.startswith(prefix) and not url.startswith(prefix + "/") and url != prefix + ":memory:":
+        return prefix + str(Path(url.removeprefix(prefix)).resolve())
+    return url
+
+
 def shown(url: URL) -> str:
     """The URL without its password, for messages and summaries."""
     hidden = {key: "***" for key in url.query if "password" in key.lower()}

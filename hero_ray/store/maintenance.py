@@ -6,23 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import BigInteger, Connection, Table, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from hero_ray.core.errors import StoreError
-from hero_ray.store.base import Base
+from hero_ray.store import bulk
+from hero_ray.store.base import Base, stored_tables
 from hero_ray.store.engine import explain, parse_url
+from hero_ray.store.merge import BLOCK
 from hero_ray.store.records import TERMINAL, RunRow
 from hero_ray.store.store import Store, open_store
 from hero_ray.store.tables import (
     Alert,
+    CellNumber,
     CellTable,
+    CutTable,
     ImageTable,
+    OutcomeTable,
     PredictionTable,
     Run,
     RunCell,
+    SampleNumber,
     SampleTable,
+    UnitAttempt,
 )
 from hero_ray.store.writes import now, table
 
@@ -56,8 +64,8 @@ def prune(store: Store, run_ids: Sequence[str], answers_only: bool = False) -> P
     ids = list(run_ids)
 
     def change(connection: Connection) -> Pruned:
-        predictions = table(PredictionTable)
-        gone = connection.execute(delete(predictions).where(predictions.c.run_id.in_(ids))).rowcount
+        gone = bulk.forget(connection, ids)
+        connection.execute(update(table(UnitAttempt)).where(table(UnitAttempt).c.run_id.in_(ids)).values(settled=None))
         if not answers_only:
             connection.execute(delete(table(Alert)).where(table(Alert).c.run_id.in_(ids)))
             connection.execute(delete(table(Run)).where(table(Run).c.id.in_(ids)))
@@ -65,7 +73,7 @@ def prune(store: Store, run_ids: Sequence[str], answers_only: bool = False) -> P
             connection.execute(delete(table(CellTable)).where(table(CellTable).c.id.not_in(used_cells)))
         samples, images = table(SampleTable), table(ImageTable)
         waiting = _benchmarks_under_way(connection)
-        orphans = samples.c.id.not_in(select(predictions.c.sample_id)) & samples.c.benchmark.not_in(waiting)
+        orphans = samples.c.id.not_in(bulk.asked()) & samples.c.benchmark.not_in(waiting)
         lost = connection.execute(delete(samples).where(orphans)).rowcount
         unseen = images.c.hash.not_in(select(samples.c.image_hash))
         pictures = connection.execute(delete(images).where(unseen)).rowcount
@@ -116,19 +124,32 @@ def copy(source: Store, target: Store) -> dict[str, int]:
         with source.engine.connect() as out:
             if out.dialect.name == "postgresql":
                 out = out.execution_options(isolation_level="REPEATABLE READ")  # one moment for all tables
-            for each in Base.metadata.sorted_tables:
+            for each in stored_tables():
                 if each.name in published:
                     into.execute(delete(each))
-                counts[each.name] = 0
+                counts[_shown(each)] = 0
                 for chunk in out.execution_options(yield_per=CHUNK).execute(select(each)).mappings().partitions():
                     into.execute(insert(each), [dict(row) for row in chunk])
-                    counts[each.name] += len(chunk)
+                    counts[_shown(each)] += len(chunk)
         if into.dialect.name == "postgresql":
-            largest = select(func.coalesce(func.max(table(Alert).c.id), 0) + 1).scalar_subquery()
-            into.execute(select(func.setval(func.pg_get_serial_sequence("alerts", "id"), largest, False)))
+            for column in (table(Alert).c.id, table(CellNumber).c.number, table(SampleNumber).c.number):
+                sequence = func.pg_get_serial_sequence(column.table.name, column.name)
+                into.execute(select(func.setval(sequence, _behind(column), False)))
+            into.execute(
+                select(func.setval("cut_blocks", _behind(cast(table(CutTable).c.number // BLOCK, BigInteger)), False))
+            )
 
     target.transaction(change)
     return counts
+
+
+def _behind(column: Any) -> Any:
+    return select(func.coalesce(func.max(column), 0) + 1).scalar_subquery()
+
+
+def _shown(one: Table) -> str:
+    """A table as users call it: they read outcomes as `predictions`."""
+    return table(PredictionTable).name if one is table(OutcomeTable) else one.name
 
 
 def backup(store: Store, path: Path) -> dict[str, int]:
@@ -166,20 +187,31 @@ def sizes(store: Store) -> dict[str, int]:
     """Rows per table, for `db check`."""
 
     def count(connection: Connection) -> dict[str, int]:
-        tables = Base.metadata.sorted_tables
-        return {one.name: int(connection.execute(select(func.count()).select_from(one)).scalar_one()) for one in tables}
+        found = {one: connection.execute(select(func.count()).select_from(one)) for one in stored_tables()}
+        return {_shown(one): int(rows.scalar_one()) for one, rows in found.items()}
 
     return store.read(count)
 
 
 def broken(store: Store) -> list[str]:
-    """Damage that the database itself reports, and rows that point nowhere; empty when sound."""
+    """Damage that the database itself reports, rows that point nowhere, counters that are wrong; empty when sound."""
 
     def look(connection: Connection) -> list[str]:
+        wrong = [
+            f"run {run} cell {cell}: counters say {kept} rows, {bad} of them failed; there are {n} and {failed}; "
+            "`hero-ray db check --recount` sets them right"
+            for run, cell, kept, bad, n, failed in bulk.recount(connection)
+        ]
         if connection.dialect.name != "sqlite":
-            return []  # PostgreSQL enforces its foreign keys and checksums its own pages
+            return wrong  # PostgreSQL enforces its foreign keys and checksums its own pages
         faults = [str(row[0]) for row in connection.execute(text("PRAGMA integrity_check")) if row[0] != "ok"]
         strays = connection.execute(text("PRAGMA foreign_key_check")).all()
-        return faults + [f"{row[0]} row {row[1]} points to no {row[2]}" for row in strays]
+        return wrong + faults + [f"{row[0]} row {row[1]} points to no {row[2]}" for row in strays]
 
     return store.read(look)
+
+
+def recount(store: Store) -> int:
+    """Set every counter right that does not say what is stored; how many cells had wrong ones."""
+
+    return store.transaction(bulk.set_right)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from hero_ray.core.errors import StoreError
+from hero_ray.store import bulk
 from hero_ray.store.base import Base
 from hero_ray.store.engine import parse_url, sqlite_path
 from hero_ray.store.records import TERMINAL
@@ -22,11 +23,12 @@ from hero_ray.store.tables import (
     Profile,
     Run,
     RunCell,
+    SampleNumber,
     SampleTable,
     StudyTable,
     UnitAttempt,
 )
-from hero_ray.store.writes import insert_missing, table
+from hero_ray.store.writes import insert_missing, number_cells, table
 
 CHUNK = 5000
 _SHARED: tuple[type[Base], ...] = (CellTable, ImageTable, SampleTable)
@@ -92,13 +94,21 @@ def _merge(out: Connection, into: Connection, prefix: str) -> Merged:
     for model in _SHARED:
         for chunk in _chunks(out, model, _of_runs(model, ids)):
             insert_missing(into, model, chunk)
+            if model is SampleTable:
+                insert_missing(into, SampleNumber, [{"sample_id": row["id"]} for row in chunk])
     if fresh:
         into.execute(insert(table(Run)), [row | {"id": prefix + row["id"]} for row in fresh])
     answers = 0
     for model in _OWNED:
         for chunk in _chunks(out, model, table(model).c.run_id.in_(ids)):
-            into.execute(insert(table(model)), [row | {"run_id": prefix + row["run_id"]} for row in chunk])
-            answers += len(chunk) if model is PredictionTable else 0
+            rows = [row | {"run_id": prefix + row["run_id"]} for row in chunk]
+            if model is PredictionTable:
+                bulk.write_rows(into, rows)
+                answers += len(rows)
+            else:
+                into.execute(insert(table(model)), rows)
+            if model is RunCell:
+                number_cells(into, rows)
     _alerts(out, into, ids, prefix)
     for chunk in _chunks(out, StudyTable, None):
         insert_missing(into, StudyTable, chunk)

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, func, select
+from sqlalchemy import Connection, Row, Select, Subquery, case, func, select
 
 from hero_ray.core.errors import StoreError
 from hero_ray.store.records import CellCount, CellRow, RunRow, Stopped
 from hero_ray.store.tables import (
     Alert,
+    CellNumber,
     CellTable,
+    CellTotal,
     Lease,
     MetricTable,
-    PredictionTable,
     Run,
     RunCell,
     StudyTable,
@@ -79,37 +80,35 @@ def cells(connection: Connection, run_id: str) -> list[CellRow]:
     return [CellRow(**row._mapping) for row in connection.execute(statement)]
 
 
+def _totals(run_id: str) -> Subquery:
+    """Answers and failures of every cell of a run, from the counters that move with them."""
+    t, n = table(CellTotal).c, table(CellNumber).c
+    sums = (func.sum(column).label(column.name) for column in (t.stored, t.failed))
+    joined = table(CellNumber).join(table(CellTotal), t.cell == n.number)
+    return select(n.cell_id, *sums).select_from(joined).where(n.run_id == run_id).group_by(n.cell_id).subquery()
+
+
 def counts(connection: Connection, run_id: str) -> dict[str, CellCount]:
-    """Live progress of every cell of a run, straight from the predictions; a cell that was decided expects no more."""
-    p, rc = table(PredictionTable).c, table(RunCell).c
-    found = (
-        select(p.cell_id, func.count().label("n"), func.count(p.error_type).label("failed"))
-        .where(p.run_id == run_id)
-        .group_by(p.cell_id)
-        .subquery()
-    )
+    """Live progress of every cell of a run, the same cost however far it is; a decided cell expects no more."""
+    rc, found = table(RunCell).c, _totals(run_id)
+    stored, failed = (func.coalesce(column, 0) for column in (found.c.stored, found.c.failed))
     statement = (
-        select(
-            rc.cell_id,
-            case((rc.stop_reason.is_not(None), func.coalesce(found.c.n, 0)), else_=rc.n_expected),
-            func.coalesce(found.c.n, 0),
-            func.coalesce(found.c.failed, 0),
-        )
+        select(rc.cell_id, case((rc.stop_reason.is_not(None), stored), else_=rc.n_expected), stored, failed)
         .join_from(table(RunCell), found, found.c.cell_id == rc.cell_id, isouter=True)
         .where(rc.run_id == run_id)
         .order_by(rc.position)
     )
     return {
-        cell: CellCount(expected, int(n) - int(failed), int(failed))
-        for cell, expected, n, failed in connection.execute(statement)
+        cell: CellCount(int(expected), int(n) - int(bad), int(bad))
+        for cell, expected, n, bad in connection.execute(statement)
     }
 
 
 def totals(connection: Connection, run_id: str) -> tuple[int, int]:
     """(answered, failed) samples of a whole run."""
-    p = table(PredictionTable).c
-    failed = func.count(case((p.error_type.is_not(None), 1)))
-    n, bad = connection.execute(select(func.count(), failed).where(p.run_id == run_id)).one()
+    found = _totals(run_id)
+    sums = (func.coalesce(func.sum(column), 0) for column in (found.c.stored, found.c.failed))
+    n, bad = connection.execute(select(*sums)).one()
     return int(n) - int(bad), int(bad)
 
 
@@ -145,8 +144,8 @@ class RunProgress:
 
 
 def progress(connection: Connection, run_id: str, live: bool = False) -> RunProgress:
-    """Counts of a run. `live` counts the answers themselves, exact while a cell is still being worked on."""
-    rc, p, lease = table(RunCell).c, table(PredictionTable).c, table(Lease).c
+    """Counts of a run. `live` are those of this moment, exact while a cell is still being worked on."""
+    rc, lease = table(RunCell).c, table(Lease).c
     complete = func.count(case((rc.status.in_(("complete", "stopped")), 1)))
     decided = rc.stop_reason.is_not(None) & rc.summarised_at.is_not(None)
     asked = case((decided, rc.n_done + rc.n_failed), else_=rc.n_expected)
@@ -155,8 +154,7 @@ def progress(connection: Connection, run_id: str, live: bool = False) -> RunProg
         select(func.count(), complete, *sums).where(rc.run_id == run_id)
     ).one()
     if live:
-        n, bad = connection.execute(select(func.count(), func.count(p.error_type)).where(p.run_id == run_id)).one()
-        done, failed = n - bad, bad
+        done, failed = totals(connection, run_id)
     until = connection.execute(select(lease.expires_at).where(lease.run_id == run_id)).scalar()
     return RunProgress(int(cells), int(ready), int(expected), int(done), int(failed), until)
 

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, inspect, text
 
 from hero_ray.core.errors import StoreError
 from hero_ray.core.shipped import folder
 
-HEAD = "0004"
+HEAD = "0005"
 """Newest revision under `db/versions`; a test holds the two together."""
 
 
@@ -89,10 +90,13 @@ def drift(engine: Engine) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from hero_ray.store.base import Base
+    from hero_ray.store.base import VIEW, Base
+
+    def is_table(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
+        return kind != "table" or not thing.info.get(VIEW)
 
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": is_table})
         return [str(difference) for difference in compare_metadata(context, Base.metadata)]
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hero_ray.core.errors import StoreError
 from hero_ray.core.text import clean_text
 from hero_ray.core.types import Prediction
-from hero_ray.store import answers, figures, leases, schema, writes
+from hero_ray.store import answers, bulk, figures, leases, schema, writes
 from hero_ray.store import runs as asked_runs
 from hero_ray.store.engine import (
     check_sqlite_path,
@@ -27,7 +27,7 @@ from hero_ray.store.engine import (
     retrying,
     shown,
 )
-from hero_ray.store.records import ImageRecord, RunRow, sample_id
+from hero_ray.store.records import ImageRecord, RunRow
 from hero_ray.store.tables import Alert, Profile, Run
 
 P = ParamSpec("P")
@@ -75,6 +75,7 @@ class Store:
         self.migrated = False  # whether opening it made or changed its tables
         self._engine: Engine | None = None
         self._pid = 0
+        self._numbers: tuple[str, Mapping[str, int]] = ("", {})
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, bool, float]]:
         return type(self), (self.url, self.read_only, self.patience_s)
@@ -132,8 +133,6 @@ class Store:
 
         return retrying(attempt, self._url, self.patience_s)
 
-    # --- runs ---
-
     runs = _asked(asked_runs.runs)
     find_run = _asked(asked_runs.find_run)
     cancel_requested = _asked(asked_runs.cancel_requested)
@@ -178,15 +177,15 @@ class Store:
             raise StoreError(f"database {self.shown_url} holds no runs yet; run `hero-ray sweep` first")
         return newest[0]
 
-    # --- work ---
-
     add_cells = _told(writes.add_cells)
     add_samples = _told(writes.add_samples)
     begin_unit = _told(writes.begin_unit)
+    settle_unit = _told(writes.settle_unit)
     stop_cell = _told(writes.stop_cell)
     write_metrics = _told(writes.write_metrics)
     done = _asked(answers.done)
     done_counts = _asked(answers.done_counts)
+    begun_units = _asked(answers.begun_units)
     done_cells = _asked(answers.done_cells)
     stopped = _asked(asked_runs.stopped)
     counts = _asked(asked_runs.counts)
@@ -199,27 +198,38 @@ class Store:
         predictions: Sequence[Prediction],
         images: Iterable[ImageRecord] = (),
         main_metrics: Mapping[str, str] | None = None,
+        unit: tuple[str, int] | None = None,
     ) -> None:
         """Commit everything one unit produced, or nothing of it; writing it twice changes nothing.
 
         A committed answer is never replaced, a failure is (and counts its attempts).
 
         Args:
-            main_metrics: benchmark -> the metric kept in `predictions.score`; the first number scored if not given.
+            main_metrics: benchmark -> the metric kept in `predictions.score`; the first number scored without one.
+            unit: id and number of questions of the unit of which this is all that was missing.
         """
-        main = main_metrics or {}
         samples = list({id(p.sample): p.sample for p in predictions}.values())
-        names = {id(sample): sample_id(sample) for sample in samples}  # cells share samples: hash each once
-        rows = [
-            writes.prediction_row(run_id, p, names[id(p.sample)], main.get(p.sample.benchmark)) for p in predictions
-        ]
-        pictures = list(images)
+        batch, pictures = bulk.Batch.of(run_id, predictions, samples, main_metrics or {}), list(images)
+        settled = all(p.error_type is None or p.error_type in answers.PERMANENT for p in predictions)
 
-        def change(connection: Connection) -> None:
-            writes.add_samples(connection, samples, pictures)
-            writes.write_predictions(connection, rows)
+        def change(connection: Connection, careful: bool) -> None:
+            numbers = writes.add_samples(connection, samples, pictures)
+            bulk.write(connection, batch, self._cell_numbers(connection, batch), numbers, careful)
+            if unit is not None and settled:
+                writes.settle_unit(connection, run_id, *unit)
 
-        self.transaction(change)
+        try:
+            self.transaction(change, careful=False)
+        except bulk.SeenBefore:
+            self.transaction(change, careful=True)
+
+    def _cell_numbers(self, connection: Connection, batch: bulk.Batch) -> Mapping[str, int]:
+        """Numbers of the cells of a run; they never change, so they are asked for again only when some are new."""
+        run, known = self._numbers
+        if run != batch.run_id or not batch.cells <= known.keys():
+            known = bulk.cell_numbers(connection, batch.run_id)
+            self._numbers = batch.run_id, known
+        return known
 
     def summarise(self, run_id: str, cell_ids: Iterable[str] | None = None) -> None:
         """Refresh counts, state and mean costs of some cells, or of all in a run."""
@@ -244,18 +254,9 @@ class Store:
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Leave a note that someone should look at something."""
-        row = {
-            "run_id": run_id,
-            "cell_id": cell_id,
-            "kind": kind,
-            "severity": severity,
-            "message": clean_text(message),
-            "details": dict(details or {}),
-            "created_at": writes.now(),
-        }
+        row: dict[str, Any] = {"run_id": run_id, "cell_id": cell_id, "kind": kind, "severity": severity}
+        row |= {"message": clean_text(message), "details": dict(details or {}), "created_at": writes.now()}
         self.transaction(lambda c: c.execute(writes.table(Alert).insert().values(row)))
-
-    # --- results ---
 
     cells = _asked(asked_runs.cells)
     cell_scores = _asked(answers.cell_scores)

@@ -8,10 +8,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, false
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from hero_ray.store.base import Base
+from hero_ray.store.base import VIEW, Base
+from hero_ray.store.narrow_tables import CellNumber as CellNumber
+from hero_ray.store.narrow_tables import CellTotal as CellTotal
+from hero_ray.store.narrow_tables import CutTable as CutTable
+from hero_ray.store.narrow_tables import OutcomeTable as OutcomeTable
+from hero_ray.store.narrow_tables import SampleNumber as SampleNumber
+from hero_ray.store.printed_tables import Published as Published
+from hero_ray.store.printed_tables import PublishedAblation as PublishedAblation
+from hero_ray.store.printed_tables import PublishedEfficiency as PublishedEfficiency
 
 
 class Run(Base):
@@ -103,12 +111,15 @@ class ImageTable(Base):
 
 
 class PredictionTable(Base):
-    """The outcome of one sample in one cell of one run; a failure is a row too."""
+    """The outcome of one sample in one cell of one run; a failure is a row too.
+
+    A view for readers over `narrow_tables`; `bulk` writes what is behind it.
+    """
 
     __tablename__ = "predictions"
     run_id: Mapped[str] = mapped_column(primary_key=True)
     cell_id: Mapped[str] = mapped_column(primary_key=True)
-    sample_id: Mapped[str] = mapped_column(ForeignKey("samples.id"), primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True)
     text: Mapped[str]
     score: Mapped[float | None]
     scores: Mapped[Any | None]
@@ -125,22 +136,23 @@ class PredictionTable(Base):
     geometry: Mapped[Any | None]
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
-    attempts: Mapped[int] = mapped_column(default=1, server_default="1")
+    attempts: Mapped[int]
 
-    __table_args__ = (
-        ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
-        Index(None, "sample_id"),
-    )
+    __table_args__ = ({"info": {VIEW: True}},)
 
 
 class UnitAttempt(Base):
-    """How often a unit was begun, committed before the work: one that kills its process must not be begun forever."""
+    """How often a unit was begun, committed before the work: one that kills its process must not be begun forever.
+
+    `settled` is the number of its questions once nothing of it is missing.
+    """
 
     __tablename__ = "unit_attempts"
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     unit_id: Mapped[str] = mapped_column(primary_key=True)
     attempts: Mapped[int]
     begun_at: Mapped[datetime]
+    settled: Mapped[int | None]
 
 
 class Lease(Base):
@@ -206,69 +218,6 @@ class Profile(Base):
     __table_args__ = (
         ForeignKeyConstraint(["run_id", "cell_id"], ["run_cells.run_id", "run_cells.cell_id"], ondelete="CASCADE"),
     )
-
-
-class Printed:
-    """What every figure printed in a paper has; `line` is its line in the shipped file."""
-
-    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    paper: Mapped[str]
-    table: Mapped[str]
-    note: Mapped[str]
-
-
-class Published(Printed, Base):
-    """A main result printed in a paper."""
-
-    __tablename__ = "published"
-    model: Mapped[str]
-    method: Mapped[str]
-    budget: Mapped[float | None]
-    benchmark: Mapped[str]
-    category: Mapped[str]
-    metric: Mapped[str]
-    value: Mapped[float]
-    printed: Mapped[str]
-    measured_by: Mapped[str]
-    plot: Mapped[bool]
-
-
-class PublishedEfficiency(Printed, Base):
-    """A cost figure printed in a paper; hardware and counting rules differ between papers."""
-
-    __tablename__ = "published_efficiency"
-    model: Mapped[str]
-    method: Mapped[str]
-    budget: Mapped[float | None]
-    tokens: Mapped[float | None]
-    tflops: Mapped[float | None]
-    gpu_memory_gb: Mapped[float | None]
-    kv_cache_mb: Mapped[float | None]
-    decode_tokens_per_s: Mapped[float | None]
-    latency_per_token_ms: Mapped[float | None]
-    total_time: Mapped[float | None]
-    throughput: Mapped[float | None]
-    ttft_s: Mapped[float | None]
-    hardware: Mapped[str]
-    batch_size: Mapped[int | None]
-    performance: Mapped[float | None]
-    tflops_recomputed: Mapped[float | None]
-    kv_mib_recomputed: Mapped[float | None]
-    kv_mib_model: Mapped[float | None]
-
-
-class PublishedAblation(Printed, Base):
-    """An ablation figure printed in a paper; a row without a value says where the best setting lies."""
-
-    __tablename__ = "published_ablations"
-    variant: Mapped[str]
-    parameter: Mapped[str]
-    parameter_value: Mapped[str]
-    benchmark: Mapped[str]
-    category: Mapped[str]
-    value: Mapped[float | None]
-    printed: Mapped[str]
-    plot: Mapped[bool]
 
 
 class StudyTable(Base):

@@ -16,10 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hero_ray.core.errors import StoreError
 from hero_ray.core.text import clean_text
-from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.core.types import Cell, Sample
 from hero_ray.store.base import Base
 from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, Stopped, sample_id
 from hero_ray.store.tables import (
+    CellNumber,
     CellTable,
     ImageTable,
     MetricTable,
@@ -27,6 +28,7 @@ from hero_ray.store.tables import (
     Profile,
     Run,
     RunCell,
+    SampleNumber,
     SampleTable,
     UnitAttempt,
 )
@@ -119,100 +121,72 @@ def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expect
         statement = insert(connection, RunCell)
         changed = {name: statement.excluded[name] for name in ("position", "n_expected")}
         connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "cell_id"], set_=changed), rows)
+        number_cells(connection, rows)
 
 
-def add_samples(connection: Connection, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()) -> None:
-    """Store questions and thumbnails that are not there yet, in a fixed order (two writers cannot deadlock)."""
+def number_cells(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give cells of runs the numbers under which their answers are kept."""
+    insert_missing(connection, CellNumber, [{name: row[name] for name in ("run_id", "cell_id")} for row in rows])
+
+
+SAMPLES_AT_ONCE = 500
+
+
+def add_samples(
+    connection: Connection, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()
+) -> dict[str, int]:
+    """Store questions and thumbnails that are not there yet, in a fixed order (two writers cannot deadlock).
+
+    Returns:
+        Sample id -> the number under which its answers are kept.
+    """
     pictures = {key: asdict(image) | {"hash": key} for image in images for key in [clean_text(image.hash)]}
     insert_missing(connection, ImageTable, [pictures[key] for key in sorted(pictures)])
-    rows = {
-        key: {
-            "id": key,
-            "benchmark": sample.benchmark,
-            "sample_key": clean_text(sample.key),
-            "question": clean_text(sample.question),
-            "reference": sample.references,
-            "category": clean_text(sample.category),
-            "image_hash": clean_text(sample.image_key),
-            "extra": dict(sample.extra),
-        }
-        for key, sample in ((sample_id(sample), sample) for sample in samples)
+    named = {sample_id(sample): sample for sample in samples}
+    keys, found = sorted(named), dict[str, int]()
+    for start in range(0, len(keys), SAMPLES_AT_ONCE):
+        some = keys[start : start + SAMPLES_AT_ONCE]
+        there = sample_numbers(connection, some)
+        if fresh := [key for key in some if key not in there]:
+            insert_missing(connection, SampleTable, [_sample_row(key, named[key]) for key in fresh])
+            insert_missing(connection, SampleNumber, [{"sample_id": key} for key in fresh])
+            there |= sample_numbers(connection, fresh)
+        found |= there
+    return found
+
+
+def sample_numbers(connection: Connection, sample_ids: Sequence[str]) -> dict[str, int]:
+    """Sample id -> the number under which its answers are kept, of those that are there."""
+    if not sample_ids:
+        return {}
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"  # every unit asks: no statement is built anew for it
+    marks = ", ".join([mark] * len(sample_ids))
+    query = f"SELECT sample_id, number FROM sample_numbers WHERE sample_id IN ({marks})"
+    return {row[0]: row[1] for row in connection.exec_driver_sql(query, tuple(sample_ids))}
+
+
+def _sample_row(key: str, sample: Sample) -> dict[str, Any]:
+    return {
+        "id": key,
+        "benchmark": sample.benchmark,
+        "sample_key": clean_text(sample.key),
+        "question": clean_text(sample.question),
+        "reference": sample.references,
+        "category": clean_text(sample.category),
+        "image_hash": clean_text(sample.image_key),
+        "extra": dict(sample.extra),
     }
-    insert_missing(connection, SampleTable, [rows[key] for key in sorted(rows)])
-
-
-def main_score(scores: Mapping[str, Any], metric: str | None) -> float | None:
-    """A sample's figure for charts and paired tests.
-
-    `metric` names it; without, or where the scorer has no such key, the first number among `scores` is taken. A
-    composite entry counts by its own "score".
-    """
-    ordered = [scores[metric]] if metric is not None and metric in scores else list(scores.values())
-    for value in ordered:
-        value = value.get("score") if isinstance(value, Mapping) else value
-        if value is not None and not isinstance(value, str) and hasattr(value, "__float__"):
-            return float(value)
-    return None
 
 
 def finite(value: Any) -> Any:
     """`value` with every NaN and infinity inside it as None, which JSON can carry."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def prediction_row(run_id: str, prediction: Prediction, sample: str, metric: str | None) -> dict[str, Any]:
-    """A prediction as the table takes it; a score that is not finite makes it a named failure."""
-    error_type, message = prediction.error_type, prediction.error_message
-    score = None if error_type else main_score(prediction.scores, metric)
-    if score is not None and not math.isfinite(score):
-        score, error_type, message = None, "NonFiniteScoreError", f"the benchmark scored this answer {score}"
-    tokens = prediction.tokens
-    return {
-        "run_id": run_id,
-        "cell_id": prediction.cell_id,
-        "sample_id": sample,
-        "text": clean_text(prediction.text),
-        "score": score,
-        "scores": None if error_type else finite(dict(prediction.scores)),
-        "n_text": tokens and tokens.n_text,
-        "budget_nominal": tokens and tokens.budget_nominal,
-        "n_selected": tokens and tokens.n_selected,
-        "n_visual_llm": tokens and tokens.n_visual_llm,
-        "equivalent_tokens": tokens and tokens.equivalent_tokens,
-        "visual_per_layer": _layers(prediction),
-        "flops": prediction.flops,
-        "encode_flops": prediction.encode_flops,
-        "kv_bytes": prediction.kv_bytes,
-        "keep_mask": prediction.keep_mask,
-        "geometry": list(prediction.geometry) if prediction.geometry else None,
-        "error_type": error_type,
-        "error_message": clean_text(message)[:2000] if message else None,
-    }
-
-
-def _layers(prediction: Prediction) -> list[int] | None:
-    """Tokens alive per block, kept only where they differ between blocks: they repeat `n_visual_llm` otherwise."""
-    layers = prediction.tokens.visual_per_layer if prediction.tokens else ()
-    return list(layers) if len(set(layers)) > 1 else None
-
-
-def write_predictions(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Upsert on (run, cell, sample): a committed answer stays as it is, a failure gives way to a later outcome."""
-    if not rows:
-        return
-    predictions = table(PredictionTable)
-    statement = insert(connection, PredictionTable)
-    keys = ("run_id", "cell_id", "sample_id")
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    changed["attempts"] = predictions.c.attempts + 1
-    statement = statement.on_conflict_do_update(
-        index_elements=list(keys), set_=changed, where=predictions.c.error_type.is_not(None)
-    )
-    connection.execute(statement, sorted(rows, key=lambda row: (row["cell_id"], row["sample_id"])))
+    return value
 
 
 def begin_unit(connection: Connection, run_id: str, unit_id: str) -> int:
@@ -223,6 +197,17 @@ def begin_unit(connection: Connection, run_id: str, unit_id: str) -> int:
         set_={"attempts": table(UnitAttempt).c.attempts + 1, "begun_at": statement.excluded.begun_at},
     )
     return int(connection.execute(statement.returning(table(UnitAttempt).c.attempts)).scalar_one())
+
+
+def settle_unit(connection: Connection, run_id: str, unit_id: str, samples: int) -> None:
+    """Note that nothing of a unit is missing, so that whoever goes on with the run need not look at its answers.
+
+    Args:
+        samples: how many questions the unit had; one that was cut otherwise is looked at again.
+    """
+    u = table(UnitAttempt)
+    mine = (u.c.run_id == run_id) & (u.c.unit_id == unit_id)
+    connection.execute(update(u).where(mine).values(settled=samples))
 
 
 def write_metrics(

@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from hero_ray.core.types import Cell, Sample
-from hero_ray.store import MetricRow, open_store, writes
+from hero_ray.store import MetricRow, bulk, open_store, writes
 from hero_ray.store.tables import MetricTable, PredictionTable, RunCell
 from tests import machine
 
@@ -70,8 +70,9 @@ def _fill(connection: Any, cell: Cell, ids: list[str], scores: np.ndarray) -> No
         "flops": 1e9 * tokens,
         "kv_bytes": 2**19 * tokens,
     }
-    rows = [{**fixed, "sample_id": sample, "score": float(score)} for sample, score in zip(ids, scores, strict=True)]
-    connection.execute(writes.table(PredictionTable).insert(), rows)
+    rest = dict.fromkeys(writes.table(PredictionTable).c.keys()) | fixed
+    rows = [{**rest, "sample_id": sample, "score": float(score)} for sample, score in zip(ids, scores, strict=True)]
+    bulk.write_rows(connection, rows)
     value, half = float(scores.mean()), 1.96 * float(scores.std()) / 100
     metric = MetricRow("exact_match", value, EACH, "", value - half, value + half, EACH // 4, True)
     writes.replace_rows(connection, MetricTable, [vars(metric) | {"run_id": "million", "cell_id": cell.id}])

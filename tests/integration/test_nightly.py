@@ -21,7 +21,7 @@ from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.nightly import history, notify, report
 from hero_ray.nightly import run as nightly
 from hero_ray.pipeline.facts import Plan
-from hero_ray.pipeline.run import RunOutcome
+from hero_ray.pipeline.finished import RunOutcome
 from hero_ray.store import Store, nights, open_store
 from hero_ray.store.runs import alerts
 

@@ -100,7 +100,8 @@ def test_done_leaves_out_only_what_is_worth_another_try(store: Store) -> None:
     )
     assert store.done("run1") == {data.key(HERO, SAMPLES[0]), data.key(HERO, SAMPLES[2])}
     keys = [data.key(HERO, s)[1] for s in SAMPLES]
-    assert store.done_counts("run1", [HERO.id, RANDOM.id]) == {keys[0]: 1, keys[2]: 1}
+    assert store.done_counts("run1", [HERO.id, RANDOM.id], keys) == {keys[0]: 1, keys[2]: 1}
+    assert store.done_counts("run1", [HERO.id, RANDOM.id], keys[1:]) == {keys[2]: 1}
     assert store.done_cells("run1", keys[:2]) == {keys[0]: {HERO.id}}
     for _ in range(2):
         store.write_unit("run1", [data.failure(HERO, SAMPLES[1], "OSError")])

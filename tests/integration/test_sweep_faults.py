@@ -16,7 +16,8 @@ from sweeps import LOADER, answers, begun_twice, script_environment, small_plan,
 
 from hero_ray.core.errors import RunLockedError
 from hero_ray.pipeline.facts import Plan
-from hero_ray.pipeline.run import RunOutcome, run
+from hero_ray.pipeline.finished import RunOutcome
+from hero_ray.pipeline.run import run
 from hero_ray.store import Store, open_store
 
 pytestmark = pytest.mark.ray

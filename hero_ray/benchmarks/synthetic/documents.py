@@ -1,13 +1,14 @@
 """The synthetic benchmarks as plain rows, the same for everyone who asks with the same arguments."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS, choose_questions
-from hero_ray.benchmarks.synthetic.scenes import Scene, compose
+from hero_ray.benchmarks.synthetic.scenes import Facts, Scene, compose
 from hero_ray.core.errors import UnknownNameError
 
 # Each split draws from its own family of seeds, so no scene is shared between them.
@@ -45,14 +46,26 @@ def scene_at(split: str, index: int, seed: int = 0) -> Scene:
     return compose(rng, width, height)
 
 
-def documents(
+@lru_cache(maxsize=2**15)
+def facts_at(split: str, index: int, seed: int = 0) -> Facts:
+    """What is true of a scene. It is drawn for that (its facts hang on the brush's random numbers), but only once for
+    all benchmarks that ask about it."""
+    return _drawn(split, index, seed).facts()
+
+
+@lru_cache(maxsize=16)
+def _drawn(split: str, index: int, seed: int) -> Scene:
+    return scene_at(split, index, seed)
+
+
+def questions(
     name: str,
     split: str = "test",
     num_images: int = NUM_IMAGES,
     questions_per_image: int | None = None,
     seed: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one synthetic benchmark, image by image.
+    """Rows of one synthetic benchmark, image by image, without the images.
 
     Every benchmark asks about the same images in the same order, so an image is encoded once for all of them.
 
@@ -63,7 +76,7 @@ def documents(
         questions_per_image: At most this many; fewer where a scene allows fewer. None takes the benchmark's own.
 
     Yields:
-        Dicts with image (RGB), image_id, question_id, question, answers (list of one), category.
+        Dicts with index (of the image), image_id, question_id, question, answers (list of one), category.
 
     Raises:
         UnknownNameError: if the name or the split is unknown.
@@ -74,15 +87,26 @@ def documents(
         raise UnknownNameError("split", split, SPLITS)
     limit = QUESTIONS_PER_IMAGE[name] if questions_per_image is None else questions_per_image
     for index in range(num_images):
-        scene = scene_at(split, index, seed)
-        image, image_id = Image.fromarray(scene.image), f"{split}-{seed}-{index:05d}"
+        scene, image_id = facts_at(split, index, seed), f"{split}-{seed}-{index:05d}"
         rng = np.random.default_rng([SPLITS[split], seed, index, 1 + list(BENCHMARKS).index(name)])
         for number, question in enumerate(choose_questions(scene, BENCHMARKS[name], limit, rng)):
             yield {
-                "image": image,
+                "index": index,
                 "image_id": image_id,
                 "question_id": f"{name}-{image_id}-{number}",
                 "question": question.text,
                 "answers": [question.answer],
                 "category": question.category,
             }
+
+
+def documents(
+    name: str,
+    split: str = "test",
+    num_images: int = NUM_IMAGES,
+    questions_per_image: int | None = None,
+    seed: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """The rows of `questions` with their image (RGB) beside them."""
+    for row in questions(name, split, num_images, questions_per_image, seed):
+        yield {"image": Image.fromarray(_drawn(split, row["index"], seed).image), **row}

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "heart", "ring")
 PLURALS = ("circles", "squares", "triangles", "stars", "diamonds", "crosses", "hearts", "rings")
@@ -62,13 +63,15 @@ def shape_masks(shape: str, size: int) -> tuple[Mask, Mask]:
     whole = Image.new("L", (side, side), 0)
     radius = side / 2 - SUPERSAMPLING * 0.5
     _DRAWERS[shape](ImageDraw.Draw(whole), side / 2, radius)
-    # A margin keeps the erosion from treating the picture's edge as part of the shape.
-    margin = 32
-    padded = Image.new("L", (side + 2 * margin, side + 2 * margin), 0)
-    padded.paste(whole, (margin, margin))
-    eroded = padded.filter(ImageFilter.MinFilter(2 * int(side * OUTLINE_SHARE) + 1))
-    inside = eroded.crop((margin, margin, margin + side, margin + side))
-    return _shrink(whole, size), _shrink(inside, size)
+    return _shrink(whole, size), _shrink(Image.fromarray(_eroded(np.asarray(whole), int(side * OUTLINE_SHARE))), size)
+
+
+def _eroded(mask: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:
+    """The least value within `reach` rows and columns of each pixel; beyond the edge there is nothing of the shape."""
+    found = np.pad(mask, reach)
+    for axis in (0, 1):  # a square's minimum is its columns' minimum of its rows' minima
+        found = sliding_window_view(found, 2 * reach + 1, axis).min(-1)
+    return found
 
 
 def _shrink(mask: Image.Image, size: int) -> Mask:

@@ -58,41 +58,48 @@ class Sign:
     box: Box
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A drawn picture and everything that is true of it.
+@dataclass(frozen=True)
+class Facts:
+    """Everything that is true of a picture, without a pixel of it: what questions are made of.
 
     Attributes:
-        image: RGB, uint8 `[height, width, 3]`.
         things: The shapes, in drawing order.
         signs: At most one white and one black board.
         texture: Index into `TEXTURES`.
         shade: Index into `SHADES`.
-        owner: int16 `[height, width]`: -1 background, i for thing i, 100 + i for sign i.
-        plates: bool `[height, width]`: the digit plates.
     """
 
-    image: NDArray[np.uint8]
+    width: int
+    height: int
     things: tuple[Thing, ...]
     signs: tuple[Sign, ...]
     texture: int
     shade: int
-    owner: NDArray[np.int16]
-    plates: NDArray[np.bool_]
-
-    @property
-    def width(self) -> int:
-        return int(self.image.shape[1])
-
-    @property
-    def height(self) -> int:
-        return int(self.image.shape[0])
 
     def quadrant(self, box: Box) -> str:
         """Where a box lies: "top left", "top right", "bottom left" or "bottom right"."""
         vertical = "top" if box.top + box.height / 2 < self.height / 2 else "bottom"
         horizontal = "left" if box.left + box.width / 2 < self.width / 2 else "right"
         return f"{vertical} {horizontal}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scene(Facts):
+    """A drawn picture and everything that is true of it.
+
+    Attributes:
+        image: RGB, uint8 `[height, width, 3]`.
+        owner: int16 `[height, width]`: -1 background, i for thing i, 100 + i for sign i.
+        plates: bool `[height, width]`: the digit plates.
+    """
+
+    image: NDArray[np.uint8]
+    owner: NDArray[np.int16]
+    plates: NDArray[np.bool_]
+
+    def facts(self) -> Facts:
+        """The same without its pixels, a hundredth of the size."""
+        return Facts(self.width, self.height, self.things, self.signs, self.texture, self.shade)
 
 
 def compose(rng: np.random.Generator, width: int, height: int) -> Scene:
@@ -112,7 +119,7 @@ def compose(rng: np.random.Generator, width: int, height: int) -> Scene:
             canvas.draw_thing(rng, thing, index=len(things))
             things.append(thing)
     image = np.clip(canvas.pixels, 0, 255).astype(np.uint8)
-    return Scene(image, tuple(things), signs, texture, shade, canvas.owner, canvas.plates)
+    return Scene(width, height, tuple(things), signs, texture, shade, image, canvas.owner, canvas.plates)
 
 
 def _place_signs(rng: np.random.Generator, canvas: "_Canvas") -> tuple[Sign, ...]:

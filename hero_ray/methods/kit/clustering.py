@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.kit.scores import descending
 
 

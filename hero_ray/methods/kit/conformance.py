@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from hero_ray.core.encoded import Budget, Encoded, Needs, Question, Selection, VisionInfo
 from hero_ray.core.errors import NonFiniteScoreError, SelectionError
 from hero_ray.core.layout import NEWLINE, Layout
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 
 CLIP = VisionInfo(num_layers=24, feature_layer=23)

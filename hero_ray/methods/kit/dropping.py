@@ -8,10 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-from torch import Tensor
-
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.methods.kit.allocation import EPSILON
 from hero_ray.methods.kit.scores import finite, keep_top

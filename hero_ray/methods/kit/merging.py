@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hero_ray.core.encoded import Encoded, Selection
 from hero_ray.core.errors import SelectionError
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.kit.scores import caps, captured, finite, unchecked
 
 

@@ -9,11 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-import torch
-from torch import Tensor
-
 from hero_ray.core.encoded import Encoded
 from hero_ray.core.errors import NonFiniteScoreError, SelectionError
+from hero_ray.core.lazy import Tensor, torch
 
 Key = TypeVar("Key", int, str)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from hero_ray.core.lazy import Tensor, torch
 
 _ROWS = 96
 """Rows scaled at a time: few enough to stay in a core's cache."""

@@ -20,7 +20,8 @@ from transformers import InternVLConfig, InternVLVisionConfig
 
 from hero_ray.core.errors import CheckpointError
 from hero_ray.models.checkpoints.internvl_text import text_config
-from hero_ray.models.checkpoints.reader import Translate, read_config
+from hero_ray.models.checkpoints.plausible import read_config
+from hero_ray.models.checkpoints.reader import Translate
 
 CONTEXT, IMAGE_START, IMAGE_END, TURN_END = "<IMG_CONTEXT>", "<img>", "</img>", "<|im_end|>"
 

@@ -57,3 +57,17 @@ def check_sizes(config: Mapping[str, Any], where: Path | str, inside: str = "") 
             raise CheckpointError(
                 f"{where}: {inside}{key} is {str(value)[:60]}; expected a number from 1 to {largest:,}"
             )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's `config.json` as plain JSON.
+
+    Raises:
+        CheckpointError: no such file, not a JSON object, or sizes that no model has.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json; give a model folder, a hub id or a known name")
+    found = read_object(path)
+    check_sizes(found, path)
+    return found

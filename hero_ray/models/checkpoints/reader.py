@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,27 +11,12 @@ from torch import Tensor, nn
 
 from hero_ray.core.errors import CheckpointError
 from hero_ray.models.build import META, place
-from hero_ray.models.checkpoints.plausible import check_sizes, read_object
+from hero_ray.models.checkpoints.plausible import read_object
 
 Translate = Callable[[str, Tensor], dict[str, Tensor]]
 """Maps one checkpoint entry to the native entries it holds; an empty dict drops it on purpose."""
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_digests: dict[tuple[str, int, int], str] = {}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's `config.json` as plain JSON.
-
-    Raises:
-        CheckpointError: no such file, not a JSON object, or sizes that no model has.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no config.json; give a model folder, a hub id or a known name")
-    found = read_object(path)
-    check_sizes(found, path)
-    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -188,30 +170,6 @@ def check(model: nn.Module, folders: Sequence[Path], translate: Translate) -> No
             f"{where}: {len(strangers)} key(s) belong nowhere{_some(strangers)}; "
             f"{len(missing)} weight(s) are missing{_some(missing)}"
         )
-
-
-def revision(folder: Path) -> str:
-    """SHA-256 over all safetensors files of a folder and its sub-folders, by name and content.
-
-    A hub snapshot links to blobs named by their own hash, which is taken as is; other files are hashed once per
-    (path, modification time, size) and process.
-    """
-    whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        whole.update(f"{path.relative_to(folder).as_posix()}={_digest(path)}\n".encode())
-    return whole.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    real = path.resolve()
-    if re.fullmatch("[0-9a-f]{64}", real.name):
-        return real.name
-    facts = real.stat()
-    key = (str(real), facts.st_mtime_ns, facts.st_size)
-    if key not in _digests:
-        with real.open("rb") as stream:
-            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _digests[key]
 
 
 def _some(names: list[str]) -> str:

@@ -1,0 +1,126 @@
+"""The statements by which a unit's rows come in, for each database; `bulk` says when."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from socket import gethostname
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+CUT = {
+    "budget_nominal": "int4",
+    "n_selected": "int4",
+    "n_visual_llm": "int4",
+    "equivalent_tokens": "float8",
+    "visual_per_layer": "jsonb",
+    "encode_flops": "float8",
+    "keep_mask": "bytea",
+    "geometry": "jsonb",
+}
+"""What a cut holds, by PostgreSQL's names of types."""
+_CUTS = {"number": "int8", **CUT}
+_OUTCOMES = {
+    "cell": "int4",
+    "sample": "int8",
+    "cut": "int8",
+    "text": "text",
+    "score": "float8",
+    "scores": "jsonb",
+    "n_text": "int4",
+    "flops": "float8",
+    "kv_bytes": "int8",
+    "error_type": "text",
+    "error_message": "text",
+    "attempts": "int4",
+}
+_NAMES = ", ".join(_OUTCOMES)
+_UPSERT = (
+    "ON CONFLICT (cell, sample) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _OUTCOMES if name not in ("cell", "sample", "attempts"))
+    + ", attempts = outcomes.attempts + 1 WHERE outcomes.error_type IS NOT NULL"
+)
+"""A committed answer stays as it is, a failure gives way to a later outcome and counts its attempts."""
+
+
+def _insert(name: str, columns: Sequence[str], rest: str) -> str:
+    return f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) {rest}"
+
+
+_MOVED = (
+    "ON CONFLICT (cell, shard) DO UPDATE SET stored = cell_totals.stored + excluded.stored, "
+    "failed = cell_totals.failed + excluded.failed"
+)
+SQLITE_CUTS = _insert("cuts", [*_CUTS], "")
+SQLITE_FRESH = _insert("outcomes", [*_OUTCOMES], "ON CONFLICT DO NOTHING")
+SQLITE_UPSERT = _insert("outcomes", [*_OUTCOMES], _UPSERT)
+SQLITE_TOTALS = f"INSERT INTO cell_totals (cell, shard, stored, failed) VALUES (?, 0, ?, ?) {_MOVED}"
+
+BLOCK = 2**16
+"""Cuts of one unit, at most: 64 questions times the methods and budgets of a sweep that read them."""
+SHARDS = 16
+"""Rows over which PostgreSQL spreads a cell's counters: writers of one row would wait for each other's commit."""
+
+
+def _staging(name: str, columns: dict[str, str]) -> str:
+    kinds = ", ".join(f"{column} {_carried(kind)}" for column, kind in columns.items())
+    return f"CREATE TEMP TABLE IF NOT EXISTS {name} ({kinds}) ON COMMIT DELETE ROWS"
+
+
+def _carried(kind: str) -> str:
+    return "text" if kind == "jsonb" else kind
+
+
+def _cast(columns: dict[str, str]) -> str:
+    return ", ".join(f"{name}::jsonb" if kind == "jsonb" else name for name, kind in columns.items())
+
+
+_MERGE_CUTS = f"INSERT INTO cuts ({', '.join(_CUTS)}) SELECT {_cast(_CUTS)} FROM arriving_cuts ORDER BY number"
+# A row that an INSERT ... ON CONFLICT returns was there before if it has a locking transaction (xmax): its own.
+_MERGE = text(
+    f"WITH written AS (INSERT INTO outcomes ({_NAMES}) SELECT {_cast(_OUTCOMES)} FROM arriving ORDER BY cell, sample "
+    f"{_UPSERT} RETURNING cell, (xmax = 0)::int AS fresh, (error_type IS NOT NULL)::int AS failed) "
+    "INSERT INTO cell_totals (cell, shard, stored, failed) "
+    f"SELECT cell, :shard, sum(fresh), sum(failed - 1 + fresh) FROM written GROUP BY cell ORDER BY cell {_MOVED}"
+)
+
+
+def first_cut(connection: Connection, count: int) -> int:
+    """The first of so many numbers in a row that no other cut has or gets."""
+    if connection.dialect.name == "sqlite":  # one writer at a time
+        return int(connection.exec_driver_sql("SELECT coalesce(max(number), 0) + 1 FROM cuts").scalar_one())
+    if not count:
+        return 0
+    # A block of its own for every writer; numbers of blocks not filled stay free.
+    block = int(connection.exec_driver_sql("SELECT nextval('cut_blocks')").scalar_one())
+    return block * BLOCK
+
+
+def arrive(connection: Connection, cuts: Sequence[tuple[Any, ...]], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Bring rows into PostgreSQL: binary COPY into tables of this connection's own, then one merge."""
+    for name, columns, some in (("arriving_cuts", _CUTS, cuts), ("arriving", _OUTCOMES, rows)):
+        connection.exec_driver_sql(_staging(name, columns))
+        connection.exec_driver_sql(f"TRUNCATE {name}")  # a transaction may bring several batches
+        _copy(connection, name, [_carried(kind) for kind in columns.values()], some)
+    connection.exec_driver_sql(_MERGE_CUTS)
+    shard = zlib.crc32(f"{gethostname()}:{os.getpid()}".encode()) % SHARDS
+    connection.execute(_MERGE, {"shard": shard})
+
+
+def _copy(connection: Connection, name: str, kinds: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """COPY goes past SQLAlchemy, so its failures are brought into the form in which all others come."""
+    raw: Any = connection.connection.driver_connection
+    driver: Any = connection.dialect.loaded_dbapi
+    try:
+        with raw.cursor() as cursor, cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(kinds)
+            for row in rows:
+                copy.write_row(row)
+    except driver.Error as problem:
+        lost = connection.dialect.is_disconnect(problem, raw, None)
+        if lost:
+            connection.invalidate(problem)
+        raise DBAPIError(f"COPY {name}", None, problem, connection_invalidated=lost) from problem

@@ -1,0 +1,107 @@
+"""A finished sweep says so by facts alone: no torch, no Ray, no model, and no picture drawn twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hero_ray.benchmarks.synthetic import documents
+from hero_ray.core.config import build
+from hero_ray.core.types import Prediction
+from hero_ray.pipeline import facts, finished
+from hero_ray.results.close import close_cells
+from hero_ray.results.database import open_results
+from hero_ray.store import Store
+
+SWEEP: dict[str, Any] = {
+    "name": "tiny",
+    "models": ["hero-tiny"],
+    "tasks": [{"name": name, "source": {"num_images": 6}} for name in ("synth-exist", "synth-digits")],
+    "methods": ["hero", "fastv"],
+    "budgets": [0.4],
+    "profile": {"enabled": False},
+}
+AGAIN = """
+import sys
+from hero_ray.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sorted({"torch", "ray", "transformers"} & set(sys.modules)))
+"""
+
+
+def answered(plan: facts.Plan, store: Store) -> str:
+    """A run of a plan with every answer in it."""
+    store.create_run("done", plan.config.name, plan.config.model_dump(mode="json"), plan.hash)
+    store.add_cells("done", plan.cells, plan.expected)
+    for unit in plan.units:
+        made = [
+            Prediction(cell.id, sample, "no", plan.benchmarks[sample.benchmark].score("no", sample.references, sample))
+            for sample in unit.samples
+            for cell in plan.cells
+            if cell.benchmark == sample.benchmark
+        ]
+        store.write_unit("done", made)
+    close_cells(store, "done", plan.cells, plan.benchmarks)
+    store.set_status("done", "complete")
+    return "done"
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_says_so_without_torch(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    plan = facts.make_plan(build(SWEEP | {"db": url}))
+    with open_results(url) as store:
+        answered(plan, store)
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(json.dumps(SWEEP), encoding="utf-8")
+    command = [sys.executable, "-c", AGAIN, "sweep", str(sweep), "--db", url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    assert "run done is complete; nothing to do" in said.stderr
+    *_, last, loaded = said.stdout.splitlines()
+    assert json.loads(last)["status"] == "complete"
+    assert loaded == ""
+
+
+def test_only_the_run_of_the_same_plan_is_finished(tmp_path: Path) -> None:
+    config = build(SWEEP)
+    plan = facts.make_plan(config)
+    (fact,) = plan.models
+    retrained = facts.make_plan(config, [facts.ModelFact(**{**vars(fact), "revision": "of other weights"})])
+    with open_results(f"sqlite:///{tmp_path / 'results.db'}") as store:
+        answered(plan, store)
+        found = finished.earlier(plan, store)
+        assert finished.already(found) == finished.RunOutcome("done", "complete", already_complete=True)
+        assert finished.already(found, retry_failed=True) is None
+        assert finished.earlier(plan, store, fresh=True) is None
+        assert finished.earlier(retrained, store) is None
+        store.set_status("done", "interrupted")
+        assert finished.already(finished.earlier(plan, store)) is None
+
+
+def test_a_picture_is_drawn_once_for_all_benchmarks(monkeypatch: Any) -> None:
+    made, draw = [], documents.__globals__["scene_at"]
+    for cached in ("facts_at", "_drawn"):
+        documents.__globals__[cached].cache_clear()
+    monkeypatch.setitem(documents.__globals__, "scene_at", lambda *place: made.append(place) or draw(*place))
+    plan = facts.make_plan(build(SWEEP))
+    assert sorted(made) == [("test", index, 0) for index in range(plan.pictures)]
+
+
+def test_cuda_is_asked_for_only_where_a_driver_is(monkeypatch: Any) -> None:
+    monkeypatch.setattr(facts.sys, "platform", "linux")
+    monkeypatch.setattr(facts, "GPU_NODES", ("/no/such/node",))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert not facts.cuda_here()
+    monkeypatch.setattr(facts, "GPU_NODES", ("/no/such/node", "/"))
+    assert facts.cuda_here()
+    monkeypatch.setattr(facts.sys, "platform", "darwin")
+    monkeypatch.setattr(facts, "GPU_NODES", ())
+    assert facts.cuda_here()
