@@ -96,7 +96,7 @@ def get(name: str) -> type[Method]:
     raise UnknownNameError("method", name, names())
 
 
-def create(name: str, **parameters: Any) -> Method:
+def create(name: str, /, **parameters: Any) -> Method:
     """A method with its parameters set.
 
     Raises:

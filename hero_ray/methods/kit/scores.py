@@ -16,6 +16,8 @@ from hero_ray.core.encoded import Encoded
 from hero_ray.core.errors import NonFiniteScoreError, SelectionError
 
 Key = TypeVar("Key", int, str)
+LEAST_TEMPERATURE = 1e-6
+"""Of a softmax over scores about 1: already the largest score's alone; far below, the quotients overflow."""
 
 
 def finite(scores: Tensor, method: str, what: str) -> Tensor:
