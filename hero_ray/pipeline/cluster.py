@@ -25,6 +25,8 @@ NODES_PATIENCE_S = 900.0
 HERE = "local"
 """Ray's word for a Ray of one's own; without it Ray attaches to whatever cluster was started on this machine last."""
 PATIENCE_S = 30.0
+OURS_ALONE = ("HERO_RAY_TOKENS", "HERO_RAY_WEBHOOK")
+"""Secrets of this process that no worker and no job needs; the database's and the judge's they do need."""
 _REMEDY = "Unset RAY_ADDRESS and leave out --address to start a Ray here"
 
 
@@ -61,7 +63,7 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
         if target == HERE:
             local = {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
         try:
-            with _silent_stderr(), _fitted_to_one_machine():
+            with _silent_stderr(), _fitted_to_one_machine(), _kept_back(OURS_ALONE):
                 ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError) as problem:
             if target == HERE:
@@ -166,6 +168,16 @@ def _fitted_to_one_machine() -> Iterator[None]:
         yield
     finally:
         setattr(parameter, "RayParams", known)  # noqa: B010
+
+
+@contextmanager
+def _kept_back(names: tuple[str, ...]) -> Iterator[None]:
+    """Take variables out of the environment for a while: what a Ray starts later inherits the one it started in."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ |= kept
 
 
 @contextmanager

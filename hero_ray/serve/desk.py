@@ -102,9 +102,11 @@ class Desk:
             raise Problem(400, f"the sweep has {len(text)} characters; the limit is {MOST_CHARACTERS}", param="config")
         sweep_id = f"api-{uuid.uuid4().hex[:12]}"
         environment = {CONFIG_VARIABLE: text} | _database(self._url)
-        command = f"{shlex.quote(sys.executable)} -m hero_ray.sweep env:{CONFIG_VARIABLE} --run-id {sweep_id}"
+        words = [sys.executable, "-m", "hero_ray.sweep", f"env:{CONFIG_VARIABLE}", "--run-id", sweep_id]
+        if self._settings.ray_address:
+            words += ["--address", self._settings.ray_address]
         try:
-            self._jobs.submit(command, environment, sweep_id)
+            self._jobs.submit(shlex.join(words), environment, sweep_id)
         except Exception as error:
             logging.getLogger("hero_ray.serve").warning(
                 json.dumps({"event": "job refused", "error": repr(error)[:500]})

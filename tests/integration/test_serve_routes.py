@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,6 +269,17 @@ def test_a_job_is_told_no_password(url: str, told: dict[str, str]) -> None:
     ((entrypoint, environment, _),) = jobs.submitted
     assert {name: value for name, value in environment.items() if name != "HERO_RAY_SWEEP"} == told
     assert "top-secret" not in entrypoint + json.dumps(environment)
+
+
+@pytest.mark.parametrize("address", [None, "192.0.2.7:6380"])
+def test_a_job_is_told_the_ray_of_its_service(url: str, address: str | None) -> None:
+    """Ray itself tells a job of the cluster that was started last on the machine, whoever's it is."""
+    jobs = Noted()
+    made = Desk(ServeSettings(db=url, ray_address=address), jobs).submit(SWEEP)
+    ((entrypoint, *_),) = jobs.submitted
+    words = shlex.split(entrypoint)
+    assert words[1:4] == ["-m", "hero_ray.sweep", "env:HERO_RAY_SWEEP"]
+    assert words[4:] == ["--run-id", made["id"], *(["--address", address] if address else [])]
 
 
 def test_a_sweep_is_known_before_its_first_row(client: TestClient) -> None:
