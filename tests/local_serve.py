@@ -125,7 +125,8 @@ def client_of(backend: Local, url: str) -> Build:
 
     def build(used: Local = backend, **settings: Any) -> TestClient:
         made = ServeSettings(**({"db": url} | settings))
-        return TestClient(build_api(made, used, Desk(made, Noted())), raise_server_exceptions=False)
+        api = build_api(made, used, Desk(made, Noted()))
+        return TestClient(api, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
     return build
 
