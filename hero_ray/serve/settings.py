@@ -31,6 +31,7 @@ class Limits(BaseModel):
     request_seconds: float = Field(default=60.0, gt=0)
     queued: int = Field(default=64, ge=1)
     work: float = Field(default=400.0, gt=0)
+    sweeps: int = Field(default=4, ge=1)
     queued_work: float = Field(default=2000.0, gt=0)
     explain_pairs: int = Field(default=16, ge=1)
 
