@@ -91,13 +91,6 @@ def ids(runs: Sequence[RunRow]) -> tuple[str, ...]:
 
 def nothing_measured(runs: Sequence[RunRow]) -> None:
     """Say that the chosen runs hold no figures, and stop."""
-    names = ", ".join(short_id(run.id) for run in runs)
+    names = loaders.plain(", ".join(short_id(run.id) for run in runs))
     st.info(f"No cell of {names} has a figure yet. Figures appear when a cell is complete; see the Runs page.")
     st.stop()
-
-
-def plain(text: str) -> str:
-    """Text as it stands, with nothing that Markdown would act on."""
-    for mark in "\\`*_{}[]()#+-.!|<>$~:":
-        text = text.replace(mark, "\\" + mark)
-    return text.replace("\n", "  \n")

@@ -69,10 +69,18 @@ def parse_url(text: str) -> URL:
     if kind not in ("sqlite", "postgresql", "postgres"):
         raise StoreError(f"database {kind!r} is not supported; expected {_FORMS}")
     if kind == "sqlite":
+        if "?" in text:
+            raise StoreError("a SQLite address takes no options after a ?; give the path of the file alone")
         return url.set(drivername="sqlite")
     if "@" in f"{url.host}{url.database}":
         raise StoreError(f"the database URL has more than one @. {_ESCAPES}")
     return url.set(drivername="postgresql+psycopg")
+
+
+def address(url: URL) -> str:
+    """What `parse_url` reads as this very URL, password and all; in a URL a ? in a file's name would end the name."""
+    path = str(url.database or "")
+    return path if "?" in path and url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=False)
 
 
 def shown(url: URL) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    from hero_ray.pipeline.cluster import OURS_ALONE, connected
+    from hero_ray.pipeline.cluster import connected
+    from hero_ray.pipeline.local_ray import OURS_ALONE
 
     with pytest.MonkeyPatch.context() as patch:
         for name in OURS_ALONE:
