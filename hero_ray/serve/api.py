@@ -135,6 +135,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         405: "this path has no such method",
         408: "the body came too slowly",
         413: "the body is too large",
+        415: "the body is not JSON",
         429: "too many requests; see Retry-After",
         500: "the server could not finish this request",
         503: "no replica or database now",

@@ -82,6 +82,7 @@ class Guard:
             try:
                 self._authorise(scope)
                 body = await self._read(scope, receive)
+                _check_kind(scope, body)
             except Problem as problem:
                 await answer(problem, sending)
                 return
@@ -153,6 +154,13 @@ class Guard:
         except TimeoutError:
             text = f"the body took over {self._limits.body_seconds:g} s to arrive"
             raise Problem(408, text, "timeout_error", code="body_too_slow", headers=UNREAD) from None
+
+
+def _check_kind(scope: Scope, body: bytes) -> None:
+    """Bodies are JSON: what a web page can send elsewhere without asking (a form, plain text) is none of ours."""
+    kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if body and kind != "application/json":
+        raise Problem(415, f"send application/json, not {kind[:60] or 'a body without a content type'}")
 
 
 def _rate(places: tuple[int, int] | None) -> list[tuple[bytes, bytes]]:

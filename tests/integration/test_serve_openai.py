@@ -236,3 +236,11 @@ def test_the_page_of_the_api_needs_no_token_and_loads_nothing(guarded: TestClien
     assert "default-src 'none'" in page.headers["content-security-policy"]
     refusal(guarded.get("/openapi.json"), 401)
     refusal(guarded.get("/redoc", headers={"authorization": "Bearer read-secret"}), 404)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", None])
+def test_what_a_web_page_can_post_without_asking_is_not_read(client: TestClient, kind: str | None) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    refusal(client.post(CHAT, content=json.dumps(question()).encode(), headers=headers), 415)
+    charset = {"content-type": "Application/JSON; charset=utf-8"}
+    assert client.post(CHAT, content=json.dumps(question()).encode(), headers=charset).status_code == 200
