@@ -15,7 +15,7 @@ _LISTENS = "0A"
 PROGRAMS = (
     (r"gcs_server( |$)", "Ray: control store"),
     (r"raylet( |$)", "Ray: node"),
-    (r"runtime_env/agent/|dashboard/agent\.py", "Ray: agent of a node"),
+    (r"runtime_env/agent/|dashboard/agent\.py|ray::(Dashboard|RuntimeEnv)Agent", "Ray: agent of a node"),
     (r"dashboard/(dashboard|.*subprocesses.*)\.py", "Ray: dashboard and Jobs API"),
     (r"ray::Proxy|ray::.*ProxyActor", "Ray Serve: HTTP"),
     (r"ray::|default_worker\.py", "Ray: worker"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,15 @@ def test_two_models_have_two_tables() -> None:
     assert names[0] == "a_b"
     assert len(set(names)) == 4
     assert max(map(len, names)) < 200
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
+def test_a_dashboard_for_others_says_that_it_has_no_login(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str, warned: bool
+) -> None:
+    from hero_ray.cli import dashboard, main
+
+    monkeypatch.setattr(dashboard.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    with pytest.raises(SystemExit):
+        main(["dashboard", "--host", host, "--db", "sqlite:///none.db"])
+    assert ("no login" in capsys.readouterr().err) == warned
