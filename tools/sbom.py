@@ -65,13 +65,13 @@ def licence(name: str) -> str:
         told = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return NOT_HERE
-    if expression := told.get("License-Expression"):
-        return str(expression)
+    if expressions := told.get_all("License-Expression"):
+        return str(expressions[0])
     classes = [line.rpartition(" :: ")[2] for line in told.get_all("Classifier") or () if line.startswith("License")]
     if classes:
         return " AND ".join(dict.fromkeys(classes))
-    lines = str(told.get("License") or "").strip().splitlines()
-    return lines[0][:80] if lines else "not stated"
+    lines = "".join(told.get_all("License") or ()).strip().splitlines()
+    return str(lines[0][:80]) if lines else "not stated"
 
 
 def document(found: list[dict[str, Any]]) -> dict[str, Any]:
