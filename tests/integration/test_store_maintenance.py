@@ -155,3 +155,22 @@ def test_a_reader_reads_and_does_nothing_else(postgres_url: str) -> None:
 def test_a_reader_is_postgresqls(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path / 'x.db'}") as store, pytest.raises(StoreError, match="its permissions"):
         allow_reading(store, "reader", "secret")
+
+
+def test_upgrade_makes_the_reader(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HERO_RAY_READER_PASSWORD", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["db", "upgrade", "--reader", "shows", "--db", postgres_url])
+    assert ended.value.code == 2
+    assert "HERO_RAY_READER_PASSWORD" in capsys.readouterr().err
+    monkeypatch.setenv("HERO_RAY_READER_PASSWORD", "a-long-secret")
+    with pytest.raises(SystemExit, match="0"):
+        main(["db", "upgrade", "--reader", "shows", "--db", postgres_url])
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[-1])["reader"] == "shows"
+    assert "a-long-secret" not in out
+    reader = make_url(postgres_url).set(username="shows", password="a-long-secret")
+    with open_store(reader.render_as_string(hide_password=False), read_only=True) as store:
+        assert store.runs() == []
