@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +83,12 @@ def test_a_dashboard_for_others_says_that_it_has_no_login(
     with pytest.raises(SystemExit):
         main(["dashboard", "--host", host, "--db", "sqlite:///none.db"])
     assert ("no login" in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize("module", ["figures", "speed_figures", "study_figures", "trends"])
+def test_pandas_is_there_before_plotly_looks_for_it(module: str) -> None:
+    """Plotly looks into `sys.modules`, where another visitor's thread may have put a half of it."""
+    look = f"import sys, dashboard.{module}; assert hasattr(sys.modules['pandas'], 'Series')"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", look], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
