@@ -40,7 +40,7 @@ def _strangers(label: str, options: Sequence[T], key: str, names: Callable[[T], 
     """Say which values of the address are no option here: Streamlit leaves them out without a word."""
     known = {names(option) for option in options}
     if unknown := [value for value in st.query_params.get_all(key) if value not in known]:
-        st.warning(f"The address asks for {label.lower()} {', '.join(map(plain, unknown))}, which is not here.")
+        st.warning(f"The address asks for {label.lower()} {', '.join(map(loaders.plain, unknown))}, which is not here.")
 
 
 def short_id(run_id: str) -> str:
