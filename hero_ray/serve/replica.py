@@ -82,6 +82,13 @@ class ModelReplica:
         """A loaded adapter; the least recently used one makes room."""
         return await asyncio.to_thread(self._engine.load, name)
 
+    async def _loaded(self, name: str) -> Any:
+        """The same, loaded to the end whoever leaves meanwhile: whoever asks next, `/readyz` too, is glad of it."""
+        task = asyncio.ensure_future(self.model(name))
+        self._working.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
     async def chat(self, job: ChatJob) -> ChatResult | Problem:
         """One answer, batched with whatever waits beside it."""
         with left() as caller:
@@ -97,7 +104,7 @@ class ModelReplica:
             places = [place for place, seat in enumerate(waiting) if seat.model == name]
             jobs, callers = [waiting[p].job for p in places], [waiting[p].caller for p in places]
             try:
-                adapter = await self.model(name)
+                adapter = await self._loaded(name)
                 made = await self._torch(self._engine.answer, adapter, jobs, callers)
             except Exception as error:
                 made = [error] * len(places)
@@ -117,7 +124,7 @@ class ModelReplica:
 
         async def work() -> None:
             try:
-                adapter = await self.model(serve.get_multiplexed_model_id())
+                adapter = await self._loaded(serve.get_multiplexed_model_id())
                 pieces.put_nowait(await self._torch(self._engine.stream, adapter, job, emit, caller))
             except Exception as error:
                 pieces.put_nowait(problem_from(error))
@@ -139,7 +146,7 @@ class ModelReplica:
         """The engine's explanation."""
         try:
             with left() as caller:
-                adapter = await self.model(serve.get_multiplexed_model_id())
+                adapter = await self._loaded(serve.get_multiplexed_model_id())
                 options |= {"caller": caller}
                 return await self._torch(self._engine.explain, adapter, picture, question, prunings, **options)
         except Exception as error:
@@ -147,7 +154,7 @@ class ModelReplica:
 
     async def ready(self, name: str) -> bool:
         """Whether the first model is loaded."""
-        await self.model(name)
+        await self._loaded(name)
         return True
 
 
