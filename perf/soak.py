@@ -53,8 +53,11 @@ class Programs:
         database = ["--db", f"sqlite:///{folder / 'results.db'}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1", TOKENS_VARIABLE: f"admin:{token}"}
         self.service = self._start("serve", ["serve", "serve.yaml", *database], environment)
-        self.wait(f"http://127.0.0.1:{self.port}/readyz")
         self.dashboard = self._start("dashboard", ["dashboard", "--port", str(self.pages), *database], dict(os.environ))
+
+    def ready(self) -> None:
+        """Wait for both."""
+        self.wait(f"http://127.0.0.1:{self.port}/readyz")
         self.wait(f"http://127.0.0.1:{self.pages}/_stcore/health")
 
     def _start(self, name: str, words: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -201,6 +204,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(Path(folder), token)
         try:
+            programs.ready()
             work = soak(programs, token, arguments.minutes, arguments.visitors, arguments.kill_every)
             figures = asyncio.run(work)
         finally:
