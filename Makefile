@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ok
 
-.PHONY: setup demo test test-rest test-all test-newest differential lint lock image-report dashboard perf docs site paper-offline clean
+.PHONY: setup demo test test-rest test-all test-newest differential lint lock image-report pin-images release dashboard perf docs site paper-offline clean
 
 setup: $(STAMP)
 
@@ -84,6 +84,17 @@ differential: $(STAMP)
 # How large the images get, layer by layer; nothing is built.
 image-report: $(STAMP)
 	$(BIN)/python -m tools.image_report
+
+# Digests behind the tags of PostgreSQL and Python, where an image registry is in reach; the tags stay where none is.
+pin-images: $(STAMP)
+	$(BIN)/python -m tools.pin_images
+
+# What a release is: wheel, sources, bill of materials, licences, and their hashes. Nothing is uploaded.
+release: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m tools.sbom dist
+	cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
 
 dashboard: $(STAMP)
 	$(BIN)/hero-ray dashboard

@@ -5,10 +5,11 @@ Holds `index.html`, `plotly.min.js`, the tables as CSV and LaTeX, and one small 
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
     body = [_head(runs), "<h2>Frontier</h2>", *(chart for results in found for chart in _charts(results))]
     for results in found:
         table = tables.method_table(results.marks(), averages(results), flagged(results))
-        name = _file_name(results.model)
+        name = _file_name(results.model, {path.removeprefix("table-").removesuffix(".csv") for path in files})
         files |= {
             f"table-{name}.csv": tables.to_csv(table).encode(),
             f"table-{name}.tex": tables.to_latex(table).encode(),
@@ -93,8 +94,10 @@ def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
     return Written(folder / "index.html", len(files), sum(map(len, files.values())), flips)
 
 
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-._" else "_" for c in text)
+def _file_name(text: str, taken: Container[str] = ()) -> str:
+    """A name for a file from any text; other texts' names are left alone (`a/b` and `a_b` are two models)."""
+    plain = "".join(c if c.isalnum() or c in "-._" else "_" for c in text)[:150]
+    return plain if plain not in taken else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _page(runs: Sequence[RunRow], body: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas  # noqa: F401  # Plotly looks at it where it is there: the second of two first visitors saw half of it
 import plotly.graph_objects as go
 
 from hero_ray.results.axes import Axis

@@ -40,7 +40,7 @@ def _strangers(label: str, options: Sequence[T], key: str, names: Callable[[T], 
     """Say which values of the address are no option here: Streamlit leaves them out without a word."""
     known = {names(option) for option in options}
     if unknown := [value for value in st.query_params.get_all(key) if value not in known]:
-        st.warning(f"The address asks for {label.lower()} {', '.join(map(plain, unknown))}, which is not here.")
+        st.warning(f"The address asks for {label.lower()} {', '.join(map(loaders.plain, unknown))}, which is not here.")
 
 
 def short_id(run_id: str) -> str:
@@ -91,13 +91,6 @@ def ids(runs: Sequence[RunRow]) -> tuple[str, ...]:
 
 def nothing_measured(runs: Sequence[RunRow]) -> None:
     """Say that the chosen runs hold no figures, and stop."""
-    names = ", ".join(short_id(run.id) for run in runs)
+    names = loaders.plain(", ".join(short_id(run.id) for run in runs))
     st.info(f"No cell of {names} has a figure yet. Figures appear when a cell is complete; see the Runs page.")
     st.stop()
-
-
-def plain(text: str) -> str:
-    """Text as it stands, with nothing that Markdown would act on."""
-    for mark in "\\`*_{}[]()#+-.!|<>$~:":
-        text = text.replace(mark, "\\" + mark)
-    return text.replace("\n", "  \n")

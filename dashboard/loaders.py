@@ -149,8 +149,15 @@ def guard() -> Iterator[None]:
         explain(str(problem))
         st.stop()
     except HeroRayError as problem:
-        st.error(str(problem))
+        st.error(plain(str(problem)))
         st.stop()
+
+
+def plain(text: str) -> str:
+    """Text as it stands, with nothing that Markdown would act on."""
+    for mark in "\\`*_{}[]()#+-.!|<>$~:":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("\n", "  \n")
 
 
 def explain(message: str) -> None:
@@ -170,7 +177,7 @@ def explain(message: str) -> None:
         st.code("hero-ray db upgrade", language="bash")
     else:
         st.error("The database cannot be read.")
-    st.caption(message)
+    st.caption(plain(message))
 
 
 def empty(title: str) -> None:

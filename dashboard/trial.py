@@ -12,7 +12,8 @@ from PIL import Image
 from hero_ray.results import masks
 from hero_ray.results.shown import palette
 
-MAX_PIXELS = 40_000_000
+MAX_PIXELS = 16_000_000
+"""Of an upload: a phone's photo, and 48 MB once decoded; every visitor shares one process."""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class JobSpec(Strict):
     activeDeadlineSeconds: int | None = Field(default=None, gt=0)
     backoffLimit: int = Field(default=0, ge=0)
     submitterConfig: SubmitterConfig | None = None
+    submitterPodTemplate: dict[str, Any] | None = None
     runtimeEnvYAML: str | None = None
     rayClusterSpec: ClusterSpec
 

@@ -62,7 +62,13 @@ def pods(document: dict[str, Any], version: str, login: bool = False) -> dict[st
     if hasattr(parsed.spec, "entrypoint") or kind == "RayCronJob":
         job = parsed.spec.jobTemplate if kind == "RayCronJob" else parsed.spec
         image = made["head"]["containers"][0]["image"]
-        made["submitter"] = _submitter(job.entrypoint, image, shell, token, f"{head_address}:{DASHBOARD_PORT}", version)
+        pod = copy.deepcopy((job.submitterPodTemplate or {}).get("spec")) or _own_submitter(image)
+        container, address = pod["containers"][0], f"{head_address}:{DASHBOARD_PORT}"
+        container |= _submission(job.entrypoint, shell, address, version)
+        container["env"] = _environment(container) | token | {
+            "RAY_DASHBOARD_ADDRESS": address, "RAY_JOB_SUBMISSION_ID": "set by KubeRay"
+        }  # fmt: skip
+        made["submitter"] = pod
     return made
 
 
@@ -167,9 +173,13 @@ def _probes(timeout_s: int) -> dict[str, Any]:
     }
 
 
-def _submitter(
-    entrypoint: str, image: str, shell: list[str], token: dict[str, str], address: str, version: str
-) -> dict[str, Any]:
+def _own_submitter(image: str) -> dict[str, Any]:
+    container = {"name": "ray-job-submitter", "image": image, "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}
+    return {"restartPolicy": "Never", "containers": [container]}
+
+
+def _submission(entrypoint: str, shell: list[str], address: str, version: str) -> dict[str, Any]:
+    """Where the template names no command, KubeRay's."""
     job, url = "$RAY_JOB_SUBMISSION_ID", f"http://{address}"
     ready = f"until python -c 'ask {url}/api/gcs_healthz' > /dev/null; do sleep 2; done; " if version == "1.7" else ""
     script = (
@@ -177,8 +187,4 @@ def _submitter(
         f"ray job submit --address {url} --no-wait --submission-id {job} -- {entrypoint}; fi; "
         f"ray job logs --address {url} --follow {job}"
     )
-    shell = [shell[0], shell[1].replace("-c", "-ce"), shell[2]]
-    environment = token | {"RAY_DASHBOARD_ADDRESS": address, "RAY_JOB_SUBMISSION_ID": "set by KubeRay"}
-    limits = {"limits": {"cpu": "1", "memory": "1Gi"}}
-    container = {"name": "ray-job-submitter", "image": image, "command": shell, "args": [script], "env": environment}
-    return {"restartPolicy": "Never", "containers": [container | {"resources": limits}]}
+    return {"command": [shell[0], shell[1].replace("-c", "-ce"), shell[2]], "args": [script]}

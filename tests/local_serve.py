@@ -68,10 +68,17 @@ class Noted:
         self.submitted.append((entrypoint, environment, job_id))
 
     def status(self, job_id: str) -> str | None:
-        return "pending" if any(job_id == known for *_, known in self.submitted) else None
+        known = any(job_id == known for *_, known in self.submitted)
+        return None if not known else "stopped" if job_id in self.stopped else "pending"
 
     def stop(self, job_id: str) -> None:
         self.stopped.append(job_id)
+
+    def active(self) -> int:
+        return sum(self.status(job_id) in ("pending", "running") for *_, job_id in self.submitted)
+
+    def complaint(self, job_id: str) -> str | None:
+        return None
 
 
 def picture(size: tuple[int, int] = (160, 120), format: str = "PNG") -> bytes:
@@ -125,7 +132,8 @@ def client_of(backend: Local, url: str) -> Build:
 
     def build(used: Local = backend, **settings: Any) -> TestClient:
         made = ServeSettings(**({"db": url} | settings))
-        return TestClient(build_api(made, used, Desk(made, Noted())), raise_server_exceptions=False)
+        api = build_api(made, used, Desk(made, Noted()))
+        return TestClient(api, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
     return build
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy import make_url
 
 from tests import machine
 
@@ -74,6 +75,7 @@ class Rehearsal:
         self.ports = {port: machine.free_port() for port in (6379, 8000, 8265, 8501)}
         self.values = {
             "POSTGRES_PASSWORD": "unused",
+            "POSTGRES_READER_PASSWORD": secrets.token_hex(16),
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "HERO_RAY_TOKENS": f"admin:{self.api_token}",
             "HEAD_CPUS": "1",
@@ -84,7 +86,11 @@ class Rehearsal:
         """A string of the compose file with its variables, host names and ports as they are here."""
         text = re.sub(r"\$\{(\w+)(?::[-?]([^}]*))?\}", lambda m: self.values.get(m[1], m[2] or ""), text)
         if text.startswith("postgresql"):
-            return self.database
+            own = make_url(self.database)
+            user = own.username if "hero_reader@" not in text else "hero_reader"
+            return own.set(username=user).render_as_string(hide_password=False)
+        if text == "/tmp":
+            return str(self.folder)
         text = re.sub(r"\b(postgres|ray-head|0\.0\.0\.0)(?=:|$)", "127.0.0.1", text)
         for old, new in self.ports.items():
             text = re.sub(rf"\b{old}\b", str(new), text)

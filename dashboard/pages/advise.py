@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import filters, loaders
+from dashboard.loaders import plain
 from hero_ray.results import advice
 from hero_ray.results.advice import Allowance, Candidate
 from hero_ray.results.axes import AXES, Axis
@@ -31,7 +32,7 @@ def main() -> None:
     asked = (allowance.amount, allowance.relative)
     candidates: list[Candidate] = loaders.load("advice", ids, own.model, asked, axis.name, benchmarks)
     for line in advice.nothing_to_lose(own, benchmarks):
-        st.warning(filters.plain(line))
+        st.warning(plain(line))
     _answer(candidates, allowance, axis, own)
     _cells(candidates, axis)
     if is_embedded(own.model):
@@ -68,16 +69,16 @@ def _answer(candidates: list[Candidate], allowance: Allowance, axis: Axis, own: 
     best = advice.cheapest(candidates)
     if best is not None:
         saved = _saved(best, axis, own)
-        st.success(f"**{filters.plain(best.label)}** loses at most {allowance} on every benchmark chosen{saved}.")
+        st.success(f"**{plain(best.label)}** loses at most {allowance} on every benchmark chosen{saved}.")
         return
     st.warning(f"No cell is shown to stay within {allowance} on every benchmark chosen.")
     if blocking := advice.in_the_way(candidates):
-        st.write(f"Nothing is shown to be safe on {', '.join(map(filters.plain, blocking))}.")
+        st.write(f"Nothing is shown to be safe on {', '.join(map(plain, blocking))}.")
     reachable = [(needed, c) for c in candidates if (needed := advice.pictures_needed(c)) is not None]
     if reachable:
         needed, nearest = min(reachable, key=lambda pair: pair[0])
         st.write(
-            f"Nearest to an answer is {filters.plain(nearest.label)}: about {needed:,} pictures of each benchmark "
+            f"Nearest to an answer is {plain(nearest.label)}: about {needed:,} pictures of each benchmark "
             "would decide it, if its losses stay what they are."
         )
 

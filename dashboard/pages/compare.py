@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import figures, filters, loaders
+from dashboard.loaders import plain
 from hero_ray.results.averages import averages, flagged
 from hero_ray.results.comparisons import Comparison, compare_labels
 from hero_ray.results.marks import Mark
@@ -47,7 +48,7 @@ def _table(ids: tuple[str, ...], marks: list[Mark]) -> None:
     (own,), benchmarks = loaders.results(ids, shown[0].model), _benchmarks(shown)
     table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks))
     st.html(f"<style>{tables.CSS}</style>{tables.to_html(table)}")
-    st.caption(" ".join(table.notes))
+    st.caption(plain(" ".join(table.notes)))
     left, right, _ = st.columns([1, 1, 3])
     left.download_button("Download LaTeX", tables.to_latex(table), "table.tex", "text/x-tex", width="stretch")
     right.download_button("Download CSV", tables.to_csv(table), "table.csv", "text/csv", width="stretch")
@@ -81,7 +82,7 @@ def _differences(ids: tuple[str, ...], marks: list[Mark]) -> None:
     names = {key: series for series, key in members.items()}
     _heatmap(rows, names)
     st.caption(
-        f"Points of 100 won over {baseline} at {budget} on the samples both answered. * p < 0.05 after Holm's "
+        f"Points of 100 won over {plain(baseline)} at {budget} on the samples both answered. * p < 0.05 after Holm's "
         f"correction over the {len(rows)} differences shown. Intervals are clustered by picture, at the level at which "
         "Holm judged each difference."
     )

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import figures, filters, loaders, profiles, speed_figures
+from dashboard.loaders import plain
 from dashboard.profiles import Conditions
 from hero_ray.results import published
 from hero_ray.results.names import FULL
@@ -80,8 +81,8 @@ def _unique(group: Conditions, groups: list[Conditions]) -> str:
 
 def _card(chosen: Conditions) -> None:
     with st.container(border=True):
-        st.markdown(f"**Certificate** · {chosen.model}")
-        st.caption(" · ".join(f"{title}: {value}" for title, value in chosen.card()) or "nothing recorded")
+        st.markdown(f"**Certificate** · {plain(chosen.model)}")
+        st.caption(plain(" · ".join(f"{title}: {value}" for title, value in chosen.card())) or "nothing recorded")
 
 
 def _stages(rows: list[profiles.Row]) -> None:

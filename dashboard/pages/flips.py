@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard import filters, loaders
+from dashboard.loaders import plain
 from hero_ray.benchmarks.images import decode
 from hero_ray.core.errors import ImageError
 from hero_ray.results import masks
@@ -119,10 +120,8 @@ def _question(sample: SampleRow, row: FlipRow) -> None:
     references = sample.reference if isinstance(sample.reference, list) else [sample.reference]
     accepted = " · ".join(dict.fromkeys(str(reference) for reference in references[:8]))
     with st.container(border=True):
-        st.markdown(f"**{filters.plain(sample.question)}**")
-        st.caption(
-            f"Expected: {filters.plain(accepted)}  |  {row.sample_key}{', ' + row.category if row.category else ''}"
-        )
+        st.markdown(f"**{plain(sample.question)}**")
+        st.caption(f"Expected: {plain(accepted)}  |  {plain(', '.join(filter(None, (row.sample_key, row.category))))}")
 
 
 def _answer(letter: str, cell: CellRow, sample: SampleRow, answer: AnswerRow | None) -> None:
@@ -133,10 +132,10 @@ def _answer(letter: str, cell: CellRow, sample: SampleRow, answer: AnswerRow | N
         st.info("No answer is stored.")
         return
     if answer.error_type:
-        st.error(f"{answer.error_type}: {answer.error_message}")
+        st.error(plain(f"{answer.error_type}: {answer.error_message}"))
         return
     score = "not scored" if answer.score is None else f"score {answer.score:g}"
-    st.markdown(f"“{filters.plain(answer.text) or '(empty)'}” · {score}")
+    st.markdown(f"“{plain(answer.text) or '(empty)'}” · {score}")
     if answer.n_visual_llm is not None:
         st.caption(f"{answer.n_selected:,} patch tokens kept, {answer.n_visual_llm:,} visual tokens enter the LLM")
     _panels(cell, sample, answer, look.colour)
@@ -165,7 +164,7 @@ def _panels(cell: CellRow, sample: SampleRow, answer: AnswerRow, colour: str) ->
     for view in reversed(views):
         st.image(view.png(), width="stretch", alt=f"{view.title}: {view.kept} of {view.total} tokens kept")
         tiles = f"; per tile {', '.join(map(str, view.per_tile))}" if view.per_tile else ""
-        st.caption(f"{view.title}: {view.kept} of {view.total} tokens kept{tiles}")
+        st.caption(f"{plain(view.title)}: {view.kept} of {view.total} tokens kept{tiles}")
 
 
 with loaders.guard():

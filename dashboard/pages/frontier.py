@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import figures, filters, loaders, printed, profiles
+from dashboard.loaders import plain
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.frontiers import Frontier
 from hero_ray.results.marks import Mark
@@ -168,13 +169,14 @@ def _chart(
     log_x: bool,
     opened: str,
 ) -> None:
-    st.header(chart.model)
+    st.header(plain(chart.model))
     if chart.certificate is not None:
         conditions = _certificate(members[0])
-        st.caption(f"{conditions.get('device_name', 'unknown device')}, {conditions.get('dtype', '')}")
+        st.caption(plain(f"{conditions.get('device_name', 'unknown device')}, {conditions.get('dtype', '')}"))
     figure = figures.frontier(members, axis, title, line, extra, log_x)
     words = _pareto_line(line)
-    st.markdown(f"On the Pareto line, cheapest first: {words}.")  # read long before a browser has drawn the chart
+    # Read long before a browser has drawn the chart.
+    st.markdown(f"On the Pareto line, cheapest first: {plain(words)}.")
     mark = next((mark for mark in members if str(mark.name) == opened), None)
     left, right = st.columns([3, 2]) if mark is not None else (st.container(), None)
     key = f"chart-{chart.model}-{chart.certificate}"
@@ -209,8 +211,9 @@ def _open(key: str) -> None:
 
 def _cell(mark: Mark, chart: Frontier) -> None:
     with st.container(border=True):
-        where = f"on {mark.benchmark or 'all benchmarks'}, {mark.model}"
-        st.markdown(f"**{mark.name}** {where}: {chart.states[mark.name.key]}")
+        where = plain(f"on {mark.benchmark or 'all benchmarks'}, {mark.model}")
+        state = chart.states[mark.name.key]
+        st.markdown(f"**{plain(str(mark.name))}** {where}: {state}")
         if mark.parts:
             st.dataframe(
                 [{"benchmark": name, "% of full": round(value, 1)} for name, value in mark.parts.items()],

@@ -7,6 +7,7 @@ from collections import Counter
 import streamlit as st
 
 from dashboard import figures, filters, loaders, trends
+from dashboard.loaders import plain
 from dashboard.trends import Trend
 from hero_ray.store import RunRow
 
@@ -55,7 +56,7 @@ def _guard(newest: RunRow) -> None:
     """What the nightly guard itself said of the newest run; its tests are paired, the limits below are not."""
     for alert in reversed(loaders.load("alerts", newest.id)):
         show = {"info": st.info, "error": st.error}.get(alert["severity"], st.warning)
-        show(f"Guard: {alert['message']}")
+        show(f"Guard: {plain(alert['message'])}")
 
 
 def _verdict(lines: list[Trend], alerts: dict[str, set[str]]) -> None:
@@ -69,7 +70,7 @@ def _verdict(lines: list[Trend], alerts: dict[str, set[str]]) -> None:
             broken.append(f"{line.label} on {line.benchmark} ({line.values[-1]:.1f})")
     if broken:
         shown = "; ".join(broken[:6]) + (f"; and {len(broken) - 6} more" if len(broken) > 6 else "")
-        st.error(f"The newest run is below its limits: {shown}.")
+        st.error(f"The newest run is below its limits: {plain(shown)}.")
     elif any(line.limits for line in lines):
         st.success("The newest run lies within the limits of the runs before it.")
     else:
@@ -84,7 +85,7 @@ def _chosen(lines: list[Trend]) -> list[Trend]:
 
 
 def _chart(line: Trend, alerts: dict[str, set[str]]) -> None:
-    st.markdown(f"**{line.label}** on {line.benchmark}")
+    st.markdown(f"**{plain(line.label)}** on {plain(line.benchmark)}")
     alerted = frozenset(run for row in line.rows for run in alerts.get(row.cell_id, ()))
     figure = trends.trend_chart(line, alerted)
     alt = f"{line.label} on {line.benchmark} over {len(line.rows)} runs, last {line.values[-1]:.1f}"

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import evidence, figures, filters, loaders
+from dashboard.loaders import plain
 from hero_ray.results.names import FULL, budget_of
 from hero_ray.store import RunRow, answers, default_url, open_store
 from hero_ray.store import runs as stored
@@ -51,7 +52,7 @@ def _live(run: RunRow, progress: RunProgress) -> None:
         state = "running" if alive else "not moving: whoever worked on it is gone; the same command resumes it"
         if run.cancel_requested:
             state = "stopping after its current unit"
-        st.markdown(f"**{run.sweep_name}** · {run.id} · {state}")
+        st.markdown(f"**{plain(run.sweep_name)}** · {plain(run.id)} · {state}")
         finished = progress.done + progress.failed
         text = f"{finished:,} of {progress.expected:,} answers, {progress.failed:,} failed, {_eta(run, progress)}"
         st.progress(progress.share, text=text)
@@ -170,7 +171,7 @@ def _cell(cell: Any) -> dict[str, Any]:
 def _alerts(run: RunRow) -> None:
     for alert in loaders.load("alerts", run.id)[:10]:
         show = {"info": st.info, "error": st.error}.get(alert["severity"], st.warning)
-        show(f"{alert['kind']}: {alert['message']}")
+        show(plain(f"{alert['kind']}: {alert['message']}"))
 
 
 def _failures(run: RunRow, progress: RunProgress) -> None:
@@ -182,7 +183,7 @@ def _failures(run: RunRow, progress: RunProgress) -> None:
         else (loaders.read(answers.failure_counts, run.id), loaders.read(answers.failures, run.id))
     )
     st.header("Failures")
-    st.markdown(" · ".join(f"**{name}** {count:,}" for name, count in counts.items()))
+    st.markdown(" · ".join(f"**{plain(name)}** {count:,}" for name, count in counts.items()))
     st.dataframe(rows, hide_index=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import figures, filters, loaders, study_figures
+from dashboard.loaders import plain
 from hero_ray.results import published
 
 # Environment variable that names the folder of study files; `./studies` without it.
@@ -59,16 +60,16 @@ def _studies(stored: Sequence[Mapping[str, Any]]) -> None:
         st.info("No study has left its figures yet. `hero-ray study NAME` writes them.")
         return
     study, when = readable[filters.choose("Study", list(readable), "study")]
-    st.markdown(f"**{study['title']}**")
-    st.caption(" · ".join(filter(None, (study["note"], when))))
+    st.markdown(f"**{plain(study['title'])}**")
+    st.caption(plain(" · ".join(filter(None, (study["note"], when)))))
     for i, (title, figure) in enumerate(study["charts"]):
         if title:
-            st.markdown(title)
+            st.markdown(plain(title))
         st.plotly_chart(figure, config=figures.CONFIG, key=f"study-{i}", alt=title or study["title"])
     for stem, picture in study["pictures"].items():
-        st.image(picture, width="content", caption=stem)
+        st.image(picture, width="content", caption=plain(stem))
     for title, columns, rows in study["tables"]:
-        with st.expander(f"Table: {title}"):
+        with st.expander(f"Table: {plain(title)}"):
             st.dataframe([dict(zip(columns, row, strict=False)) for row in rows], hide_index=True)
 
 

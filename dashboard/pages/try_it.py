@@ -9,6 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from dashboard import filters, loaders, service, trial
+from dashboard.loaders import plain
 from dashboard.trial import TriedAnswer
 from hero_ray.methods import names as method_names
 from hero_ray.models import names as model_names
@@ -90,14 +91,14 @@ def _ask(
 def _show(full: TriedAnswer, pruned: TriedAnswer) -> None:
     for column, answer in zip(st.columns(2), (full, pruned), strict=True):
         with column:
-            st.header(answer.method)
-            st.markdown(f"### “{filters.plain(answer.text) or '(empty)'}”")
+            st.header(plain(answer.method))
+            st.markdown(f"### “{plain(answer.text) or '(empty)'}”")
             if answer.note:
-                st.caption(answer.note)
+                st.caption(plain(answer.note))
             for panel in reversed(answer.panels):
                 st.image(panel.png(), width="stretch", alt=f"{panel.title}: {panel.kept} of {panel.total} kept")
                 tiles = f"; per tile {', '.join(map(str, panel.per_tile))}" if panel.per_tile else ""
-                st.caption(f"{panel.title}: {panel.kept} of {panel.total} tokens kept{tiles}")
+                st.caption(f"{plain(panel.title)}: {panel.kept} of {panel.total} tokens kept{tiles}")
     st.header("Ledger")
     st.dataframe(trial.ledger(full, pruned), hide_index=True)
     st.caption("Answers of the small embedded model show the tool at work, not what a method does to a real model.")

@@ -15,6 +15,7 @@ from hero_ray.benchmarks.picture_cells import encoded_bytes
 from hero_ray.benchmarks.sources import Source, open_source
 from hero_ray.benchmarks.tables import Locator, RowTable
 from hero_ray.core.errors import DatasetError, ImageError, ParameterError, UnknownNameError
+from hero_ray.core.text import brief
 from hero_ray.core.types import Metric, Sample, Scored
 
 SHORT = "\nAnswer the question using a single word or phrase."
@@ -94,7 +95,7 @@ class DatasetBenchmark:
             ("exif", exif, ("apply", "ignore")),
         ):
             if value not in known:
-                raise ParameterError(f"{self.name}: {option}={value!r}; expected one of {', '.join(known)}")
+                raise ParameterError(f"{self.name}: {option}={brief(value)}; expected one of {', '.join(known)}")
         self.data, self.image_keys, self.exif = data, image_keys, exif
         self.max_pixels, self.allow_outside = max_pixels, allow_outside
         self.where = replace(

@@ -13,6 +13,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
@@ -54,14 +56,31 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply"
     Raises:
         ImageError: not a picture, truncated, without pixels, or larger than `max_pixels`.
     """
+    with _readable(data, max_pixels) as image:
+        image.load()
+        oriented = ImageOps.exif_transpose(image) if exif == "apply" else image
+        return to_rgb(oriented or image)
+
+
+def size_of(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) by a picture's header; no pixel is decoded.
+
+    Raises:
+        ImageError: not a picture, without pixels, or larger than `max_pixels`.
+    """
+    with _readable(data, max_pixels) as image:
+        return image.size
+
+
+@contextmanager
+def _readable(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """A picture whose header has been read; whatever is wrong with it, then or while it is used, is an `ImageError`."""
     if not data:
         raise ImageError("the picture is empty (0 bytes)")
     try:
         with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
             _check_size(image.size, max_pixels)
-            image.load()
-            oriented = ImageOps.exif_transpose(image) if exif == "apply" else image
-            return to_rgb(oriented or image)
+            yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{error}; the limit here is {max_pixels} pixels") from error
     except UnidentifiedImageError as error:

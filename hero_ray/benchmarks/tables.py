@@ -164,7 +164,7 @@ class JsonlTable:
             return self._parse(file.readline(), f"at byte {locator}").get(column)
 
     def fingerprint(self) -> str:
-        return fingerprint(self.files)
+        return fingerprint(self.files, whole=True)
 
 
 def _why(line: bytes, error: ValueError) -> str:
@@ -175,19 +175,23 @@ def _why(line: bytes, error: ValueError) -> str:
     return str(error)
 
 
-def fingerprint(files: Sequence[Path]) -> str:
+def fingerprint(files: Sequence[Path], whole: bool = False) -> str:
     """Content hash of files in order, names left out; the same for a hub copy and a local one.
 
     Files above 64 MiB are probed: their size, their end (a Parquet footer, which holds the statistics and offsets of
     every page) and sixteen spread blocks of 1 MiB. Hashing 7 GB of pictures at every start costs more than it tells.
+
+    Args:
+        whole: probe none: a format without such a footer may differ in a few bytes anywhere.
     """
     digest = hashlib.sha256()
     for path in files:
         size = path.stat().st_size
         digest.update(f"{size}:".encode())
         with path.open("rb") as file:
-            if size <= _WHOLE_FILE_BYTES:
-                digest.update(file.read())
+            if whole or size <= _WHOLE_FILE_BYTES:
+                while block := file.read(_PROBE_BYTES):
+                    digest.update(block)
                 continue
             for probe in range(_PROBES):
                 file.seek(probe * (size - _PROBE_BYTES) // (_PROBES - 1))

@@ -107,12 +107,19 @@ def dashboard(
     allow_cancel: Annotated[bool, typer.Option("--allow-cancel", help="Let visitors stop running sweeps.")] = False,
 ) -> None:
     """Open the results in a browser: frontier, tables, flips, speed, runs. Reads the database, never writes it."""
+    from hero_ray.serve.settings import is_loopback
     from hero_ray.store import default_url
     from hero_ray.store.engine import parse_url, shown
 
     require_packages()
     url = parse_url(db or default_url())
     sys.stderr.write(f"hero_ray dashboard of {shown(url)} on http://{host}:{port}\n")
+    if not is_loopback(host):
+        sys.stderr.write(
+            f"warning: the dashboard has no login: whoever reaches {host}:{port} sees questions, pictures and answers"
+            f"{', stops sweeps' if allow_cancel else ''} and asks the model of Try it; put a proxy with a login before "
+            "it (SECURITY.md)\n"
+        )
     sys.stderr.flush()
     # In this process's place: whoever stops it stops the server, and no child is left holding the port.
     os.execve(sys.executable, command(host, port), environment(db, allow_cancel))

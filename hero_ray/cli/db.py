@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +17,27 @@ app.add_typer(database)
 
 
 @database.command()
-def upgrade(db: Db = None) -> None:
+def upgrade(
+    reader: Annotated[
+        str | None,
+        typer.Option("--reader", help="PostgreSQL: a login that may read only; HERO_RAY_READER_PASSWORD is its own."),
+    ] = None,
+    db: Db = None,
+) -> None:
     """Create or migrate the tables and load the papers' numbers."""
+    from hero_ray.core.errors import InputError
     from hero_ray.results import published
     from hero_ray.store import open_store
+    from hero_ray.store.roles import PASSWORD, allow_reading
     from hero_ray.store.schema import HEAD
 
+    password = os.environ.get(PASSWORD)
+    if reader and not password:
+        raise InputError(f"--reader {reader} needs a password for it in {PASSWORD}")
     store = open_store(db)
-    finish(db=store.shown_url, schema=HEAD, **published.load(store))
+    if reader and password:
+        allow_reading(store, reader, password)
+    finish(db=store.shown_url, schema=HEAD, **published.load(store), **({"reader": reader} if reader else {}))
 
 
 @database.command("check")

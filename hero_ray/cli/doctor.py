@@ -1,4 +1,4 @@
-"""The verb `doctor`: what this installation can do, and whether a model answers the same however it is batched."""
+"""The verb `doctor`: what this installation can do, what of it listens, and whether answers depend on their batch."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ def doctor(
     added = plugins()
     for one in added:
         typer.echo(f"{'plug-in':14} {one['group']} {one['name']} of {one['distribution']}: {one['state']}")
+    open_ports = listening()
+    for port in open_ports:
+        where = f"{port['address']}:{port['port']}"
+        typer.echo(f"{'listens':14} {where:24} for {port['reach']}: {port['program']} (process {port['pid']})")
     certificates, checks = [], []
     asked: list[str | None] = [part.strip() for part in dtype.split(",") if part.strip()]
     if model is None and against_stock:
@@ -59,7 +63,8 @@ def doctor(
             checks.append(_compare(str(model), name, samples, device, attention))
         else:
             certificates.append(_certify(str(model), name, samples, new_tokens, device, attention))
-    record = {"environment": facts, "plugins": added, "certificates": certificates, "against_stock": checks}
+    record: dict[str, Any] = {"environment": facts, "plugins": added, "listening": open_ports}
+    record |= {"certificates": certificates, "against_stock": checks}
     typer.echo(json.dumps(record | {"seconds": round(time.perf_counter() - started, 2)}))
     raise typer.Exit(0 if all(check["is_equal"] for check in checks) else 1)
 
@@ -86,6 +91,13 @@ def environment() -> dict[str, Any]:
         facts["bf16"] = torch.cuda.is_bf16_supported()
     facts["threads"] = torch.get_num_threads()
     return facts
+
+
+def listening() -> list[dict[str, Any]]:
+    """What of ours and of Ray listens on this machine, and whether beyond it; docs/serving.md says what should."""
+    from hero_ray.pipeline.listening import listeners
+
+    return [asdict(one) | {"reach": one.reach} for one in listeners()]
 
 
 def plugins() -> list[dict[str, str]]:

@@ -109,7 +109,7 @@ def import_(
 
     A file of `hero-ray profile --out` is known by its first line and becomes a run of profiles.
     """
-    from hero_ray.core.config import parse_budget
+    from hero_ray.core.budgets import parse_budget
     from hero_ray.core.errors import InputError
     from hero_ray.profiling import job as profile
     from hero_ray.results.database import open_results

@@ -6,9 +6,7 @@ Precedence: command line over file over defaults. Unknown keys are refused with 
 from __future__ import annotations
 
 import difflib
-import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,11 +15,12 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from hero_ray.core import presets
-from hero_ray.core.errors import BudgetError, ConfigError
+from hero_ray.core.budgets import BudgetEntry, parse_budget
+from hero_ray.core.errors import ConfigError
 from hero_ray.core.shipped import sweep_file
 from hero_ray.core.strict import Strict, fault
 from hero_ray.core.tasks import TaskEntry, listed
-from hero_ray.core.text import clean_text
+from hero_ray.core.text import brief, clean_text
 
 BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a comma before KEY= stays with its method
 
@@ -30,60 +29,6 @@ _SEEDS = 2**31
 """PostgreSQL's integers end below it."""
 RIDERS = ("full", "random", "spatial", "downsample")
 """Methods that ride in every sweep unless `straw_men: false`: the unpruned model and the cheapest straw men."""
-
-
-class BudgetEntry(Strict):
-    """One budget: a retention ratio in (0, 1], or an absolute number of patch tokens."""
-
-    ratio: float | None = None
-    tokens: int | None = None
-
-    @property
-    def label(self) -> str:
-        """`20%` or `576tok`."""
-        return f"{self.tokens}tok" if self.ratio is None else f"{100 * self.ratio:g}%"
-
-
-def parse_budget(value: Any) -> BudgetEntry:
-    """Read `0.2`, `"20%"`, `"drop=0.8"` (share removed) or `"576tok"`.
-
-    Raises:
-        BudgetError: not one of these forms, or out of range.
-    """
-    if isinstance(value, BudgetEntry):
-        return value
-    if isinstance(value, Mapping):
-        return BudgetEntry(**value)
-    text = str(value).strip().lower()
-    if match := re.fullmatch(r"(\d+)\s*tok(?:ens)?", text):
-        tokens = int(match[1])
-        if tokens < 1:
-            raise BudgetError(f"token budget {value!r} is not positive; give at least 1tok")
-        return BudgetEntry(tokens=tokens)
-    try:
-        if text.startswith("drop="):
-            ratio = round(1.0 - float(text[5:]), 12)
-        elif text.endswith("%"):
-            ratio = round(float(text[:-1]) / 100, 12)
-        else:
-            ratio = float(text)
-    except ValueError:
-        raise BudgetError(
-            f"budget {value!r} is not a number; write 0.2, 20%, drop=0.8 (share removed) or 576tok"
-        ) from None
-    if not 0.0 < ratio <= 1.0:
-        raise BudgetError(
-            f"retention ratio {value!r} is outside (0, 1]; it is the share of visual tokens kept{_other_forms(ratio)}"
-        )
-    return BudgetEntry(ratio=ratio)
-
-
-def _other_forms(number: float) -> str:
-    """What a number above one may have meant."""
-    if not 1 < number < math.inf:
-        return ""
-    share = f"{number:g}% for {number:g} percent, or " if number <= 100 else ""
-    return f". Write {share}{max(1, round(number))}tok for a number of tokens"
 
 
 class MethodEntry(Strict):
@@ -131,9 +76,31 @@ def parse_method(value: Any) -> MethodEntry:
     for pair in filter(None, rest.split(",")):
         key, equals, raw = pair.partition("=")
         if not equals:
-            raise ConfigError(f"method parameter {pair!r} in {value!r} is not KEY=VALUE")
-        parsed[key.strip()] = yaml.safe_load(raw)
+            raise ConfigError(f"method parameter {brief(pair)} in {brief(value)} is not KEY=VALUE")
+        parsed[key.strip()] = _one_value(raw, key.strip())
     return _method_from_params(name.strip(), parsed)
+
+
+class _NoAliases(yaml.SafeLoader):
+    """YAML of one line: it has no use for aliases, and each level of them doubles what it means."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) have no place in a value of one line")
+        return super().compose_node(parent, index)
+
+
+def _one_value(text: str, key: str) -> Any:
+    """What stands behind `KEY=`.
+
+    Raises:
+        ConfigError: not YAML, or with aliases.
+    """
+    try:
+        return yaml.load(text, Loader=_NoAliases)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"the value of {brief(key)}, {brief(text)}, is not YAML: {first[:200]}") from None
 
 
 def _method_from_preset(preset: str, **more: Any) -> MethodEntry:
@@ -294,4 +261,4 @@ def override(document: dict[str, Any], assignment: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(f"--set {assignment!r}: {parent!r} is not a mapping")
-    node[leaf] = yaml.safe_load(raw)
+    node[leaf] = _one_value(raw, path.strip())

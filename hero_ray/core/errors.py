@@ -30,6 +30,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from hero_ray.core.text import brief
+
 
 class HeroRayError(Exception):
     """Base of every error raised on purpose; its text is meant for the user."""
@@ -57,7 +59,7 @@ class UnknownNameError(InputError):
         names = sorted(known)
         close = [meant] if meant else difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
+        super().__init__(f"unknown {kind} {brief(name)}.{hint} Known: {', '.join(names) or 'none'}.")
         self.kind, self.name, self.known, self.meant = kind, name, names, meant
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str], str]]:

@@ -9,13 +9,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
-from hero_ray.core.config import BudgetEntry, MethodEntry, SweepConfig
+from hero_ray.core.budgets import BudgetEntry
+from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.types import Cell, Sample
 
 FULL = "full"
+NOTHING_LEFT = "the sweep has no cells left: `include` and `exclude` rule out every combination"
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,15 @@ def cells(
                 for budget in _budgets(config, entry, fact):
                     for seed in _seeds(config, entry, fact):
                         cell = _cell(config, model, task, fact, budget, seed)
-                        if _wanted(cell, config):
+                        if _wanted(_values(cell), config):
                             found.setdefault(cell.id, cell)
     if not found:
-        raise ConfigError("the sweep has no cells left: `include` and `exclude` rule out every combination")
+        raise ConfigError(NOTHING_LEFT)
     return list(found.values())
+
+
+def _values(cell: Cell) -> dict[str, Any]:
+    return {"model": cell.model, "method": cell.method, "task": cell.benchmark, "budget": cell.retention_ratio}
 
 
 def _budgets(config: SweepConfig, entry: MethodEntry, fact: MethodFact) -> Iterable[BudgetEntry]:
@@ -165,9 +172,23 @@ def _cell(
     )
 
 
-def _wanted(cell: Cell, config: SweepConfig) -> bool:
-    values = {"model": cell.model, "method": cell.method, "task": cell.benchmark, "budget": cell.retention_ratio}
+def check_rules(config: SweepConfig, tasks: Sequence[str]) -> None:
+    """Refuse what `cells` would refuse, as far as names and ratios alone tell: no model or data is looked at.
 
+    Raises:
+        ConfigError: an unknown key in include or exclude, or they leave nothing.
+    """
+    left = False
+    for model, task, entry in product(config.models, tasks, config.all_methods):
+        budgets = (BudgetEntry(ratio=1.0),) if entry.name == FULL else entry.budgets or config.budgets
+        for budget in budgets:
+            values = {"model": model, "method": entry.name, "task": task, "budget": budget.ratio}
+            left |= budget.ratio is None or _wanted(values, config)  # a count is a share of what the model has
+    if not left:
+        raise ConfigError(NOTHING_LEFT)
+
+
+def _wanted(values: Mapping[str, Any], config: SweepConfig) -> bool:
     def matches(rule: Mapping[str, Any]) -> bool:
         unknown = rule.keys() - values.keys()
         if unknown:

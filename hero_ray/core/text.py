@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,16 @@ def clean_text(text: str) -> str:
         text = text.replace("\x00", "\ufffd")
     # Not `encode("utf-8", "replace")`, which puts a question mark, a character people do write.
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxlong = 3, 60
+_BRIEF.maxstring = _BRIEF.maxother = 200
+
+
+def brief(value: Any) -> str:
+    """`repr` for a message: YAML's aliases make a few hundred characters into a list whose whole text fills memory."""
+    return _BRIEF.repr(value)
 
 
 def clean(value: Any) -> Any:

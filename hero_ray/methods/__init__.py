@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hero_ray.core import plugins
 from hero_ray.core.errors import ParameterError, PluginError, UnknownNameError
+from hero_ray.core.text import brief
 
 if TYPE_CHECKING:
     from hero_ray.core.plugins import Plugin
@@ -96,7 +97,7 @@ def get(name: str) -> type[Method]:
     raise UnknownNameError("method", name, names())
 
 
-def create(name: str, **parameters: Any) -> Method:
+def create(name: str, /, **parameters: Any) -> Method:
     """A method with its parameters set.
 
     Raises:
@@ -107,6 +108,6 @@ def create(name: str, **parameters: Any) -> Method:
     known = {field.name for field in dataclasses.fields(cls)}
     unknown = set(parameters) - known
     if unknown:
-        raise ParameterError(f"{name} has no parameter {sorted(unknown)}; it has {sorted(known)}")
+        raise ParameterError(f"{name} has no parameter {brief(sorted(unknown))}; it has {sorted(known)}")
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
     return cls(**frozen)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from hero_ray.core.encoded import Budget, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import ParameterError
 from hero_ray.core.lazy import Tensor
+from hero_ray.core.text import brief
 
 Stage = Literal["image", "before-llm", "in-llm"]
 
@@ -125,9 +126,9 @@ class Method:
             except ValidationError as error:
                 wrong = dict.fromkeys(one["msg"] for one in error.errors(include_url=False))
                 expected = "; ".join(wrong).replace("Input should be", "expected")
-                raise ParameterError(f"{self.name}: {field} = {value!r}: {expected}") from None
+                raise ParameterError(f"{self.name}: {field} = {brief(value)}: {expected}") from None
         if self.variant not in self.variants:
-            raise ParameterError(f"{self.name} has no variant {self.variant!r}; it has {', '.join(self.variants)}")
+            raise ParameterError(f"{self.name} has no variant {brief(self.variant)}; it has {', '.join(self.variants)}")
         self.check()
 
     @property
@@ -153,7 +154,7 @@ class Method:
             ParameterError: it does not; the message shows the value and what was `expected`.
         """
         if not holds:
-            raise ParameterError(f"{self.name}: {field} = {getattr(self, field)!r}; expected {expected}")
+            raise ParameterError(f"{self.name}: {field} = {brief(getattr(self, field))}; expected {expected}")
 
     def needs(self, vision: VisionInfo) -> Needs:
         """What to capture while encoding."""

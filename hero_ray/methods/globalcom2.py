@@ -20,7 +20,7 @@ from hero_ray.core.layout import NEWLINE, Layout
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import allocate, floor
-from hero_ray.methods.kit.scores import caps, captured, keep_top
+from hero_ray.methods.kit.scores import LEAST_TEMPERATURE, caps, captured, keep_top
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class GlobalCom2(Method):
     variants = ("exact", "released")
 
     def check(self) -> None:
-        self.require(self.tau > 0.0, "tau", "a positive temperature")
+        self.require(self.tau >= LEAST_TEMPERATURE, "tau", f"a temperature of {LEAST_TEMPERATURE} on")
         self.require(0.0 <= self.combine <= 1.0, "combine", "the local map's share in [0, 1]")
         self.require(1 <= self.layer <= 24, "layer", "a block of a 24-deep tower, counted from 1")
 

@@ -24,7 +24,15 @@ from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import allocate, floor
-from hero_ray.methods.kit.scores import caps, captured, cls_attention, cosine_to_thumbnail, finite, keep_top
+from hero_ray.methods.kit.scores import (
+    LEAST_TEMPERATURE,
+    caps,
+    captured,
+    cls_attention,
+    cosine_to_thumbnail,
+    finite,
+    keep_top,
+)
 
 _LLM_BLOCK = 2
 
@@ -106,7 +114,7 @@ class Hero(Method):
     def check(self) -> None:
         self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
         for field in ("temperature_cls", "temperature_clip"):
-            self.require(getattr(self, field) > 0.0, field, "a positive temperature")
+            self.require(getattr(self, field) >= LEAST_TEMPERATURE, field, f"a temperature of {LEAST_TEMPERATURE} on")
         weight = self.density_weight
         self.require(weight is None or 0.0 <= weight <= 1.0, "density_weight", "a share in [0, 1], or none")
         low, high = self.layer_base, 23 + self.layer_base

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from hero_ray.core.errors import CapacityError, ConfigError
+from hero_ray.pipeline import local_ray
 from hero_ray.pipeline.growth import NodeLimits, fits, gpus_of_nodes, growth, wait_for_gpus
 
 CPU_SHARE = 0.75
@@ -46,7 +45,7 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
         dashboard: start Ray's dashboard, on loopback, with a local Ray; its Jobs API needs it.
     """
     if address_of(address) == HERE:
-        _guard_local()
+        local_ray.guard()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -63,7 +62,7 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
         if target == HERE:
             local = {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
         try:
-            with _silent_stderr(), _fitted_to_one_machine():
+            with local_ray.starting():
                 ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError) as problem:
             if target == HERE:
@@ -76,19 +75,6 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
     finally:
         if not already:
             ray.shutdown()
-
-
-def _guard_local() -> None:
-    """Have the Ray that is started here refuse strangers: its ports listen on every interface of the machine.
-
-    Before `import ray`. The token is made for this process and its children and stands in no file; a remote cluster
-    brings its own setting.
-    """
-    if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
-        return  # it has read its mode already; its own default for a local cluster is a token, too
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ["RAY_AUTH_MODE"] == "token":
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def address_of(address: str | None) -> str:
@@ -150,39 +136,6 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-@contextmanager
-def _fitted_to_one_machine() -> Iterator[None]:
-    """Start a Ray of this machine's own with what `ray start` has options for and `ray.init` has none.
-
-    Its agent chooses its port: the default is one fixed port, so the second Ray of a machine, ours or another's, would
-    have no agent and refuse every job. No cluster grows here and no log is sent to the driver: the two processes for
-    that are spared, 2 of the 12 CPU seconds that a start costs.
-    """
-    from ray._private import parameter
-
-    known = parameter.RayParams
-    without: dict[str, Any] = {"include_log_monitor": False, "no_monitor": True}  # annotated as texts, read as flags
-    made = partial(known, dashboard_agent_listen_port=0, **without)
-    setattr(parameter, "RayParams", made)  # noqa: B010
-    try:
-        yield
-    finally:
-        setattr(parameter, "RayParams", known)  # noqa: B010
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Hold back what Ray's C++ core prints while it starts; failures to start are exceptions all the same."""
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 def quiet() -> None:
     """Keep Ray Data's own chatter out of the sweep's progress lines."""
     from ray.data import DataContext
@@ -226,7 +179,13 @@ def choose_pool(
     if not per_replica:
         count = max(1, int(cpus)) if replicas == "auto" else int(replicas)
     share = min(1.0 if per_replica else CPU_SHARE, cpus / (count + 0.5))
-    return Pool(count, round(share, 3), per_replica, threads=max(1, int(cpus // count)))
+    return Pool(count, round(share, 3), per_replica, threads=_threads(int(cpus // count)))
+
+
+def _threads(share: int) -> int:
+    """Threads of a replica: its share of the CPUs, or fewer where OMP_NUM_THREADS says so."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(share, int(asked)) if asked.isdigit() and int(asked) else share)
 
 
 def _gpu_replicas(

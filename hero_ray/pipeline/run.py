@@ -68,7 +68,7 @@ def run(
     cluster.check_address(address)  # before anything is written
     if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
         say(predecessor.not_continued(plan, store, old))
-    run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id)
+    run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id, fresh)
     outcome = RunOutcome(run_id, RUNNING)
     with lease(store, run_id) as lost:
         try:
@@ -90,13 +90,15 @@ def run(
     return outcome
 
 
-def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None) -> str:
+def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None, fresh: bool) -> str:
+    first = run_id is None and not fresh
     run_id = run_id or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
     config = plan.config.model_dump(mode="json")
     if config["db"]:
         config["db"] = store.shown_url  # the row is shown and exported; a password is not
     around = environment() | {"prompts": sample_prompts(plan), "commits": dict(plan.commits)}
-    store.create_run(run_id, plan.config.name, config, plan.hash, around, git_commit(), trigger)
+    row = (run_id, plan.config.name, config, plan.hash, around, git_commit(), trigger)
+    run_id = store.create_run(*row, first=first).id
     store.add_cells(run_id, plan.cells, plan.expected)
     store.add_samples(plan.samples, ())
     return run_id

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hero_ray import stats
-from hero_ray.core.config import BudgetEntry, MethodEntry, parse_budget, parse_method
+from hero_ray.core.budgets import BudgetEntry, parse_budget
+from hero_ray.core.config import MethodEntry, parse_method
 from hero_ray.core.errors import ClaimError, InputError, NotComparableError, UnknownNameError
 from hero_ray.results.marks import Mark, marks
 from hero_ray.results.names import budget_of, name_all, settings

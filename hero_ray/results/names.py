@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hero_ray.core.config import BudgetEntry
+from hero_ray.core.budgets import label_of
 from hero_ray.core.plan import FULL as FULL
 from hero_ray.core.types import Cell
 from hero_ray.store import CellRow, PointRow
@@ -54,7 +54,7 @@ def budget_of(cell: Setting) -> str:
     """What a cell was asked to keep, or that its method decides."""
     if cell.own_count:
         return OWN
-    return BudgetEntry(ratio=None if cell.tokens else cell.retention_ratio, tokens=cell.tokens).label
+    return label_of(None if cell.tokens else cell.retention_ratio, cell.tokens)
 
 
 def settings(cell: Setting) -> str:

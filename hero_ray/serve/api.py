@@ -3,54 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from hero_ray.core.version import __version__
-from hero_ray.serve.completions import completion, events
 from hero_ray.serve.desk import Desk
-from hero_ray.serve.engine_types import ChatJob, ChatResult
-from hero_ray.serve.guard import Guard
+from hero_ray.serve.guard import RATE, Guard
+from hero_ray.serve.inference import Backend, inference, within
 from hero_ray.serve.observe import Metrics
-from hero_ray.serve.problems import Problem, problem_from, replica_lost
-from hero_ray.serve.requests import chat_job, picture_bytes
-from hero_ray.serve.schemas import ChatRequest, Completion, ErrorBody, ExplainRequest, PruningRequest, SweepRequest
-from hero_ray.serve.settings import Limits, ServeSettings, Tokens
+from hero_ray.serve.problems import Problem, invalid, problem_from
+from hero_ray.serve.schemas import ErrorBody, SweepRequest
+from hero_ray.serve.settings import ServeSettings, Tokens
 
-T = TypeVar("T")
-
-
-class Backend(Protocol):
-    """Where models live; Ray Serve handles in production."""
-
-    async def chat(self, model: str, job: ChatJob) -> ChatResult:
-        """One answer; raises `Problem`."""
-        ...
-
-    def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
-        """Pieces of text, then the result."""
-        ...
-
-    async def explain(
-        self, model: str, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
-    ) -> dict[str, Any]:
-        """The engine's explanation."""
-        ...
-
-    async def ready(self) -> bool:
-        """Whether a replica answers."""
-        ...
-
-    def lost(self, within_s: float) -> bool:
-        """Whether a replica died in the last `within_s` seconds, or before and no answer has come since."""
-        ...
+DOCS = Path(__file__).with_name("docs.html")
+DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+"""The page loads nothing from anywhere and talks to this service alone."""
 
 
 def build_api(
@@ -67,9 +42,11 @@ def build_api(
         title="hero_ray",
         version=__version__,
         description="Vision-language models with visual-token pruning, in OpenAI's form; sweeps and results.",
+        docs_url=None,  # those pages load their scripts from elsewhere and cannot send a token
+        redoc_url=None,
     )
     _handlers(api)
-    _inference(api, settings, backend, metrics)
+    inference(api, settings, backend, metrics)
     _results(api, desk)
 
     @api.get("/healthz")
@@ -80,7 +57,7 @@ def build_api(
     @api.get("/readyz")
     async def readyz() -> dict[str, str]:
         """A model replica answers."""
-        if not await _within(backend.ready(), 5.0):
+        if not await within(backend.ready(), 5.0):
             raise Problem(503, "no model replica answers yet", "server_error", code="not_ready")
         return {"status": "ready"}
 
@@ -89,7 +66,24 @@ def build_api(
         """Prometheus metrics of this API process."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
-    api.add_middleware(Guard, limits=settings.limits, tokens=tokens or Tokens.from_environment(), metrics=metrics)
+    @api.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> Response:
+        """The page that reads `/openapi.json` with the token that is typed into it."""
+        return HTMLResponse(DOCS.read_bytes(), headers={"content-security-policy": DOCS_POLICY})
+
+    def known(scope: Any) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in api.router.routes)
+
+    granted = tokens or Tokens.from_environment()
+    api.add_middleware(Guard, settings=settings, tokens=granted, metrics=metrics, known=known)
+    if settings.cors_origins:  # outermost: a browser asks without a token whether it may ask
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+            expose_headers=["retry-after", "x-request-id", *(f"x-ratelimit-{name}-requests" for name in RATE)],
+        )
     api.openapi = lambda: _document(api)  # type: ignore[method-assign]
     return api
 
@@ -120,9 +114,7 @@ def _handlers(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return shaped(Problem(400, f"{where or 'body'}: {first['msg']}", param=where or None))
+        return shaped(invalid(error.errors(), error.body))
 
     @api.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> JSONResponse:
@@ -143,106 +135,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         405: "this path has no such method",
         408: "the body came too slowly",
         413: "the body is too large",
+        415: "the body is not JSON",
         429: "too many requests; see Retry-After",
         500: "the server could not finish this request",
         503: "no replica or database now",
         504: "the request took too long",
     }.items()
 }
-
-
-STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "the completion; with `stream` true, server-sent events of `chat.completion.chunk`",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
-}
-
-
-def _inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics: Metrics) -> None:
-    in_flight = 0
-
-    def leave() -> None:
-        nonlocal in_flight
-        in_flight -= 1
-
-    def admit(model: str, request: Request) -> None:
-        nonlocal in_flight
-        if model not in settings.models:
-            known = ", ".join(settings.models)
-            raise Problem(404, f"unknown model; this service has {known}", param="model", code="model_not_found")
-        if in_flight >= settings.limits.queued:
-            raise Problem(
-                429,
-                "too many requests are waiting",
-                "rate_limit_error",
-                code="queue_full",
-                headers={"retry-after": "1"},
-            )
-        in_flight += 1
-        request.state.release = leave  # the guard calls it when the last byte is out, or the client is gone
-
-    async def limited(work: Awaitable[T]) -> T:
-        try:
-            return await _within(work, settings.limits.request_seconds)
-        except Problem as problem:
-            if problem.status == 504 and backend.lost(settings.limits.request_seconds):  # not slow but gone
-                raise replica_lost() from None
-            raise
-
-    @api.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        """Models this service answers with."""
-        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "hero_ray"} for name in settings.models]
-        return {"object": "list", "data": rows}
-
-    @api.post("/v1/chat/completions", response_model=Completion, responses=STREAMED)
-    async def chat(body: ChatRequest, request: Request) -> Any:
-        """A chat completion about at most one picture, its visual tokens pruned as `pruning` says."""
-        job = chat_job(body, settings.limits)
-        admit(body.model, request)
-        answer_id = f"chatcmpl-{uuid.uuid4().hex}"
-        if body.stream:
-            usage = bool(body.stream_options and body.stream_options.include_usage)
-            pieces = backend.stream(body.model, job)
-            first = await limited(anext(pieces))  # a request that fails at once gets a status, not an event
-            stream = events(first, pieces, answer_id, body.model, usage, settings, metrics)
-            return StreamingResponse(stream, media_type="text/event-stream")
-        result = await limited(backend.chat(body.model, job))
-        metrics.count_tokens(body.model, result.visual)
-        metrics.batch.observe(result.batch)
-        for stage, seconds in result.seconds.items():
-            metrics.stages.labels(stage).observe(seconds)
-        return completion(answer_id, body.model, result)
-
-    _explanation(api, settings.limits, backend, admit, limited)
-
-
-def _explanation(
-    api: FastAPI,
-    limits: Limits,
-    backend: Backend,
-    admit: Callable[[str, Request], None],
-    limited: Callable[[Awaitable[dict[str, Any]]], Awaitable[dict[str, Any]]],
-) -> None:
-    @api.post("/v1/explain")
-    async def explain(body: ExplainRequest, request: Request) -> dict[str, Any]:
-        """Answer, kept masks, budgets, scores, ledger and timings of one picture under several prunings."""
-        if len(body.question) > limits.prompt_chars:
-            raise Problem(400, f"the question is over {limits.prompt_chars} characters", param="question")
-        if len(body.pruning) > limits.explain_pairs:
-            raise Problem(400, f"{len(body.pruning)} prunings; the limit is {limits.explain_pairs}", param="pruning")
-        if body.max_tokens > limits.new_tokens:
-            raise Problem(400, f"max_tokens is over {limits.new_tokens}", param="max_tokens")
-        options = {
-            "max_new_tokens": body.max_tokens,
-            "scores": body.scores,
-            "overlay": body.overlay,
-            "max_pixels": limits.pixels,
-        }
-        picture = picture_bytes(body.image, "image")
-        admit(body.model, request)
-        return await limited(backend.explain(body.model, picture, body.question, body.pruning, options))
 
 
 def _results(api: FastAPI, desk: Desk) -> None:
@@ -280,15 +179,3 @@ def _results(api: FastAPI, desk: Desk) -> None:
     async def published() -> dict[str, Any]:
         """The papers' own numbers."""
         return await asyncio.to_thread(desk.published)
-
-
-async def _within(work: Awaitable[T], seconds: float) -> T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError:
-        raise Problem(504, f"no answer within {seconds:g} s", "timeout_error", code="timeout") from None
-    except Problem:
-        raise
-    except Exception as error:
-        raise problem_from(error) from None

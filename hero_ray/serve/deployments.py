@@ -1,13 +1,13 @@
-"""Ray Serve: an ingress that only translates, and model replicas that batch and multiplex."""
+"""Ray Serve: an ingress that only translates, in front of the model replicas."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from ray import serve
 from ray.serve.exceptions import BackPressureError
@@ -18,112 +18,14 @@ from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk, RaySweepJobs
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
+from hero_ray.serve.replica import replica_class
 from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens, is_loopback
 
-T = TypeVar("T")
 APP_NAME = "hero-ray"
 MODEL_DEPLOYMENT = "ModelReplica"
 RETRIES = 1
 """A request whose replica died is given to another one once; it has no side effects."""
-
-
-class ModelReplica:
-    """One replica: an engine that holds a few models, answers micro-batches, streams and explains."""
-
-    def __init__(self, settings: ServeSettings) -> None:
-        from hero_ray.serve.engine import Engine
-
-        self._settings = settings
-        self._engine = Engine(dict(settings.model_args))
-        self._alone = asyncio.Lock()  # torch work of one replica runs one piece at a time, off the event loop
-        self._working: set[asyncio.Task[Any]] = set()
-        batching: Any = self.answer_batch  # `serve.batch` adds setters that its type does not tell of
-        batching.set_max_batch_size(settings.batch_size)
-        batching.set_batch_wait_timeout_s(settings.batch_wait_s)
-
-    async def _torch(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run in a thread, alone. A caller that is cancelled leaves; the lock stays until the thread has ended."""
-
-        async def locked() -> T:
-            async with self._alone:
-                return await asyncio.to_thread(work, *args, **options)
-
-        task = asyncio.create_task(locked())
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
-        return await asyncio.shield(task)
-
-    async def model(self, name: str) -> Any:
-        """A loaded adapter; the least recently used one makes room."""
-        return await asyncio.to_thread(self._engine.load, name)
-
-    async def chat(self, job: ChatJob) -> ChatResult | Problem:
-        """One answer, batched with whatever waits beside it."""
-        name = serve.get_multiplexed_model_id()
-        outcome = await self.answer_batch((name, job))
-        return problem_from(outcome) if isinstance(outcome, Exception) else outcome
-
-    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
-    async def answer_batch(self, waiting: list[tuple[str, ChatJob]]) -> list[ChatResult | Exception]:
-        """Answers of all that waited, model by model."""
-        results: list[ChatResult | Exception | None] = [None] * len(waiting)
-        for name in dict.fromkeys(name for name, _ in waiting):
-            places = [place for place, (other, _) in enumerate(waiting) if other == name]
-            try:
-                adapter = await self.model(name)
-                made = await self._torch(self._engine.answer, adapter, [waiting[p][1] for p in places])
-            except Exception as error:
-                made = [error] * len(places)
-            for place, result in zip(places, made, strict=True):
-                results[place] = result
-        return [result for result in results if result is not None]
-
-    async def stream(self, job: ChatJob) -> AsyncIterator[str | ChatResult | Problem]:
-        """Pieces of text as they appear, then the result."""
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | ChatResult | Problem] = asyncio.Queue()
-
-        gone = False
-
-        def emit(text: str) -> None:
-            if gone:
-                raise Problem(499, "the client went away")
-            if text:
-                loop.call_soon_threadsafe(pieces.put_nowait, text)
-
-        async def work() -> None:
-            try:
-                adapter = await self.model(serve.get_multiplexed_model_id())
-                pieces.put_nowait(await self._torch(self._engine.stream, adapter, job, emit))
-            except Exception as error:
-                pieces.put_nowait(problem_from(error))
-
-        task = asyncio.create_task(work())
-        try:
-            while True:
-                piece = await pieces.get()
-                yield piece
-                if not isinstance(piece, str):
-                    return
-        finally:
-            gone = True  # the generation ends at its next token
-            task.cancel()
-
-    async def explain(
-        self, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
-    ) -> dict[str, Any] | Problem:
-        """The engine's explanation."""
-        try:
-            adapter = await self.model(serve.get_multiplexed_model_id())
-            return await self._torch(self._engine.explain, adapter, picture, question, prunings, **options)
-        except Exception as error:
-            return problem_from(error)
-
-    async def ready(self, name: str) -> bool:
-        """Whether the first model is loaded."""
-        await self.model(name)
-        return True
 
 
 class ServeBackend:
@@ -176,14 +78,17 @@ class ServeBackend:
     async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
         for attempt in range(RETRIES + 1):
             begun = False
+            pieces: Any = self._on(model).options(stream=True).stream.remote(job)
             try:
-                pieces: Any = self._on(model).options(stream=True).stream.remote(job)
                 with self._waits():
                     async for piece in pieces:
                         begun, self._lost = True, False
                         yield _unwrapped(piece)
                 return
             except Problem:
+                raise
+            except (asyncio.CancelledError, GeneratorExit):
+                pieces.cancel()  # nobody reads it any more
                 raise
             except Exception as error:
                 if _replica_died(error):
@@ -196,11 +101,15 @@ class ServeBackend:
 
     async def _retried(self, call: Any) -> Any:
         for attempt in range(RETRIES + 1):
+            answer = call()
             try:
                 with self._waits():
-                    answer = await call()
+                    made = await answer
                 self._lost = False
-                return answer
+                return made
+            except asyncio.CancelledError:
+                answer.cancel()  # Serve stops a call when its client leaves, not when we stop waiting
+                raise
             except BackPressureError:
                 raise _busy() from None
             except Exception as error:
@@ -273,7 +182,7 @@ def build_app(settings: ServeSettings, tokens: Tokens | None = None) -> serve.Ap
             }
         }
     replicas: Any = serve.deployment(
-        _replica_class(settings.models_per_replica),
+        replica_class(settings.models_per_replica),
         name=MODEL_DEPLOYMENT,
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
         max_ongoing_requests=2 * settings.batch_size,
@@ -284,13 +193,6 @@ def build_app(settings: ServeSettings, tokens: Tokens | None = None) -> serve.Ap
     options: Any = {"ray_actor_options": {"num_cpus": 0.1}, "max_ongoing_requests": 4 * limits.queued}
     ingress: Any = serve.deployment(serve.ingress()(Ingress), name="Ingress", **options)
     return ingress.bind(settings, replicas.bind(settings), tokens or Tokens.from_environment())
-
-
-def _replica_class(models: int) -> type[ModelReplica]:
-    class Sized(ModelReplica):
-        model = serve.multiplexed(max_num_models_per_replica=models)(ModelReplica.model)
-
-    return Sized
 
 
 def app_from_file(args: dict[str, Any]) -> serve.Application:

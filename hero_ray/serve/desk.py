@@ -8,16 +8,15 @@ import re
 import shlex
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from yaml import YAMLError
 
-from hero_ray import benchmarks, methods
-from hero_ray.core.config import SweepConfig, build
-from hero_ray.core.errors import ConfigError, HeroRayError, StoreError
+from hero_ray.core.errors import HeroRayError, StoreError
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.settings import ServeSettings
+from hero_ray.serve.sweep_request import checked
 from hero_ray.store import Store, default_url, open_store
 from hero_ray.store.engine import NAME_VARIABLE, holds_secret, parse_url
 from hero_ray.store.records import CELL, PointRow, RunRow
@@ -25,8 +24,6 @@ from hero_ray.store.records import CELL, PointRow, RunRow
 CONFIG_VARIABLE = "HERO_RAY_SWEEP"
 MOST_CHARACTERS = 100_000
 """Of a sweep: it travels in one environment variable, which Linux ends at 128 KiB."""
-FORBIDDEN = ("db", "output_path", "log_samples", "model_args")
-"""Keys that name other databases, folders or loader options: not for callers over HTTP."""
 _SWEEP_ID = re.compile(r"api-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -44,6 +41,14 @@ class SweepJobs(Protocol):
 
     def stop(self, job_id: str) -> None:
         """Stop a command."""
+        ...
+
+    def active(self) -> int:
+        """How many commands of this service wait or run."""
+        ...
+
+    def complaint(self, job_id: str) -> str | None:
+        """The one line in which a command that failed said why, if it did."""
         ...
 
 
@@ -70,16 +75,13 @@ class RaySweepJobs:
     def stop(self, job_id: str) -> None:
         self._client().stop_job(job_id)
 
+    def active(self) -> int:
+        jobs = self._client().list_jobs()
+        return sum(bool(_SWEEP_ID.fullmatch(job.submission_id or "")) and not job.status.is_terminal() for job in jobs)
 
-def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every mapping inside a document, itself included."""
-    if isinstance(value, Mapping):
-        yield value
-        for inner in value.values():
-            yield from _mappings(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _mappings(inner)
+    def complaint(self, job_id: str) -> str | None:
+        lines = str(self._client().get_job_logs(job_id)).splitlines()
+        return next((line for line in reversed(lines) if line.startswith("error: ")), None)
 
 
 class Desk:
@@ -92,7 +94,7 @@ class Desk:
     def submit(self, document: dict[str, Any]) -> dict[str, Any]:
         """Validate a sweep as the file would be, and submit it."""
         try:
-            config = self._validated(document)
+            config = checked(document, self._settings.models)
             text = json.dumps(document)
         except HeroRayError as error:
             raise problem_from(error) from None
@@ -102,9 +104,14 @@ class Desk:
             raise Problem(400, f"the sweep has {len(text)} characters; the limit is {MOST_CHARACTERS}", param="config")
         sweep_id = f"api-{uuid.uuid4().hex[:12]}"
         environment = {CONFIG_VARIABLE: text} | _database(self._url)
-        command = f"{shlex.quote(sys.executable)} -m hero_ray.sweep env:{CONFIG_VARIABLE} --run-id {sweep_id}"
+        words = [sys.executable, "-m", "hero_ray.sweep", f"env:{CONFIG_VARIABLE}", "--run-id", sweep_id]
+        if self._settings.ray_address:
+            words += ["--address", self._settings.ray_address]
         try:
-            self._jobs.submit(command, environment, sweep_id)
+            self._check_room()
+            self._jobs.submit(shlex.join(words), environment, sweep_id)
+        except Problem:
+            raise
         except Exception as error:
             logging.getLogger("hero_ray.serve").warning(
                 json.dumps({"event": "job refused", "error": repr(error)[:500]})
@@ -114,25 +121,16 @@ class Desk:
             ) from None
         return {"id": sweep_id, "status": "submitted", "name": config.name}
 
-    def _validated(self, document: dict[str, Any]) -> SweepConfig:
-        for key in FORBIDDEN:
-            if key in document:
-                raise ConfigError(f"`{key}` cannot be set over HTTP")
-        if any("preset" in entry for entry in _mappings(document)):
-            raise ConfigError(
-                "presets are files of the host and cannot be named over HTTP; write method and params out"
+    def _check_room(self) -> None:
+        active, most = self._jobs.active(), self._settings.limits.sweeps
+        if active >= most:
+            raise Problem(
+                429,
+                f"{active} sweeps of this service wait or run and {most} may; stop one or try later",
+                "rate_limit_error",
+                code="too_many_sweeps",
+                headers={"retry-after": "60"},
             )
-        config = build(document)
-        for model in config.models:
-            if model not in self._settings.models:
-                raise ConfigError(f"this service sweeps {', '.join(self._settings.models)} only")
-        for task in config.tasks:
-            if ":" in task.name or task.source:
-                raise ConfigError("files and data folders cannot be named over HTTP; use a registered benchmark")
-            benchmarks.resolve(task.name)
-        for method in config.all_methods:
-            methods.create(method.name, **method.params | ({"variant": method.variant} if method.variant else {}))
-        return config
 
     def runs(self, limit: int) -> list[dict[str, Any]]:
         """Runs, newest first."""
@@ -159,13 +157,17 @@ class Desk:
         return self._read(look)
 
     def cancel(self, run_id: str) -> dict[str, Any]:
-        """Ask a run to stop."""
+        """Ask a run to stop. Only by its whole id: `latest` may have become somebody else's."""
 
         def ask(store: Store) -> dict[str, Any]:
             row = self._found(store, run_id)
             if isinstance(row, dict):
-                self._jobs.stop(run_id)
-                return row | {"status": "stopped"}
+                if row["status"] == "submitted":
+                    self._jobs.stop(run_id)
+                    row["status"] = "stopped"
+                return row
+            if row.id != run_id:
+                raise Problem(404, "no such run; a sweep is stopped by its whole id", param="id", code="run_not_found")
             store.request_cancel(row.id)
             return {"id": row.id, "status": "cancelling" if row.status == "running" else row.status}
 
@@ -229,7 +231,13 @@ class Desk:
                 status = None
             if status is None:
                 raise
-            return {"id": run_id, "status": "failed" if status == "failed" else "submitted"}
+            found = {"id": run_id, "status": status if status in ("failed", "stopped") else "submitted"}
+            if status == "failed":
+                try:
+                    found["error"] = (self._jobs.complaint(run_id) or "unknown; see the log of the job")[:500]
+                except Exception:
+                    found["error"] = "unknown; the log of the job cannot be read now"
+            return found
 
     def _job_ended(self, run_id: str) -> bool:
         """Whether a sweep that was submitted here has no job any more."""

@@ -19,6 +19,8 @@ from hero_ray.engine import cut
 from hero_ray.models.base import Adapter, Generation, Request
 from hero_ray.serve.engine_types import ChatJob, ChatResult
 from hero_ray.serve.explanation import explain, pruning_of
+from hero_ray.serve.problems import Problem
+from hero_ray.serve.work import Caller
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,20 @@ class Turn:
     job: ChatJob
     request: Request
     cut: cut.Cut | None
+    caller: Caller
 
     @classmethod
-    def of(cls, adapter: Adapter, job: ChatJob) -> Turn:
+    def of(cls, adapter: Adapter, job: ChatJob, caller: Caller) -> Turn:
         """Picture to kept tokens to a request."""
+        caller.check()
         pruning, prompt = pruning_of(job.pruning), adapter.prompt(job.text, job.question)
         if job.image is None:
             nothing = adapter.runner.embed(torch.zeros(0, dtype=torch.long))  # [0, D]
-            return cls(job, Request(prompt, nothing, job.max_new_tokens), None)
+            return cls(job, Request(prompt, nothing, job.max_new_tokens), None, caller)
         image = decode(job.image, job.max_pixels)
         picture = cut.Picture(adapter, image, cut.picture_id(image), pruning.method.needs(adapter.vision))
         made = cut.cut(picture, pruning, job.question, prompt)
-        return cls(job, Request(prompt, made.visual, job.max_new_tokens), made)
+        return cls(job, Request(prompt, made.visual, job.max_new_tokens), made, caller)
 
     @property
     def alone(self) -> bool:
@@ -48,9 +52,19 @@ class Turn:
 
 
 def generated(adapter: Adapter, turns: Sequence[Turn]) -> list[Generation | Exception]:
-    """What each turn of a batch came to; where the batch fails as a whole, each is asked again by itself."""
+    """What each turn of a batch came to; where the batch fails as a whole, each is asked again by itself.
+
+    A batch goes on while anyone waits for one of its answers.
+    """
+
+    def on_token(row: int, _: int) -> None:
+        if all(turn.caller.gone for turn in turns):
+            turns[row].caller.check()
+
     try:
-        return list(generate(adapter, turns))
+        return list(generate(adapter, turns, on_token=on_token))
+    except Problem as gone:
+        return [gone] * len(turns)
     except Exception as error:
         return [error] if len(turns) == 1 else [made for turn in turns for made in generated(adapter, [turn])]
 
@@ -67,15 +81,18 @@ class Engine:
         """One adapter."""
         return models.load(name, **self._model_args)
 
-    def answer(self, adapter: Adapter, jobs: Sequence[ChatJob]) -> list[ChatResult | Exception]:
-        """Answers in the order of the jobs; a job that fails takes no other with it."""
+    def answer(
+        self, adapter: Adapter, jobs: Sequence[ChatJob], callers: Sequence[Caller] = ()
+    ) -> list[ChatResult | Exception]:
+        """Answers in the order of the jobs; a job that fails, or whose caller is gone, takes no other with it."""
+        waiting = callers or [Caller() for _ in jobs]
         results: list[ChatResult | Exception | None] = [None] * len(jobs)
         groups: dict[int, list[tuple[int, Turn]]] = {}
         prepared: dict[int, float] = {}
         for place, job in enumerate(jobs):
             began = time.perf_counter()
             try:
-                turn = Turn.of(adapter, job)
+                turn = Turn.of(adapter, job, waiting[place])
             except Exception as error:
                 results[place] = error
                 continue
@@ -92,17 +109,20 @@ class Engine:
                 results[place] = replace(finish(adapter, turn, generation), batch=len(group), seconds=seconds)
         return [result for result in results if result is not None]
 
-    def stream(self, adapter: Adapter, job: ChatJob, emit: Callable[[str], None]) -> ChatResult:
+    def stream(
+        self, adapter: Adapter, job: ChatJob, emit: Callable[[str], None], caller: Caller | None = None
+    ) -> ChatResult:
         """One answer; `emit` is told each new piece of text, "" where a token shows nothing yet.
 
-        The pieces together are the result's text. What `emit` raises ends the generation.
+        The pieces together are the result's text. A caller who leaves ends the generation.
         """
-        turn = Turn.of(adapter, job)
+        turn = Turn.of(adapter, job, caller or Caller())
         tokens: list[int] = []
         shown = ""
 
         def on_token(_: int, token: int) -> None:
             nonlocal shown
+            turn.caller.check()
             tokens.append(token)
             text = showable(adapter.tokenizer.decode(tokens), job.stops)
             piece = text[len(shown) :] if text.startswith(shown) else ""

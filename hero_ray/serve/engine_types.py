@@ -22,6 +22,7 @@ class ChatJob:
     seed: int = 0
     stops: tuple[str, ...] = ()
     max_pixels: int = 40_000_000
+    megapixels: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from hero_ray.engine.cut import Cut, Picture, Pruning, cut, generate, needs_of, 
 from hero_ray.methods import create
 from hero_ray.models.base import Adapter, Generation, Prompt, Request
 from hero_ray.serve.schemas import PruningRequest
+from hero_ray.serve.work import Caller
 
 COLOUR = "#d55e00"
 """Outline of kept tokens; distinguishable with every common colour vision."""
@@ -43,8 +44,11 @@ def explain(
     scores: bool = True,
     overlay: bool = False,
     max_pixels: int = 40_000_000,
+    caller: Caller | None = None,
 ) -> dict[str, Any]:
     """One picture under several prunings; the vision tower runs once for all that look at the whole picture."""
+    caller = caller or Caller()
+    caller.check()
     started = time.perf_counter()
     image = decode(picture, max_pixels)
     chosen = [pruning_of(pruning) for pruning in prunings]
@@ -55,10 +59,12 @@ def explain(
     encode_ms = 1e3 * (time.perf_counter() - started)
     rows = []
     for pruning in chosen:
+        caller.check()
         began = time.perf_counter()
         made = cut(seen, pruning, question, prompt)
         selected = time.perf_counter()
-        generation = generate(adapter, [Request(prompt, made.visual, max_new_tokens)], [made])[0]
+        asked = Request(prompt, made.visual, max_new_tokens)
+        generation = generate(adapter, [asked], [made], on_token=lambda *_: caller.check())[0]
         spent = {"select": 1e3 * (selected - began), "generate": 1e3 * (time.perf_counter() - selected)}
         row = _row(adapter, made, prompt, generation) | {"timings_ms": spent}
         if scores and made.selection.scores is not None:

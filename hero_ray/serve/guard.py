@@ -11,7 +11,7 @@ from typing import Any
 
 from hero_ray.serve.observe import Metrics, access_line, access_logger
 from hero_ray.serve.problems import Problem
-from hero_ray.serve.settings import RANK, Limits, Tokens
+from hero_ray.serve.settings import RANK, TOKENS_VARIABLE, ServeSettings, Tokens, is_loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -20,25 +20,39 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MOST_ID_CHARACTERS = 64
 UNREAD = {"connection": "close"}
 """Of an answer to a body that was not read to its end: the rest is not waited for."""
-OPEN_ROUTES = ("/healthz", "/readyz")
+RATE = ("limit", "remaining", "reset")
+OPEN_ROUTES = ("/healthz", "/readyz", "/docs")
 NEEDED_ROLE = (("/v1/chat/completions", "infer"), ("/v1/explain", "infer"), ("/metrics", "read"))
 
 
-def needed_role(method: str, path: str) -> str | None:
-    """The least role a request needs; None where anybody may look."""
+def needed_role(method: str, path: str, known: bool = True) -> str | None:
+    """The least role a request needs; None where anybody may look.
+
+    Args:
+        known: whether there is such a path; that there is none may be told to everyone with a token.
+    """
     if path in OPEN_ROUTES:
         return None
     for prefix, role in NEEDED_ROLE:
         if path.startswith(prefix):
             return role
-    return "read" if method in ("GET", "HEAD") else "admin"
+    return "read" if method in ("GET", "HEAD") or not known else "admin"
+
+
+def _host(header: str) -> str:
+    """The name in a Host header, without the port."""
+    name = header.strip().lower()
+    return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
 
 
 class Guard:
     """ASGI middleware in front of the API."""
 
-    def __init__(self, app: Any, limits: Limits, tokens: Tokens, metrics: Metrics) -> None:
-        self._app, self._limits, self._tokens, self._metrics = app, limits, tokens, metrics
+    def __init__(
+        self, app: Any, settings: ServeSettings, tokens: Tokens, metrics: Metrics, known: Callable[[Scope], bool]
+    ) -> None:
+        self._app, self._limits, self._tokens, self._metrics = app, settings.limits, tokens, metrics
+        self._hosts, self._known = {settings.host, *settings.hosts}, known
         self._log = access_logger()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,14 +63,18 @@ class Guard:
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = given[:MOST_ID_CHARACTERS] or uuid.uuid4().hex[:16]
         scope.setdefault("state", {})["request_id"] = request_id
-        started, status = time.perf_counter(), 500
+        started, status, method = time.perf_counter(), 500, scope["method"]
+        if method == "HEAD":
+            scope["method"] = "GET"  # the answer is that of GET, without its body
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if not given:
-                    message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                more = [] if given else [(b"x-request-id", request_id.encode())]
+                message["headers"] = [*message.get("headers", []), *more, *_rate(scope["state"].get("places"))]
+            elif method == "HEAD":
+                message["body"] = b""
             await send(message)
 
         self._metrics.queue.inc()
@@ -64,6 +82,7 @@ class Guard:
             try:
                 self._authorise(scope)
                 body = await self._read(scope, receive)
+                _check_kind(scope, body)
             except Problem as problem:
                 await answer(problem, sending)
                 return
@@ -75,25 +94,42 @@ class Guard:
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
-            self._log.info(access_line(request_id, scope["method"], route, status, started))
+            self._log.info(access_line(request_id, method, route, status, started))
 
     def _authorise(self, scope: Scope) -> None:
-        role = needed_role(scope["method"], scope["path"])
-        if role is None or not self._tokens:
-            return
         headers = dict(scope["headers"])
+        if not self._tokens:
+            self._check_host(headers.get(b"host", b"").decode("latin-1"))
+            return
+        role = needed_role(scope["method"], scope["path"], self._known(scope))
+        if role is None:
+            return
         kind, _, presented = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if not kind:
+            kind, presented = "bearer", headers.get(b"x-api-key", b"").decode("latin-1")
         found = self._tokens.role(presented) if kind.lower() == "bearer" else None
         if found is None:
             raise Problem(
                 401,
-                "a bearer token is required (Authorization: Bearer ...)",
+                "a token is required (Authorization: Bearer ..., or x-api-key: ...)",
                 "authentication_error",
                 code="invalid_api_key",
                 headers={"www-authenticate": "Bearer"},
             )
         if RANK[found] < RANK[role]:
             raise Problem(403, f"this token has the role {found}; {role} is needed", "permission_error")
+
+    def _check_host(self, header: str) -> None:
+        """Without tokens only this machine may ask; a web page whose name resolves to it is somebody else."""
+        name = _host(header)
+        if name and not is_loopback(name) and name not in self._hosts:
+            raise Problem(
+                403,
+                f"this service has no tokens and answers to its own names only, not to {name[:100]!r}; set "
+                f"{TOKENS_VARIABLE}, or list the name under `hosts` in its settings",
+                "permission_error",
+                code="unknown_host",
+            )
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         headers = dict(scope["headers"])
@@ -118,6 +154,21 @@ class Guard:
         except TimeoutError:
             text = f"the body took over {self._limits.body_seconds:g} s to arrive"
             raise Problem(408, text, "timeout_error", code="body_too_slow", headers=UNREAD) from None
+
+
+def _check_kind(scope: Scope, body: bytes) -> None:
+    """Bodies are JSON: what a web page can send elsewhere without asking (a form, plain text) is none of ours."""
+    kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if body and kind != "application/json":
+        raise Problem(415, f"send application/json, not {kind[:60] or 'a body without a content type'}")
+
+
+def _rate(places: tuple[int, int] | None) -> list[tuple[bytes, bytes]]:
+    """OpenAI's headers about requests, for those that take a place: how many there are and how many are left."""
+    if places is None:
+        return []
+    values = (*map(str, places), "0s" if places[1] else "1s")
+    return [(f"x-ratelimit-{name}-requests".encode(), value.encode()) for name, value in zip(RATE, values, strict=True)]
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hero_ray.core.errors import (
@@ -21,6 +22,13 @@ from hero_ray.core.errors import (
 )
 from hero_ray.serve.observe import access_logger
 
+MOST_CHARACTERS = 1000
+"""Of a message: it may repeat what was sent."""
+
+
+def _bounded(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
 
 class Problem(Exception):
     """An answer that is an error: HTTP status, type, message, and which parameter caused it."""
@@ -34,9 +42,12 @@ class Problem(Exception):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        message = message.encode("utf-8", "replace").decode()  # a lone surrogate of the caller's cannot be sent back
+        # A lone surrogate of the caller's cannot be sent back.
+        message = _bounded(message, MOST_CHARACTERS).encode("utf-8", "replace").decode()
         super().__init__(message)
         self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
+        if param is not None:
+            self.param = _bounded(param, 100).encode("utf-8", "replace").decode()
         self.headers = headers or {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -76,6 +87,33 @@ def problem_from(error: BaseException) -> Problem:
         return Problem(400, str(error), param=param)
     _log_unknown(error)
     return Problem(500, "the server could not finish this request", "server_error", code="internal_error")
+
+
+def invalid(errors: Sequence[Mapping[str, Any]], body: Any) -> Problem:
+    """What validation found, as one 400 about the place in the body that was sent.
+
+    A union reports one error for each of its forms: the one that got deepest is about the form that was meant.
+    """
+    places = [".".join(_place(error, body)) for error in errors[:20]]
+    where, error = max(zip(places, errors, strict=False), key=lambda pair: pair[0].count(".") + bool(pair[0]))
+    if param := error.get("ctx", {}).get("param"):
+        return Problem(400, f"{param}: {error['msg']}", param=param, code="unsupported_parameter")
+    return Problem(400, f"{where or 'body'}: {error['msg']}", param=where or None)
+
+
+def _place(error: Mapping[str, Any], body: Any) -> Iterator[str]:
+    """Parts of an error's place that the sender knows; pydantic names its own types among them."""
+    source, *parts = error["loc"]
+    if source != "body":
+        yield from map(str, parts)
+        return
+    for part in parts:
+        inside = isinstance(body, Mapping) and part in body
+        if inside or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
+            body = body[part]
+            yield str(part)
+    if error["type"] == "missing" and isinstance(body, Mapping):
+        yield str(parts[-1])
 
 
 def _log_unknown(error: BaseException) -> None:

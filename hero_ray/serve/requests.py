@@ -6,13 +6,19 @@ import base64
 import binascii
 import re
 import secrets
+from typing import Any
 
 from hero_ray.serve.engine_types import ChatJob
 from hero_ray.serve.problems import Problem
-from hero_ray.serve.schemas import ChatRequest, ImagePart, TextPart
+from hero_ray.serve.schemas import ChatRequest, ExplainRequest, ImagePart, PruningRequest, TextPart
 from hero_ray.serve.settings import Limits
+from hero_ray.serve.work import megapixels, work_of
 
-_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,(.*)", re.IGNORECASE | re.DOTALL)
+_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+)(?:;[a-z0-9-]+=[^;,]*)*;base64,(.*)", re.IGNORECASE | re.DOTALL)
+LEAST_TOP_P = 1e-9
+"""What 0 stands for: the likeliest token alone."""
+NO_TEXT = "Describe the picture."
+"""What a picture without text is asked; the models' prompts have no form without a question."""
 _NOT_PICTURES = ("image/svg+xml",)
 
 
@@ -34,10 +40,10 @@ def chat_job(request: ChatRequest, limits: Limits) -> ChatJob:
         raise Problem(
             400, f"{len(pictures)} pictures were sent; these model families take one per request", param="messages"
         )
-    question = _text(content).strip()
+    question = _text(content).strip() or (NO_TEXT if pictures else "")
     if not question:
         raise Problem(400, "the user message has no text", param="messages")
-    text = f"{system.strip()}\n{question}" if system.strip() else question
+    text = "\n".join(filter(None, (system.strip(), question)))
     if len(text) > limits.prompt_chars:
         raise Problem(
             400, f"the prompt has {len(text)} characters; the limit is {limits.prompt_chars}", param="messages"
@@ -45,18 +51,44 @@ def chat_job(request: ChatRequest, limits: Limits) -> ChatJob:
     asked = request.max_completion_tokens or request.max_tokens or min(256, limits.new_tokens)
     if asked > limits.new_tokens:
         raise Problem(400, f"max_tokens is {asked}; the limit is {limits.new_tokens}", param="max_tokens")
+    picture = picture_bytes(pictures[0].url) if pictures else None
     return ChatJob(
         text=text,
         question=question,
-        image=picture_bytes(pictures[0].image_url.url) if pictures else None,
-        pruning=request.pruning,
+        image=picture,
+        pruning=request.pruning or PruningRequest(),
         max_new_tokens=asked,
         temperature=request.temperature or 0.0,
-        top_p=request.top_p or 1.0,
+        top_p=1.0 if request.top_p is None else max(request.top_p, LEAST_TOP_P),
         seed=secrets.randbits(31) if request.seed is None else request.seed % 2**31,
         stops=request.stops,
         max_pixels=limits.pixels,
+        megapixels=megapixels(picture, limits, "messages"),
     )
+
+
+def explain_call(request: ExplainRequest, limits: Limits) -> tuple[bytes, dict[str, Any], float]:
+    """(picture, options of the engine, work) of a call of `/v1/explain`.
+
+    Raises:
+        Problem: 400 with the parameter that is wrong.
+    """
+    if len(request.question) > limits.prompt_chars:
+        raise Problem(400, f"the question is over {limits.prompt_chars} characters", param="question")
+    prunings = len(request.pruning)
+    if prunings > limits.explain_pairs:
+        raise Problem(400, f"{prunings} prunings; the limit is {limits.explain_pairs}", param="pruning")
+    if request.max_tokens > limits.new_tokens:
+        raise Problem(400, f"max_tokens is over {limits.new_tokens}", param="max_tokens")
+    picture = picture_bytes(request.image, "image")
+    work = work_of(megapixels(picture, limits, "image"), prunings, request.max_tokens, limits)
+    options = {
+        "max_new_tokens": request.max_tokens,
+        "scores": request.scores,
+        "overlay": request.overlay,
+        "max_pixels": limits.pixels,
+    }
+    return picture, options, work
 
 
 def _text(content: str | list[TextPart | ImagePart]) -> str:

@@ -25,15 +25,24 @@ def start(settings: ServeSettings, tokens: Tokens | None = None) -> None:
         raise MissingExtraError(error.name or "ray[serve]", "serve") from None
     settings = settings.model_copy(update={"db": absolute_url(settings.db or default_url())})
     open_results(settings.db).close()  # a first start makes the tables, so that reading finds some
-    if settings.ray_dashboard is None:
-        import ray
-
-        # A worker process guesses the default port, which may be another Ray's; the driver knows.
-        found = ray.init(ignore_reinit_error=True, logging_level=logging.ERROR).dashboard_url
-        settings = settings.model_copy(update={"ray_dashboard": f"http://{found}" if found else None})
+    if settings.ray_dashboard is None and "RAY_API_SERVER_ADDRESS" not in os.environ:
+        settings = settings.model_copy(update=_own_ray())
     timeout = settings.limits.request_seconds + 30  # ours answers first, in OpenAI's shape
     serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": timeout})
     serve.run(build_app(settings, tokens), name=APP_NAME, route_prefix="/")
+
+
+def _own_ray() -> dict[str, str]:
+    """Where the Ray of this service takes jobs and where they find it.
+
+    A worker process guesses the default port, and Ray tells a job the cluster that was started last on its machine:
+    both may be another Ray's. The driver knows.
+    """
+    import ray
+
+    found = ray.init(ignore_reinit_error=True, logging_level=logging.ERROR).dashboard_url
+    own = {"ray_address": ray.get_runtime_context().gcs_address}
+    return own | ({"ray_dashboard": f"http://{found}"} if found else {})
 
 
 def serve_forever(settings: ServeSettings, address: str | None = None) -> None:

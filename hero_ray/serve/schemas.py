@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic_core import PydanticCustomError
 
 
 def _encodable(text: str) -> str:
@@ -50,6 +51,34 @@ class ImageUrl(BaseModel):
     detail: Text | None = None
 
 
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": (),
+    "web_search_options": (),
+}
+"""OpenAI's fields that would change the answer and that nothing here obeys, with the values that ask for nothing."""
+
+
+def _nothing_unsupported(document: Any) -> Any:
+    for name, idle in UNSUPPORTED.items() if isinstance(document, dict) else ():
+        given = document.get(name)
+        if given is not None and given not in idle:
+            raise PydanticCustomError("unsupported", "this service has none; leave it out", {"param": name})
+    return document
+
+
 class TextPart(BaseModel):
     type: Literal["text"]
     text: Text
@@ -57,7 +86,12 @@ class TextPart(BaseModel):
 
 class ImagePart(BaseModel):
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: ImageUrl | Text
+
+    @property
+    def url(self) -> str:
+        """However it was given."""
+        return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
 
 class Message(BaseModel):
@@ -103,13 +137,18 @@ class ChatRequest(BaseModel):
     max_tokens: StrictInt | None = Field(default=None, ge=1)
     max_completion_tokens: StrictInt | None = Field(default=None, ge=1)
     temperature: Number | None = Field(default=0.0, ge=0, le=2)
-    top_p: Number | None = Field(default=1.0, gt=0, le=1)
+    top_p: Number | None = Field(default=1.0, ge=0, le=1)
     seed: StrictInt | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=4, fail_fast=True)] | None = None
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     n: StrictInt | None = Field(default=1)
-    pruning: PruningRequest = PruningRequest()
+    pruning: PruningRequest | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, document: Any) -> Any:
+        return _nothing_unsupported(document)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -194,3 +233,17 @@ class Completion(BaseModel):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+
+
+class Model(BaseModel):
+    """OpenAI's `model`."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    object: Literal["list"]
+    data: list[Model]

@@ -30,6 +30,9 @@ class Limits(BaseModel):
     new_tokens: int = Field(default=1024, ge=1)
     request_seconds: float = Field(default=60.0, gt=0)
     queued: int = Field(default=64, ge=1)
+    work: float = Field(default=400.0, gt=0)
+    sweeps: int = Field(default=4, ge=1)
+    queued_work: float = Field(default=2000.0, gt=0)
     explain_pairs: int = Field(default=16, ge=1)
 
 
@@ -42,6 +45,8 @@ class ServeSettings(BaseModel):
     model_args: dict[str, Any] = Field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     replicas: int = Field(default=1, ge=1)
     max_replicas: int | None = Field(default=None, ge=1)
     cpus_per_replica: float = Field(default=0.5, gt=0)
@@ -51,6 +56,7 @@ class ServeSettings(BaseModel):
     batch_wait_s: float = Field(default=0.005, ge=0)
     db: str | None = None
     ray_dashboard: str | None = None
+    ray_address: str | None = None
     limits: Limits = Limits()
 
     @model_validator(mode="after")

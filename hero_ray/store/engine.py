@@ -69,6 +69,8 @@ def parse_url(text: str) -> URL:
     if kind not in ("sqlite", "postgresql", "postgres"):
         raise StoreError(f"database {kind!r} is not supported; expected {_FORMS}")
     if kind == "sqlite":
+        if "?" in text:
+            raise StoreError("a SQLite address takes no options after a ?; give the path of the file alone")
         return url.set(drivername="sqlite")
     if "@" in f"{url.host}{url.database}":
         raise StoreError(f"the database URL has more than one @. {_ESCAPES}")
@@ -76,11 +78,19 @@ def parse_url(text: str) -> URL:
 
 
 def absolute_url(url: str) -> str:
-    """A SQLite URL with its path made absolute: workers have other working directories."""
+    """A SQLite URL or path made absolute: workers have other working directories."""
     prefix = "sqlite:///"
+    if "://" not in url:
+        return str(Path(url).resolve()) if url != ":memory:" else url
     if url.startswith(prefix) and not url.startswith(prefix + "/") and url != prefix + ":memory:":
         return prefix + str(Path(url.removeprefix(prefix)).resolve())
     return url
+
+
+def address(url: URL) -> str:
+    """What `parse_url` reads as this very URL, password and all; in a URL a ? in a file's name would end the name."""
+    path = str(url.database or "")
+    return path if "?" in path and url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=False)
 
 
 def shown(url: URL) -> str:

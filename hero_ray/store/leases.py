@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
 from hero_ray.core.errors import RunLockedError
-from hero_ray.store.tables import (
-    Lease,
-)
-from hero_ray.store.writes import insert, now, table
+from hero_ray.store.runs import find_run
+from hero_ray.store.tables import Lease, Run
+from hero_ray.store.writes import insert, insert_missing, now, table
 
 
 def _moment(connection: Connection) -> datetime:
@@ -60,3 +61,19 @@ def heartbeat(connection: Connection, run_id: str, holder: str, ttl_s: float = 6
 def release(connection: Connection, run_id: str, holder: str) -> None:
     """Give a claim back; giving back one that is not held does nothing."""
     connection.execute(delete(Lease).where((Lease.run_id == run_id) & (Lease.holder == holder)))
+
+
+def add_run(connection: Connection, row: Mapping[str, Any], first: bool) -> str:
+    """Insert a run unless there is one of its id, or with `first` of its configuration; the id of the one there then.
+
+    Two drivers that start together look before either has written: the second waits here for the first.
+    """
+    if not first:
+        insert_missing(connection, Run, [row])
+        return str(row["id"])
+    if connection.dialect.name == "postgresql":  # SQLite lets one transaction write at a time
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(row["config_hash"]))))
+    found = find_run(connection, row["config_hash"])
+    if found is None:
+        insert_missing(connection, Run, [row])
+    return str(row["id"]) if found is None else found.id

@@ -18,6 +18,7 @@ from hero_ray.core.types import Prediction
 from hero_ray.store import answers, bulk, figures, leases, schema, writes
 from hero_ray.store import runs as asked_runs
 from hero_ray.store.engine import (
+    address,
     check_sqlite_path,
     default_url,
     dump_json,
@@ -28,7 +29,7 @@ from hero_ray.store.engine import (
     shown,
 )
 from hero_ray.store.records import ImageRecord, RunRow
-from hero_ray.store.tables import Alert, Profile, Run
+from hero_ray.store.tables import Alert, Profile
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Store:
 
     def __init__(self, url: str, read_only: bool = False, patience_s: float = 120.0) -> None:
         self._url = parse_url(url)
-        self.url = self._url.render_as_string(hide_password=False)
+        self.url = address(self._url)
         self.shown_url = shown(self._url)
         self.read_only = read_only
         self.patience_s = min(patience_s, READ_PATIENCE_S) if read_only else patience_s
@@ -153,8 +154,9 @@ class Store:
         git_commit: str | None = None,
         trigger: str = "cli",
         created_at: datetime | None = None,
+        first: bool = False,
     ) -> RunRow:
-        """Register a run as `pending`; one with the same id is left as it is."""
+        """Register a run as `pending`; one of the same id, or `first` of an equal configuration, stays as it is."""
         row = {
             "id": run_id,
             "sweep_name": clean_text(sweep_name),
@@ -166,8 +168,7 @@ class Store:
             "git_commit": git_commit,
             "environment": dict(environment or {}),
         }
-        self.transaction(writes.insert_missing, Run, [row])
-        return self.run(run_id)
+        return self.run(self.transaction(leases.add_run, row, first))
 
     def run(self, run_id: str) -> RunRow:
         """One run by id or unambiguous prefix; "latest" is the newest."""

@@ -183,7 +183,7 @@ def by_http(asked: Asked) -> list[dict[str, Any]]:
 
     made = ServeSettings(db=asked.url)
     nobody: Any = None  # no model answers here
-    client = TestClient(build_api(made, nobody, Desk(made, Noted())))
+    client = TestClient(build_api(made, nobody, Desk(made, Noted())), base_url="http://127.0.0.1")
     answer = client.get("/v1/frontier", params={"run": asked.run})
     assert answer.status_code == 200, answer.text
     rows: list[dict[str, Any]] = answer.json()["data"]

@@ -23,7 +23,7 @@ from hero_ray.results.database import open_results
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine import Engine
-from hero_ray.serve.settings import Limits, ServeSettings
+from hero_ray.serve.settings import Limits, ServeSettings, Tokens
 from tests.local_serve import Local, Noted
 
 
@@ -32,7 +32,12 @@ def document() -> Any:
     url = f"sqlite:///{Path(mkdtemp(prefix='hero_ray_serve_')) / 'results.db'}"
     open_results(url).close()
     made = ServeSettings(db=url, limits=Limits(new_tokens=4))
-    return schemathesis.openapi.from_asgi("/openapi.json", build_api(made, Local(Engine({})), Desk(made, Noted())))
+    tokens = Tokens((("admin", "a-long-secret"),))
+    api = build_api(made, Local(Engine({})), Desk(made, Noted()), tokens=tokens)
+    return schemathesis.openapi.from_asgi("/openapi.json", api, headers=HEADERS)
+
+
+HEADERS = {"authorization": "Bearer a-long-secret"}
 
 
 CHECKS = [
@@ -55,6 +60,7 @@ OPERATIONS = [
     ("GET", "/v1/cells"),
     ("GET", "/v1/published"),
     ("GET", "/v1/models"),
+    ("GET", "/v1/models/{model}"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
@@ -78,7 +84,7 @@ def test_every_operation_keeps_to_the_document(document: Any, method: str, path:
     @given(case=cases)
     def ask(case: schemathesis.Case) -> None:
         nonlocal tried
-        case.validate_response(case.call(), checks=CHECKS)
+        case.validate_response(case.call(headers=HEADERS), checks=CHECKS)
         tried += 1
 
     try:

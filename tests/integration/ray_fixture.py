@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,14 @@ import pytest
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     from hero_ray.pipeline.cluster import connected
+    from hero_ray.pipeline.local_ray import OURS_ALONE
 
-    with connected(None):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OURS_ALONE:
+            patch.setenv(name, "read:a-secret-of-its-own")  # test_local_ray_guard looks for it in a worker
+        started = connected(None)
+        started.__enter__()
+        assert all(name in os.environ for name in OURS_ALONE)
+    with contextlib.ExitStack() as end:
+        end.push(started)
         yield

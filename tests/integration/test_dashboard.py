@@ -54,7 +54,7 @@ def charts(test: AppTest) -> list[dict[str, Any]]:
 
 def words(test: AppTest) -> str:
     kinds = (test.info, test.warning, test.error, test.success, test.caption, test.markdown)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")  # as it is read
 
 
 @pytest.mark.slow

@@ -155,7 +155,8 @@ from hero_ray.serve.settings import ServeSettings
 settings = ServeSettings(db="sqlite://")
 pruning = {"method": "loudest", "retention_ratio": 0.2, "power": 1}
 body = {"model": "hero-tiny", "image": data_url(picture()), "question": "What color is it?", "pruning": [pruning]}
-with TestClient(build_api(settings, Local(Engine({})), Desk(settings, Noted()))) as client:
+api = build_api(settings, Local(Engine({})), Desk(settings, Noted()))
+with TestClient(api, base_url="http://localhost") as client:
     response = client.post("/v1/explain", json=body)
     print(json.dumps({"status": response.status_code, "body": response.json()}))
 """

@@ -114,7 +114,7 @@ def test_a_body_of_100_mb_is_refused(service: Service) -> None:
 
 def test_a_slow_client_holds_nobody_up(service: Service) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow:
-        slow.sendall(b"POST /v1/explain HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n")
+        slow.sendall(b"POST /v1/explain HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
         slow.sendall(b"content-length: 1000\r\n\r\n{")
         assert httpx.post(f"{service.url}/v1/chat/completions", json=asked(), timeout=90).status_code == 200
 

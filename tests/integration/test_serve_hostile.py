@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image, features
@@ -14,6 +14,22 @@ from tests.local_serve import HERO, Build, data_url, picture, question, refusal
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
+
+
+TOKEN = "infer:a-long-secret"
+
+
+@pytest.fixture
+def client_of(client_of: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Harm is refused with tokens switched on, too, and by who has one."""
+    monkeypatch.setenv("HERO_RAY_TOKENS", TOKEN)
+
+    def build(*given: Any, **settings: Any) -> TestClient:
+        made = client_of(*given, **settings)
+        made.headers["authorization"] = f"Bearer {TOKEN.partition(':')[2]}"
+        return made
+
+    return build
 
 
 def _bomb() -> bytes:

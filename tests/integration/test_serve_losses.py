@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,7 +21,7 @@ import pytest
 pytest.importorskip("ray.serve")
 from serve_fixture import Service
 
-from tests.local_serve import question
+from tests.local_serve import data_url, picture, question
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -48,7 +50,7 @@ def post(service: Service, body: dict[str, Any]) -> httpx.Response:
 def raw(service: Service, body: dict[str, Any] | None, declared: int | None = None) -> socket.socket:
     """A connection that has sent a request's head, and its body if there is one."""
     data = b"" if body is None else json.dumps(body).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     made = socket.create_connection(("127.0.0.1", service.port), timeout=60)
     made.sendall(f"{head}content-length: {declared or len(data)}\r\n\r\n".encode() + data)
     return made
@@ -82,7 +84,7 @@ def test_a_head_that_never_ends_holds_nobody_up(lone: Service) -> None:
     silent = [socket.create_connection(("127.0.0.1", lone.port), timeout=30) for _ in range(20 * PLACES)]
     try:
         for each in silent:
-            each.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nx-more".encode())
+            each.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nx-more".encode())
         assert post(lone, question()).status_code == 200
     finally:
         for each in silent:
@@ -114,7 +116,45 @@ def test_clients_that_leave_give_their_places_back(lone: Service) -> None:
     assert seconds < PLACES * whole / 2
 
 
-def test_a_sweep_over_http_ends_in_the_database(lone: Service) -> None:
+STRANGER = """
+import sys
+from hero_ray.pipeline.cluster import connected
+with connected(None):
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def stranger(lone: Service) -> Iterator[None]:
+    """Another Ray, started on this machine after the service's own, with a token of its own."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")}
+    command = [sys.executable, "-c", STRANGER]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"up\n"
+        yield
+        other.communicate(b"", timeout=120)
+
+
+def test_a_caller_who_leaves_takes_his_work_along(lone: Service) -> None:
+    """Eight long answers about one picture were asked for; the next caller does not wait for them."""
+    one = question(model="hero-tiny:random", max_tokens=400)
+    began = time.monotonic()
+    assert post(lone, one).status_code == 200
+    whole = time.monotonic() - began
+    body = {"model": "hero-tiny:random", "question": "?", "max_tokens": 400, "pruning": [{"method": "full"}] * 8}
+    body["image"] = data_url(picture())
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{lone.url}/v1/explain", json=body, timeout=max(0.5, whole))
+    began = time.monotonic()
+    assert post(lone, question()).status_code == 200
+    seconds = time.monotonic() - began
+    print(f"\nthe caller of 8 answers of {whole:.2f} s left after one; the next answer took {seconds:.2f} s")
+    assert seconds < 4 * whole
+
+
+def test_a_sweep_over_http_ends_in_the_database(lone: Service, stranger: None) -> None:
     config = {"tasks": ["synth-exist"], "methods": ["hero"], "budgets": [0.2], "limit": 2, "straw_men": False}
     config |= {"profile": {"enabled": False}, "replicas": 1, "name": "over HTTP"}
     made = httpx.post(f"{lone.url}/v1/sweeps", json={"config": config}, timeout=90)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from hero_ray import methods
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine_types import ChatJob, ChatResult
-from hero_ray.serve.problems import problem_from
+from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import ServeSettings
 from hero_ray.store import open_store
@@ -228,6 +229,7 @@ def test_no_secret_is_logged(
 
 
 SWEEP = {"tasks": ["synth-exist"], "methods": ["hero"], "limit": 2}
+ALIASES = "hero:alpha=[&a0 [x]" + "".join(f", &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 28)) + "]"
 BAD_SWEEPS = {
     "another database": SWEEP | {"db": "sqlite:////etc/x.db"},
     "an output folder": SWEEP | {"output_path": "/etc"},
@@ -236,6 +238,8 @@ BAD_SWEEPS = {
     "a folder": SWEEP | {"tasks": [{"name": "gqa", "source": {"folder": "/etc"}}]},
     "a path": SWEEP | {"tasks": ["../../etc/passwd"]},
     "a preset": SWEEP | {"methods": [{"preset": "/etc/x.yaml"}]},
+    "a preset as text": SWEEP | {"methods": ["hero", "preset:/etc/x.yaml"]},
+    "a preset in a line": SWEEP | {"methods": "full, preset:/etc/x.yaml"},
     "a preset by name": SWEEP | {"methods": ["hero", {"preset": "hero-paper"}]},
     "another model": SWEEP | {"models": ["/etc"]},
     "no such method": SWEEP | {"methods": ["nothing"]},
@@ -243,14 +247,30 @@ BAD_SWEEPS = {
     "method in broken YAML": SWEEP | {"methods": ["hero:alpha=["]},
     "unknown key": SWEEP | {"taskz": 1},
     "no tasks": {},
+    "a ratio above one": SWEEP | {"budgets": [{"ratio": 7}]},
+    "an empty budget": SWEEP | {"budgets": [{}]},
+    "two budgets in one": SWEEP | {"budgets": [{"ratio": 0.2, "tokens": 3}]},
+    "a budget of nothing": SWEEP | {"methods": [{"name": "hero", "budgets": [{"tokens": 0}]}]},
+    "seeds without end": SWEEP | {"random_seeds": 1_000_000_000},
+    "replicas without end": SWEEP | {"replicas": 1_000_000},
+    "timing without end": SWEEP | {"profile": {"repeats": 1_000_000_000}},
+    "pictures without end": SWEEP | {"profile": {"images": 1_000_000_000}},
+    "patience without end": SWEEP | {"unit_timeout_s": 1e308},
+    "cells without end": SWEEP | {"budgets": [{"tokens": each + 1} for each in range(5000)]},
+    "nothing included": SWEEP | {"include": [{"task": "synth-digits"}]},
+    "everything excluded": SWEEP | {"exclude": [{"method": ["hero", "full", "random", "spatial", "downsample"]}]},
+    "an unknown key of include": SWEEP | {"include": [{"seed": 1}]},
+    "an unknown flavour": SWEEP | {"tasks": [{"name": "synth-exist", "flavour": "nothing"}]},
+    "aliases": SWEEP | {"methods": [ALIASES]},
     "too long": SWEEP | {"name": "x" * 200_000},
 }
 
 
 @pytest.mark.parametrize("config", BAD_SWEEPS.values(), ids=BAD_SWEEPS)
 def test_sweeps_that_reach_too_far_are_refused(client: TestClient, config: dict[str, Any]) -> None:
-    error = refusal(client.post("/v1/sweeps", json={"config": config}), 400)
-    assert "results.db" not in error["message"]
+    answer = client.post("/v1/sweeps", json={"config": config})
+    assert "results.db" not in refusal(answer, 400)["message"]
+    assert len(answer.content) < 4000
 
 
 @pytest.mark.parametrize(
@@ -270,11 +290,65 @@ def test_a_job_is_told_no_password(url: str, told: dict[str, str]) -> None:
     assert "top-secret" not in entrypoint + json.dumps(environment)
 
 
+@pytest.mark.parametrize("address", [None, "192.0.2.7:6380"])
+def test_a_job_is_told_the_ray_of_its_service(url: str, address: str | None) -> None:
+    """Ray itself tells a job of the cluster that was started last on the machine, whoever's it is."""
+    jobs = Noted()
+    made = Desk(ServeSettings(db=url, ray_address=address), jobs).submit(SWEEP)
+    ((entrypoint, *_),) = jobs.submitted
+    words = shlex.split(entrypoint)
+    assert words[1:4] == ["-m", "hero_ray.sweep", "env:HERO_RAY_SWEEP"]
+    assert words[4:] == ["--run-id", made["id"], *(["--address", address] if address else [])]
+
+
 def test_a_sweep_is_known_before_its_first_row(client: TestClient) -> None:
     sweep_id = client.post("/v1/sweeps", json={"config": SWEEP}).json()["id"]
     assert client.get(f"/v1/sweeps/{sweep_id}").json() == {"id": sweep_id, "status": "submitted"}
     assert client.delete(f"/v1/sweeps/{sweep_id}").json()["status"] == "stopped"
+    assert client.get(f"/v1/sweeps/{sweep_id}").json()["status"] == "stopped"
     refusal(client.get("/v1/sweeps/api-000000000000"), 404)
+
+
+def test_a_sweep_that_failed_before_its_run_says_why(url: str) -> None:
+    class Failed(Noted):
+        said: str | None = "error: the sweep has no cells left"
+
+        def status(self, job_id: str) -> str | None:
+            return "failed"
+
+        def complaint(self, job_id: str) -> str | None:
+            return self.said
+
+    jobs = Failed()
+    desk = Desk(ServeSettings(db=url), jobs)
+    found = {"id": "api-0123456789ab", "status": "failed", "error": "error: the sweep has no cells left"}
+    assert desk.run("api-0123456789ab") == desk.cancel("api-0123456789ab") == found
+    assert jobs.stopped == []
+    jobs.said = None
+    assert desk.run("api-0123456789ab")["error"] == "unknown; see the log of the job"
+
+
+def test_so_many_sweeps_at_once(client_of: Build) -> None:
+    client = client_of(limits={"sweeps": 2})
+    ids = [client.post("/v1/sweeps", json={"config": SWEEP}).json()["id"] for _ in range(2)]
+    answer = client.post("/v1/sweeps", json={"config": SWEEP})
+    assert refusal(answer, 429)["code"] == "too_many_sweeps"
+    assert answer.headers["retry-after"] == "60"
+    client.delete(f"/v1/sweeps/{ids[0]}")
+    assert client.post("/v1/sweeps", json={"config": SWEEP}).status_code == 202
+
+
+def test_a_sweep_is_stopped_by_its_whole_id(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'own.db'}"
+    with open_store(url) as store:
+        store.create_run("somebody-elses", "x", {}, "x", {}, None, "manual")
+        store.set_status("somebody-elses", "running")
+    desk = Desk(ServeSettings(db=url), Noted())
+    for name in ("latest", "somebody", "s"):
+        with pytest.raises(Problem) as refused:
+            desk.cancel(name)
+        assert refused.value.status == 404
+    assert desk.cancel("somebody-elses") == {"id": "somebody-elses", "status": "cancelling"}
 
 
 def test_a_sweep_whose_driver_died_is_not_said_to_run(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -281,3 +282,23 @@ def test_four_writers_at_once_lose_nothing(store: Store, store_url: str) -> None
         thread.join()
     assert problems == []
     assert store.counts("run1")[HERO.id] == CellCount(80, 80, 0)
+
+
+def test_drivers_that_start_together_make_one_run(store_url: str) -> None:
+    """Each has looked before and found nothing; the second to write is given the run of the first."""
+    open_store(store_url).close()
+    together = threading.Barrier(6)
+
+    def start(number: int) -> str:
+        with open_store(store_url, patience_s=30) as store:
+            assert store.find_run("equal") is None
+            together.wait(60)
+            return store.create_run(f"r{number}", "sweep", {}, "equal", first=True).id
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = set(pool.map(start, range(6)))
+    with open_store(store_url) as store:
+        assert {row.id for row in store.runs()} == ids
+        assert len(ids) == 1
+        store.create_run("fresh", "sweep", {}, "equal")
+        assert len(store.runs()) == 2

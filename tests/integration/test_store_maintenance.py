@@ -8,10 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from hero_ray.cli import main
 from hero_ray.core.errors import StoreError
 from hero_ray.store import ImageRecord, MetricRow, Store, maintenance, open_store
+from hero_ray.store.roles import allow_reading
 from tests import stored as data
 
 HERO, RANDOM = data.cell("hero"), data.cell("random")
@@ -127,3 +130,47 @@ def test_the_verbs_of_the_database(store_url: str, tmp_path: Path, capsys: pytes
     assert last_line(capsys, "db", "prune", "--keep", "1", "--db", store_url)["pruned"] is True
     fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
     assert last_line(capsys, "db", "restore", str(tmp_path / "b.db"), "--db", fresh)["runs"] == 2
+
+
+def test_a_reader_reads_and_does_nothing_else(postgres_url: str) -> None:
+    """Its name and its password are any text; a second upgrade gives it the new password."""
+    role, url = 'shows "results"', make_url(postgres_url)
+    with open_store(postgres_url) as store:
+        for password in ("first", "p@ss'w\\rd%s"):
+            allow_reading(store, role, password)
+        store.create_run("r", "sweep", {}, "hash")
+    reader = url.set(username=role, password=password).render_as_string(hide_password=False)
+    with open_store(reader, read_only=True) as store:
+        assert [run.id for run in store.runs()] == ["r"]
+    engine = create_engine(reader)
+    for statement in ("DELETE FROM runs", "CREATE TABLE x (y int)", "UPDATE runs SET status = 'x'"):
+        with engine.connect() as connection:
+            connection.execute(text("SET default_transaction_read_only = off"))  # which is not what holds it back
+            connection.commit()
+            with pytest.raises(DBAPIError, match="permission denied"):
+                connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_a_reader_is_postgresqls(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path / 'x.db'}") as store, pytest.raises(StoreError, match="its permissions"):
+        allow_reading(store, "reader", "secret")
+
+
+def test_upgrade_makes_the_reader(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HERO_RAY_READER_PASSWORD", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["db", "upgrade", "--reader", "shows", "--db", postgres_url])
+    assert ended.value.code == 2
+    assert "HERO_RAY_READER_PASSWORD" in capsys.readouterr().err
+    monkeypatch.setenv("HERO_RAY_READER_PASSWORD", "a-long-secret")
+    with pytest.raises(SystemExit, match="0"):
+        main(["db", "upgrade", "--reader", "shows", "--db", postgres_url])
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[-1])["reader"] == "shows"
+    assert "a-long-secret" not in out
+    reader = make_url(postgres_url).set(username="shows", password="a-long-secret")
+    with open_store(reader.render_as_string(hide_password=False), read_only=True) as store:
+        assert store.runs() == []

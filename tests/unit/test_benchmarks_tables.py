@@ -92,6 +92,20 @@ def test_fingerprint_is_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert tables.fingerprint([copy]) != probed
 
 
+def test_an_equal_length_edit_of_a_large_jsonl_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no footer that sums it up, so no part of it is left out."""
+    path = tmp_path / "rows.jsonl"
+    rows = [json.dumps({"question": f"number {at:06d}", "answer": "yes"}) for at in range(2000)]
+    path.write_text("\n".join(rows))
+    small = tables.JsonlTable(path).fingerprint()
+    monkeypatch.setattr(tables, "_WHOLE_FILE_BYTES", 100)
+    monkeypatch.setattr(tables, "_PROBE_BYTES", 64)
+    assert tables.JsonlTable(path).fingerprint() == small, "ids of small files stay"
+    rows[777] = rows[777].replace("yes", "not")
+    path.write_text("\n".join(rows))
+    assert tables.JsonlTable(path).fingerprint() != small
+
+
 @pytest.mark.parametrize(
     "path",
     [

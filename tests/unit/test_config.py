@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from hero_ray import methods
 from hero_ray.core import config
-from hero_ray.core.errors import BudgetError, ConfigError
+from hero_ray.core.errors import BudgetError, ConfigError, InputError
 
 
 @pytest.mark.parametrize(
@@ -101,3 +103,53 @@ def test_seeds_that_a_database_cannot_hold_are_refused(document: dict) -> None:
 
 def test_a_sweep_name_is_text_that_a_database_can_hold() -> None:
     assert config.build({"tasks": ["pope"], "name": "a\x00b \ud800 \u2603"}).name == "a\ufffdb \ufffd \u2603"
+
+
+DOUBLING = "[&a0 [x]" + "".join(f", &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)) + "]"
+"""Two to the 39th characters, should anyone write it out."""
+
+
+@pytest.mark.parametrize("written", [f"hero:alpha={DOUBLING}", "hero:alpha=[", "hero:alpha=2024-99-99"])
+def test_a_value_of_one_line_that_is_not_yaml_is_refused_in_one(written: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config.parse_method(written)
+    assert len(str(refused.value)) < 600
+    with pytest.raises(ConfigError):
+        config.override({}, f"params.alpha={written.partition('=')[2]}")
+
+
+def test_a_file_whose_aliases_double_is_refused_shortly() -> None:
+    """In a file aliases have their use; what they mean is never written out."""
+    value = yaml.safe_load(DOUBLING)
+    for make in (
+        lambda: methods.create("hero", alpha=value),
+        lambda: methods.create("hero", variant=value),
+        lambda: config.parse_budget(value),
+        lambda: config.build({"tasks": ["synth-exist"], "limit": value}),
+        lambda: config.build({"tasks": ["synth-exist"], "methods": [{"name": "hero", "budgets": [value]}]}),
+    ):
+        with pytest.raises(InputError) as refused:
+            make()
+        assert len(str(refused.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"ratio": 7},
+        {"ratio": 0},
+        {"ratio": -1},
+        {"tokens": 0},
+        {},
+        None,
+        [],
+        {"ratio": 0.2, "tokens": 3},
+        {"ratio": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_budget_as_a_mapping_is_held_to_the_same_range(budget: object) -> None:
+    with pytest.raises(InputError):
+        config.build({"tasks": ["synth-exist"], "budgets": [budget]})
+    with pytest.raises(InputError):
+        config.build({"tasks": ["synth-exist"], "methods": [{"name": "hero", "budgets": [budget]}]})

@@ -24,5 +24,5 @@ def test_decoders_beyond_the_list_are_not_started(form: str) -> None:
 
 
 def test_large_uploads_are_refused_before_a_pixel_is_decoded() -> None:
-    with pytest.raises(ImageError, match="the limit is 40000000"):
+    with pytest.raises(ImageError, match="the limit is 16000000"):
         trial.open_upload(encoded(Image.new("1", (8_000, 6_000)), compress_level=1))

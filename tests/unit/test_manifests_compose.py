@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-SECRETS = ("POSTGRES_PASSWORD", "RAY_AUTH_TOKEN", "HERO_RAY_TOKENS")
+SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_READER_PASSWORD", "RAY_AUTH_TOKEN", "HERO_RAY_TOKENS")
 RAY_NODES = ("ray-head", "ray-worker", "ray-worker-gpu", "serve")
 
 
@@ -52,7 +52,7 @@ def test_long_running_services_have_health_checks() -> None:
 def test_volumes_and_networks_are_declared() -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", []):
-            assert volume.split(":")[0] in COMPOSE["volumes"]
+            assert volume == "/tmp" or volume.split(":")[0] in COMPOSE["volumes"]
         assert set(service["networks"]) <= set(COMPOSE["networks"])
 
 
@@ -86,9 +86,31 @@ def test_ray_nodes_have_shared_memory_for_their_object_store() -> None:
 
 def test_application_containers_run_without_privileges() -> None:
     for name, service in SERVICES.items():
-        if name != "postgres":
-            assert service["cap_drop"] == ["ALL"]
-            assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service.get("cap_add", []) == (POSTGRES_NEEDS if name == "postgres" else []), name
+
+
+POSTGRES_NEEDS = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
+
+
+def test_roots_are_read_only_and_every_container_is_bounded() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"] is True, name
+        places = [place.partition(":")[0] for place in (*service.get("tmpfs", []), *service.get("volumes", []))]
+        assert "/tmp" in places, name
+        assert service["pids_limit"] > 0, name
+        assert re.fullmatch(r"\d+[gm]|\$\{\w+:-\d+[gm]\}", service["mem_limit"]), name
+        assert re.fullmatch(r"\d+|\$\{\w+:-\d+\}", str(service["cpus"])), name
+
+
+def test_the_dashboard_reads_as_a_reader_and_holds_no_token_of_ray() -> None:
+    environment = SERVICES["dashboard"]["environment"]
+    assert environment.keys() == {"HERO_RAY_DB", "PGPASSWORD", "HOME"}
+    assert "//hero_reader@" in environment["HERO_RAY_DB"]
+    assert environment["PGPASSWORD"].startswith("${POSTGRES_READER_PASSWORD:?")
+    assert SERVICES["migrate"]["command"][-2:] == ["--reader", "hero_reader"], "who makes that role"
+    assert "RAY_AUTH_TOKEN" not in SERVICES["migrate"]["environment"]
 
 
 def test_every_variable_is_documented() -> None:
@@ -101,13 +123,13 @@ def test_every_variable_is_documented() -> None:
 def test_images_are_pinned_and_carry_the_package_version() -> None:
     from hero_ray import __version__
 
-    images = {service["image"] for service in SERVICES.values()}
+    images = {service["image"].partition("@sha256:")[0] for service in SERVICES.values()}
     assert images == {
         "postgres:17.9-bookworm",
         f"${{HERO_RAY_IMAGE:-hero-ray:{__version__}-cpu}}",
         f"${{HERO_RAY_CUDA_IMAGE:-hero-ray:{__version__}-cuda}}",
     }
-    assert re.search(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm\n", DOCKERFILE)
+    assert re.search(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?\n", DOCKERFILE)
 
 
 def test_dockerfile_copies_what_exists_and_is_not_ignored() -> None:
@@ -152,13 +174,14 @@ def test_any_password_arrives_as_it_is(password: str) -> None:
         environment = service.get("environment", {})
         if "HERO_RAY_DB" not in environment:
             continue
-        values = {name: re.sub(r"\$\{POSTGRES_PASSWORD[^}]*\}", lambda _: password, str(environment[name]))
+        values = {name: re.sub(r"\$\{POSTGRES_(READER_)?PASSWORD[^}]*\}", lambda _: password, str(environment[name]))
                   for name in ("HERO_RAY_DB", "PGPASSWORD")}  # fmt: skip
+        user = "hero_reader" if service is SERVICES["dashboard"] else "hero"
         url = make_url(values["HERO_RAY_DB"])
         assert (url.host, url.port, url.username, url.password, url.database) == (
             "postgres",
             5432,
-            "hero",
+            user,
             None,
             "hero",
         )

@@ -116,6 +116,57 @@ def test_every_container_is_bounded_and_unprivileged() -> None:
             assert "memory" in container["resources"]["limits"]
 
 
+def test_every_container_writes_to_its_volumes_only() -> None:
+    for document in DOCUMENTS.values():
+        for template in pods(document):
+            for container in template["spec"]["containers"]:
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True
+                home = {variable["name"]: variable.get("value") for variable in container.get("env", [])}.get("HOME")
+                mounts = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+                assert home in (None, "/tmp")
+                assert (home is None) or "/tmp" in mounts
+                assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+    assert DOCUMENTS["base/namespace.yaml:Namespace"]["metadata"]["labels"] == {
+        "pod-security.kubernetes.io/enforce": "restricted"
+    }
+
+
+def leaves(policies: list[dict[str, Any]], labels: dict[str, str]) -> set[int | str]:
+    """Ports that a pod may connect to beyond the pods of the namespace."""
+    return {
+        port["port"]
+        for policy in policies
+        if policy["spec"]["podSelector"].get("matchLabels", {}).items() <= labels.items()
+        for rule in policy["spec"].get("egress", [])
+        if "to" not in rule or any("ipBlock" in peer for peer in rule["to"])
+        for port in rule["ports"]
+    }
+
+
+def test_who_may_connect_outward() -> None:
+    path = KUBERNETES / "base" / "networkpolicy.yaml"
+    policies = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    templates = [template for document in DOCUMENTS.values() for template in pods(document)]
+    far: dict[str, set[int | str]] = {}
+    for template in templates:
+        name, labels = template["spec"]["containers"][0]["name"], template["metadata"]["labels"]
+        far[name] = leaves(policies, labels)
+    web = {53, 443, 6443}
+    assert far == {
+        **{name: {53} for name in ("postgres", "migrate", "dashboard", "ray-job-submitter")},
+        **{name: web for name in ("ray-head", "ray-worker", "create-rayjob")},  # noqa: C420
+    }
+    blocks = [peer["ipBlock"] for p in policies for rule in p["spec"].get("egress", []) for peer in rule.get("to", [])
+              if "ipBlock" in peer]  # fmt: skip
+    assert all("169.254.0.0/16" in block["except"] for block in blocks), "the cloud's credentials of its machines"
+
+
+def test_the_dashboard_reads_as_a_reader_and_holds_no_token_of_ray() -> None:
+    (container,) = pods(DOCUMENTS["base/dashboard.yaml:Deployment"])[0]["spec"]["containers"]
+    given = {one["name"]: one.get("valueFrom", {}).get("secretKeyRef", {}).get("key") for one in container["env"]}
+    assert given == {"HERO_RAY_DB": "reader-url", "HOME": None}
+
+
 def test_secrets_are_only_referred_to() -> None:
     assert not [name for name, document in DOCUMENTS.items() if document["kind"] == "Secret"]
     sensitive = ("PASSWORD", "TOKEN", "HERO_RAY_DB", "WEBHOOK")
@@ -182,8 +233,11 @@ def test_network_policies_select_pods_that_exist() -> None:
     labels = [template["metadata"]["labels"] for document in DOCUMENTS.values() for template in pods(document)]
     path = KUBERNETES / "base" / "networkpolicy.yaml"
     policies = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    closed = [policy["metadata"]["name"] for policy in policies if "ingress" not in policy["spec"]]
-    assert closed == ["deny-ingress"]
+    everyone = {policy["metadata"]["name"]: policy["spec"] for policy in policies if not policy["spec"]["podSelector"]}
+    assert everyone.keys() == {"deny-ingress", "deny-egress"}
+    assert "ingress" not in everyone["deny-ingress"]
+    ports = [port["port"] for rule in everyone["deny-egress"]["egress"] for port in rule["ports"]]
+    assert set(ports) == {53}, "names, and nothing else, are asked for by everyone"
     for policy in policies:
         wanted = policy["spec"]["podSelector"].get("matchLabels", {})
         assert not wanted or any(wanted.items() <= label.items() for label in labels), policy["metadata"]["name"]
@@ -203,7 +257,7 @@ def test_overlays_build_and_stay_valid(overlay: str) -> None:
             kuberay.KINDS[document["kind"]](**document)
         else:
             validate(document)
-        images |= {pod["spec"]["containers"][0]["image"] for pod in pods(document)}
+        images |= {pod["spec"]["containers"][0]["image"].partition("@sha256:")[0] for pod in pods(document)}
     tag = "cuda" if overlay == "gpu" else "cpu"
     assert images == {f"hero-ray:{__version__}-{tag}", "postgres:17.9-bookworm"}
     kinds = {(document["kind"], document["metadata"]["name"]) for document in built}

@@ -115,7 +115,7 @@ def test_a_probe_by_a_program_that_is_not_there_would_be_noticed() -> None:
 
 @pytest.mark.parametrize("version", kuberay_pods.VERSIONS)
 def test_every_container_has_the_token_and_no_privileges(built: dict[str, list[dict[str, Any]]], version: str) -> None:
-    """Init containers, autoscaler and submitter among them; the submitter's context is KubeRay's own."""
+    """Init containers, autoscaler and submitter among them."""
     for documents in built.values():
         for one in ray(documents):
             for name, found in containers(kuberay_pods.pods(one, version)):
@@ -123,9 +123,37 @@ def test_every_container_has_the_token_and_no_privileges(built: dict[str, list[d
                     "token",
                     "hero-ray-token/auth_token",
                 )
-                if not name.startswith("submitter"):
-                    assert found["securityContext"]["allowPrivilegeEscalation"] is False, name
-                    assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+                assert found["securityContext"]["allowPrivilegeEscalation"] is False, name
+                assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+                # The autoscaler's container is KubeRay's own and writes where its image lets it.
+                assert found["securityContext"].get("readOnlyRootFilesystem") or found["name"] == "autoscaler", name
+            for role, pod in kuberay_pods.pods(one, version).items():
+                assert restricted(pod) == [], (one["metadata"]["name"], role)
+
+
+def restricted(pod: dict[str, Any]) -> list[str]:
+    """What the `restricted` level of Pod Security would refuse a pod for."""
+    context = pod.get("securityContext", {})
+    found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.get(name)]
+    kinds = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    found += [f"volume {one['name']}" for one in pod.get("volumes", []) if not (one.keys() - {"name"}) <= kinds]
+    for one in [*pod.get("initContainers", []), *pod["containers"]]:
+        own = one.get("securityContext") or {}
+        both = {**context, **own}
+        found += [f"{one['name']}: {field}" for field, wanted in (
+            ("allowPrivilegeEscalation", False), ("capabilities", {"drop": ["ALL"]})
+        ) if own.get(field) != wanted]  # fmt: skip
+        if both.get("runAsNonRoot") is not True or both.get("runAsUser") == 0:
+            found.append(f"{one['name']}: runAsNonRoot")
+        if both.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+            found.append(f"{one['name']}: seccompProfile")
+    return found
+
+
+def test_what_a_restricted_namespace_refuses_is_seen() -> None:
+    pod = kuberay_pods._own_submitter("hero-ray")
+    assert len(restricted(pod)) == 4
+    assert restricted({"volumes": [{"name": "a", "hostPath": {}}], "containers": []}) == ["volume a"]
 
 
 def test_heads_run_no_work_and_gpu_workers_tell_ray_of_their_gpu(built: dict[str, list[dict[str, Any]]]) -> None:

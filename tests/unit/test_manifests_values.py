@@ -35,7 +35,9 @@ def test_every_value_of_every_object_is_one_that_kubernetes_takes(folder: str) -
     for one in (one for one in documents if one["kind"] == "StatefulSet"):
         claimed = [{"name": claim["metadata"]["name"]} for claim in one["spec"]["volumeClaimTemplates"]]
         found = [pod for pod in found if pod is not one["spec"]["template"]["spec"]]
-        found.append(one["spec"]["template"]["spec"] | {"volumes": claimed})
+        found.append(
+            one["spec"]["template"]["spec"] | {"volumes": claimed + one["spec"]["template"]["spec"].get("volumes", [])}
+        )
     assert [fault for pod in found for fault in values.references(pod)] == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from hero_ray import benchmarks
 from hero_ray.cli import main
 from hero_ray.core import config, presets
-from hero_ray.core.config import parse_budget
+from hero_ray.core.budgets import parse_budget
 from hero_ray.core.errors import BudgetError, ClaimError, ConfigError, InputError, StoreError, UnknownNameError
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder

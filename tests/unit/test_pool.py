@@ -31,6 +31,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
             asked.append(wanted)
             return wanted if comes is None else comes
 
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(cluster, "gpus_of_nodes", lambda: gpus)
         monkeypatch.setattr(cluster, "growth", lambda: can)
         monkeypatch.setattr(cluster, "wait_for_gpus", wait)
@@ -167,3 +168,12 @@ def test_node_types_come_from_the_raycluster(monkeypatch: pytest.MonkeyPatch, tm
 def test_fractions_add_up() -> None:
     assert fits([1.0, 1.0], 0.1) == 20
     assert fits([], 1.0) == 0
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("2", 2), ("64", 8), ("", 8), ("0", 8), ("2,1", 8)])
+def test_fewer_threads_are_taken_where_the_environment_says_so(
+    machine: Any, monkeypatch: pytest.MonkeyPatch, asked: str, threads: int
+) -> None:
+    machine([0.0])
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert choose(1, 0.0).threads == threads

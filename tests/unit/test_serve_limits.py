@@ -45,7 +45,7 @@ def test_stop_strings_are_few_and_short() -> None:
 
 
 def test_a_turn_that_breaks_its_batch_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def generate(adapter: Any, turns: Any) -> list[str]:
+    def generate(adapter: Any, turns: Any, **_: Any) -> list[str]:
         if "long" in turns:
             raise ValueError("136 visual and 6003 text tokens")
         return [f"{turn}!" for turn in turns]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
 from hero_ray.core.errors import StoreError
+from hero_ray.pipeline.run import absolute_url
 from hero_ray.store import default_url, open_store, schema
 from hero_ray.store.engine import dump_json, parse_url
 from hero_ray.store.schema import HEAD, scripts
@@ -108,3 +110,21 @@ def test_migrations_cannot_cascade_and_everything_else_is_guarded(tmp_path: Path
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 0
         with store.engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+@pytest.mark.parametrize("name", ["odd name ?x.db", "a?mode=ro", "?", "100%3F.db", "with#hash.db"])
+def test_a_path_is_the_whole_name_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also for a copy of the store in a worker, and as the absolute path that jobs are told."""
+    monkeypatch.chdir(tmp_path)
+    with open_store(name) as store:
+        store.create_run("r", "sweep", {}, "hash")
+        again = pickle.loads(pickle.dumps(store))
+    with open_store(absolute_url(name), read_only=True) as same:
+        assert [row.id for row in again.runs()] == [row.id for row in same.runs()] == ["r"]
+    again.close()
+    assert {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_sqlite_address_takes_no_options() -> None:
+    with pytest.raises(StoreError, match=r"no options after a \?"):
+        parse_url("sqlite:///results.db?mode=ro")

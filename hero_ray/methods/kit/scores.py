@@ -14,6 +14,8 @@ from hero_ray.core.errors import NonFiniteScoreError, SelectionError
 from hero_ray.core.lazy import Tensor, torch
 
 Key = TypeVar("Key", int, str)
+LEAST_TEMPERATURE = 1e-6
+"""Of a softmax over scores about 1: already the largest score's alone; far below, the quotients overflow."""
 
 
 def finite(scores: Tensor, method: str, what: str) -> Tensor:

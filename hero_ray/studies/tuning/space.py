@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from hero_ray.core.config import MethodEntry, parse_budget
+from hero_ray.core.budgets import parse_budget
+from hero_ray.core.config import MethodEntry
 from hero_ray.core.encoded import Needs, VisionInfo
 from hero_ray.core.errors import ConfigError, ParameterError
 from hero_ray.methods import create

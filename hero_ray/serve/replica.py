@@ -1,0 +1,167 @@
+"""A model replica under Ray Serve: it batches, streams, holds a few models, and drops what nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ray import serve
+
+from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.problems import Problem, problem_from
+from hero_ray.serve.schemas import PruningRequest
+from hero_ray.serve.settings import ServeSettings
+from hero_ray.serve.work import Caller
+
+T = TypeVar("T")
+MEGAPIXELS_PER_PLACE = 8.0
+"""Of a micro-batch: so many large pictures together would take longer than their callers wait."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One job in the queue of a micro-batch; `places` is what it takes of the batch's size."""
+
+    model: str
+    job: ChatJob
+    caller: Caller
+    places: int
+
+
+def places_of(waiting: Sequence[Seat]) -> int:
+    """What some jobs take of a batch's size."""
+    return sum(seat.places for seat in waiting)
+
+
+@contextmanager
+def left() -> Iterator[Caller]:
+    """A caller who is gone once the block has been left, however: its call was answered or cancelled."""
+    caller = Caller()
+    try:
+        yield caller
+    finally:
+        caller.gone = True
+
+
+class ModelReplica:
+    """One replica: an engine that holds a few models, answers micro-batches, streams and explains."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        from hero_ray.serve.engine import Engine
+
+        self._settings = settings
+        self._engine = Engine(dict(settings.model_args))
+        self._alone = asyncio.Lock()  # torch work of one replica runs one piece at a time, off the event loop
+        self._working: set[asyncio.Task[Any]] = set()
+        batching: Any = self.answer_batch  # `serve.batch` adds setters that its type does not tell of
+        batching.set_max_batch_size(settings.batch_size)
+        batching.set_batch_wait_timeout_s(settings.batch_wait_s)
+
+    async def _torch(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Run in a thread, alone. One who leaves does not wait; the lock stays until the thread has ended."""
+
+        async def locked() -> T:
+            async with self._alone:
+                return await asyncio.to_thread(work, *args, **options)
+
+        task = asyncio.create_task(locked())
+        self._working.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, should nobody wait for it any more
+
+    async def model(self, name: str) -> Any:
+        """A loaded adapter; the least recently used one makes room."""
+        return await asyncio.to_thread(self._engine.load, name)
+
+    async def _loaded(self, name: str) -> Any:
+        """The same, loaded to the end whoever leaves meanwhile: whoever asks next, `/readyz` too, is glad of it."""
+        task = asyncio.ensure_future(self.model(name))
+        self._working.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def chat(self, job: ChatJob) -> ChatResult | Problem:
+        """One answer, batched with whatever waits beside it."""
+        with left() as caller:
+            size = min(self._settings.batch_size, max(1, math.ceil(job.megapixels / MEGAPIXELS_PER_PLACE)))
+            outcome = await self.answer_batch(Seat(serve.get_multiplexed_model_id(), job, caller, size))
+        return problem_from(outcome) if isinstance(outcome, Exception) else outcome
+
+    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005, batch_size_fn=places_of)
+    async def answer_batch(self, waiting: list[Seat]) -> list[ChatResult | Exception]:
+        """Answers of all that waited, model by model."""
+        results: list[ChatResult | Exception | None] = [None] * len(waiting)
+        for name in dict.fromkeys(seat.model for seat in waiting):
+            places = [place for place, seat in enumerate(waiting) if seat.model == name]
+            jobs, callers = [waiting[p].job for p in places], [waiting[p].caller for p in places]
+            try:
+                adapter = await self._loaded(name)
+                made = await self._torch(self._engine.answer, adapter, jobs, callers)
+            except Exception as error:
+                made = [error] * len(places)
+            for place, result in zip(places, made, strict=True):
+                results[place] = result
+        return [result for result in results if result is not None]
+
+    async def stream(self, job: ChatJob) -> AsyncIterator[str | ChatResult | Problem]:
+        """Pieces of text as they appear, then the result."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | ChatResult | Problem] = asyncio.Queue()
+        caller = Caller()
+
+        def emit(text: str) -> None:
+            if text:
+                loop.call_soon_threadsafe(pieces.put_nowait, text)
+
+        async def work() -> None:
+            try:
+                adapter = await self._loaded(serve.get_multiplexed_model_id())
+                pieces.put_nowait(await self._torch(self._engine.stream, adapter, job, emit, caller))
+            except Exception as error:
+                pieces.put_nowait(problem_from(error))
+
+        task = asyncio.create_task(work())
+        try:
+            while True:
+                piece = await pieces.get()
+                yield piece
+                if not isinstance(piece, str):
+                    return
+        finally:
+            caller.gone = True  # the generation ends at its next token
+            task.cancel()
+
+    async def explain(
+        self, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
+    ) -> dict[str, Any] | Problem:
+        """The engine's explanation."""
+        try:
+            with left() as caller:
+                adapter = await self._loaded(serve.get_multiplexed_model_id())
+                options |= {"caller": caller}
+                return await self._torch(self._engine.explain, adapter, picture, question, prunings, **options)
+        except Exception as error:
+            return problem_from(error)
+
+    async def ready(self, name: str) -> bool:
+        """Whether the first model is loaded."""
+        await self._loaded(name)
+        return True
+
+
+def replica_class(models: int) -> type[ModelReplica]:
+    """The replica that holds so many models at most."""
+
+    class Sized(ModelReplica):
+        model = serve.multiplexed(max_num_models_per_replica=models)(ModelReplica.model)
+
+    return Sized
