@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
@@ -111,6 +111,8 @@ class Method:
     """A baseline anyone could write: every other method is tested against it, charts mute it. Stored with the cell."""
     code_version: ClassVar[int] = 1
     """Raised when an answer may change, so that stored cells are not reused."""
+    code_versions: ClassVar[Mapping[str, int]] = {}
+    """The same for single variants, where only theirs may change."""
     positions: ClassVar[Literal["compact", "keep"]] = "compact"
     """Position ids of survivors inside the LLM (in-llm stage): renumbered, or the original ones."""
     reads: ClassVar[str] = ""
@@ -138,6 +140,11 @@ class Method:
         is one cell, shown at its true token count, not one per budget with the same answers.
         """
         return True
+
+    @property
+    def version(self) -> int:
+        """Code version of this variant, as it enters a cell's id."""
+        return self.code_versions.get(self.variant, self.code_version)
 
     def check(self) -> None:
         """Check parameter ranges.

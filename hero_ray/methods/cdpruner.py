@@ -5,9 +5,12 @@ Kernel: rel_i cos(x_i, x_j) rel_j on projected tokens; per view T tokens by gree
 @9541616 (`llava_arch.py`, `clip_encoder.py`).
 
 Differs: the budget is split evenly over views under their real token count, padding takes no part, and newlines follow
-the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1 and the selection says
-`cdpruner-v`. Left out: the code's theta, commented out there, and its way with questions beyond 77 positions, where
-only the last segment ends in the token that is read; the model's `clip_text` setting says what happens instead.
+the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1, the selection says `cdpruner-v`,
+and the first pick of a view, where every gain is 1, is its first token. Once the picks span the features (gains below
+1e-5 of the largest) the rest follows what gain was left, where the code takes roots of negative numbers; models are
+wider than a view has tokens, so that only narrow features get there. Left out: the code's theta, commented out there,
+and its way with questions beyond 77 positions, where only the last segment ends in the token that is read; the model's
+`clip_text` setting says what happens instead.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class CDPruner(Method):
     reads = "projected tokens"
     paper = "CDPruner, arXiv 2506.10967"
     text_aware = True
+    code_version = 2  # 1 left the first pick to rounding where no text tower is
 
     def needs(self, vision: VisionInfo) -> Needs:
         return Needs(clip_tokens=True)
@@ -69,7 +73,10 @@ def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> 
     """
     kernel = scaled_gram(features, weights * inverse_norm(features))
     views = torch.arange(len(kernel), device=kernel.device)
-    gain = kernel.diagonal(dim1=1, dim2=2).masked_fill(~valid, -torch.inf)
+    # A cosine of a token with itself is 1 by definition: measured, it is 1 give or take rounding, and without relevance
+    # the first pick of a view would be whichever noise is largest. A zero token stays at 0.
+    own = weights.square().to(kernel.dtype) * (features != 0).any(-1)
+    gain = own.masked_fill(~valid, -torch.inf)
     floor = 1e-5 * gain.amax(1, keepdim=True)
     chosen = torch.zeros(len(kernel), count, kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
     picks = torch.empty(len(kernel), count, dtype=torch.long, device=kernel.device)

@@ -1,13 +1,14 @@
 """DART: keep what differs from a few pivots, no attention needed (arXiv 2502.11494).
 
 When entering block 3, the 4 visual and 4 text tokens with the largest L1 norm of block 2's keys are pivots; each in
-turn adds the remaining visual tokens least similar to it (cosine of hidden states under the LLM's last norm).
-Positions stay. Follows xqy1111111/DART @d6a5af6 (`modeling_llama_self.py`).
+turn adds the remaining visual tokens least similar to it (cosine of hidden states under the LLM's last norm). Positions
+stay. Follows xqy1111111/DART @d6a5af6 (`modeling_llama_self.py`), a copy: the authors' own ZichenWen1/DART could not be
+read.
 
-R is the share kept after the cut. Variants: `exact` keeps floor(R M) tokens, pivots included; `released` keeps
-4 + 8 floor(R M / 8) (132 for 128).
-Differs: pivots are visited best first, where the code follows the order of a Python set; text pivots are sought behind
-the picture.
+R is the share kept after the cut. Variants: `exact` keeps floor(R M) tokens, pivots included; `released` keeps 4 + 8
+floor(R M / 8) (132 for 128).
+Differs: pivots are visited best first, where the code follows the order of a Python set, which changes 2 to 12 of 68 to
+196 kept tokens.
 """
 
 from __future__ import annotations

@@ -4,14 +4,20 @@ A tile's importance joins two softmaxes over tiles, its CLS similarity to the th
 question: s = alpha s_v + (1 - alpha) s_t. The thumbnail keeps N_G = floor(R N) tokens, tile i floor((N' - N_G) s_i).
 Tiles rank tokens by CLS attention in blocks 6-10 (objects), the thumbnail in block 22 (global artifacts), head mean.
 
-Variants: `paper` as printed, remainder lost; `exact` the same with caps and the budget hit; `released` after
-Lxxx-0327/HERO @41cc334: a third term for the unpadded share of a tile (weight .2), a second softmax over the attention
-weights, local budget floor(R K N), and a newline for every mosaic row.
-Differs: the thumbnail's layer serves a view without tiles. Temperatures are unknown (1 here). Without a text tower the
-text term is dropped and the selection says `hero-v`; `text_term=llm-embed` uses the question's mean LLM embedding,
-`llm-attn` the attention that the question pays a tile in LLM block 2 (PTP's c, summed), which needs two blocks on the
-full prompt. On InternVL2 `clip` scores the crops with CLIP itself (`hero+clip-aux`) once the model is loaded with
-`clip_vision=openai`.
+Variants: `paper` as printed, remainder lost (and no view gets more than its real tokens); `exact` the same with the
+budget hit; `released` after Lxxx-0327/HERO @41cc334: a third term for the unpadded share of a tile (weight .2), a
+second softmax over the attention weights, local budget R times the tiles' tokens, and a newline for every mosaic row.
+The paper and the code count R on the whole grid, padding included: that is budget base `grid`. The default base,
+`real`, counts real tokens alone, so that at 640x480 and R = .2 `released` lets 506 tokens in where the code does 622.
+`layer_base=0` reads both lists as indices from 0: the code indexes with whatever its caller passes, no caller is
+published, and the paper's numbers passed as they are would be blocks 7-11 and 23.
+Differs: `released` unpads as the models do, where the code drops the odd row or column (one picture in sixteen). In
+half precision the code's second softmax leaves few distinct scores (of 576, 32 in fp16 and 7 in bf16 on peaked
+attention), so that most of its choice there is the tie order of its top-k; scores are fp32 here. The thumbnail's layer
+serves a view without tiles. Temperatures are unknown (1 here). Without a text tower the text term is dropped and the
+selection says `hero-v`; `text_term=llm-embed` uses the question's mean LLM embedding, `llm-attn` the attention that the
+question pays a tile in LLM block 2 (PTP's c, summed), which needs two blocks on the full prompt. On InternVL2 `clip`
+scores the crops with CLIP itself (`hero+clip-aux`) once the model is loaded with `clip_vision=openai`.
 """
 
 from __future__ import annotations
@@ -39,7 +45,7 @@ class _Paper:
     note: ClassVar[str] = "shares are floored, the remainder is lost"
 
     def budgets(self, budget: Budget, tokens: int, share: list[float], limits: list[int]) -> list[int]:
-        """N_G and N_L_i (Eq. 5), thumbnail first, for views of `tokens` each of which `limits` are real."""
+        """N_G and N_L_i (Eq. 4), thumbnail first, for views of `tokens` each of which `limits` are real."""
         thumbnail = self.thumbnail(budget, tokens, limits)
         return [thumbnail, *allocate(self.local(budget, tokens, thumbnail), share, limits[1:], "floor")]
 
@@ -147,7 +153,7 @@ class Hero(Method):
         )
 
     def _tile_importance(self, encoded: Encoded) -> tuple[list[float], str]:
-        """s of every tile (Eq. 4), K values, and what stands in for the text term if anything."""
+        """s of every tile (Eq. 3), K values, and what stands in for the text term if anything."""
         embeddings = captured(encoded.cls_embedding, self.cls_source, self.name, "CLS embedding")
         fused = torch.softmax(cosine_to_thumbnail(embeddings).double() / self.temperature_cls, 0)
         text, note = self._text_cosines(encoded)

@@ -174,6 +174,8 @@ def markdown() -> str:
         "",
         "Generated from the method files by `make docs`; a test compares. Blocks count from",
         "1, for a 24-block tower and a 32-block LLM, and scale with depth. `R` is the retention ratio, the share kept.",
+        "Scores are fp32 whatever the model's dtype; released codes score in the model's own, which replaces up to 4 %",
+        "of FasterVLM's tokens in fp16, and 21 % in bf16, where attention is flat.",
         "",
         "| method | stage | reads the question | reads | count follows | paper |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -1,7 +1,8 @@
 """What every before-LLM method must keep, as plain functions, so that a foreign package can hold its own method to it.
 
-Build an input with `llava_layout`, `single_layout` or `internvl_layout` and `random_encoded`, then call `check_method`,
-or single checks. Nothing here needs pytest; a broken promise raises `SelectionError` with what was seen.
+Take `layouts()`, or build one with `llava_layout`, `single_layout` or `internvl_layout`; fill it with `random_encoded`
+and call `check_method`, or single checks. Nothing here needs pytest; a broken promise raises `SelectionError` with what
+was seen.
 
 Shape letters: V views, N visual tokens per view, H heads, D width.
 """
@@ -50,6 +51,32 @@ def internvl_layout(grid: tuple[int, int], side: tuple[int, int]) -> Layout:
     tokens, views = side[0] * side[1], grid[0] * grid[1] + 1
     sequence = torch.arange(views * tokens).roll(-tokens)
     return Layout(grid, side, sequence, torch.ones(views, tokens, dtype=torch.bool))
+
+
+def layouts() -> dict[str, tuple[Layout, VisionInfo]]:
+    """Pictures of every kind that a method meets, with the tower that sees them: try yours on all of them.
+
+    `thin` ones show one row or column of tokens; `bare` ones are thinner still (72:1 and beyond at 24 tokens a side):
+    unpadding leaves nothing of their tiles.
+    """
+    llava = {
+        "next-2x2": llava_layout((2, 2), (6, 6)),
+        "next-2x2-unpadded": llava_layout((2, 2), (6, 6), rows=slice(2, 10)),
+        "next-1x3-odd": llava_layout((1, 3), (6, 6), rows=slice(1, 5)),
+        "next-2x1": llava_layout((2, 1), (6, 6), cols=slice(1, 5)),
+        "next-3x3": llava_layout((3, 3), (4, 4)),
+        "thin-1x3": llava_layout((1, 3), (6, 6), rows=slice(3, 4)),
+        "thin-3x1": llava_layout((3, 1), (6, 6), cols=slice(2, 3)),
+        "bare-1x3": llava_layout((1, 3), (6, 6), rows=slice(3, 3)),
+        "bare-3x1": llava_layout((3, 1), (6, 6), cols=slice(3, 3)),
+        "single": single_layout((6, 6)),
+    }
+    tiled = {
+        "internvl-1x6": internvl_layout((1, 6), (4, 4)),
+        "internvl-2x3": internvl_layout((2, 3), (4, 4)),
+        "internvl-single": single_layout((4, 4)),
+    }
+    return {name: (one, CLIP) for name, one in llava.items()} | {name: (one, INTERNVIT) for name, one in tiled.items()}
 
 
 def random_encoded(
