@@ -95,6 +95,8 @@ class Encoded:
         keys: layer -> [V, H, 1 + N, head_dim], CLS first.
         cls_embedding: source -> [V, width]; sources `last_pre_ln`, `post_ln`, `projected`, `feature_layer`.
         question: set by the adapter for text-aware methods.
+        received: layer -> [V, 3, N] attention a token gets, head mean: from CLS, from all other patches together, and
+            from itself; mean over the 2x2 patches of a token on InternVL2.
     """
 
     image_id: str
@@ -108,6 +110,7 @@ class Encoded:
     keys: Mapping[int, Tensor] = field(default_factory=dict)
     cls_embedding: Mapping[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
+    received: Mapping[int, Tensor] = field(default_factory=dict)
 
     def asked(self, question: Question) -> Encoded:
         """The same image with a question attached."""
@@ -130,11 +133,17 @@ class Needs:
     clip_tokens: bool = False
     llm_attention: frozenset[int] = frozenset()
     llm_embedding: bool = False
+    received: frozenset[int] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             *(getattr(self, name) | getattr(other, name) for name in self.__dataclass_fields__),
         )
+
+    @property
+    def tower_layers(self) -> frozenset[int]:
+        """Tower blocks whose queries and keys are read."""
+        return self.cls_attention | self.cls_logits | self.keys | self.received
 
     @property
     def question(self) -> bool:

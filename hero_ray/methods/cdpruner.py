@@ -24,7 +24,7 @@ from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo,
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.kit.scores import caps, finite
-from hero_ray.methods.kit.similarity import inverse_norm, scaled_gram
+from hero_ray.methods.kit.similarity import greedy_map, inverse_norm, scaled_gram
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class CDPruner(Method):
             note = ""
         counts = equal(budget.total, caps(layout.valid))
         keep = torch.zeros_like(valid)
-        for view, picks in enumerate(greedy_map(features, weights, valid, max(counts))):
-            keep[view, picks[: counts[view]]] = True
+        for view, chosen in enumerate(picks(features, weights, valid, max(counts))):
+            keep[view, chosen[: counts[view]]] = True
         return Selection(keep, scores=weights, view_budgets=tuple(counts), note=note)
 
 
@@ -66,29 +66,13 @@ def relevance(cosines: Tensor, valid: Tensor) -> Tensor:
     return torch.where(spread > 0, (negated - low + 1e-6) / spread.clamp(min=1e-12), torch.ones_like(negated))
 
 
-def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> Tensor:
+def picks(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> Tensor:
     """Greedy MAP picks of every view, in order: int64 [V, count]; ties to the lower index.
 
     Padding is picked only once a view's real tokens are used up. features [V, N, D], weights and valid [V, N].
     """
     kernel = scaled_gram(features, weights * inverse_norm(features))
-    views = torch.arange(len(kernel), device=kernel.device)
     # A cosine of a token with itself is 1 by definition: measured, it is 1 give or take rounding, and without relevance
     # the first pick of a view would be whichever noise is largest. A zero token stays at 0.
     own = weights.square().to(kernel.dtype) * (features != 0).any(-1)
-    gain = own.masked_fill(~valid, -torch.inf)
-    floor = 1e-5 * gain.amax(1, keepdim=True)
-    chosen = torch.zeros(len(kernel), count, kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
-    picks = torch.empty(len(kernel), count, dtype=torch.long, device=kernel.device)
-    for step in range(count):
-        best = gain.argmax(1)
-        picks[:, step] = best
-        before = chosen[:, :step]
-        known = torch.bmm(before[views, :, best][:, None], before)[:, 0]
-        left = gain[views, best][:, None]
-        # Nothing new is left once the picks span the features; dividing by rounding noise would make it infinite.
-        update = torch.where(left > floor, (kernel[views, best] - known) / left.clamp(min=1e-12).sqrt(), 0.0)
-        chosen[:, step] = update
-        gain = gain - update.square()
-        gain[views, best] = -torch.inf
-    return picks
+    return greedy_map(kernel, own.masked_fill(~valid, -torch.inf), count)

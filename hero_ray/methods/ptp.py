@@ -27,7 +27,8 @@ from torch import Tensor
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
-from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
+from hero_ray.methods.base import LayerPruner, Method
+from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.allocation import Rounding, allocate, floor
 from hero_ray.methods.kit.scores import caps, captured, cls_attention, cosine_to_thumbnail, keep_top
 
@@ -92,7 +93,11 @@ class PTP(Method):
     def pruner_for(self, budget: Budget, selections: Sequence[Selection]) -> LayerPruner | None:
         if self.mode == "restart" or budget.is_full:
             return None
-        return _Deferred(self.llm_layer + 1, [selection.deferred for selection in selections])
+        return dropping.Deferred(
+            "ptp (continue)",
+            lambda depth: min(self.llm_layer, depth - 1),
+            [selection.deferred for selection in selections],
+        )
 
     def _scores(self, encoded: Encoded) -> Tensor:
         """s [V, N] (Eq. 5)."""
@@ -119,24 +124,6 @@ class PTP(Method):
             reserve = min(floor(budget.ratio * encoded.layout.tokens_per_view), budget.total)
         rounding: Rounding = "exact" if self.variant == "exact" else "floor"
         return view_budgets(budget.total, cosines, limits, reserve, rounding)
-
-
-class _Deferred(LayerPruner):
-    """Drops, when entering one block, what the selection had already decided."""
-
-    def __init__(self, layer: int, alive: Sequence[Tensor | None]) -> None:
-        self._layer, self._alive = layer, alive
-
-    def before(self, state: LayerState) -> Survivors | None:
-        if state.layer != min(self._layer, state.num_layers):
-            return None
-        keep = state.valid.clone()
-        if len(self._alive) != len(keep) or any(alive is None for alive in self._alive):
-            raise SelectionError(f"ptp (continue) got {len(self._alive)} deferred selections for {len(keep)} rows")
-        for row, alive in enumerate(self._alive):
-            assert alive is not None
-            keep[row, state.visual[row]] = alive.to(keep.device)
-        return Survivors(keep)
 
 
 def instruction_score(rows: Tensor, head_rule: str = "mean", instruction_rule: str = "max") -> Tensor:

@@ -115,7 +115,7 @@ class TowerEncoder:
         clip_image = clip is not None and bool(needs.clip_score or "projected" in sources)
         own_clip = clip_image and clip is not None and clip.vision_model is None
         taken = {feature} | ({depth} if own_clip or sources & {"last_pre_ln", "post_ln"} else set())
-        deepest = max([*taken, *needs.cls_attention, *needs.cls_logits, *needs.keys])
+        deepest = max([*taken, *needs.tower_layers])
         pixels = pixels.to(self._device, self.model.dtype)
         with ClsTaps(self._tap_points(), needs) as taps:
             outputs = self._run_tower(pixels, frozenset(taken | {min(deepest, depth)}))
@@ -140,6 +140,7 @@ class TowerEncoder:
             cls_logits={layer: pool_patches(row, fold) for layer, row in taps.logits.items()},
             cls_query=dict(taps.query),
             keys={layer: _pool_keys(keys, fold) for layer, keys in taps.keys.items()},
+            received={layer: pool_patches(shares, fold) for layer, shares in taps.received.items()},
             cls_embedding=embeddings,
         )
 
@@ -171,6 +172,7 @@ class TowerEncoder:
             cls_logits=rows_of(captured.cls_logits, views),
             cls_query=rows_of(captured.cls_query, views),
             keys=rows_of(captured.keys, views),
+            received=rows_of(captured.received, views),
             cls_embedding={source: tensor[views] for source, tensor in captured.cls_embedding.items()},
         )
 

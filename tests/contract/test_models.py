@@ -96,7 +96,14 @@ def test_captures_have_their_promised_shapes(adapter):
     depth = adapter.vision.num_layers
     layers = frozenset({1, depth})
     sources = {"last_pre_ln", "post_ln", "feature_layer"}
-    needs = Needs(layers, layers, frozenset({1}), frozenset(sources), projector_input=True)
+    needs = Needs(
+        layers,
+        layers,
+        frozenset({1}),
+        frozenset(sources),
+        projector_input=True,
+        received=frozenset({adapter.vision.feature_layer}),
+    )
     prepared = adapter.prepare(picture(), "an id")
     encoded = adapter.encode(prepared, needs)
     views, tokens = encoded.layout.num_views, encoded.layout.tokens_per_view
@@ -111,6 +118,12 @@ def test_captures_have_their_promised_shapes(adapter):
         assert (encoded.cls_attention[layer].sum(-1) * adapter.vision.patches_per_token < 1).all()
         assert encoded.cls_query[layer].shape == (views, heads, hidden // heads)
     assert encoded.keys[1].shape == (views, heads, 1 + tokens, hidden // heads)
+    shares = encoded.received[adapter.vision.feature_layer]
+    assert shares.shape == (views, 3, tokens)
+    assert (shares > 0).all()
+    # Every query hands out 1, part of it to CLS: what patches give is at most one each, what CLS gives its own row.
+    folded = adapter.vision.patches_per_token
+    assert (shares.sum((1, 2)) * folded < 1 + tokens * folded).all()
     assert set(encoded.cls_embedding) == sources
     assert encoded.cls_embedding["last_pre_ln"].shape == (views, hidden)
 
@@ -118,7 +131,7 @@ def test_captures_have_their_promised_shapes(adapter):
 def test_nothing_unasked_is_captured(adapter):
     encoded = adapter.encode(adapter.prepare(picture()), Needs())
     assert encoded.projector_input is None
-    assert not any([encoded.cls_attention, encoded.cls_logits, encoded.keys, encoded.cls_embedding])
+    assert not any([encoded.cls_attention, encoded.cls_logits, encoded.keys, encoded.cls_embedding, encoded.received])
     asked = adapter.ask(encoded, "what is it", Needs(), adapter.prompt("what is it")).question
     assert (asked.clip_score, asked.clip_tokens, asked.llm_embedding, dict(asked.llm_attention)) == (
         None,

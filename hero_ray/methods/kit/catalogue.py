@@ -35,6 +35,7 @@ class Card:
 
     Attributes:
         reads: what it looks at, for a 24-block CLIP tower.
+        inside: whether it drops inside the LLM what it let in.
         budget: whether the number kept follows from the ratio.
         doc: the module docstring.
         own: whether it belongs to this package, not to an entry point.
@@ -42,6 +43,7 @@ class Card:
 
     name: str
     stage: str
+    inside: bool
     text_aware: bool
     reads: str
     variants: tuple[str, ...]
@@ -79,13 +81,14 @@ def card_of(cls: type[Method]) -> Card:
     return Card(
         name=cls.name,
         stage=cls.stage,
+        inside=method.stage == "in-llm",
         text_aware=cls.text_aware,
         reads=reads(method),
         variants=cls.variants,
         parameters=_parameters(cls),
         paper=cls.paper,
         budget=_budget(cls),
-        positions=cls.positions if cls.stage == "in-llm" else "",
+        positions=cls.positions if method.stage == "in-llm" else "",
         doc=inspect.cleandoc(inspect.getmodule(cls).__doc__ or ""),
         own=cls.__module__.startswith("hero_ray."),
         straw_man=cls.straw_man,
@@ -118,6 +121,7 @@ _TOWER_WORDS = {
     "cls_attention": "CLS attention",
     "cls_logits": "CLS logits",
     "keys": "keys and CLS query",
+    "received": "attention received from patches",
     "llm_attention": "the question's attention rows in the LLM,",
 }
 _FLAG_WORDS = {
@@ -181,13 +185,17 @@ def markdown() -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| [{one.name}](#{anchors[one.name]}) | {_STAGES[one.stage]} | {'yes' if one.text_aware else 'no'} "
+        f"| [{one.name}](#{anchors[one.name]}) | {_place(one)} | {'yes' if one.text_aware else 'no'} "
         f"| {one.reads} | {one.budget} | {one.paper} |"
         for one in own
     ]
     for one in own:
         lines += ["", f"## {one.name}", "", one.doc, "", *_facts(one)]
     return "\n".join(lines) + "\n"
+
+
+def _place(one: Card) -> str:
+    return "before and inside the LLM" if one.inside and one.stage == "before-llm" else _STAGES[one.stage]
 
 
 def _facts(one: Card) -> list[str]:

@@ -119,6 +119,7 @@ def random_encoded(
         cls_logits={layer: normal(views, heads, tokens) for layer in sorted(needs.cls_logits)},
         cls_query={layer: normal(views, heads, 4) for layer in sorted(needs.keys)},
         keys={layer: normal(views, heads, 1 + tokens, 4) for layer in sorted(needs.keys)},
+        received={layer: attention(views, 3, tokens) for layer in sorted(needs.received)},
         cls_embedding={source: normal(views, width) for source in sources},
         question=question if needs.question else None,
     )
@@ -219,7 +220,7 @@ def _poisoned(encoded: Encoded, bad: float, place: float) -> Iterator[tuple[str,
     yield "features", replace(encoded, features=spoilt(encoded.features))
     if encoded.projector_input is not None:
         yield "projector_input", replace(encoded, projector_input=spoilt(encoded.projector_input))
-    for field in ("cls_attention", "cls_logits", "cls_query", "keys", "cls_embedding"):
+    for field in ("cls_attention", "cls_logits", "cls_query", "keys", "received", "cls_embedding"):
         for key, value in getattr(encoded, field).items():
             changed: dict[str, Any] = {field: {**getattr(encoded, field), key: spoilt(value)}}
             yield f"{field}[{key!r}]", replace(encoded, **changed)
