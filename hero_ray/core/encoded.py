@@ -70,6 +70,7 @@ class Question:
         clip_tokens: [V, N] cosine of each projected patch token with the question's text embedding.
         llm_attention: LLM block -> [H, Q, V, N], post-softmax rows of the Q instruction tokens on the unpruned prompt.
         llm_embedding: [D] mean input embedding of the question's tokens.
+        prompt_embedding: [D] the same of the whole prompt's, template and system prompt included, the picture left out.
     """
 
     text: str
@@ -77,6 +78,7 @@ class Question:
     clip_tokens: Tensor | None = None
     llm_attention: Mapping[int, Tensor] = field(default_factory=dict)
     llm_embedding: Tensor | None = None
+    prompt_embedding: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class Needs:
     llm_attention: frozenset[int] = frozenset()
     llm_embedding: bool = False
     received: frozenset[int] = frozenset()
+    prompt_embedding: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -148,7 +151,8 @@ class Needs:
     @property
     def question(self) -> bool:
         """Whether the selection depends on the question."""
-        return bool(self.clip_score or self.clip_tokens or self.llm_attention or self.llm_embedding)
+        words = self.llm_embedding or self.prompt_embedding
+        return bool(self.clip_score or self.clip_tokens or self.llm_attention or words)
 
 
 @dataclass(frozen=True)

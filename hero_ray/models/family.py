@@ -99,16 +99,21 @@ class FamilyAdapter(TowerEncoder):
         text = clean_text(question.strip())
         images, patches = encoded.cls_embedding.get("projected"), encoded.cls_embedding.get("projected_patches")
         clip = self.clip if needs.clip_score or needs.clip_tokens else None
-        span = prompt.suffix[prompt.instruction[0] : prompt.instruction[1]]
+        whole, span = prompt.prefix + prompt.suffix, prompt.suffix[prompt.instruction[0] : prompt.instruction[1]]
         return encoded.asked(
             Question(
                 text=text,
                 clip_score=clip.score(images, text) if clip and needs.clip_score and images is not None else None,
                 clip_tokens=clip.score(patches, text) if clip and needs.clip_tokens and patches is not None else None,
                 llm_attention=self._llm_rows(encoded, prompt, needs.llm_attention),
-                llm_embedding=self.runner.embed(torch.tensor(span)).float().mean(0) if needs.llm_embedding else None,
+                llm_embedding=self._mean_embedding(span) if needs.llm_embedding else None,
+                prompt_embedding=self._mean_embedding(whole) if needs.prompt_embedding else None,
             )
         )
+
+    def _mean_embedding(self, tokens: Sequence[int]) -> Tensor:
+        """Mean input embedding of some tokens: [D], fp32."""
+        return self.runner.embed(torch.tensor(tokens)).float().mean(0)
 
     def _llm_rows(self, encoded: Encoded, prompt: Prompt, layers: frozenset[int]) -> dict[int, Tensor]:
         """Instruction rows [H, Q, V, N] of LLM blocks, newline columns left out."""

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hero_ray.core.encoded import Budget
+from hero_ray.core.encoded import Budget, Question
 from hero_ray.methods import create
 from hero_ray.methods.kit.conformance import internvl_layout, llava_layout, single_layout
 from hero_ray.methods.kit.similarity import greedy_map
 from hero_ray.methods.otprune import transport_kernel
 from hero_ray.methods.scope import covering
+from tests.llm_states import WrittenState, kept_visual, vector_budget
 from tests.method_vectors import encoded, kept
 from tests.official import OFFICIAL, attention, uniform
 
@@ -117,3 +118,28 @@ def test_vscan_before_the_llm(case: dict[str, Any]) -> None:
         merged = selection.edited[view][selection.keep[view]]
         assert float(merged.sum()) == pytest.approx(total, abs=1e-6)
         assert merged[0].tolist() == pytest.approx(first, abs=1e-6)
+
+
+@cases("dart.embeddings")
+def test_dart_as_edge_llm_ships_it(case: dict[str, Any]) -> None:
+    hidden = (uniform(21, 90, 16) - 0.4).float()[None]
+    state = WrittenState(1, 32, [(12, 60, 18)], hidden=hidden)
+    pruner = create("dart", variant="embeddings").pruner(vector_budget(case["ratio"]))
+    assert pruner is not None
+    assert kept_visual(state, pruner.before(state)) == case["kept"]
+    assert pruner.before(WrittenState(2, 32, [(12, 60, 18)], hidden=hidden)) is None
+
+
+@cases("cdpruner.openvino")
+def test_cdpruner_as_openvino_ships_it(case: dict[str, Any]) -> None:
+    layout, words = single_layout((5, 10)), uniform(23, 20) - 0.2
+    for dtype in (torch.float64, torch.float32):
+        image = encoded(
+            layout,
+            features=(uniform(22, 50, 20) - 0.3)[None].to(dtype),
+            question=Question("?", prompt_embedding=words.to(dtype)),
+        )
+        for odd in (0, 1):  # an odd number is rounded up
+            budget = Budget.of(layout, tokens=case["count"] - odd)
+            selection = create("cdpruner", variant="openvino").select(image, budget)
+            assert kept(selection)["G"] == case["kept"]

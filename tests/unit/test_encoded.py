@@ -46,12 +46,13 @@ ALONE = {
     "clip_tokens": Needs(clip_tokens=True),
     "llm_attention": Needs(llm_attention=frozenset({2})),
     "llm_embedding": Needs(llm_embedding=True),
+    "prompt_embedding": Needs(prompt_embedding=True),
 }
 
 
 def test_nothing_is_needed_unless_named() -> None:
     nothing = Needs()
-    assert [bool(getattr(nothing, name)) for name in nothing.__dataclass_fields__] == [False] * 9
+    assert not any(getattr(nothing, name) for name in nothing.__dataclass_fields__)
     assert nothing.question is False
 
 

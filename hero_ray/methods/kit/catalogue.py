@@ -129,6 +129,7 @@ _FLAG_WORDS = {
     "clip_score": "CLIP score of views",
     "clip_tokens": "CLIP score of tokens",
     "llm_embedding": "question embedding",
+    "prompt_embedding": "prompt embedding",
 }
 
 

@@ -107,6 +107,7 @@ def random_encoded(
         clip_tokens=normal(views, tokens) * 0.1 if needs.clip_tokens else None,
         llm_attention={layer: attention(heads, 3, views, tokens) for layer in needs.llm_attention},
         llm_embedding=normal(width) if needs.llm_embedding else None,
+        prompt_embedding=normal(width) if needs.prompt_embedding else None,
     )
     sources = sorted(needs.cls_embedding)
     return Encoded(
@@ -227,7 +228,7 @@ def _poisoned(encoded: Encoded, bad: float, place: float) -> Iterator[tuple[str,
     question = encoded.question
     if question is None:
         return
-    for field in ("clip_score", "clip_tokens", "llm_embedding"):
+    for field in ("clip_score", "clip_tokens", "llm_embedding", "prompt_embedding"):
         if getattr(question, field) is not None:
             answer: dict[str, Any] = {field: spoilt(getattr(question, field))}
             yield f"question.{field}", encoded.asked(replace(question, **answer))
