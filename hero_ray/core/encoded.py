@@ -1,6 +1,7 @@
 """The record a vision encoder leaves behind (`Encoded`) and what a method returns (`Selection`).
 
-Shape letters: V views, N visual tokens per view, H heads, D width of the LLM, C width of the projector's input.
+Shape letters: V views, N visual tokens per view, H heads, D width of the LLM, C width of the projector's input, P width
+of CLIP's shared space, Q tokens of a question.
 The thumbnail is always view 0 here, whatever order the family feeds its LLM; a single view is its own thumbnail.
 Layers are counted from 1: layer l is the l-th block.
 """
@@ -70,6 +71,8 @@ class Question:
         clip_tokens: [V, N] cosine of each projected patch token with the question's text embedding.
         llm_attention: LLM block -> [H, Q, V, N], post-softmax rows of the Q instruction tokens on the unpruned prompt.
         llm_embedding: [D] mean input embedding of the question's tokens.
+        clip_words: [Q, P] every token of the question, begin and end among them, in CLIP's shared space.
+        clip_patches: [V, N, P] the projector's inputs there, by the projection alone (no norm before it).
         prompt_embedding: [D] the same of the whole prompt's, template and system prompt included, the picture left out.
     """
 
@@ -79,6 +82,8 @@ class Question:
     llm_attention: Mapping[int, Tensor] = field(default_factory=dict)
     llm_embedding: Tensor | None = None
     prompt_embedding: Tensor | None = None
+    clip_words: Tensor | None = None
+    clip_patches: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ class Needs:
     llm_embedding: bool = False
     received: frozenset[int] = frozenset()
     prompt_embedding: bool = False
+    clip_words: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -151,8 +157,12 @@ class Needs:
     @property
     def question(self) -> bool:
         """Whether the selection depends on the question."""
-        words = self.llm_embedding or self.prompt_embedding
-        return bool(self.clip_score or self.clip_tokens or self.llm_attention or words)
+        return bool(self.clip or self.llm_attention or self.llm_embedding or self.prompt_embedding)
+
+    @property
+    def clip(self) -> bool:
+        """Whether CLIP's text side is read."""
+        return self.clip_score or self.clip_tokens or self.clip_words
 
 
 @dataclass(frozen=True)

@@ -101,11 +101,11 @@ def scoring_flops(
     row = 2 * vision.hidden * vision.tokens * views
     total = float(row * len(needs.tower_layers - needs.received))
     total += float(row * vision.tokens * len(needs.received))  # a row for every token
-    if needs.clip_score or needs.clip_tokens:
+    if needs.clip:
         tower = text_tower or TextTowerShape()
         total += text_tower_flops(tower, clip_tokens)
         read = views if needs.clip_score else 0
-        read += views * (vision.tokens - 1) if needs.clip_tokens else 0
+        read += views * (vision.tokens - 1) * (needs.clip_tokens + needs.clip_words)
         total += read * 2 * (vision.hidden * tower.projection + tower.projection)
     deepest = _deepest_block(vision, needs)
     if deepest > vision.layers_run:

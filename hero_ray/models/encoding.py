@@ -110,7 +110,7 @@ class TowerEncoder:
         """All views of a batch, before they are dealt out to their pictures."""
         depth, feature = self.vision.num_layers, self.vision.feature_layer
         sources = set(needs.cls_embedding)
-        reads_clip = bool(needs.clip_score or needs.clip_tokens or "projected" in sources)
+        reads_clip = bool(needs.clip or "projected" in sources)
         clip = self.clip if reads_clip else None  # reading it loads it
         clip_image = clip is not None and bool(needs.clip_score or "projected" in sources)
         own_clip = clip_image and clip is not None and clip.vision_model is None
@@ -130,6 +130,8 @@ class TowerEncoder:
         if needs.clip_tokens and clip is not None and clip.vision_model is None:
             # CDPruner: patch states of the feature block through post-norm and projection, [V, N, P].
             embeddings["projected_patches"] = clip.project(outputs[feature][:, 1:], self._post_norm)
+        if needs.clip_words and clip is not None and clip.vision_model is None:
+            embeddings["plain_patches"] = clip.project(outputs[feature][:, 1:])
         return Encoded(
             image_id="",
             layout=None,  # type: ignore[arg-type]  # set per picture

@@ -94,17 +94,19 @@ class FamilyAdapter(TowerEncoder):
     def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:
         """Attach a question: CLIP scores, LLM rows on the unpruned prompt; only what `needs` names.
 
-        Families without a paired text tower leave `clip_score` and `clip_tokens` None.
+        Families without a paired text tower leave what is CLIP's None.
         """
         text = clean_text(question.strip())
-        images, patches = encoded.cls_embedding.get("projected"), encoded.cls_embedding.get("projected_patches")
-        clip = self.clip if needs.clip_score or needs.clip_tokens else None
+        images, patches, plain = map(encoded.cls_embedding.get, ("projected", "projected_patches", "plain_patches"))
+        clip = self.clip if needs.clip else None
         whole, span = prompt.prefix + prompt.suffix, prompt.suffix[prompt.instruction[0] : prompt.instruction[1]]
         return encoded.asked(
             Question(
                 text=text,
                 clip_score=clip.score(images, text) if clip and needs.clip_score and images is not None else None,
                 clip_tokens=clip.score(patches, text) if clip and needs.clip_tokens and patches is not None else None,
+                clip_words=clip.words(text) if clip and needs.clip_words and plain is not None else None,
+                clip_patches=plain if clip and needs.clip_words else None,
                 llm_attention=self._llm_rows(encoded, prompt, needs.llm_attention),
                 llm_embedding=self._mean_embedding(span) if needs.llm_embedding else None,
                 prompt_embedding=self._mean_embedding(whole) if needs.prompt_embedding else None,

@@ -141,6 +141,24 @@ def test_nothing_unasked_is_captured(adapter):
     )
 
 
+def test_words_and_patches_meet_in_clips_space(adapter):
+    needs = Needs(clip_words=True, prompt_embedding=True, projector_input=True)
+    encoded, prompt = adapter.encode(adapter.prepare(picture()), needs), adapter.prompt("what is it")
+    asked = adapter.ask(encoded, "what is it", needs, prompt).question
+    everything = torch.tensor(prompt.prefix + prompt.suffix)
+    torch.testing.assert_close(asked.prompt_embedding, adapter.runner.embed(everything).float().mean(0))
+    if adapter.clip is None:
+        assert asked.clip_words is None
+        assert asked.clip_patches is None
+        return
+    projection = adapter.clip.visual_projection.float()
+    torch.testing.assert_close(asked.clip_patches, encoded.projector_input @ projection.T)
+    # What CLIP calls a text's embedding is one token's place, its end's.
+    apart = torch.nn.functional.normalize(asked.clip_words, dim=-1) - adapter.clip.text("what is it")[0]
+    assert float(apart.abs().amax(1).min()) < 1e-5
+    assert asked.clip_words.shape == (len(adapter.clip.encode("what is it")), projection.shape[0])
+
+
 def test_a_layer_the_tower_lacks_is_refused(adapter):
     with pytest.raises(ParameterError, match="layers 1 to"):
         adapter.encode(adapter.prepare(picture()), Needs(cls_attention=frozenset({99})))

@@ -143,3 +143,27 @@ def test_cdpruner_as_openvino_ships_it(case: dict[str, Any]) -> None:
             budget = Budget.of(layout, tokens=case["count"] - odd)
             selection = create("cdpruner", variant="openvino").select(image, budget)
             assert kept(selection)["G"] == case["kept"]
+
+
+@cases("visiontrim")
+def test_visiontrim(case: dict[str, Any]) -> None:
+    layout, source, maps = single_layout((8, 8)), uniform(31, 1, 64, 12) - 0.4, attention(34, 1, 2, 65, 65)
+    image = encoded(
+        layout,
+        cls_attention={23: maps[:, :, 0, 1:]},
+        received={23: _received(maps)},
+        projector_input=source,
+        question=Question(
+            "?",
+            clip_words=(uniform(33, 1, 7, 10) - 0.4)[0],
+            clip_patches=source @ (uniform(32, 10, 12) - 0.5).T,
+        ),
+    )
+    total = len(case["dominant"]) + len(case["complements"])
+    selection = create("visiontrim").select(image, Budget.of(layout, tokens=total))
+    order = selection.sequence(layout).tolist()
+    assert order == case["dominant"] + case["complements"]
+    assert selection.edited is not None
+    tokens = selection.edited[0][order]
+    assert float(tokens.sum()) == pytest.approx(case["sum_of_tokens"], abs=1e-6)
+    assert tokens[-1].tolist() == pytest.approx(case["last_token"], abs=1e-6)

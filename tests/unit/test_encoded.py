@@ -44,6 +44,7 @@ def test_layers_may_be_given_for_another_tower_than_clips() -> None:
 ALONE = {
     "clip_score": Needs(clip_score=True),
     "clip_tokens": Needs(clip_tokens=True),
+    "clip_words": Needs(clip_words=True),
     "llm_attention": Needs(llm_attention=frozenset({2})),
     "llm_embedding": Needs(llm_embedding=True),
     "prompt_embedding": Needs(prompt_embedding=True),

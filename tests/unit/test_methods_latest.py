@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hero_ray.core.encoded import Budget
+from hero_ray.core.encoded import Budget, Question
 from hero_ray.core.errors import SelectionError
 from hero_ray.methods import create
 from hero_ray.methods.hiprune import with_neighbours
@@ -131,3 +131,25 @@ def test_random_llm_drops_after_two_blocks() -> None:
     assert kept_visual(states[1], pruner.before(states[1])) == wanted
     assert len(wanted) == 6
     assert create("random-llm").pruner_for(Budget.of(layout, 1.0), [selection]) is None
+
+
+def test_visiontrim_without_words_keeps_dominant_tokens_alone() -> None:
+    layout, method = llava_layout((1, 2), (4, 4)), create("visiontrim")
+    image = random_encoded(layout, method.needs(CLIP))
+    full = method.select(image, Budget.of(layout, tokens=24))
+    assert (full.n_selected, full.note, full.order) == (24, "", None)
+    assert image.question is not None
+    bare = method.select(image.asked(Question("?")), Budget.of(layout, tokens=24))
+    assert (bare.n_selected, bare.note) == (24, "visiontrim-v: no CLIP words, no complements")
+    alone = create("visiontrim", complement_share=0.0).select(image, Budget.of(layout, tokens=24))
+    assert torch.equal(bare.keep, alone.keep)
+    assert not torch.equal(bare.keep, full.keep)
+
+
+def test_visiontrim_without_rounds_merges_nothing() -> None:
+    layout = single_layout((4, 4))
+    image = random_encoded(layout, create("visiontrim").needs(CLIP))
+    selection = create("visiontrim", rounds=0).select(image, Budget.of(layout, tokens=8))
+    assert selection.edited is not None
+    assert image.projector_input is not None
+    assert torch.equal(selection.edited[selection.keep], image.projector_input[selection.keep])

@@ -128,6 +128,7 @@ _FLAG_WORDS = {
     "projector_input": "projector input",
     "clip_score": "CLIP score of views",
     "clip_tokens": "CLIP score of tokens",
+    "clip_words": "CLIP words of the question, patches in CLIP's space",
     "llm_embedding": "question embedding",
     "prompt_embedding": "prompt embedding",
 }
