@@ -56,7 +56,7 @@ QUESTION = "What does the sign on the left say?"
 MIB = 2**20
 PARTS = ("capture", "ask", "select", "difference")
 WIDTHS = (1024, 4096)
-GREEDY = {"divprune", "cdpruner", "otprune", "scope", "vispruner"}
+GREEDY = {"divprune", "cdpruner", "mmtok", "otprune", "scope", "vispruner"}
 
 
 def thin_adapter(device: str | None = None) -> LlavaNextAdapter:

@@ -71,6 +71,7 @@ class Question:
         clip_tokens: [V, N] cosine of each projected patch token with the question's text embedding.
         llm_attention: LLM block -> [H, Q, V, N], post-softmax rows of the Q instruction tokens on the unpruned prompt.
         llm_embedding: [D] mean input embedding of the question's tokens.
+        llm_words: [Q, D] input embeddings of the question's tokens.
         clip_words: [Q, P] every token of the question, begin and end among them, in CLIP's shared space.
         clip_patches: [V, N, P] the projector's inputs there, by the projection alone (no norm before it).
         prompt_embedding: [D] the same of the whole prompt's, template and system prompt included, the picture left out.
@@ -82,6 +83,7 @@ class Question:
     llm_attention: Mapping[int, Tensor] = field(default_factory=dict)
     llm_embedding: Tensor | None = None
     prompt_embedding: Tensor | None = None
+    llm_words: Tensor | None = None
     clip_words: Tensor | None = None
     clip_patches: Tensor | None = None
 
@@ -143,6 +145,7 @@ class Needs:
     received: frozenset[int] = frozenset()
     prompt_embedding: bool = False
     clip_words: bool = False
+    llm_words: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -157,7 +160,7 @@ class Needs:
     @property
     def question(self) -> bool:
         """Whether the selection depends on the question."""
-        return bool(self.clip or self.llm_attention or self.llm_embedding or self.prompt_embedding)
+        return bool(self.clip or self.llm_attention or self.llm_embedding or self.llm_words or self.prompt_embedding)
 
     @property
     def clip(self) -> bool:

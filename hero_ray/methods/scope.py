@@ -13,20 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.covering import covering
 from hero_ray.methods.kit.scores import caps, captured, finite
 from hero_ray.methods.kit.similarity import cosines
-
-_AT_ONCE = 16
-"""Stale gains brought up to date together: a call of numpy costs as much as a few rows."""
 
 
 @dataclass(frozen=True)
@@ -56,33 +51,6 @@ class Scope(Method):
         keep = torch.zeros_like(saliency, dtype=torch.bool)
         for view, count in enumerate(counts):
             real = layout.valid[view].to(keep.device).nonzero()[:, 0]
-            keep[view, real[covering(source[view, real], saliency[view, real] ** self.alpha, count)]] = True
+            weights = saliency[view, real] ** self.alpha
+            keep[view, real[covering(cosines(source[view, real]), weights, count)]] = True
         return Selection(keep, scores=saliency, view_budgets=tuple(counts))
-
-
-def covering(features: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Greedy picks in order, ties to the lower index: int64 [count]; features [n, C], weights [n] of at least 0."""
-    likeness = cosines(features).cpu().numpy()
-    worth = weights.cpu().numpy().astype(likeness.dtype)
-    covered = np.zeros(len(likeness), likeness.dtype)
-    gains = _gains(likeness, covered) * worth
-    picks: list[int] = []
-    # Coverage only grows, so a gain only shrinks: what is out of date is an upper bound, and once the largest of all is
-    # up to date it is the answer. Few have to be looked at again for a pick, where the definition asks for all.
-    fresh = np.zeros(len(likeness), dtype=np.int64)
-    for step in range(count):
-        while fresh[best := int(gains.argmax())] < step:
-            stale = np.flatnonzero(fresh < step)
-            stale = stale[np.argsort(-gains[stale], kind="stable")[:_AT_ONCE]]
-            gains[stale] = _gains(likeness[stale], covered) * worth[stale]
-            fresh[stale] = step
-        picks.append(best)
-        np.maximum(covered, likeness[best], out=covered)
-        gains[best] = -np.inf
-        fresh[best] = count
-    return torch.tensor(picks, dtype=torch.long, device=features.device)
-
-
-def _gains(rows: NDArray[np.floating], covered: NDArray[np.floating]) -> NDArray[np.floating]:
-    """What every candidate [k, n] would add to the coverage of n tokens: [k]."""
-    return np.asarray(np.maximum(rows - covered, 0.0).sum(1))

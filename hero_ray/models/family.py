@@ -108,14 +108,15 @@ class FamilyAdapter(TowerEncoder):
                 clip_words=clip.words(text) if clip and needs.clip_words and plain is not None else None,
                 clip_patches=plain if clip and needs.clip_words else None,
                 llm_attention=self._llm_rows(encoded, prompt, needs.llm_attention),
-                llm_embedding=self._mean_embedding(span) if needs.llm_embedding else None,
-                prompt_embedding=self._mean_embedding(whole) if needs.prompt_embedding else None,
+                llm_embedding=self._embedded(span).mean(0) if needs.llm_embedding else None,
+                llm_words=self._embedded(span) if needs.llm_words else None,
+                prompt_embedding=self._embedded(whole).mean(0) if needs.prompt_embedding else None,
             )
         )
 
-    def _mean_embedding(self, tokens: Sequence[int]) -> Tensor:
-        """Mean input embedding of some tokens: [D], fp32."""
-        return self.runner.embed(torch.tensor(tokens)).float().mean(0)
+    def _embedded(self, tokens: Sequence[int]) -> Tensor:
+        """Input embeddings of some tokens: [Q, D], fp32."""
+        return self.runner.embed(torch.tensor(tokens)).float()
 
     def _llm_rows(self, encoded: Encoded, prompt: Prompt, layers: frozenset[int]) -> dict[int, Tensor]:
         """Instruction rows [H, Q, V, N] of LLM blocks, newline columns left out."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from hero_ray.core.encoded import Budget, Question
 from hero_ray.methods import create
 from hero_ray.methods.kit.conformance import internvl_layout, llava_layout, single_layout
-from hero_ray.methods.kit.similarity import greedy_map
+from hero_ray.methods.kit.covering import covering
+from hero_ray.methods.kit.similarity import cosines, greedy_map
 from hero_ray.methods.otprune import transport_kernel
-from hero_ray.methods.scope import covering
 from tests.llm_states import WrittenState, kept_visual, vector_budget
 from tests.method_vectors import encoded, kept
 from tests.official import OFFICIAL, attention, uniform
@@ -62,7 +62,7 @@ def test_scope(case: dict[str, Any]) -> None:
     features, rows = uniform(11, 3, 64, 24) - 0.3, attention(12, 3, 2, 64)
     for view, order in enumerate(case["order"]):
         weights = rows[view].sum(0) ** case["alpha"]
-        assert covering(features[view], weights, case["each"]).tolist() == order
+        assert covering(cosines(features[view]), weights, case["each"]).tolist() == order
     image = encoded(layout, cls_attention={23: rows}, projector_input=features)
     method = create("scope", alpha=case["alpha"])
     selection = method.select(image, Budget.of(layout, tokens=3 * case["each"]))
@@ -167,3 +167,17 @@ def test_visiontrim(case: dict[str, Any]) -> None:
     tokens = selection.edited[0][order]
     assert float(tokens.sum()) == pytest.approx(case["sum_of_tokens"], abs=1e-6)
     assert tokens[-1].tolist() == pytest.approx(case["last_token"], abs=1e-6)
+
+
+@cases("mmtok")
+def test_mmtok(case: dict[str, Any]) -> None:
+    layout = internvl_layout((1, 1), (6, 6))
+    image = encoded(
+        layout,
+        features=uniform(41, 2, 36, 14) - 0.4,
+        projector_input=uniform(42, 2, 36, 10) - 0.4,
+        question=Question("?", llm_words=uniform(43, 6, 14) - 0.4),
+    )
+    method = create("mmtok", **case["parameters"])
+    selection = method.select(image, Budget.of(layout, tokens=2 * case["each"]))
+    assert list(kept(selection).values()) == case["kept"]

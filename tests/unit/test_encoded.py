@@ -47,6 +47,7 @@ ALONE = {
     "clip_words": Needs(clip_words=True),
     "llm_attention": Needs(llm_attention=frozenset({2})),
     "llm_embedding": Needs(llm_embedding=True),
+    "llm_words": Needs(llm_words=True),
     "prompt_embedding": Needs(prompt_embedding=True),
 }
 

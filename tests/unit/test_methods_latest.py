@@ -12,8 +12,8 @@ from hero_ray.core.errors import SelectionError
 from hero_ray.methods import create
 from hero_ray.methods.hiprune import with_neighbours
 from hero_ray.methods.kit.conformance import CLIP, internvl_layout, llava_layout, random_encoded, single_layout
+from hero_ray.methods.kit.covering import covering
 from hero_ray.methods.kit.similarity import cosines
-from hero_ray.methods.scope import covering
 from hero_ray.methods.vscan import best_of_windows, merged
 from tests.llm_states import WrittenState, kept_visual, run
 from tests.method_vectors import encoded, kept
@@ -38,7 +38,7 @@ def test_scope_looks_at_few_gains_and_picks_as_its_definition(seed: int, levels:
     features, weights = torch.randn(90, 6, generator=draw), torch.rand(90, generator=draw)
     if levels:  # ties everywhere
         features, weights = (features * levels).round(), (weights * levels).round()
-    assert covering(features, weights, 60).tolist() == by_definition(features, weights, 60)
+    assert covering(cosines(features), weights, 60).tolist() == by_definition(features, weights, 60)
 
 
 def test_scope_without_saliency_is_coverage_alone() -> None:
@@ -153,3 +153,19 @@ def test_visiontrim_without_rounds_merges_nothing() -> None:
     assert selection.edited is not None
     assert image.projector_input is not None
     assert torch.equal(selection.edited[selection.keep], image.projector_input[selection.keep])
+
+
+def test_mmtok_weighs_words_against_the_picture() -> None:
+    """Two clusters of three and one token alone, which is what the only word says."""
+    source = torch.tensor([[1.0, 0, 0]] * 3 + [[0, 1.0, 0]] * 3 + [[0, 0, 1.0]])[None]
+    image = encoded(
+        single_layout((1, 7)),
+        features=source,
+        projector_input=source,
+        question=Question("?", llm_words=torch.tensor([[0.0, 0.0, 1.0]])),
+    )
+    budget = Budget.of(single_layout((1, 7)), tokens=1)
+    assert kept(create("mmtok", alpha=0.01).select(image, budget))["G"] == [6]
+    assert kept(create("mmtok", alpha=100.0).select(image, budget))["G"] == [0]
+    with pytest.raises(SelectionError, match="mmtok reads"):
+        create("mmtok").select(image.asked(Question("?")), budget)

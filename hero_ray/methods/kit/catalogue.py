@@ -15,6 +15,7 @@ from typing import Any, Literal
 from hero_ray.core.encoded import VisionInfo
 from hero_ray.methods import get, names
 from hero_ray.methods.base import Method, field_types
+from hero_ray.methods.kit.movement import figures
 
 _CLIP = VisionInfo(num_layers=24, feature_layer=23)
 _STAGES = {"image": "before the tower", "before-llm": "before the LLM", "in-llm": "inside the LLM"}
@@ -130,6 +131,7 @@ _FLAG_WORDS = {
     "clip_tokens": "CLIP score of tokens",
     "clip_words": "CLIP words of the question, patches in CLIP's space",
     "llm_embedding": "question embedding",
+    "llm_words": "input embeddings of the question's tokens",
     "prompt_embedding": "prompt embedding",
 }
 
@@ -183,17 +185,29 @@ def markdown() -> str:
         "Scores are fp32 whatever the model's dtype; released codes score in the model's own, which replaces up to 4 %",
         "of FasterVLM's tokens in fp16, and 21 % in bf16, where attention is flat.",
         "",
-        "| method | stage | reads the question | reads | count follows | paper |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "How far a mask moves when only rounding changes (`python -m perf.mask_movement`, on a CPU): the share of",
+        "kept patches that are others then, R = 30 %, mean over 12 pictures, on hero-tiny / hero-tiny-internvl.",
+        "`bf16`: a model in bf16 against fp32. `batch`: beside three other pictures against alone, the larger of both",
+        "dtypes.",
+        "",
+        "| method | stage | reads the question | reads | count follows | bf16, % | batch, % | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
         f"| [{one.name}](#{anchors[one.name]}) | {_place(one)} | {'yes' if one.text_aware else 'no'} "
-        f"| {one.reads} | {one.budget} | {one.paper} |"
+        f"| {one.reads} | {one.budget} | {_moves(one, 'bf16')} | {_moves(one, 'neighbours', 'bf16 neighbours')} "
+        f"| {one.paper} |"
         for one in own
     ]
     for one in own:
         lines += ["", f"## {one.name}", "", one.doc, "", *_facts(one)]
     return "\n".join(lines) + "\n"
+
+
+def _moves(one: Card, *changes: str) -> str:
+    """Per cent of a mask that moved, on either embedded model; a method without a mask has none."""
+    models = figures().get(one.name, {})
+    return " / ".join(f"{100 * max(models[name][what] for what in changes):.1f}" for name in sorted(models)) or "-"
 
 
 def _place(one: Card) -> str:

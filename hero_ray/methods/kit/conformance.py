@@ -108,6 +108,7 @@ def random_encoded(
         llm_attention={layer: attention(heads, 3, views, tokens) for layer in needs.llm_attention},
         llm_embedding=normal(width) if needs.llm_embedding else None,
         prompt_embedding=normal(width) if needs.prompt_embedding else None,
+        llm_words=normal(4, width) if needs.llm_words else None,
         clip_words=normal(5, width) if needs.clip_words else None,
         clip_patches=normal(views, tokens, width) if needs.clip_words else None,
     )
@@ -230,7 +231,15 @@ def _poisoned(encoded: Encoded, bad: float, place: float) -> Iterator[tuple[str,
     question = encoded.question
     if question is None:
         return
-    for field in ("clip_score", "clip_tokens", "clip_words", "clip_patches", "llm_embedding", "prompt_embedding"):
+    for field in (
+        "clip_score",
+        "clip_tokens",
+        "clip_words",
+        "clip_patches",
+        "llm_embedding",
+        "llm_words",
+        "prompt_embedding",
+    ):
         if getattr(question, field) is not None:
             answer: dict[str, Any] = {field: spoilt(getattr(question, field))}
             yield f"question.{field}", encoded.asked(replace(question, **answer))
