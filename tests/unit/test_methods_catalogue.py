@@ -11,6 +11,7 @@ import torch
 from hero_ray.cli import main
 from hero_ray.methods import names
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
+from hero_ray.methods.kit.absent import ABSENT
 from hero_ray.methods.kit.catalogue import card, cards, markdown
 from hero_ray.methods.kit.movement import Watched, figures, moved
 from tests.llm_states import WrittenState
@@ -87,3 +88,10 @@ def test_tokens_that_live_are_watched_through_every_cut() -> None:
     assert watched.patches(0) == {5}
     assert moved({1, 2, 3, 4}, {3, 4, 5}) == 0.5
     assert moved(set(), {1}) == 0.0
+
+
+def test_what_is_absent_is_no_method_and_says_why() -> None:
+    assert [name for name, _, _ in ABSENT] == sorted((name for name, _, _ in ABSENT), key=str.lower)
+    assert not {name.lower() for name, _, _ in ABSENT} & set(names())
+    assert all(where and why for _, where, why in ABSENT)
+    assert {"TokenPacker", "Honeybee", "DynamicViT", "EViT", "FlexAttention"} <= {name for name, _, _ in ABSENT}

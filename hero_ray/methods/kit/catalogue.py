@@ -15,6 +15,7 @@ from typing import Any, Literal
 from hero_ray.core.encoded import VisionInfo
 from hero_ray.methods import get, names
 from hero_ray.methods.base import Method, field_types
+from hero_ray.methods.kit.absent import ABSENT
 from hero_ray.methods.kit.movement import figures
 
 _CLIP = VisionInfo(num_layers=24, feature_layer=23)
@@ -201,6 +202,8 @@ def markdown() -> str:
     ]
     for one in own:
         lines += ["", f"## {one.name}", "", one.doc, "", *_facts(one)]
+    lines += ["", "## Not methods here", "", "| system | where | why |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {where} | {why} |" for name, where, why in ABSENT]
     return "\n".join(lines) + "\n"
 
 

@@ -29,7 +29,8 @@ def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
     for step in range(count):
         while fresh[best := int(gains.argmax())] < step:
             stale = np.flatnonzero(fresh < step)
-            stale = stale[np.argsort(-gains[stale], kind="stable")[:_AT_ONCE]]
+            if len(stale) > _AT_ONCE:  # the most promising ones; which of equals does not matter
+                stale = stale[np.argpartition(gains[stale], -_AT_ONCE)[-_AT_ONCE:]]
             gains[stale] = _gains(rows[stale], covered) * worth[stale]
             fresh[stale] = step
         picks.append(best)
