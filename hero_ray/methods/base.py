@@ -24,6 +24,10 @@ from hero_ray.core.errors import ParameterError
 
 Stage = Literal["image", "before-llm", "in-llm"]
 
+LATER = {"later": True}
+"""Metadata of a field that a method gained later and that changes nothing at its default: `field(default=...,
+metadata=LATER)`. Cells from before keep their ids."""
+
 
 class LayerState(Protocol):
     """What an in-LLM method sees at a block boundary. Rows are the left-padded prompts of one batch.
@@ -186,9 +190,12 @@ class Method:
         return None
 
     def parameters(self) -> dict[str, Any]:
-        """Every hyper-parameter but the variant, as recorded with a cell."""
+        """Every hyper-parameter but the variant, as recorded with a cell; one that came `LATER` off default only."""
         values = dataclasses.asdict(self)
         values.pop("variant")
+        for field in dataclasses.fields(self):
+            if field.metadata.get("later") and values[field.name] == field.default:
+                del values[field.name]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

@@ -24,9 +24,8 @@ from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo,
 from hero_ray.methods.base import LayerPruner, Method
 from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank
-from hero_ray.methods.kit.scores import caps, cls_attention, finite, keep_top
-from hero_ray.methods.kit.similarity import inverse_norm
+from hero_ray.methods.kit.merging import with_merged
+from hero_ray.methods.kit.scores import caps, cls_attention, keep_top
 
 _WINDOWS = 4
 """Along either edge of a view: 6 x 6 tokens each in the paper's views of 24 x 24."""
@@ -70,17 +69,13 @@ class VScan(Method):
             cls_attention(encoded, (layer,), self.name)
             for layer in (*encoded.vision.scaled((self.early_layer,)), encoded.vision.feature_layer)
         )
-        features = finite(encoded.features, self.name, "projected features")
-        valid = layout.valid.to(features.device)
+        valid = layout.valid.to(deep.device)
         counts = equal(total, caps(layout.valid))
         local = best_of_windows(early, [count // 2 for count in counts], layout.side, valid)
         left = [count - taken for count, taken in zip(counts, local.sum(1).tolist(), strict=True)]
         keep = local | keep_top(deep, left, valid & ~local)
-        edited = blank(encoded.features)
-        for view in range(layout.num_views):
-            edited[view, keep[view]] = merged(features[view], keep[view], valid[view]).to(edited.dtype)
         note = f"{entering:.3g} enter the LLM, cut inside" if self.inside < 1.0 else ""
-        return Selection(keep, edited=edited, scores=deep, view_budgets=tuple(counts), note=note)
+        return with_merged(Selection(keep, scores=deep, view_budgets=tuple(counts), note=note), encoded, self.name)
 
     def pruner(self, budget: Budget) -> LayerPruner | None:
         _, living = self.shares(budget.ratio)
@@ -103,14 +98,3 @@ def best_of_windows(scores: Tensor, counts: Sequence[int], side: tuple[int, int]
     for number in range(windows):
         keep |= keep_top(scores, each, valid & (window == number))
     return keep
-
-
-def merged(features: Tensor, keep: Tensor, valid: Tensor) -> Tensor:
-    """Kept tokens averaged with the real tokens that are most like them: [N, D], bool [N], bool [N] -> [k, D]."""
-    kept, rest = features[keep], features[valid & ~keep]
-    if not len(kept) or not len(rest):
-        return kept
-    # The norm of a token that is merged does not change which one is nearest to it.
-    nearest = (rest @ (kept * inverse_norm(kept)[:, None]).T).argmax(1)
-    sizes = 1 + torch.bincount(nearest, minlength=len(kept))
-    return kept.index_add_(0, nearest, rest).div_(sizes[:, None])

@@ -13,8 +13,9 @@ from hero_ray.methods import create
 from hero_ray.methods.hiprune import with_neighbours
 from hero_ray.methods.kit.conformance import CLIP, internvl_layout, llava_layout, random_encoded, single_layout
 from hero_ray.methods.kit.covering import covering
+from hero_ray.methods.kit.merging import averages
 from hero_ray.methods.kit.similarity import cosines
-from hero_ray.methods.vscan import best_of_windows, merged
+from hero_ray.methods.vscan import best_of_windows
 from tests.llm_states import WrittenState, kept_visual, run
 from tests.method_vectors import encoded, kept
 
@@ -82,8 +83,8 @@ def test_vscan_averages_what_it_merges() -> None:
     features = torch.tensor([[1.0, 0.0], [3.0, 0.3], [0.0, 2.0], [0.1, 4.0], [9.0, 9.0]])
     keep = torch.tensor([True, False, True, False, False])
     valid = torch.tensor([True, True, True, True, False])
-    assert merged(features, keep, valid).tolist() == [pytest.approx([2.0, 0.15]), pytest.approx([0.05, 3.0])]
-    assert merged(features, valid, valid).tolist() == features[:4].tolist()
+    assert averages(features, keep, valid).tolist() == [pytest.approx([2.0, 0.15]), pytest.approx([0.05, 3.0])]
+    assert averages(features, valid, valid).tolist() == features[:4].tolist()
 
 
 def test_vscan_shares_have_the_mean_that_was_asked_for() -> None:
@@ -169,3 +170,41 @@ def test_mmtok_weighs_words_against_the_picture() -> None:
     assert kept(create("mmtok", alpha=1e4).select(image, budget))["G"] == [0]
     with pytest.raises(SelectionError, match="mmtok reads"):
         create("mmtok").select(image.asked(Question("?")), budget)
+
+
+def test_hero_merges_what_it_drops_only_on_request() -> None:
+    layout = llava_layout((1, 2), (4, 4), rows=slice(1, 3))
+    image, budget = random_encoded(layout, create("hero").needs(CLIP)), Budget.of(layout, 0.3)
+    plain, merging = create("hero").select(image, budget), create("hero", merge=True).select(image, budget)
+    assert plain.edited is None
+    assert merging.edited is not None
+    assert torch.equal(plain.keep, merging.keep)
+    for view in range(3):
+        expected = averages(image.features[view], plain.keep[view], layout.valid[view])
+        torch.testing.assert_close(merging.edited[view, plain.keep[view]], expected)
+
+
+def test_hero_and_fastv_share_a_ratio_between_them() -> None:
+    layout = llava_layout((2, 2), (6, 6))
+    method, image = create("hero", then="fastv"), random_encoded(layout, create("hero").needs(CLIP))
+    assert method.stage == "in-llm"
+    for ratio in (0.1, 0.4, 17 / 32, 0.8):
+        entering, living = method.shares(ratio)
+        assert entering * (2 + 30 * living) / 32 == pytest.approx(ratio)
+        budget = Budget.of(layout, ratio)
+        selection = method.select(image, budget)
+        assert selection.n_selected == int(entering * 180 + 1e-9)
+    assert method.shares(0.1) == (pytest.approx(3.2 / 17), 0.5)
+    attention = torch.zeros(1, 1, 12, 12)
+    attention[0, 0, -1, 3:9] = torch.tensor([0.1, 0.5, 0.2, 0.4, 0.3, 0.0])
+    seen, cut = (WrittenState(layer, 32, [(3, 6, 3)], attention) for layer in (2, 3))
+    pruner = method.pruner(Budget.of(layout, 0.1))
+    assert pruner is not None
+    assert kept_visual(cut, run(pruner, seen, cut)) == [1, 3, 4]
+    assert create("hero").pruner(Budget.of(layout, 0.1)) is None
+
+
+def test_parameters_that_came_later_are_told_off_their_defaults_only() -> None:
+    assert not {"merge", "then"} & set(create("hero").parameters())
+    assert create("hero", merge=True).parameters() == create("hero").parameters() | {"merge": True}
+    assert create("hero", then="fastv").parameters()["then"] == "fastv"

@@ -18,7 +18,7 @@ ABSENT: tuple[tuple[str, str, str], ...] = (
     (
         "FitPrune",
         "arXiv 2409.10197, ywh187/FitPrune @d28e418",
-        "not built yet: its schedule comes from statistics of every block's whole attention",
+        "not built yet: a calibrated schedule, which needs a search of its own beside G-Search's",
     ),
     ("FlexAttention", "arXiv 2407.20228, UMass-Foundation-Model/FlexAttention", TRAINED),
     ("FlowCut", "arXiv 2505.19536", INSIDE),
