@@ -29,7 +29,7 @@ from hero_ray.core.errors import SelectionError
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.kit.scores import caps, finite
-from hero_ray.methods.kit.similarity import gram, greedy_map, inverse_norm, scaled_gram
+from hero_ray.methods.kit.similarity import determinant_map, gram, inverse_norm, scaled_gram
 
 _SHIPPED_WEIGHT, _SHIPPED_EPSILON = 0.5, 1e-6
 
@@ -63,7 +63,7 @@ class CDPruner(Method):
             note = ""
         counts = equal(budget.total, caps(layout.valid))
         keep = torch.zeros_like(valid)
-        for view, chosen in enumerate(picks(features, weights, valid, max(counts))):
+        for view, chosen in enumerate(greedy_map(features, weights, valid, max(counts))):
             keep[view, chosen[: counts[view]]] = True
         return Selection(keep, scores=weights, view_budgets=tuple(counts), note=note)
 
@@ -96,7 +96,7 @@ def shipped_picks(features: Tensor, words: Tensor, count: int) -> Tensor:
     spread = closeness.max() - closeness.min()
     scaled = (closeness - closeness.min()) / (spread if spread > _SHIPPED_EPSILON else 1.0)
     kernel = gram(unit) * (1 - _SHIPPED_WEIGHT + _SHIPPED_WEIGHT * scaled[:, None] * scaled[None])
-    return greedy_map(kernel[None], kernel.diagonal()[None], count)[0]
+    return determinant_map(kernel[None], kernel.diagonal()[None], count)[0]
 
 
 def relevance(cosines: Tensor, valid: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def relevance(cosines: Tensor, valid: Tensor) -> Tensor:
     return torch.where(spread > 0, (negated - low + 1e-6) / spread.clamp(min=1e-12), torch.ones_like(negated))
 
 
-def picks(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> Tensor:
+def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> Tensor:
     """Greedy MAP picks of every view, in order: int64 [V, count]; ties to the lower index.
 
     Padding is picked only once a view's real tokens are used up. features [V, N, D], weights and valid [V, N].
@@ -116,4 +116,4 @@ def picks(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> Tenso
     # A cosine of a token with itself is 1 by definition: measured, it is 1 give or take rounding, and without relevance
     # the first pick of a view would be whichever noise is largest. A zero token stays at 0.
     own = weights.square().to(kernel.dtype) * (features != 0).any(-1)
-    return greedy_map(kernel, own.masked_fill(~valid, -torch.inf), count)
+    return determinant_map(kernel, own.masked_fill(~valid, -torch.inf), count)

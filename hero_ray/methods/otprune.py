@@ -19,7 +19,7 @@ from torch import Tensor
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.scores import finite
-from hero_ray.methods.kit.similarity import gram, greedy_map
+from hero_ray.methods.kit.similarity import determinant_map, gram
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class OTPrune(Method):
         real = layout.sequence[layout.sequence >= 0].to(encoded.features.device)
         features = finite(encoded.features.flatten(0, 1).index_select(0, real), self.name, "projected features")
         kernel = transport_kernel(features, self.gamma)
-        picks = greedy_map(kernel[None], kernel.diagonal()[None], min(budget.total, len(real)))[0]
+        picks = determinant_map(kernel[None], kernel.diagonal()[None], min(budget.total, len(real)))[0]
         keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
         keep[real[picks]] = True
         return Selection(keep.view(layout.valid.shape))

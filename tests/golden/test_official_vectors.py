@@ -12,7 +12,7 @@ from hero_ray.core.encoded import Budget, Question
 from hero_ray.methods import create
 from hero_ray.methods.kit.conformance import internvl_layout, llava_layout, single_layout
 from hero_ray.methods.kit.covering import covering
-from hero_ray.methods.kit.similarity import cosines, greedy_map
+from hero_ray.methods.kit.similarity import cosines, determinant_map
 from hero_ray.methods.otprune import transport_kernel
 from tests.llm_states import WrittenState, kept_visual, vector_budget
 from tests.method_vectors import encoded, kept
@@ -73,7 +73,7 @@ def test_scope(case: dict[str, Any]) -> None:
 def test_otprune(case: dict[str, Any]) -> None:
     layout, features = single_layout((12, 15)), uniform(13, 180, 24) - 0.3
     kernel = transport_kernel(features, 0.01)
-    assert greedy_map(kernel[None], kernel.diagonal()[None], case["count"])[0].tolist() == case["order"]
+    assert determinant_map(kernel[None], kernel.diagonal()[None], case["count"])[0].tolist() == case["order"]
     for same in (features, features.float()):
         image = encoded(layout, features=same[None])
         selection = create("otprune").select(image, Budget.of(layout, tokens=case["count"]))

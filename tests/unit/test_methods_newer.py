@@ -7,8 +7,7 @@ import torch
 
 from hero_ray.core.encoded import Budget, Question, VisionInfo
 from hero_ray.methods import create
-from hero_ray.methods.cdpruner import picks as map_picks
-from hero_ray.methods.cdpruner import relevance
+from hero_ray.methods.cdpruner import greedy_map, relevance
 from hero_ray.methods.divprune import max_min
 from hero_ray.methods.holov import HoloV, Runs, mean_variances, released_counts, run_scores
 from hero_ray.methods.kit.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
@@ -146,7 +145,7 @@ def test_cdpruner_vector() -> None:
     valid = torch.ones(1, 6, dtype=torch.bool)
     weights = relevance(cosines, valid)
     assert weights[0].tolist() == pytest.approx(expected["relevance"], abs=1e-5)
-    picks = map_picks(features, weights, valid, given["params"]["T"])
+    picks = greedy_map(features, weights, valid, given["params"]["T"])
     assert picks[0].tolist() == expected["pick_order"]
     layout = single_layout((2, 3))
     image = encoded(layout, features=features, question=Question("?", clip_tokens=cosines))
@@ -161,7 +160,7 @@ def test_cdpruner_without_a_question_is_no_matter_of_rounding(seed: int) -> None
     features = torch.randn(3, 144, 96, generator=torch.Generator().manual_seed(seed))
     budget, masks = Budget.of(layout, 0.3), []
     for same in (features, 3 * features, features.double()):
-        picks = map_picks(same, torch.ones_like(same[..., 0]), layout.valid, 40)
+        picks = greedy_map(same, torch.ones_like(same[..., 0]), layout.valid, 40)
         assert picks[:, 0].tolist() == [0, 0, 0]
         masks.append(create("cdpruner").select(encoded(layout, features=same), budget).keep)
     assert torch.equal(masks[0], masks[1])
@@ -171,7 +170,7 @@ def test_cdpruner_without_a_question_is_no_matter_of_rounding(seed: int) -> None
 def test_cdpruner_leaves_a_token_of_zeros_for_last() -> None:
     features = torch.eye(4)[None].clone()
     features[0, 0] = 0.0
-    picks = map_picks(features, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool), 4)
+    picks = greedy_map(features, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool), 4)
     assert picks.tolist() == [[1, 2, 3, 0]]
 
 

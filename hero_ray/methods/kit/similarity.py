@@ -66,7 +66,7 @@ def cosines(tokens: Tensor) -> Tensor:
     return scaled_gram(tokens, inverse_norm(tokens))
 
 
-def greedy_map(kernel: Tensor, gain: Tensor, count: int) -> Tensor:
+def determinant_map(kernel: Tensor, gain: Tensor, count: int) -> Tensor:
     """Greedy picks of the largest determinant, in order: int64 [V, count]; ties to the lower index.
 
     Args:
