@@ -56,7 +56,7 @@ QUESTION = "What does the sign on the left say?"
 MIB = 2**20
 PARTS = ("capture", "ask", "select", "difference")
 WIDTHS = (1024, 4096)
-GREEDY = {"divprune", "cdpruner", "vispruner"}
+GREEDY = {"divprune", "cdpruner", "mmtok", "otprune", "scope", "vispruner"}
 
 
 def thin_adapter(device: str | None = None) -> LlavaNextAdapter:
@@ -95,7 +95,7 @@ def clock(adapter: Any) -> Callable[[Callable[[], Any]], tuple[float, Any]]:
 def retained(encoded: Encoded) -> int:
     """Bytes that live on because a method reads them: storages behind the captured tensors, each once."""
     tensors: list[Tensor] = [] if encoded.projector_input is None else [encoded.projector_input]
-    for field in ("cls_attention", "cls_logits", "cls_query", "keys", "cls_embedding"):
+    for field in ("cls_attention", "cls_logits", "cls_query", "keys", "received", "cls_embedding"):
         tensors += getattr(encoded, field).values()
     return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 

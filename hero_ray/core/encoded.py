@@ -1,6 +1,7 @@
 """The record a vision encoder leaves behind (`Encoded`) and what a method returns (`Selection`).
 
-Shape letters: V views, N visual tokens per view, H heads, D width of the LLM, C width of the projector's input.
+Shape letters: V views, N visual tokens per view, H heads, D width of the LLM, C width of the projector's input, P width
+of CLIP's shared space, Q tokens of a question.
 The thumbnail is always view 0 here, whatever order the family feeds its LLM; a single view is its own thumbnail.
 Layers are counted from 1: layer l is the l-th block.
 """
@@ -69,6 +70,10 @@ class Question:
         clip_tokens: [V, N] cosine of each projected patch token with the question's text embedding.
         llm_attention: LLM block -> [H, Q, V, N], post-softmax rows of the Q instruction tokens on the unpruned prompt.
         llm_embedding: [D] mean input embedding of the question's tokens.
+        llm_words: [Q, D] input embeddings of the question's tokens.
+        clip_words: [Q, P] every token of the question, begin and end among them, in CLIP's shared space.
+        clip_patches: [V, N, P] the projector's inputs there, by the projection alone (no norm before it).
+        prompt_embedding: [D] the same of the whole prompt's, template and system prompt included, the picture left out.
     """
 
     text: str
@@ -76,6 +81,10 @@ class Question:
     clip_tokens: Tensor | None = None
     llm_attention: Mapping[int, Tensor] = field(default_factory=dict)
     llm_embedding: Tensor | None = None
+    prompt_embedding: Tensor | None = None
+    llm_words: Tensor | None = None
+    clip_words: Tensor | None = None
+    clip_patches: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,8 @@ class Encoded:
         keys: layer -> [V, H, 1 + N, head_dim], CLS first.
         cls_embedding: source -> [V, width]; sources `last_pre_ln`, `post_ln`, `projected`, `feature_layer`.
         question: set by the adapter for text-aware methods.
+        received: layer -> [V, 3, N] attention a token gets, head mean: from CLS, from all other patches together, and
+            from itself; mean over the 2x2 patches of a token on InternVL2.
     """
 
     image_id: str
@@ -107,6 +118,7 @@ class Encoded:
     keys: Mapping[int, Tensor] = field(default_factory=dict)
     cls_embedding: Mapping[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
+    received: Mapping[int, Tensor] = field(default_factory=dict)
 
     def asked(self, question: Question) -> Encoded:
         """The same image with a question attached."""
@@ -129,6 +141,10 @@ class Needs:
     clip_tokens: bool = False
     llm_attention: frozenset[int] = frozenset()
     llm_embedding: bool = False
+    received: frozenset[int] = frozenset()
+    prompt_embedding: bool = False
+    clip_words: bool = False
+    llm_words: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -136,9 +152,19 @@ class Needs:
         )
 
     @property
+    def tower_layers(self) -> frozenset[int]:
+        """Tower blocks whose queries and keys are read."""
+        return self.cls_attention | self.cls_logits | self.keys | self.received
+
+    @property
     def question(self) -> bool:
         """Whether the selection depends on the question."""
-        return bool(self.clip_score or self.clip_tokens or self.llm_attention or self.llm_embedding)
+        return bool(self.clip or self.llm_attention or self.llm_embedding or self.llm_words or self.prompt_embedding)
+
+    @property
+    def clip(self) -> bool:
+        """Whether CLIP's text side is read."""
+        return self.clip_score or self.clip_tokens or self.clip_words
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,13 @@ def scoring_flops(
     """
     vision = info.vision
     row = 2 * vision.hidden * vision.tokens * views
-    total = float(row * len(needs.cls_attention | needs.cls_logits | needs.keys))
-    if needs.clip_score or needs.clip_tokens:
+    total = float(row * len(needs.tower_layers - needs.received))
+    total += float(row * vision.tokens * len(needs.received))  # a row for every token
+    if needs.clip:
         tower = text_tower or TextTowerShape()
         total += text_tower_flops(tower, clip_tokens)
         read = views if needs.clip_score else 0
-        read += views * (vision.tokens - 1) if needs.clip_tokens else 0
+        read += views * (vision.tokens - 1) * (needs.clip_tokens + needs.clip_words)
         total += read * 2 * (vision.hidden * tower.projection + tower.projection)
     deepest = _deepest_block(vision, needs)
     if deepest > vision.layers_run:
@@ -122,7 +123,7 @@ def _deepest_block(vision: VisionShape, needs: Needs) -> int:
     """Blocks the tower must run to give what is needed; features alone leave the last ones out."""
     if needs.cls_embedding - {"feature_layer"} or needs.clip_score:
         return vision.num_layers
-    return max([vision.layers_run, *needs.cls_attention, *needs.cls_logits, *needs.keys])
+    return max([vision.layers_run, *needs.tower_layers])
 
 
 def _llm_rows_flops(language: LanguageShape, blocks: frozenset[int], tokens: int, queries: int) -> float:

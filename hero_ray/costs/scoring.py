@@ -21,9 +21,9 @@ def method_scoring(adapter: Adapter, needs: Needs, layout: Layout, prompt: Promp
     """
     if needs == Needs():
         return 0.0
-    clip = adapter.clip if needs.clip_score or needs.clip_tokens else None
+    clip = adapter.clip if needs.clip else None
     if clip is None:  # a family without a paired text tower answers these needs with nothing
-        needs = replace(needs, clip_score=False, clip_tokens=False)
+        needs = replace(needs, clip_score=False, clip_tokens=False, clip_words=False)
     flops = partial(
         costs.scoring_flops,
         adapter.info,

@@ -187,7 +187,8 @@ class Cut:
         return TokenCount(
             budget_nominal=self.budget.total,
             n_selected=self.num_selected,
-            n_visual_llm=self.visual.shape[0],
+            # What a method drops before the first block (`dart:variant=embeddings`) never reached the LLM.
+            n_visual_llm=(generation.visual_per_layer or self.visual.shape[:1])[0],
             n_text=prompt.num_text,
             visual_per_layer=generation.visual_per_layer,
         )

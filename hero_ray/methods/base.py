@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
@@ -24,6 +24,10 @@ from hero_ray.core.lazy import Tensor
 from hero_ray.core.text import brief
 
 Stage = Literal["image", "before-llm", "in-llm"]
+
+LATER = {"later": True}
+"""Metadata of a field that a method gained later and that changes nothing at its default: `field(default=...,
+metadata=LATER)`. Cells from before keep their ids."""
 
 
 class LayerState(Protocol):
@@ -112,6 +116,8 @@ class Method:
     """A baseline anyone could write: every other method is tested against it, charts mute it. Stored with the cell."""
     code_version: ClassVar[int] = 1
     """Raised when an answer may change, so that stored cells are not reused."""
+    code_versions: ClassVar[Mapping[str, int]] = {}
+    """The same for single variants, where only theirs may change."""
     positions: ClassVar[Literal["compact", "keep"]] = "compact"
     """Position ids of survivors inside the LLM (in-llm stage): renumbered, or the original ones."""
     reads: ClassVar[str] = ""
@@ -139,6 +145,11 @@ class Method:
         is one cell, shown at its true token count, not one per budget with the same answers.
         """
         return True
+
+    @property
+    def version(self) -> int:
+        """Code version of this variant, as it enters a cell's id."""
+        return self.code_versions.get(self.variant, self.code_version)
 
     def check(self) -> None:
         """Check parameter ranges.
@@ -180,9 +191,12 @@ class Method:
         return None
 
     def parameters(self) -> dict[str, Any]:
-        """Every hyper-parameter but the variant, as recorded with a cell."""
+        """Every hyper-parameter but the variant, as recorded with a cell; one that came `LATER` off default only."""
         values = dataclasses.asdict(self)
         values.pop("variant")
+        for field in dataclasses.fields(self):
+            if field.metadata.get("later") and values[field.name] == field.default:
+                del values[field.name]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

@@ -4,10 +4,17 @@ Relevance: cosine of a patch's CLIP embedding with the question's, negated (the 
 Kernel: rel_i cos(x_i, x_j) rel_j on projected tokens; per view T tokens by greedy MAP. Follows Theia-4869/CDPruner
 @9541616 (`llava_arch.py`, `clip_encoder.py`).
 
+Variants: `exact`; `openvino` is what OpenVINO GenAI ships (openvinotoolkit/openvino.genai @da1db86, `cdpruner/`): all
+views in prompt order are cut into two halves, each keeps half of the budget, rounded up to an even number; relevance is
+the cosine of a projected token with the mean input embedding of the whole prompt, template included, min-max per half
+and with a positive sign; the kernel is (1 - w) cos(i, j) + w rel_i cos(i, j) rel_j with w = .5 (`relevance_weight`).
 Differs: the budget is split evenly over views under their real token count, padding takes no part, and newlines follow
-the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1 and the selection says
-`cdpruner-v`. Left out: the code's theta, commented out there, and its way with questions beyond 77 positions, where
-only the last segment ends in the token that is read; the model's `clip_text` setting says what happens instead.
+the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1, the selection says `cdpruner-v`,
+and the first pick of a view, where every gain is 1, is its first token. Once the picks span the features (gains below
+1e-5 of the largest) the rest follows what gain was left, where the code takes roots of negative numbers; models are
+wider than a view has tokens, so that only narrow features get there. Left out: the code's theta, commented out there,
+and its way with questions beyond 77 positions, where only the last segment ends in the token that is read; the model's
+`clip_text` setting says what happens instead.
 """
 
 from __future__ import annotations
@@ -15,11 +22,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
+from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.kit.scores import caps, finite
-from hero_ray.methods.kit.similarity import inverse_norm, scaled_gram
+from hero_ray.methods.kit.similarity import determinant_map, gram, inverse_norm, scaled_gram
+
+_SHIPPED_WEIGHT, _SHIPPED_EPSILON = 0.5, 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,14 +40,18 @@ class CDPruner(Method):
     reads = "projected tokens"
     paper = "CDPruner, arXiv 2506.10967"
     text_aware = True
+    variants = ("exact", "openvino")
+    code_version = 2  # 1 left the first pick to rounding where no text tower is
 
     def needs(self, vision: VisionInfo) -> Needs:
-        return Needs(clip_tokens=True)
+        return Needs(prompt_embedding=True) if self.variant == "openvino" else Needs(clip_tokens=True)
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout
         if budget.is_full:
             return keep_all(layout)
+        if self.variant == "openvino":
+            return self._shipped(encoded, budget)
         features = finite(encoded.features, self.name, "projected features")
         valid = layout.valid.to(features.device)
         cosines = encoded.question.clip_tokens if encoded.question else None
@@ -47,9 +61,40 @@ class CDPruner(Method):
             note = ""
         counts = equal(budget.total, caps(layout.valid))
         keep = torch.zeros_like(valid)
-        for view, picks in enumerate(greedy_map(features, weights, valid, max(counts))):
-            keep[view, picks[: counts[view]]] = True
+        for view, chosen in enumerate(greedy_map(features, weights, valid, max(counts))):
+            keep[view, chosen[: counts[view]]] = True
         return Selection(keep, scores=weights, view_budgets=tuple(counts), note=note)
+
+    def _shipped(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout, question = encoded.layout, encoded.question
+        real = layout.sequence[layout.sequence >= 0].to(encoded.features.device)
+        features = finite(encoded.features.flatten(0, 1).index_select(0, real), self.name, "projected features")
+        if question is None or question.prompt_embedding is None:
+            raise SelectionError("cdpruner (openvino) reads the prompt's embedding, but no question was asked")
+        words = finite(question.prompt_embedding, self.name, "the prompt embedding").to(features.device)
+        total = min(budget.total + budget.total % 2, len(real) - len(real) % 2) or 1
+        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
+        middle = len(real) // 2
+        for tokens, part, count in (
+            (real[:middle], features[:middle], total // 2),
+            (real[middle:], features[middle:], total - total // 2),
+        ):
+            if count:
+                keep[tokens[shipped_picks(part, words, count)]] = True
+        note = "an even number, half of it from either half of the prompt"
+        return Selection(keep.view(layout.valid.shape), note=note)
+
+
+def shipped_picks(features: Tensor, words: Tensor, count: int) -> Tensor:
+    """OpenVINO's picks among the tokens [n, D] of one half, in order; words [D]: int64 [count]."""
+    unit, text = (
+        vectors / (vectors.square().sum(-1, keepdim=True) + _SHIPPED_EPSILON).sqrt() for vectors in (features, words)
+    )
+    closeness = unit @ text.to(unit.dtype)
+    spread = closeness.max() - closeness.min()
+    scaled = (closeness - closeness.min()) / (spread if spread > _SHIPPED_EPSILON else 1.0)
+    kernel = gram(unit) * (1 - _SHIPPED_WEIGHT + _SHIPPED_WEIGHT * scaled[:, None] * scaled[None])
+    return determinant_map(kernel[None], kernel.diagonal()[None], count)[0]
 
 
 def relevance(cosines: Tensor, valid: Tensor) -> Tensor:
@@ -66,20 +111,7 @@ def greedy_map(features: Tensor, weights: Tensor, valid: Tensor, count: int) -> 
     Padding is picked only once a view's real tokens are used up. features [V, N, D], weights and valid [V, N].
     """
     kernel = scaled_gram(features, weights * inverse_norm(features))
-    views = torch.arange(len(kernel), device=kernel.device)
-    gain = kernel.diagonal(dim1=1, dim2=2).masked_fill(~valid, -torch.inf)
-    floor = 1e-5 * gain.amax(1, keepdim=True)
-    chosen = torch.zeros(len(kernel), count, kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
-    picks = torch.empty(len(kernel), count, dtype=torch.long, device=kernel.device)
-    for step in range(count):
-        best = gain.argmax(1)
-        picks[:, step] = best
-        before = chosen[:, :step]
-        known = torch.bmm(before[views, :, best][:, None], before)[:, 0]
-        left = gain[views, best][:, None]
-        # Nothing new is left once the picks span the features; dividing by rounding noise would make it infinite.
-        update = torch.where(left > floor, (kernel[views, best] - known) / left.clamp(min=1e-12).sqrt(), 0.0)
-        chosen[:, step] = update
-        gain = gain - update.square()
-        gain[views, best] = -torch.inf
-    return picks
+    # A cosine of a token with itself is 1 by definition: measured, it is 1 give or take rounding, and without relevance
+    # the first pick of a view would be whichever noise is largest. A zero token stays at 0.
+    own = weights.square().to(kernel.dtype) * (features != 0).any(-1)
+    return determinant_map(kernel, own.masked_fill(~valid, -torch.inf), count)

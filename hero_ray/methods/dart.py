@@ -1,24 +1,29 @@
 """DART: keep what differs from a few pivots, no attention needed (arXiv 2502.11494).
 
 When entering block 3, the 4 visual and 4 text tokens with the largest L1 norm of block 2's keys are pivots; each in
-turn adds the remaining visual tokens least similar to it (cosine of hidden states under the LLM's last norm).
-Positions stay. Follows xqy1111111/DART @d6a5af6 (`modeling_llama_self.py`).
+turn adds the remaining visual tokens least similar to it (cosine of hidden states under the LLM's last norm). Positions
+stay. Follows xqy1111111/DART @d6a5af6 (`modeling_llama_self.py`), a copy: the authors' own ZichenWen1/DART could not be
+read.
 
-R is the share kept after the cut. Variants: `exact` keeps floor(R M) tokens, pivots included; `released` keeps
-4 + 8 floor(R M / 8) (132 for 128).
-Differs: pivots are visited best first, where the code follows the order of a Python set; text pivots are sought behind
-the picture.
+R is the share kept after the cut. Variants: `exact` keeps floor(R M) tokens, pivots included; `released` keeps 4 + 8
+floor(R M / 8) (132 for 128); `embeddings` is what TensorRT-Edge-LLM ships: before the first block, pivots and likeness
+from the input embeddings as they are, text pivots from the whole prompt, ceil(R M) tokens (its `dartPruner.cpp`, held
+to its own reference function, nvluxiaoz/TensorRT-Edge-LLM @2add2e2). No block sees the rest, so that R is its true
+share.
+Differs: pivots are visited best first, where the code follows the order of a Python set, which changes 2 to 12 of 68 to
+196 kept tokens.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.kit import dropping
-from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.allocation import EPSILON, equal
 from hero_ray.methods.kit.scores import descending, finite
 
 
@@ -35,7 +40,7 @@ class DART(Method):
     reads = "keys of block 2, hidden states entering block 3"
     paper = "DART, arXiv 2502.11494"
     text_aware = True
-    variants = ("exact", "released")
+    variants = ("exact", "released", "embeddings")
     positions = "keep"
 
     def check(self) -> None:
@@ -47,7 +52,19 @@ class DART(Method):
         return dropping.let_all_in(encoded, budget, f"cut to {budget.ratio:.3g} inside the LLM")
 
     def pruner(self, budget: Budget) -> LayerPruner:
-        return _Pivots(self, budget.ratio)
+        return _EmbeddingPivots(self, budget.ratio) if self.variant == "embeddings" else _Pivots(self, budget.ratio)
+
+    def pick(self, hidden: Tensor, norms: Tensor, visual: Tensor, text: Tensor, wanted: int) -> Tensor:
+        """Which of the visual tokens of one row live on, in the order taken.
+
+        Args:
+            hidden: [S, D] unit states; norms: [S], what ranks pivots.
+            visual, text: int64 positions of visual tokens and of the text that pivots are sought in.
+        """
+        mine = descending(norms[visual], min(self.visual_pivots, wanted))
+        theirs = descending(norms[text], self.text_pivots)
+        likeness = torch.cat([hidden[visual[mine]], hidden[text[theirs]]]) @ hidden[visual].T
+        return choose(likeness, mine, self.counts(wanted, len(mine), len(theirs)))
 
     def counts(self, wanted: int, visual: int, text: int) -> list[int]:
         """Tokens that each pivot adds, given `wanted` in all and how many pivots of each kind there are."""
@@ -77,15 +94,28 @@ class _Pivots(LayerPruner):
         keep = state.valid & ~state.visual
         for row, count in enumerate(wanted):
             visual, text = (mask[row].nonzero()[:, 0] for mask in (state.visual, state.after_image))
-            chosen = self._choose(hidden[row], self._norms[row], visual, text, int(count))
+            chosen = self._method.pick(hidden[row], self._norms[row], visual, text, int(count))
             keep[row, visual[chosen]] = True
         return Survivors(keep)
 
-    def _choose(self, hidden: Tensor, norms: Tensor, visual: Tensor, text: Tensor, wanted: int) -> Tensor:
-        mine = descending(norms[visual], min(self._method.visual_pivots, wanted))
-        theirs = descending(norms[text], self._method.text_pivots)
-        likeness = torch.cat([hidden[visual[mine]], hidden[text[theirs]]]) @ hidden[visual].T
-        return choose(likeness, mine, self._method.counts(wanted, len(mine), len(theirs)))
+
+class _EmbeddingPivots(LayerPruner):
+    """The shipped form: one choice on the assembled prompt, before any block runs."""
+
+    def __init__(self, method: DART, ratio: float) -> None:
+        self._method, self._ratio = method, ratio
+
+    def before(self, state: LayerState) -> Survivors | None:
+        if state.layer != 1:
+            return None
+        embedded = finite(state.hidden.masked_fill(~state.valid[..., None], 0.0), self._method.name, "input embeddings")
+        unit, norms = torch.nn.functional.normalize(embedded, dim=-1), embedded.abs().sum(-1)
+        keep = state.valid & ~state.visual
+        for row, total in enumerate(state.num_visual.tolist()):
+            visual, text = (mask[row].nonzero()[:, 0] for mask in (state.visual, state.valid & ~state.visual))
+            wanted = max(1, math.ceil(self._ratio * total - EPSILON))
+            keep[row, visual[self._method.pick(unit[row], norms[row], visual, text, wanted)]] = True
+        return Survivors(keep)
 
 
 def choose(likeness: Tensor, pivots: Tensor, counts: list[int]) -> Tensor:

@@ -4,8 +4,10 @@ Greedy max-min on cosine distance of projected tokens, over all views together: 
 is farthest, then always the one farthest from everything chosen. Text-free. Follows vbdi/divprune @799e2d9
 (`llava_arch.py`).
 
-Differs: the code lets newlines compete, of which at most one can survive (their distance is zero); here patches compete
-and newlines follow the sweep's policy.
+Differs: the code lets newlines compete, of which at most one can survive (their distance is zero), and rounds R times
+patches and newlines together; here floor(R M) patches are kept and newlines follow the sweep's policy on top. Distances
+are fp32 here; in half precision, as LLaVA runs, the code's own are too coarse to tell tokens apart: on correlated
+features it shares about 60 of 100 tokens with its fp32 self in fp16, and half in bf16.
 """
 
 from __future__ import annotations

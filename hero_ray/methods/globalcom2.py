@@ -1,14 +1,15 @@
 """GlobalCom2: the thumbnail steers how much, and what, every tile keeps (arXiv 2501.05179).
 
-Scores are pre-softmax CLS logits of the last block, mean over heads: g on the thumbnail, l on tiles. A tile's
-retention R (1 + sigma_i - mean sigma) grows with the softmax (temperature tau) of the summed g in its region. Inside a
-tile tokens rank by l / |l| + g' / |g'|, g' being the thumbnail's map resized to the unpadded mosaic. Follows
+Scores are pre-softmax CLS logits of the last block, mean over heads: g on the thumbnail, l on tiles. A tile's retention
+R (1 + sigma_i - mean sigma) grows with the softmax (temperature tau) of the summed g in its region. Inside a tile
+tokens rank by l / |l| + g' / |g'|, g' being the thumbnail's map resized to the unpadded mosaic. Follows
 xuyang-liu16/GlobalCom2 @96b2d00 (`llava/model/llava_arch.py`).
 
 Variants: `exact` hits the budget and keeps raster order; `released` floors, puts the thumbnail in descending score
 order and every mosaic row's newline, and writes indices of the compacted tile back into the padded grid, so that with
 padding tokens land between the wrong neighbours.
-Differs: regions follow token centres where the grid does not divide the view. A single view uses the thumbnail's rule.
+Differs: regions follow token centres where the grid does not divide the view. A single view uses the thumbnail's rule,
+and so does a picture so thin that unpadding leaves its tiles nothing.
 """
 
 from __future__ import annotations
@@ -94,9 +95,11 @@ def global_map(thumbnail: Tensor, layout: Layout) -> Tensor:
     real = layout.valid.to(thumbnail.device).reshape(-1)[mosaic]
     rows, cols = real.any(1), real.any(0)
     size = (int(rows.sum()), int(cols.sum()))
+    flat = torch.zeros(layout.valid.numel(), dtype=thumbnail.dtype, device=thumbnail.device)
+    if not min(size):  # a picture so thin that unpadding leaves nothing of its tiles
+        return flat.view(layout.valid.shape)
     image = thumbnail.view(1, 1, *layout.side)
     resized = torch.nn.functional.interpolate(image, size=size, mode="bilinear", align_corners=False)[0, 0]
-    flat = torch.zeros(layout.valid.numel(), dtype=thumbnail.dtype, device=thumbnail.device)
     flat[mosaic[rows][:, cols]] = resized
     return flat.view(layout.valid.shape)
 

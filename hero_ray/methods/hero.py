@@ -4,26 +4,38 @@ A tile's importance joins two softmaxes over tiles, its CLS similarity to the th
 question: s = alpha s_v + (1 - alpha) s_t. The thumbnail keeps N_G = floor(R N) tokens, tile i floor((N' - N_G) s_i).
 Tiles rank tokens by CLS attention in blocks 6-10 (objects), the thumbnail in block 22 (global artifacts), head mean.
 
-Variants: `paper` as printed, remainder lost; `exact` the same with caps and the budget hit; `released` after
-Lxxx-0327/HERO @41cc334: a third term for the unpadded share of a tile (weight .2), a second softmax over the attention
-weights, local budget floor(R K N), and a newline for every mosaic row.
-Differs: the thumbnail's layer serves a view without tiles. Temperatures are unknown (1 here). Without a text tower the
-text term is dropped and the selection says `hero-v`; `text_term=llm-embed` uses the question's mean LLM embedding,
-`llm-attn` the attention that the question pays a tile in LLM block 2 (PTP's c, summed), which needs two blocks on the
-full prompt. On InternVL2 `clip` scores the crops with CLIP itself (`hero+clip-aux`) once the model is loaded with
-`clip_vision=openai`.
+Variants: `paper` as printed, remainder lost (and no view gets more than its real tokens); `exact` the same with the
+budget hit; `released` after Lxxx-0327/HERO @41cc334: a third term for the unpadded share of a tile (weight .2), a
+second softmax over the attention weights, local budget R times the tiles' tokens, and a newline for every mosaic row.
+The paper and the code count R on the whole grid, padding included: that is budget base `grid`. The default base,
+`real`, counts real tokens alone, so that at 640x480 and R = .2 `released` lets 506 tokens in where the code does 622.
+`layer_base=0` reads both lists as indices from 0: the code indexes with whatever its caller passes, no caller is
+published, and the paper's numbers passed as they are would be blocks 7-11 and 23. Pairs of our own: `merge=true`
+averages every token that is dropped into the kept one of its view most like it, as VScan does; `then=fastv` lets 32/17
+R in and drops half of that after LLM block 2, a mean of R over 32 blocks (from R = 17/32 on everything enters and FastV
+drops less): compare by `equivalent_tokens`.
+Differs: `released` unpads as the models do, where the code drops the odd row or column (one picture in sixteen). In
+half precision the code's second softmax leaves few distinct scores (of 576, 32 in fp16 and 7 in bf16 on peaked
+attention), so that most of its choice there is the tie order of its top-k; scores are fp32 here. The thumbnail's layer
+serves a view without tiles. Temperatures are unknown (1 here). Without a text tower the text term is dropped and the
+selection says `hero-v`; `text_term=llm-embed` uses the question's mean LLM embedding, `llm-attn` the attention that the
+question pays a tile in LLM block 2 (PTP's c, summed), which needs two blocks on the full prompt. On InternVL2 `clip`
+scores the crops with CLIP itself (`hero+clip-aux`) once the model is loaded with `clip_vision=openai`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.lazy import Tensor, torch
-from hero_ray.methods.base import Method
+from hero_ray.methods.base import LATER, LayerPruner, Method
+from hero_ray.methods.fastv import FastV
 from hero_ray.methods.kit.allocation import allocate, floor
+from hero_ray.methods.kit.dropping import REFERENCE_DEPTH
+from hero_ray.methods.kit.merging import with_merged
 from hero_ray.methods.kit.scores import (
     LEAST_TEMPERATURE,
     caps,
@@ -35,6 +47,8 @@ from hero_ray.methods.kit.scores import (
 )
 
 _LLM_BLOCK = 2
+_THEN_SHARE = 0.5
+"""What FastV keeps after its block by default in its paper."""
 
 
 class _Paper:
@@ -45,7 +59,7 @@ class _Paper:
     note: ClassVar[str] = "shares are floored, the remainder is lost"
 
     def budgets(self, budget: Budget, tokens: int, share: list[float], limits: list[int]) -> list[int]:
-        """N_G and N_L_i (Eq. 5), thumbnail first, for views of `tokens` each of which `limits` are real."""
+        """N_G and N_L_i (Eq. 4), thumbnail first, for views of `tokens` each of which `limits` are real."""
         thumbnail = self.thumbnail(budget, tokens, limits)
         return [thumbnail, *allocate(self.local(budget, tokens, thumbnail), share, limits[1:], "floor")]
 
@@ -105,23 +119,29 @@ class Hero(Method):
     temperature_clip: float = 1.0
     density_weight: float | None = None
     single_view: Literal["thumbnail", "half"] = "thumbnail"
+    merge: bool = field(default=False, metadata=LATER)
+    then: Literal["none", "fastv"] = field(default="none", metadata=LATER)
 
     name = "hero"
     paper = "HERO, arXiv 2509.13067"
     text_aware = True
     variants = tuple(_FORMS)
+    positions = "keep"  # inside the LLM only, that is with `then`
 
     def check(self) -> None:
         self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
-        for field in ("temperature_cls", "temperature_clip"):
-            self.require(getattr(self, field) >= LEAST_TEMPERATURE, field, f"a temperature of {LEAST_TEMPERATURE} on")
+        for name in ("temperature_cls", "temperature_clip"):
+            self.require(getattr(self, name) >= LEAST_TEMPERATURE, name, f"a temperature of {LEAST_TEMPERATURE} on")
         weight = self.density_weight
         self.require(weight is None or 0.0 <= weight <= 1.0, "density_weight", "a share in [0, 1], or none")
         low, high = self.layer_base, 23 + self.layer_base
-        for field in ("tile_layers", "thumbnail_layers"):
-            layers = getattr(self, field)
+        for name in ("tile_layers", "thumbnail_layers"):
+            layers = getattr(self, name)
             good = bool(layers) and all(low <= layer <= high for layer in layers)
-            self.require(good, field, f"blocks {low} to {high} of a 24-deep tower (layer_base {self.layer_base})")
+            self.require(good, name, f"blocks {low} to {high} of a 24-deep tower (layer_base {self.layer_base})")
+
+        if self.then != "none":
+            object.__setattr__(self, "stage", "in-llm")
 
     def needs(self, vision: VisionInfo) -> Needs:
         tiles, thumbnail = self._layers(vision)
@@ -135,9 +155,28 @@ class Hero(Method):
         )
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
-        layout, form = encoded.layout, _FORMS[self.variant]
         if budget.is_full:
-            return keep_all(layout)
+            return keep_all(encoded.layout)
+        if self.then != "none":
+            entering, _ = self.shares(budget.ratio)
+            total = max(1, floor(entering * budget.base_tokens))
+            budget = replace(budget, ratio=entering, total=min(total, encoded.layout.num_patches))
+        selection = keep_all(encoded.layout) if budget.is_full else self._choose(encoded, budget)
+        return with_merged(selection, encoded, self.name) if self.merge else selection
+
+    def shares(self, ratio: float) -> tuple[float, float]:
+        """With `then`: what enters, of the picture, and what FastV keeps of it; mean `ratio` over 32 blocks."""
+        seen, blocks = FastV().after_block, REFERENCE_DEPTH
+        entering = ratio * blocks / (seen + _THEN_SHARE * (blocks - seen))
+        return (entering, _THEN_SHARE) if entering < 1.0 else (1.0, (ratio * blocks - seen) / (blocks - seen))
+
+    def pruner(self, budget: Budget) -> LayerPruner | None:
+        if self.then == "none" or budget.is_full:
+            return None
+        return FastV().pruner(replace(budget, ratio=self.shares(budget.ratio)[1]))
+
+    def _choose(self, encoded: Encoded, budget: Budget) -> Selection:
+        layout, form = encoded.layout, _FORMS[self.variant]
         if not layout.num_tiles:
             return self._select_single_view(encoded, budget)
         share, note = self._tile_importance(encoded)
@@ -153,7 +192,7 @@ class Hero(Method):
         )
 
     def _tile_importance(self, encoded: Encoded) -> tuple[list[float], str]:
-        """s of every tile (Eq. 4), K values, and what stands in for the text term if anything."""
+        """s of every tile (Eq. 3), K values, and what stands in for the text term if anything."""
         embeddings = captured(encoded.cls_embedding, self.cls_source, self.name, "CLS embedding")
         fused = torch.softmax(cosine_to_thumbnail(embeddings).double() / self.temperature_cls, 0)
         text, note = self._text_cosines(encoded)

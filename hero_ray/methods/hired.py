@@ -1,19 +1,24 @@
 """HiRED: token budgets per tile from the thumbnail's early CLS attention (arXiv 2408.10945, AAAI-25).
 
 The thumbnail keeps floor(alpha B) of B tokens; the rest goes to the tiles in proportion to their visual content, the
-attention that the thumbnail's CLS pays in an early layer to the region a tile covers. Inside every view the tokens
-with the highest late-layer CLS attention survive. Follows hasanar1f/HiRED @502d6dd (`modeling_llava_next.py`).
+attention that the thumbnail's CLS pays in an early layer to the region a tile covers. Inside every view the tokens with
+the highest late-layer CLS attention survive. Follows hasanar1f/HiRED @502d6dd (`modeling_llava_next.py`).
 
 Variants: `paper` as printed (floors and caps, remainder lost); `exact` the same with the budget hit; `released` what
-the code does: content counts the thumbnail's top (1 - alpha) N tokens per *contiguous run* of N / K tokens, which are
-row bands and not tile regions, padding competes and is cut afterwards.
-Differs: layers are 1-based here (1 and 23 for the code's 0 and 22). The code drops all newlines (`paper`, `released`).
-A single view has no tiles: top tokens by the late layer.
+the code chooses: content counts the thumbnail's top (1 - alpha) N tokens per *contiguous run* of N / K tokens, which
+are row bands and not tile regions, tiles share what the thumbnail did not take, padding competes and is cut afterwards.
+Differs: the paper and the code count B on the whole grid, padding included, which is what budget base `grid` does; the
+default base `real` is smaller where pictures are padded. Layers are 1-based here (1 and 23 for the code's 0 and 22).
+The code drops all newlines (`paper`, `released`). It also swaps width and height of every grid that is not square when
+it puts the tiles together, so that rows cut through the middle of tiles and other tokens arrive; `released` keeps the
+code's masks and puts them together rightly. A single view has no tiles: top tokens by the late layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.layout import Layout
@@ -34,6 +39,7 @@ class HiRED(Method):
     name = "hired"
     paper = "HiRED, arXiv 2408.10945"
     variants = ("exact", "paper", "released")
+    code_versions: ClassVar[Mapping[str, int]] = {"released": 2}  # 1 took all of alpha B off the tiles' share
 
     def check(self) -> None:
         self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
@@ -66,7 +72,8 @@ class HiRED(Method):
         if not layout.num_tiles:
             return [min(budget.total, limits[0])]
         thumbnail = min(floor(self.alpha * budget.total), limits[0])
-        rest = budget.total - (thumbnail if self.variant == "exact" else floor(self.alpha * budget.total))
+        # Algorithm 1 takes alpha B off even where the thumbnail cannot hold it; the code what it does hold.
+        rest = budget.total - (floor(self.alpha * budget.total) if self.variant == "paper" else thumbnail)
         early = self._head_sum(encoded, self.early_layer)[0]
         content = _band_counts(early, layout, self.alpha) if self.variant == "released" else _content(early, layout)
         tiles = allocate(rest, content, limits[1:], "exact" if self.variant == "exact" else "floor")

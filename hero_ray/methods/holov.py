@@ -6,14 +6,16 @@ attention's magnitude; a run's share of the budget follows its mean score; insid
 Follows obananas/HoloV @1d2e65e (`llava/model/utils.py`).
 
 Variants: `exact` caps runs and keeps the prompt's order; `released` gives what floors leave to the heaviest runs,
-orders tokens by attention inside a run and drops newlines; where it pads a shortfall with zero vectors, fewer tokens
-are kept.
-Differs: cosines are of projected tokens.
+orders tokens by attention inside a run (one that is kept whole stays as it lies) and drops newlines; where it pads a
+shortfall with zero vectors, fewer tokens are kept.
+Differs: the code's 64 tokens are its constant, R is the sweep's here; equal scores go to the earlier token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.lazy import Tensor, torch
@@ -34,6 +36,7 @@ class HoloV(Method):
     reads = "projected tokens"
     paper = "HoloV, arXiv 2510.02912"
     variants = ("exact", "released")
+    code_versions: ClassVar[Mapping[str, int]] = {"released": 2}  # 1 ordered by attention inside runs kept whole too
 
     def check(self) -> None:
         self.require(1 <= self.runs <= 4096, "runs", "1 to 4096 runs")
@@ -89,9 +92,13 @@ class Runs:
         return cls(tokens[(ends[:-1, None] + places).clamp(max=len(tokens) - 1)] * inside, inside, sizes)
 
     def best(self, scores: Tensor, counts: Tensor) -> Tensor:
-        """The `counts` [r] best tokens of every run by `scores` [r, s], run by run and best first: int64 [k]."""
-        first = torch.arange(scores.shape[1], device=scores.device) < torch.minimum(counts, self.sizes)[:, None]
-        return self.tokens.gather(1, ranked(scores, self.inside))[first]
+        """The `counts` [r] best tokens of every run by `scores` [r, s], run by run: int64 [k].
+
+        Best first, but a run that is kept whole stays as it lies, as in the code, which has nothing to choose there.
+        """
+        places = torch.arange(scores.shape[1], device=scores.device)
+        order = torch.where((counts >= self.sizes)[:, None], places, ranked(scores, self.inside))
+        return self.tokens.gather(1, order)[places < torch.minimum(counts, self.sizes)[:, None]]
 
 
 def mean_variances(products: Tensor, sizes: Tensor) -> Tensor:

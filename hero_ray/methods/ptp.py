@@ -6,11 +6,14 @@ attends to, b: s = alpha c + (1 - alpha) b, each brought to [0, 1] per view (Eqs
 
 Modes: `restart` scores first and then runs the LLM anew on the short prompt, as Table V's halved cache suggests;
 `continue` lets every token into blocks 1 and 2 and drops when entering block 3. The choice of tokens is the same.
-Variants: `exact` with caps and the budget hit, `paper` floors. The thumbnail takes floor(R N) (`reserve`) or joins the
-softmax with similarity 1 (`softmax`); both reproduce Table V's totals.
-Differs: the paper leaves open the normalisation (min-max here), the head rule (mean first), the tower's layer (9 of 24,
-its Table II counts 8 from 0; 12 is the appendix's). A single view has no region stage. For the paper's ablations:
-`region_rule=uniform` gives every tile the same share (Table IV), `instruction_rule=mean` averages c (Tables VI, VII).
+Variants: `paper` floors and, as section III-D prints, brings a to [0, 1] as well (`similarity=minmax`) before the
+softmax; `exact` has caps, hits the budget and takes the cosines as they are (`similarity=raw`), which spreads budgets
+much less: 106 to 145 tokens a tile where `paper` gives 67 to 183. Either variant takes either. The thumbnail takes
+floor(R N) (`reserve`) or joins the softmax with similarity 1 (`softmax`); both reproduce Table V's totals.
+Differs: the paper names no way to bring scores to [0, 1] (min-max here), no head rule (mean first), and two tower
+layers (9 of 24, its Table II counts 8 from 0; 12 is the appendix's). A single view has no region stage. For the paper's
+ablations: `region_rule=uniform` gives every tile the same share (Table IV), `instruction_rule=mean` averages c (Tables
+VI, VII).
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from typing import Literal
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
-from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
+from hero_ray.methods.base import LayerPruner, Method
+from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.allocation import Rounding, allocate, floor
 from hero_ray.methods.kit.scores import caps, captured, cls_attention, cosine_to_thumbnail, keep_top
 
@@ -36,7 +40,7 @@ class PTP(Method):
     vision_layer: int = 9
     llm_layer: int = 2
     thumbnail_budget: Literal["reserve", "softmax"] = "reserve"
-    similarity: Literal["raw", "minmax"] = "raw"
+    similarity: Literal["raw", "minmax"] | None = None
     head_rule: Literal["mean", "max"] = "mean"
     region_rule: Literal["similarity", "uniform"] = "similarity"
     instruction_rule: Literal["max", "mean"] = "max"
@@ -51,6 +55,8 @@ class PTP(Method):
         self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
         self.require(1 <= self.vision_layer <= 24, "vision_layer", "a block of a 24-deep tower, counted from 1")
         self.require(self.llm_layer >= 1, "llm_layer", "an LLM block counted from 1")
+        if self.similarity is None:
+            object.__setattr__(self, "similarity", "minmax" if self.variant == "paper" else "raw")
         if self.mode == "continue":
             object.__setattr__(self, "stage", "in-llm")
 
@@ -85,7 +91,11 @@ class PTP(Method):
     def pruner_for(self, budget: Budget, selections: Sequence[Selection]) -> LayerPruner | None:
         if self.mode == "restart" or budget.is_full:
             return None
-        return _Deferred(self.llm_layer + 1, [selection.deferred for selection in selections])
+        return dropping.Deferred(
+            "ptp (continue)",
+            lambda depth: min(self.llm_layer, depth - 1),
+            [selection.deferred for selection in selections],
+        )
 
     def _scores(self, encoded: Encoded) -> Tensor:
         """s [V, N] (Eq. 5)."""
@@ -112,24 +122,6 @@ class PTP(Method):
             reserve = min(floor(budget.ratio * encoded.layout.tokens_per_view), budget.total)
         rounding: Rounding = "exact" if self.variant == "exact" else "floor"
         return view_budgets(budget.total, cosines, limits, reserve, rounding)
-
-
-class _Deferred(LayerPruner):
-    """Drops, when entering one block, what the selection had already decided."""
-
-    def __init__(self, layer: int, alive: Sequence[Tensor | None]) -> None:
-        self._layer, self._alive = layer, alive
-
-    def before(self, state: LayerState) -> Survivors | None:
-        if state.layer != min(self._layer, state.num_layers):
-            return None
-        keep = state.valid.clone()
-        if len(self._alive) != len(keep) or any(alive is None for alive in self._alive):
-            raise SelectionError(f"ptp (continue) got {len(self._alive)} deferred selections for {len(keep)} rows")
-        for row, alive in enumerate(self._alive):
-            assert alive is not None
-            keep[row, state.visual[row]] = alive.to(keep.device)
-        return Survivors(keep)
 
 
 def instruction_score(rows: Tensor, head_rule: str = "mean", instruction_rule: str = "max") -> Tensor:

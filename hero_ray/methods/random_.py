@@ -9,14 +9,13 @@ Differs: no paper defines the split over views; here every view gets equal share
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
+from hero_ray.methods.kit.drawing import hash_ranks
 from hero_ray.methods.kit.scores import caps, keep_top
 
 _TILES = "ABCDEFHIJKLMNOPQRSTUVWXYZ"  # G is the global view
@@ -43,13 +42,7 @@ class Random(Method):
         return Selection(keep_top(-ranks.to(layout.valid.device), counts, layout.valid), view_budgets=tuple(counts))
 
 
-@lru_cache(maxsize=256)
 def _ranks(seed: int, image_id: str, view: int, tokens: int) -> Tensor:
     """Place of every position in the hash order of one view: float64 [N]."""
     name = "G" if view == 0 else _TILES[(view - 1) % 25] + "'" * ((view - 1) // 25)
-    stem = f"{seed}|{image_id}|{name}|"
-    digests = [hashlib.sha256(f"{stem}{position}".encode()).digest() for position in range(tokens)]
-    order = sorted(range(tokens), key=digests.__getitem__)
-    ranks = torch.empty(tokens, dtype=torch.float64)
-    ranks[torch.tensor(order)] = torch.arange(tokens, dtype=torch.float64)
-    return ranks
+    return hash_ranks(f"{seed}|{image_id}|{name}|", tokens)

@@ -1,11 +1,12 @@
 """VisionZip: dominant tokens by CLS attention, the rest merged into contextual ones (arXiv 2412.04467).
 
 Per view the CLS token itself and the patches with the highest head-summed CLS attention in the feature block survive.
-Of the rest every (n // c)-th becomes a target; each other token joins the target with the most similar key (head
-mean), and the target adds the mean of its group. Follows dvlab-research/VisionZip @3151f6d (`clip_encoder.py`,
-`utils.py`). Order: thumbnail (CLS, dominant, contextual), the tiles' dominant tokens in mosaic order, all CLS, all
-contextual; no newlines.
+Of the rest every (n // c)-th becomes a target; each other token joins the target with the most similar key (head mean),
+and the target adds the mean of its group. Follows dvlab-research/VisionZip @3151f6d (`clip_encoder.py`, `utils.py`).
+Order: thumbnail (CLS, dominant, contextual), the tiles' dominant tokens in mosaic order, all CLS, all contextual; no
+newlines.
 
+`contextual_share` is that of the printed settings (54 + 10, 108 + 20, 162 + 30); the code's bare default is 30 of 221.
 Differs: the budget is split evenly over views and counts the CLS token, padding takes no part. On InternVL2, where a
 token stands for four patches, there is no CLS token to pass on. Left out: ranking by the mean attention received, for
 towers without a CLS token; both towers here have one.
@@ -29,7 +30,7 @@ from hero_ray.methods.kit.scores import caps, captured, finite, keep_top
 class VisionZip(Method):
     """Dominant and contextual tokens."""
 
-    contextual_share: float = 30 / 221
+    contextual_share: float = 10 / 64
 
     name = "visionzip"
     paper = "VisionZip, arXiv 2412.04467"

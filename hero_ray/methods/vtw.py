@@ -3,9 +3,9 @@
 Blocks up to K see the whole picture and keep it in their cache, so decoding attends to it there; later blocks never
 hold it. Positions stay. Follows lzhxmu/VTW @a3d8cfc (`VTW.py`); newlines go with the picture.
 
-Variants: `exact` puts K where the mean share over blocks is nearest R; `paper` fixes K (15 of 32), whatever R.
-`search` (`hero-ray calibrate vtw`) finds K as the authors do: the first depth whose first-token distribution
-stays within eta of the full model's.
+Variants: `exact` puts K where the mean share over blocks is nearest R; `paper` fixes K (15 of 32), whatever R. `search`
+(`hero-ray calibrate vtw`) finds K as the authors do: the first depth whose first-token distribution p stays within eta
+of the full model's q, KL(p || q).
 Differs: the code's span of 576 tokens is read at run time here. All or nothing, so R is met only in steps of 1 /
 blocks.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.kit import dropping
 
@@ -63,14 +64,22 @@ class _Withdrawal(LayerPruner):
         return Survivors(state.valid & ~state.visual)
 
 
-def search(divergence: Callable[[int], float], num_layers: int, eta: float = 0.003, first: int = 5) -> int | None:
+def divergence(withdrawn: Tensor, full: Tensor) -> float:
+    """KL(withdrawn || full) of two log distributions of the first answer token, [vocab] each, in nats.
+
+    The authors' direction: the model without the picture is the target, the full one the input.
+    """
+    return float(torch.nn.functional.kl_div(full, withdrawn, reduction="sum", log_target=True))
+
+
+def search(mean_divergence: Callable[[int], float], num_layers: int, eta: float = 0.003, first: int = 5) -> int | None:
     """The authors' search for K.
 
     Args:
-        divergence: depth -> mean KL divergence of the first answer token, picture withdrawn after that many blocks.
+        mean_divergence: depth -> mean `divergence`, the picture withdrawn after that many blocks.
         eta: what passes; .003 for LLaVA-1.5-7B, .0005 for 13B, .0001 for v1.6-vicuna-7b.
 
     Returns:
         The first depth that passes, or None.
     """
-    return next((depth for depth in range(first, num_layers) if divergence(depth) <= eta), None)
+    return next((depth for depth in range(first, num_layers) if mean_divergence(depth) <= eta), None)

@@ -64,11 +64,25 @@ class ClipSide:
         """Cosine of image-side embeddings [..., P] with a text, the best piece counts; fp32, no logit scale."""
         return (normalised(embeddings) @ self.text(text).to(embeddings.device).T).amax(-1)
 
-    def project(self, cls: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
+    @torch.no_grad()
+    def words(self, text: str) -> Tensor:
+        """Every token of a text in the shared space, [Q, P], fp32; pieces of a long one after another."""
+        tower = self.text_model
+        states = [tower.text_model(input_ids=ids).last_hidden_state[0] for ids in self._pieces(text)]
+        return tower.text_projection(torch.cat(states)).float()
+
+    def project(self, cls: Tensor, norm: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """CLIP's image side from CLS (or patch) states: post-norm, then projection; [..., P] in fp32."""
-        return norm(cls).float() @ self.visual_projection.to(cls.device).float().T
+        return (norm(cls) if norm else cls).float() @ self.visual_projection.to(cls.device).float().T
 
     def _embed(self, text: str) -> Tensor:
+        embeddings = normalised(torch.cat([self.text_model(input_ids=ids).text_embeds for ids in self._pieces(text)]))
+        if self.policy == "chunk_mean":
+            embeddings = normalised(embeddings.mean(0, keepdim=True))
+        return embeddings
+
+    def _pieces(self, text: str) -> list[Tensor]:
+        """Token ids [1, length] of the pieces that the policy makes of a text."""
         begin, *body, end = self.encode(text)
         room = self.positions - 2
         if len(body) <= room:
@@ -79,13 +93,4 @@ class ClipSide:
         else:
             pieces = [body[start : start + room] for start in range(0, len(body), room)]
         device = next(self.text_model.parameters()).device
-        embeddings = torch.cat(
-            [
-                self.text_model(input_ids=torch.tensor([[begin, *piece, end]], device=device)).text_embeds
-                for piece in pieces
-            ]
-        )
-        embeddings = normalised(embeddings)
-        if self.policy == "chunk_mean":
-            embeddings = normalised(embeddings.mean(0, keepdim=True))
-        return embeddings
+        return [torch.tensor([[begin, *piece, end]], device=device) for piece in pieces]

@@ -110,12 +110,12 @@ class TowerEncoder:
         """All views of a batch, before they are dealt out to their pictures."""
         depth, feature = self.vision.num_layers, self.vision.feature_layer
         sources = set(needs.cls_embedding)
-        reads_clip = bool(needs.clip_score or needs.clip_tokens or "projected" in sources)
+        reads_clip = bool(needs.clip or "projected" in sources)
         clip = self.clip if reads_clip else None  # reading it loads it
         clip_image = clip is not None and bool(needs.clip_score or "projected" in sources)
         own_clip = clip_image and clip is not None and clip.vision_model is None
         taken = {feature} | ({depth} if own_clip or sources & {"last_pre_ln", "post_ln"} else set())
-        deepest = max([*taken, *needs.cls_attention, *needs.cls_logits, *needs.keys])
+        deepest = max([*taken, *needs.tower_layers])
         pixels = pixels.to(self._device, self.model.dtype)
         with ClsTaps(self._tap_points(), needs) as taps:
             outputs = self._run_tower(pixels, frozenset(taken | {min(deepest, depth)}))
@@ -130,6 +130,8 @@ class TowerEncoder:
         if needs.clip_tokens and clip is not None and clip.vision_model is None:
             # CDPruner: patch states of the feature block through post-norm and projection, [V, N, P].
             embeddings["projected_patches"] = clip.project(outputs[feature][:, 1:], self._post_norm)
+        if needs.clip_words and clip is not None and clip.vision_model is None:
+            embeddings["plain_patches"] = clip.project(outputs[feature][:, 1:])
         return Encoded(
             image_id="",
             layout=None,  # type: ignore[arg-type]  # set per picture
@@ -140,6 +142,7 @@ class TowerEncoder:
             cls_logits={layer: pool_patches(row, fold) for layer, row in taps.logits.items()},
             cls_query=dict(taps.query),
             keys={layer: _pool_keys(keys, fold) for layer, keys in taps.keys.items()},
+            received={layer: pool_patches(shares, fold) for layer, shares in taps.received.items()},
             cls_embedding=embeddings,
         )
 
@@ -171,6 +174,7 @@ class TowerEncoder:
             cls_logits=rows_of(captured.cls_logits, views),
             cls_query=rows_of(captured.cls_query, views),
             keys=rows_of(captured.keys, views),
+            received=rows_of(captured.received, views),
             cls_embedding={source: tensor[views] for source, tensor in captured.cls_embedding.items()},
         )
 

@@ -94,21 +94,29 @@ class FamilyAdapter(TowerEncoder):
     def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:
         """Attach a question: CLIP scores, LLM rows on the unpruned prompt; only what `needs` names.
 
-        Families without a paired text tower leave `clip_score` and `clip_tokens` None.
+        Families without a paired text tower leave what is CLIP's None.
         """
         text = clean_text(question.strip())
-        images, patches = encoded.cls_embedding.get("projected"), encoded.cls_embedding.get("projected_patches")
-        clip = self.clip if needs.clip_score or needs.clip_tokens else None
-        span = prompt.suffix[prompt.instruction[0] : prompt.instruction[1]]
+        images, patches, plain = map(encoded.cls_embedding.get, ("projected", "projected_patches", "plain_patches"))
+        clip = self.clip if needs.clip else None
+        whole, span = prompt.prefix + prompt.suffix, prompt.suffix[prompt.instruction[0] : prompt.instruction[1]]
         return encoded.asked(
             Question(
                 text=text,
                 clip_score=clip.score(images, text) if clip and needs.clip_score and images is not None else None,
                 clip_tokens=clip.score(patches, text) if clip and needs.clip_tokens and patches is not None else None,
+                clip_words=clip.words(text) if clip and needs.clip_words and plain is not None else None,
+                clip_patches=plain if clip and needs.clip_words else None,
                 llm_attention=self._llm_rows(encoded, prompt, needs.llm_attention),
-                llm_embedding=self.runner.embed(torch.tensor(span)).float().mean(0) if needs.llm_embedding else None,
+                llm_embedding=self._embedded(span).mean(0) if needs.llm_embedding else None,
+                llm_words=self._embedded(span) if needs.llm_words else None,
+                prompt_embedding=self._embedded(whole).mean(0) if needs.prompt_embedding else None,
             )
         )
+
+    def _embedded(self, tokens: Sequence[int]) -> Tensor:
+        """Input embeddings of some tokens: [Q, D], fp32."""
+        return self.runner.embed(torch.tensor(tokens)).float()
 
     def _llm_rows(self, encoded: Encoded, prompt: Prompt, layers: frozenset[int]) -> dict[int, Tensor]:
         """Instruction rows [H, Q, V, N] of LLM blocks, newline columns left out."""

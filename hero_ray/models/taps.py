@@ -1,7 +1,8 @@
 """What methods read inside a vision tower, captured by hooks on the query and key projections of chosen blocks.
 
 One query row per head is all that is kept, in fp32, so the tower may run any attention kernel: no eager attention, no
-full matrices. Shape letters: V views, H heads, N patches, C width of the tower.
+full matrices. What patches give each other is summed up a view at a time, where a method asks for it. Shape letters:
+V views, H heads, N patches, C width of the tower.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hero_ray.core.encoded import Needs
@@ -35,6 +37,7 @@ class ClsTaps:
         logits: layer -> [V, H, N] the same before the softmax.
         query: layer -> [V, H, head_dim].
         keys: layer -> [V, H, 1 + N, head_dim].
+        received: layer -> [V, 3, N], see `received`.
     """
 
     points: Mapping[int, TapPoint]
@@ -43,15 +46,16 @@ class ClsTaps:
     logits: dict[int, Tensor] = field(default_factory=dict)
     query: dict[int, Tensor] = field(default_factory=dict)
     keys: dict[int, Tensor] = field(default_factory=dict)
+    received: dict[int, Tensor] = field(default_factory=dict)
     _handles: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        unknown = sorted(tapped_layers(self.needs) - set(self.points))
+        unknown = sorted(self.needs.tower_layers - set(self.points))
         if unknown:
             raise ParameterError(f"layer(s) {unknown} were asked of a vision tower with layers 1 to {len(self.points)}")
 
     def __enter__(self) -> ClsTaps:
-        for layer in sorted(tapped_layers(self.needs)):
+        for layer in sorted(self.needs.tower_layers):
             self._tap(layer, self.points[layer])
         return self
 
@@ -67,7 +71,8 @@ class ClsTaps:
 
         def take(name: str, output: Tensor) -> None:
             # A copy: a view would keep the queries of every patch alive as long as the row.
-            seen[name] = output[:, :1].clone() if name == "query" else output
+            only_cls = name == "query" and layer not in self.needs.received
+            seen[name] = output[:, :1].clone() if only_cls else output
             if len(seen) == 2:
                 self._record(layer, point, seen.pop("query"), seen.pop("key"))
 
@@ -85,11 +90,26 @@ class ClsTaps:
             self.logits[layer] = logits[..., 1:]
         if layer in self.needs.keys:
             self.keys[layer] = keys
+        if layer in self.needs.received:
+            if query.shape[1] != key.shape[1]:
+                raise ParameterError(
+                    f"block {layer} runs for its CLS token alone here; ask an earlier one for `received`"
+                )
+            self.received[layer] = received(query.float().unflatten(-1, (point.num_heads, -1)).transpose(1, 2), keys)
 
 
-def tapped_layers(needs: Needs) -> frozenset[int]:
-    """1-based layers whose queries and keys `needs` asks for."""
-    return needs.cls_attention | needs.cls_logits | needs.keys
+def received(queries: Tensor, keys: Tensor) -> Tensor:
+    """Attention every patch gets, head mean, from CLS, from the other patches together, and from itself: [V, 3, N].
+
+    Args:
+        queries, keys: [V, H, 1 + N, head_dim], CLS first.
+    """
+    rows = []
+    for query, key in zip(queries, keys, strict=True):  # one view's matrices fit a cache, all of them do not
+        weights = (query @ key.mT).mul_(query.shape[-1] ** -0.5).softmax(-1).mean(0)
+        own = weights.diagonal()[1:]
+        rows.append(torch.stack([weights[0, 1:], weights[1:, 1:].sum(0) - own, own]))
+    return torch.stack(rows)
 
 
 def pool_patches(patches: Tensor, fold: int, dim: int = -1) -> Tensor:

@@ -150,7 +150,7 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         name=entry.name,
         variant=method.variant,
         params=params,
-        code_version=method.code_version,
+        code_version=method.version,
         seeded="seed" in params,
         budgeted=method.fixed_budget,
         straw_man=method.straw_man,

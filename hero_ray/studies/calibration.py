@@ -150,7 +150,7 @@ def _vtw(adapter: Adapter, questions: Questions, eta: float, progress: Callable[
         method = _withdrawal(depth, depths)
         total = 0.0
         for request, log_full in zip(requests, whole, strict=True):
-            total += float((log_full.exp() * (log_full - first_token(adapter, request, method))).sum())
+            total += vtw.divergence(first_token(adapter, request, method), log_full)
         trials.append((depth, total / len(requests)))
         progress(f"withdrawn after block {depth}: divergence {total / len(requests):.3g}")
         return total / len(requests)

@@ -96,7 +96,14 @@ def test_captures_have_their_promised_shapes(adapter):
     depth = adapter.vision.num_layers
     layers = frozenset({1, depth})
     sources = {"last_pre_ln", "post_ln", "feature_layer"}
-    needs = Needs(layers, layers, frozenset({1}), frozenset(sources), projector_input=True)
+    needs = Needs(
+        layers,
+        layers,
+        frozenset({1}),
+        frozenset(sources),
+        projector_input=True,
+        received=frozenset({adapter.vision.feature_layer}),
+    )
     prepared = adapter.prepare(picture(), "an id")
     encoded = adapter.encode(prepared, needs)
     views, tokens = encoded.layout.num_views, encoded.layout.tokens_per_view
@@ -111,6 +118,12 @@ def test_captures_have_their_promised_shapes(adapter):
         assert (encoded.cls_attention[layer].sum(-1) * adapter.vision.patches_per_token < 1).all()
         assert encoded.cls_query[layer].shape == (views, heads, hidden // heads)
     assert encoded.keys[1].shape == (views, heads, 1 + tokens, hidden // heads)
+    shares = encoded.received[adapter.vision.feature_layer]
+    assert shares.shape == (views, 3, tokens)
+    assert (shares > 0).all()
+    # Every query hands out 1, part of it to CLS: what patches give is at most one each, what CLS gives its own row.
+    folded = adapter.vision.patches_per_token
+    assert (shares.sum((1, 2)) * folded < 1 + tokens * folded).all()
     assert set(encoded.cls_embedding) == sources
     assert encoded.cls_embedding["last_pre_ln"].shape == (views, hidden)
 
@@ -118,7 +131,7 @@ def test_captures_have_their_promised_shapes(adapter):
 def test_nothing_unasked_is_captured(adapter):
     encoded = adapter.encode(adapter.prepare(picture()), Needs())
     assert encoded.projector_input is None
-    assert not any([encoded.cls_attention, encoded.cls_logits, encoded.keys, encoded.cls_embedding])
+    assert not any([encoded.cls_attention, encoded.cls_logits, encoded.keys, encoded.cls_embedding, encoded.received])
     asked = adapter.ask(encoded, "what is it", Needs(), adapter.prompt("what is it")).question
     assert (asked.clip_score, asked.clip_tokens, asked.llm_embedding, dict(asked.llm_attention)) == (
         None,
@@ -126,6 +139,24 @@ def test_nothing_unasked_is_captured(adapter):
         None,
         {},
     )
+
+
+def test_words_and_patches_meet_in_clips_space(adapter):
+    needs = Needs(clip_words=True, prompt_embedding=True, projector_input=True)
+    encoded, prompt = adapter.encode(adapter.prepare(picture()), needs), adapter.prompt("what is it")
+    asked = adapter.ask(encoded, "what is it", needs, prompt).question
+    everything = torch.tensor(prompt.prefix + prompt.suffix)
+    torch.testing.assert_close(asked.prompt_embedding, adapter.runner.embed(everything).float().mean(0))
+    if adapter.clip is None:
+        assert asked.clip_words is None
+        assert asked.clip_patches is None
+        return
+    projection = adapter.clip.visual_projection.float()
+    torch.testing.assert_close(asked.clip_patches, encoded.projector_input @ projection.T)
+    # What CLIP calls a text's embedding is one token's place, its end's.
+    apart = torch.nn.functional.normalize(asked.clip_words, dim=-1) - adapter.clip.text("what is it")[0]
+    assert float(apart.abs().amax(1).min()) < 1e-5
+    assert asked.clip_words.shape == (len(adapter.clip.encode("what is it")), projection.shape[0])
 
 
 def test_a_layer_the_tower_lacks_is_refused(adapter):

@@ -36,6 +36,8 @@ METHODS = [
     pytest.param(create("fastv", query="all"), id="fastv-all-queries"),
     pytest.param(create("gsearch", schedule=(1.0, 0.7, 0.4, 0.1)), id="gsearch-schedule"),
     pytest.param(create("ptp", mode="continue"), id="ptp-continue"),
+    pytest.param(create("vscan", inside=0.05), id="vscan"),
+    pytest.param(create("hero", then="fastv", merge=True, text_term="none"), id="hero-then-fastv"),
 ]
 
 
@@ -66,7 +68,8 @@ def prepared(family: SimpleNamespace, method: Method, rows: int) -> tuple[Prompt
         selections.append(method.select(encoded, budget))
         everything = family.ours.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
         visual = family.ours.assemble(encoded, selections[-1], "unpadded_rows")
-        assert torch.equal(visual, everything), "an in-LLM method lets the whole picture in"
+        whole = method.name not in ("vscan", "hero")  # those prune before the LLM as well
+        assert torch.equal(visual, everything) == whole, "an in-LLM method lets the whole picture in"
         requests.append(Request(prompt, visual, STEPS + 1))
     assert budget is not None
     pruner = method.pruner_for(budget, selections)

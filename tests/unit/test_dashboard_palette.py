@@ -24,7 +24,7 @@ def test_straw_men_are_muted_and_grey() -> None:
     from hero_ray.methods import get, names
 
     straw_men = [name for name in names() if get(name).straw_man]
-    assert straw_men == ["downsample", "random", "spatial", "spatial-pool"]
+    assert straw_men == ["downsample", "random", "random-llm", "spatial", "spatial-pool"]
     for look in (*map(palette.look, ("full", *straw_men)), palette.look("someones-own", straw_man=True)):
         assert (look.muted, look.colour) == (True, palette.GREY)
     assert not palette.look("hero").muted

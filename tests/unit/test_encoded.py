@@ -44,14 +44,17 @@ def test_layers_may_be_given_for_another_tower_than_clips() -> None:
 ALONE = {
     "clip_score": Needs(clip_score=True),
     "clip_tokens": Needs(clip_tokens=True),
+    "clip_words": Needs(clip_words=True),
     "llm_attention": Needs(llm_attention=frozenset({2})),
     "llm_embedding": Needs(llm_embedding=True),
+    "llm_words": Needs(llm_words=True),
+    "prompt_embedding": Needs(prompt_embedding=True),
 }
 
 
 def test_nothing_is_needed_unless_named() -> None:
     nothing = Needs()
-    assert [bool(getattr(nothing, name)) for name in nothing.__dataclass_fields__] == [False] * 9
+    assert not any(getattr(nothing, name) for name in nothing.__dataclass_fields__)
     assert nothing.question is False
 
 

@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from hero_ray.cli import main
 from hero_ray.methods import names
+from hero_ray.methods.base import LayerPruner, LayerState, Survivors
+from hero_ray.methods.kit.absent import ABSENT
 from hero_ray.methods.kit.catalogue import card, cards, markdown
+from hero_ray.methods.kit.movement import Watched, figures, moved
+from tests.llm_states import WrittenState
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
 
@@ -50,3 +55,43 @@ def test_list_shows_the_other_rooms(what: str, name: str, capsys: pytest.Capture
         main(["list", what])
     assert stopped.value.code == 0
     assert name in capsys.readouterr().out
+
+
+def test_every_method_with_a_mask_says_how_far_it_moves() -> None:
+    own = {one.name for one in cards() if one.own and one.name != "full" and one.stage != "image"}
+    assert set(figures()) == own
+    for name, models in figures().items():
+        assert set(models) == {"hero-tiny", "hero-tiny-internvl"}, name
+        for shares in models.values():
+            assert set(shares) == {"bf16", "neighbours", "bf16 neighbours"}
+            assert all(0.0 <= share <= 1.0 for share in shares.values())
+    # The straw men read nothing that rounds; VisPruner's rounds make it the one that moves most.
+    assert not any(share for name in ("random", "spatial") for share in figures()[name]["hero-tiny"].values())
+    assert max(figures(), key=lambda name: figures()[name]["hero-tiny"]["bf16"]) == "vispruner"
+
+
+def test_tokens_that_live_are_watched_through_every_cut() -> None:
+    class Halves(LayerPruner):
+        def before(self, state: LayerState) -> Survivors | None:
+            if state.layer not in (2, 4):
+                return None
+            keep = state.valid.clone()
+            keep[0, state.visual[0].nonzero()[::2, 0]] = False
+            recycled = torch.zeros(1, 1, 4) if state.layer == 2 else None
+            return Survivors(keep, recycled, None if recycled is None else torch.ones(1, 1, dtype=torch.bool))
+
+    watched = Watched(Halves(), [torch.tensor([7, 3, -1, 5, 9, 2])])
+    assert watched.before(WrittenState(1, 8, [(1, 6, 1)])) is None
+    watched.before(WrittenState(2, 8, [(1, 6, 1)]))  # 3, 5, 2 and one merged token
+    assert watched.patches(0) == {3, 5, 2}
+    watched.before(WrittenState(4, 8, [(1, 4, 1)]))
+    assert watched.patches(0) == {5}
+    assert moved({1, 2, 3, 4}, {3, 4, 5}) == 0.5
+    assert moved(set(), {1}) == 0.0
+
+
+def test_what_is_absent_is_no_method_and_says_why() -> None:
+    assert [name for name, _, _ in ABSENT] == sorted((name for name, _, _ in ABSENT), key=str.lower)
+    assert not {name.lower() for name, _, _ in ABSENT} & set(names())
+    assert all(where and why for _, where, why in ABSENT)
+    assert {"TokenPacker", "Honeybee", "DynamicViT", "EViT", "FlexAttention"} <= {name for name, _, _ in ABSENT}

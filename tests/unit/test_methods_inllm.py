@@ -234,6 +234,14 @@ def test_vtw_paper_depth_ignores_the_ratio() -> None:
     assert [create("vtw").depth(0.5, 32), create("vtw").depth(0.1, 3), create("vtw").depth(0.9, 3)] == [16, 1, 2]
 
 
+def test_vtw_measures_the_divergence_the_authors_way() -> None:
+    """KL(withdrawn || full): for (.5, .5) against (.9, .1) that is .51, the other way round .37."""
+    withdrawn, full = torch.tensor([0.5, 0.5]).double().log(), torch.tensor([0.9, 0.1]).double().log()
+    assert vtw.divergence(withdrawn, full) == pytest.approx(0.5 * math.log(5 / 9) + 0.5 * math.log(5))
+    assert vtw.divergence(full, withdrawn) == pytest.approx(0.9 * math.log(9 / 5) + 0.1 * math.log(1 / 5))
+    assert vtw.divergence(full, full) == 0.0
+
+
 def test_vtw_search_vector() -> None:
     given = vector("vtw.search")
     params = given["params"]

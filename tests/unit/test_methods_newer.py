@@ -47,6 +47,13 @@ def test_visionzip_vector() -> None:
     assert selection.extra.tolist() == [inputs["cls_feature"]]
 
 
+@pytest.mark.parametrize(("count", "shares"), [(64, (1, 53, 10)), (128, (1, 107, 20)), (192, (1, 161, 30))])
+def test_visionzip_splits_as_its_printed_settings_do(count: int, shares: tuple[int, int, int]) -> None:
+    """54 + 10, 108 + 20 and 162 + 30 tokens, the CLS token among the dominant ones."""
+    assert create("visionzip").split(count, True) == shares
+    assert create("visionzip", contextual_share=30 / 221).split(64, True) == (1, 55, 8)
+
+
 def test_visionzip_counts_cls_into_the_budget() -> None:
     method = create("visionzip")
     for layout, vision in ((llava_layout((2, 2), (6, 6)), CLIP), (internvl_layout((1, 2), (6, 6)), INTERNVIT)):
@@ -124,7 +131,8 @@ def test_holov_scores_runs_of_any_length_by_its_definition(tokens: int, count: i
     assert found == pytest.approx(wanted, rel=1e-4)
     counts = torch.arange(count) % 3
     best = [
-        run[attention[run].argsort(descending=True)][:n] for run, n in zip(ids.tensor_split(count), counts, strict=True)
+        run if n >= len(run) else run[attention[run].argsort(descending=True)][:n]
+        for run, n in zip(ids.tensor_split(count), counts, strict=True)
     ]
     assert runs.best(attention[runs.tokens], counts).tolist() == torch.cat(best).tolist()
 
@@ -143,6 +151,27 @@ def test_cdpruner_vector() -> None:
     image = encoded(layout, features=features, question=Question("?", clip_tokens=cosines))
     selection = create("cdpruner").select(image, Budget.of(layout, tokens=given["params"]["T"]))
     assert kept(selection)["G"] == expected["kept"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cdpruner_without_a_question_is_no_matter_of_rounding(seed: int) -> None:
+    """Every first gain is a cosine with oneself: the tie goes to the lower index, whatever the scale or the dtype."""
+    layout = llava_layout((1, 2), (12, 12))
+    features = torch.randn(3, 144, 96, generator=torch.Generator().manual_seed(seed))
+    budget, masks = Budget.of(layout, 0.3), []
+    for same in (features, 3 * features, features.double()):
+        picks = greedy_map(same, torch.ones_like(same[..., 0]), layout.valid, 40)
+        assert picks[:, 0].tolist() == [0, 0, 0]
+        masks.append(create("cdpruner").select(encoded(layout, features=same), budget).keep)
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[0], masks[2])
+
+
+def test_cdpruner_leaves_a_token_of_zeros_for_last() -> None:
+    features = torch.eye(4)[None].clone()
+    features[0, 0] = 0.0
+    picks = greedy_map(features, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool), 4)
+    assert picks.tolist() == [[1, 2, 3, 0]]
 
 
 def test_cdpruner_says_when_no_text_tower_is_at_hand() -> None:

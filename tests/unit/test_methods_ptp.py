@@ -97,14 +97,28 @@ def test_ptp_shares_by_similarity_on_its_scale_or_equally() -> None:
     assert counts(image, budget, region_rule="uniform", similarity="minmax") == (10, 10, 10)
     joined = softmax([1.0, 0.5, 0.3])
     assert [int(30 * share) for share in joined] == [14, 8, 7]
-    assert counts(image, budget, thumbnail_budget="softmax", variant="paper") == (14, 8, 7)
+    assert counts(image, budget, thumbnail_budget="softmax", variant="paper", similarity="raw") == (14, 8, 7)
     assert counts(image, budget, thumbnail_budget="softmax") == (14, 9, 7)
+
+
+def test_ptp_as_printed_brings_similarity_to_the_unit_range() -> None:
+    """Section III-D normalises a, b and c alike; `exact` keeps the cosines as they are, and either can be asked for."""
+    layout = llava_layout((2, 2), (24, 24))
+    image, budget = ranked_image(layout, (0.62, 0.75, 0.93, 0.7)), Budget.of(layout, 0.5)  # 1440; the thumbnail's 288
+    printed = [int(1152 * share) for share in softmax([0.0, 13 / 31, 1.0, 8 / 31])]
+    raw = [int(1152 * share) for share in softmax([0.62, 0.75, 0.93, 0.7])]
+    assert max(printed) - min(printed) > 2 * (max(raw) - min(raw))
+    assert counts(image, budget, variant="paper") == (288, *printed)
+    assert counts(image, budget, variant="paper", similarity="minmax") == (288, *printed)
+    assert counts(image, budget, variant="paper", similarity="raw") == (288, *raw)
+    assert create("ptp").similarity == "raw"
+    assert create("ptp", variant="paper").parameters()["similarity"] == "minmax"
 
 
 def test_ptp_floors_lose_a_rest_and_say_so() -> None:
     layout = llava_layout((1, 2), (4, 4))
     image, budget = ranked_image(layout, (0.5, 0.3)), Budget.of(layout, 0.6)  # 28 of 48; the thumbnail's 9.6
-    paper = create("ptp", variant="paper").select(image, budget)
+    paper = create("ptp", variant="paper", similarity="raw").select(image, budget)
     assert (paper.view_budgets, paper.note) == ((9, 10, 8), "shares are floored, the remainder is lost")
     exact = create("ptp").select(image, budget)
     assert (exact.view_budgets, exact.note) == ((9, 10, 9), "")

@@ -38,7 +38,9 @@ def test_ptp(name: str) -> None:
     expected, image = vector(name)["expected"], ptp_input(name)
     rule = "reserve" if name == "ptp.reserve_thumb" else "softmax"
     for variant, budgets in (("exact", expected["R_exact"]), ("paper", expected["R_floor"])):
-        selection = create("ptp", variant=variant, thumbnail_budget=rule).select(image, half(image.layout))
+        selection = create("ptp", variant=variant, thumbnail_budget=rule, similarity="raw").select(
+            image, half(image.layout)
+        )
         assert selection.view_budgets == (budgets[2], *budgets[:2])
     selection = create("ptp", thumbnail_budget=rule).select(image, half(image.layout))
     assert kept(selection) == expected["kept"]
@@ -132,6 +134,17 @@ def test_globalcom2_exact_hits_the_budget_in_raster_order() -> None:
     selection = create("globalcom2").select(image, half(image.layout))
     assert selection.n_selected == 6
     assert llm_order(selection, image.layout) == ["G0", "G2", "A0", "B1", "NL", "A2", "B3", "NL"]
+
+
+@pytest.mark.parametrize("variant", ["exact", "released"])
+def test_globalcom2_serves_a_picture_whose_tiles_show_padding_alone(variant: str) -> None:
+    layout = llava_layout((1, 3), (4, 4), rows=slice(2, 2))
+    assert layout.num_patches == 16
+    logits = torch.arange(16.0).expand(4, 1, 16)
+    image = encoded(layout, cls_logits={24: logits})
+    selection = create("globalcom2", variant=variant).select(image, Budget.of(layout, 0.25))
+    assert selection.view_budgets == (4, 0, 0, 0)
+    assert kept(selection) == {"G": [12, 13, 14, 15], "A": [], "B": [], "C": []}
 
 
 def test_globalcom2_released_misplaces_tokens_of_padded_tiles() -> None:

@@ -1,7 +1,8 @@
 """What every before-LLM method must keep, as plain functions, so that a foreign package can hold its own method to it.
 
-Build an input with `llava_layout`, `single_layout` or `internvl_layout` and `random_encoded`, then call `check_method`,
-or single checks. Nothing here needs pytest; a broken promise raises `SelectionError` with what was seen.
+Take `layouts()`, or build one with `llava_layout`, `single_layout` or `internvl_layout`; fill it with `random_encoded`
+and call `check_method`, or single checks. Nothing here needs pytest; a broken promise raises `SelectionError` with what
+was seen.
 
 Shape letters: V views, N visual tokens per view, H heads, D width.
 """
@@ -50,6 +51,32 @@ def internvl_layout(grid: tuple[int, int], side: tuple[int, int]) -> Layout:
     return Layout(grid, side, sequence, torch.ones(views, tokens, dtype=torch.bool))
 
 
+def layouts() -> dict[str, tuple[Layout, VisionInfo]]:
+    """Pictures of every kind that a method meets, with the tower that sees them: try yours on all of them.
+
+    `thin` ones show one row or column of tokens; `bare` ones are thinner still (72:1 and beyond at 24 tokens a side):
+    unpadding leaves nothing of their tiles.
+    """
+    llava = {
+        "next-2x2": llava_layout((2, 2), (6, 6)),
+        "next-2x2-unpadded": llava_layout((2, 2), (6, 6), rows=slice(2, 10)),
+        "next-1x3-odd": llava_layout((1, 3), (6, 6), rows=slice(1, 5)),
+        "next-2x1": llava_layout((2, 1), (6, 6), cols=slice(1, 5)),
+        "next-3x3": llava_layout((3, 3), (4, 4)),
+        "thin-1x3": llava_layout((1, 3), (6, 6), rows=slice(3, 4)),
+        "thin-3x1": llava_layout((3, 1), (6, 6), cols=slice(2, 3)),
+        "bare-1x3": llava_layout((1, 3), (6, 6), rows=slice(3, 3)),
+        "bare-3x1": llava_layout((3, 1), (6, 6), cols=slice(3, 3)),
+        "single": single_layout((6, 6)),
+    }
+    tiled = {
+        "internvl-1x6": internvl_layout((1, 6), (4, 4)),
+        "internvl-2x3": internvl_layout((2, 3), (4, 4)),
+        "internvl-single": single_layout((4, 4)),
+    }
+    return {name: (one, CLIP) for name, one in llava.items()} | {name: (one, INTERNVIT) for name, one in tiled.items()}
+
+
 def random_encoded(
     layout: Layout,
     needs: Needs,
@@ -78,6 +105,10 @@ def random_encoded(
         clip_tokens=normal(views, tokens) * 0.1 if needs.clip_tokens else None,
         llm_attention={layer: attention(heads, 3, views, tokens) for layer in needs.llm_attention},
         llm_embedding=normal(width) if needs.llm_embedding else None,
+        prompt_embedding=normal(width) if needs.prompt_embedding else None,
+        llm_words=normal(4, width) if needs.llm_words else None,
+        clip_words=normal(5, width) if needs.clip_words else None,
+        clip_patches=normal(views, tokens, width) if needs.clip_words else None,
     )
     sources = sorted(needs.cls_embedding)
     return Encoded(
@@ -90,6 +121,7 @@ def random_encoded(
         cls_logits={layer: normal(views, heads, tokens) for layer in sorted(needs.cls_logits)},
         cls_query={layer: normal(views, heads, 4) for layer in sorted(needs.keys)},
         keys={layer: normal(views, heads, 1 + tokens, 4) for layer in sorted(needs.keys)},
+        received={layer: attention(views, 3, tokens) for layer in sorted(needs.received)},
         cls_embedding={source: normal(views, width) for source in sources},
         question=question if needs.question else None,
     )
@@ -190,14 +222,22 @@ def _poisoned(encoded: Encoded, bad: float, place: float) -> Iterator[tuple[str,
     yield "features", replace(encoded, features=spoilt(encoded.features))
     if encoded.projector_input is not None:
         yield "projector_input", replace(encoded, projector_input=spoilt(encoded.projector_input))
-    for field in ("cls_attention", "cls_logits", "cls_query", "keys", "cls_embedding"):
+    for field in ("cls_attention", "cls_logits", "cls_query", "keys", "received", "cls_embedding"):
         for key, value in getattr(encoded, field).items():
             changed: dict[str, Any] = {field: {**getattr(encoded, field), key: spoilt(value)}}
             yield f"{field}[{key!r}]", replace(encoded, **changed)
     question = encoded.question
     if question is None:
         return
-    for field in ("clip_score", "clip_tokens", "llm_embedding"):
+    for field in (
+        "clip_score",
+        "clip_tokens",
+        "clip_words",
+        "clip_patches",
+        "llm_embedding",
+        "llm_words",
+        "prompt_embedding",
+    ):
         if getattr(question, field) is not None:
             answer: dict[str, Any] = {field: spoilt(getattr(question, field))}
             yield f"question.{field}", encoded.asked(replace(question, **answer))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
+from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.methods.kit.allocation import EPSILON
@@ -92,6 +93,30 @@ class StagedPruner(LayerPruner):
         scores = self._score(state) if self._score_before else self._scores
         assert scores is not None
         return keep_visual(state, scores, self._count(share, state.num_visual))
+
+
+class Deferred(LayerPruner):
+    """Drops, after one block, what the selections had already decided.
+
+    Args:
+        method: its name, for errors.
+        after: from the model's depth to the block.
+        alive: per row, which of its visual tokens live on, in the order they entered.
+    """
+
+    def __init__(self, method: str, after: Callable[[int], int], alive: Sequence[Tensor | None]) -> None:
+        self._method, self._after, self._alive = method, after, alive
+
+    def before(self, state: LayerState) -> Survivors | None:
+        if state.layer != self._after(state.num_layers) + 1:
+            return None
+        keep = state.valid.clone()
+        if len(self._alive) != len(keep) or any(alive is None for alive in self._alive):
+            raise SelectionError(f"{self._method} got {len(self._alive)} deferred selections for {len(keep)} rows")
+        for row, alive in enumerate(self._alive):
+            assert alive is not None
+            keep[row, state.visual[row]] = alive.to(keep.device)
+        return Survivors(keep)
 
 
 def bisect(rising: Callable[[float], float], target: float, low: float, high: float) -> float:

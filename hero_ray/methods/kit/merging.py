@@ -1,13 +1,13 @@
-"""The parts that PruMerge and PruMerge+ share: outlier counts, neighbour merging, assembly. One view at a time.
+"""Merging: what PruMerge and PruMerge+ share (outlier counts, neighbours, assembly), and averages of projected tokens.
 
-Shape letters: N tokens, C width of keys, W width of features, n kept tokens.
+Shape letters: V views, N tokens, C width of keys, W and D widths of features, n kept tokens.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from hero_ray.core.encoded import Encoded, Selection
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.kit.scores import caps, captured, finite, unchecked
+from hero_ray.methods.kit.similarity import inverse_norm
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,33 @@ def merged_selection(
         scores=attention,
         note=note,
     )
+
+
+def with_merged(selection: Selection, encoded: Encoded, name: str) -> Selection:
+    """The same tokens, each the average of itself and the dropped tokens of its view that are most like it.
+
+    Likeness is the cosine of projected tokens; padding takes no part.
+
+    Raises:
+        NonFiniteScoreError: a projected token holds NaN or infinity.
+    """
+    features = finite(encoded.features, name, "projected features")
+    keep, valid = selection.keep.to(features.device), encoded.layout.valid.to(features.device)
+    edited = blank(encoded.features)
+    for view, kept in enumerate(keep):
+        edited[view, kept] = averages(features[view], kept, valid[view]).to(edited.dtype)
+    return replace(selection, edited=edited)
+
+
+def averages(features: Tensor, keep: Tensor, valid: Tensor) -> Tensor:
+    """Kept tokens averaged with the real tokens that are most like them: [N, D], bool [N], bool [N] -> [n, D]."""
+    kept, rest = features[keep], features[valid & ~keep]
+    if not len(kept) or not len(rest):
+        return kept
+    # The norm of a token that is merged does not change which one is nearest to it.
+    nearest = (rest @ (kept * inverse_norm(kept)[:, None]).T).argmax(1)
+    sizes = 1 + torch.bincount(nearest, minlength=len(kept))
+    return kept.index_add_(0, nearest, rest).div_(sizes[:, None])
 
 
 def blank(like: Tensor) -> Tensor:

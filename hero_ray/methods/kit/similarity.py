@@ -64,3 +64,28 @@ def inverse_norm(tokens: Tensor) -> Tensor:
 def cosines(tokens: Tensor) -> Tensor:
     """Cosine of every pair: [..., n, C] -> [..., n, n]."""
     return scaled_gram(tokens, inverse_norm(tokens))
+
+
+def determinant_map(kernel: Tensor, gain: Tensor, count: int) -> Tensor:
+    """Greedy picks of the largest determinant, in order: int64 [V, count]; ties to the lower index.
+
+    Args:
+        kernel: [V, N, N].
+        gain: [V, N], its diagonal; -inf is picked last.
+    """
+    views = torch.arange(len(kernel), device=kernel.device)
+    floor = 1e-5 * gain.amax(1, keepdim=True)
+    chosen = torch.zeros(len(kernel), count, kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
+    picks = torch.empty(len(kernel), count, dtype=torch.long, device=kernel.device)
+    for step in range(count):
+        best = gain.argmax(1)
+        picks[:, step] = best
+        before = chosen[:, :step]
+        known = torch.bmm(before[views, :, best][:, None], before)[:, 0]
+        left = gain[views, best][:, None]
+        # Nothing new is left once the picks span the features; dividing by rounding noise would make it infinite.
+        update = torch.where(left > floor, (kernel[views, best] - known) / left.clamp(min=1e-12).sqrt(), 0.0)
+        chosen[:, step] = update
+        gain = gain - update.square()
+        gain[views, best] = -torch.inf
+    return picks

@@ -31,6 +31,7 @@ _LOOKS = {
     "spatial": Look(GREY, "cross", True),
     "spatial-pool": Look(GREY, "square-open", True),
     "downsample": Look(GREY, "triangle-down", True),
+    "random-llm": Look(GREY, "bowtie", True),
     "hero": Look(AMBER, "circle"),
     "hired": Look(BLUE, "square"),
     "fastervlm": Look(TEAL, "diamond"),
@@ -49,6 +50,12 @@ _LOOKS = {
     "vispruner": Look(TEAL, "octagon"),
     "holov": Look(BLUE, "star-square"),
     "cdpruner": Look(PERIWINKLE, "star-triangle-down"),
+    "scope": Look(TEAL, "square"),
+    "hiprune": Look(AMBER, "diamond"),
+    "vscan": Look(RED, "circle"),
+    "visiontrim": Look(BLUE, "triangle-up"),
+    "otprune": Look(ROSE, "circle"),
+    "mmtok": Look(GREEN, "square"),
 }
 _SPARE_SYMBOLS = ("circle-x", "square-x", "diamond-cross", "circle-cross", "square-cross", "diamond-x")
 VARIANT_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

@@ -1,0 +1,45 @@
+"""Greedy coverage: candidates picked one after another by what they add to what is covered already."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hero_ray.core.lazy import Tensor, torch
+
+_AT_ONCE = 16
+"""Stale gains brought up to date together: a call of numpy costs as much as a few rows."""
+
+
+def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
+    """Greedy picks by gain in coverage times weight, in order, ties to the lower index: int64 [count].
+
+    Args:
+        shares: [n, m], how much each of n candidates covers each of m things; what is below 0 covers nothing.
+        weights: [n] of at least 0.
+    """
+    rows = np.ascontiguousarray(shares.cpu().numpy())
+    worth = weights.cpu().numpy().astype(rows.dtype)
+    covered = np.zeros(rows.shape[1], rows.dtype)
+    gains = _gains(rows, covered) * worth
+    picks: list[int] = []
+    # Coverage only grows, so a gain only shrinks: what is out of date is an upper bound, and once the largest of all is
+    # up to date it is the answer. Few have to be looked at again for a pick, where the definition asks for all.
+    fresh = np.zeros(len(rows), dtype=np.int64)
+    for step in range(count):
+        while fresh[best := int(gains.argmax())] < step:
+            stale = np.flatnonzero(fresh < step)
+            if len(stale) > _AT_ONCE:  # the most promising ones; which of equals does not matter
+                stale = stale[np.argpartition(gains[stale], -_AT_ONCE)[-_AT_ONCE:]]
+            gains[stale] = _gains(rows[stale], covered) * worth[stale]
+            fresh[stale] = step
+        picks.append(best)
+        np.maximum(covered, rows[best], out=covered)
+        gains[best] = -np.inf
+        fresh[best] = count
+    return torch.tensor(picks, dtype=torch.long, device=shares.device)
+
+
+def _gains(rows: NDArray[np.floating], covered: NDArray[np.floating]) -> NDArray[np.floating]:
+    """What every candidate [k, m] would add to the coverage of m things: [k]."""
+    return np.asarray(np.maximum(rows - covered, 0.0).sum(1))
