@@ -85,6 +85,8 @@ def run(
             raise
         finally:
             if not lost.is_set():  # else it is another's to say
+                if outcome.status in (INTERRUPTED, CANCELLED):
+                    store.hand_back(run_id)  # three stops by hand would else give up the pictures that were under way
                 store.set_status(run_id, outcome.status)
     outcome.seconds = time.perf_counter() - started
     return outcome

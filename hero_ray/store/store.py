@@ -182,6 +182,7 @@ class Store:
     add_samples = _told(writes.add_samples)
     begin_unit = _told(writes.begin_unit)
     settle_unit = _told(writes.settle_unit)
+    hand_back = _told(writes.hand_back)
     stop_cell = _told(writes.stop_cell)
     write_metrics = _told(writes.write_metrics)
     done = _asked(answers.done)

@@ -199,6 +199,13 @@ def begin_unit(connection: Connection, run_id: str, unit_id: str) -> int:
     return int(connection.execute(statement.returning(table(UnitAttempt).c.attempts)).scalar_one())
 
 
+def hand_back(connection: Connection, run_id: str) -> None:
+    """Take back one beginning of every unit that is begun and not settled: whoever stopped them, it was not they."""
+    u = table(UnitAttempt)
+    mine = (u.c.run_id == run_id) & u.c.settled.is_(None) & (u.c.attempts > 0)
+    connection.execute(update(u).where(mine).values(attempts=u.c.attempts - 1))
+
+
 def settle_unit(connection: Connection, run_id: str, unit_id: str, samples: int) -> None:
     """Note that nothing of a unit is missing, so that whoever goes on with the run need not look at its answers.
 

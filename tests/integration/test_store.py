@@ -141,6 +141,19 @@ def test_units_count_their_beginnings(store: Store) -> None:
     assert [store.begin_unit("run1", "u1"), store.begin_unit("run1", "u1"), store.begin_unit("run1", "u2")] == [1, 2, 1]
 
 
+def test_units_that_were_stopped_by_hand_are_handed_back(store: Store) -> None:
+    """However often a run is stopped; a unit that kills its process keeps the beginnings that nobody stopped."""
+    data.begin(store)
+    for _ in range(5):
+        assert store.begin_unit("run1", "stopped") == 1
+        store.hand_back("run1")
+    store.begin_unit("run1", "settled")
+    store.settle_unit("run1", "settled", 1)
+    store.begin_unit("run1", "deadly"), store.begin_unit("run1", "deadly")
+    store.hand_back("run1")
+    assert [store.begin_unit("run1", name) for name in ("stopped", "settled", "deadly")] == [1, 2, 2]
+
+
 def test_only_one_holder_at_a_time(store: Store) -> None:
     data.begin(store)
     store.acquire_lease("run1", "alice", 60)
