@@ -63,9 +63,8 @@ class DatasetBenchmark:
     image_column: ClassVar[str | None] = None
     """Column with the dataset's own picture id."""
     num_pictures: ClassVar[int | None] = None
-    """Distinct pictures of the full split, where confirmed."""
     category_sizes: ClassVar[Mapping[str, int]] = {}
-    """Documents per category of the full split, where confirmed."""
+    """Of the full split, where confirmed: distinct pictures, documents per category."""
     papers: ClassVar[Mapping[str, str]] = {}
     """Paper -> the metric whose hundredfold it prints."""
     main_metric: str = "exact_match"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,7 @@ from hero_ray.models.job import LoadJob, Target
 from hero_ray.models.llava_15 import Llava15Adapter
 from hero_ray.models.llava_next import LlavaNextAdapter
 from hero_ray.models.parts import internvl2_parts, llava_parts
-from hero_ray.models.registry import CLIP_LARGE, SPECS, foreign
+from hero_ray.models.registry import CLIP_LARGE, SPECS, ModelSpec, foreign
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_clip, find_folder
 from hero_ray.models.supported import family_of
@@ -91,10 +91,7 @@ def load(
     # A published model without weights needs no download: its sizes are known by name.
     folder = None if published and (is_random or target.device == META) else find_folder(plain)
     raw = {} if folder is None else read_config(folder)
-    family = None if folder is None else family_of(raw, folder)
-    chosen = SPECS.get(plain) or foreign(plain, str(family))
-    if family not in (None, chosen.family):
-        raise CheckpointError(f"{folder} is of family {family}, {name} should be {chosen.family}")
+    chosen = _spec(plain, folder, raw)
     asked = style_for(chosen, folder, raw, style)
     job = LoadJob(name, chosen, folder, target, seed if is_random else None, options, asked)
     if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
@@ -105,6 +102,15 @@ def load(
     if clip_vision != "none" and source is not None:
         adapter.attach_clip(partial(load_clip, source, target, clip_vision, clip_text, job.seed))
     return adapter
+
+
+def _spec(name: str, folder: Path | None, raw: Mapping[str, Any]) -> ModelSpec:
+    """The registry's line on a model, or one made up for a folder of a known family."""
+    family = None if folder is None else family_of(raw, folder)
+    chosen = SPECS.get(name) or foreign(name, str(family))
+    if family not in (None, chosen.family):
+        raise CheckpointError(f"{folder} is of family {family}, {name} should be {chosen.family}")
+    return chosen
 
 
 @contextmanager
