@@ -99,14 +99,17 @@ def scoring_flops(
     """
     vision = info.vision
     row = 2 * vision.hidden * vision.tokens * views
-    total = float(row * len(needs.tower_layers - needs.received))
+    total = float(row * len(needs.tower_layers))
     total += float(row * vision.tokens * len(needs.received))  # a row for every token
     if needs.clip:
         tower = text_tower or TextTowerShape()
         total += text_tower_flops(tower, clip_tokens)
         read = views if needs.clip_score else 0
-        read += views * (vision.tokens - 1) * (needs.clip_tokens + needs.clip_words)
+        read += views * (vision.tokens - 1) * needs.clip_tokens
         total += read * 2 * (vision.hidden * tower.projection + tower.projection)
+        if needs.clip_words:  # every patch and every token of the question projected, compared by the method itself
+            total += views * (vision.tokens - 1) * 2 * vision.hidden * tower.projection
+            total += (clip_tokens - 1) * 2 * tower.hidden * tower.projection
     deepest = _deepest_block(vision, needs)
     if deepest > vision.layers_run:
         total += encoder_flops(vision, views, deepest - 1) - encoder_flops(vision, views) + views * _cls_block(vision)

@@ -143,7 +143,7 @@ _INTERNVIT = _CLIP | {"image_size": 448}
 def _llava(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
     text = _LEFT_OUT[config["text_config"].get("model_type", "llama")] | dict(config["text_config"])
     text.setdefault("vocab_size", config.get("vocab_size", 32064))
-    vision = _CLIP | dict(config.get("vision_config") or {})
+    vision = _CLIP | dict(config["vision_config"])
     found = _of_clip(name, family, text, vision, config.get("vision_feature_layer", -2), _dtype(config, text))
     return replace(found, views=_views(config, vision["image_size"]))
 

@@ -168,17 +168,24 @@ def _loss(results: Results, label: str, baseline: str, name: str, allowance: All
     at_most = None if loss.high is None else min(1.0, loss.high)
     verdict = "safe" if p < ALPHA else "unproven"
     allowed = (1 - share) * found.figures[1] - offset
-    needed = None if verdict == "safe" else to_decide(loss, allowed, ALPHA / family)
+    needed = None if verdict == "safe" else to_decide(loss, allowed, ALPHA / family, alike=found.differing[0] == 0)
     return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most), needed)
 
 
-def to_decide(loss: stats.OneSided, allowed: float, alpha: float, power: float = 0.8) -> int | None:
+def to_decide(
+    loss: stats.OneSided, allowed: float, alpha: float, power: float = 0.8, alike: bool = False
+) -> int | None:
     """Pictures at which a loss like the one seen is told from what is allowed, at `alpha` on one side.
 
     A normal law's estimate from the bound that the pictures at hand give; None beyond ten million.
+
+    Args:
+        alike: no picture differs, so that the bound shrinks with the number of pictures, not with its root.
     """
     if loss.high is None or loss.high <= loss.value:
         return None
+    if alike:
+        return max(loss.n_clusters + 1, ceil(loss.n_clusters * loss.high / allowed)) if allowed > 0 else None
     law = NormalDist()
     error = (loss.high - loss.value) / law.inv_cdf(1 - alpha)  # of n_clusters pictures
     apart = abs(allowed - loss.value)

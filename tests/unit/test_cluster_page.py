@@ -25,10 +25,10 @@ BLOCKS = ["\n".join(line.strip() for line in block.splitlines())
 
 
 def commands() -> list[tuple[str, bool]]:
-    """Each command of the page and whether it is to be run; a here-document is one command."""
+    """Each command of the page, here-documents and continued lines whole, and whether it is to be run."""
     found = []
     for block in BLOCKS:
-        for part in re.findall(r"cat > \S+ <<EOF\n.*?\nEOF|[^\n]+", block, re.DOTALL):
+        for part in re.findall(r"cat > \S+ <<EOF\n.*?\nEOF|[^\n]+", re.sub(r"\\\n\s*", "", block), re.DOTALL):
             found.append((MARK.sub("", part).strip(), not MARK.search(part)))
     return found
 
@@ -76,7 +76,8 @@ def test_the_commands_that_bear_no_mark_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     settings = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text(encoding="utf-8").splitlines())
-    assert settings.keys() == {"POSTGRES_PASSWORD", "RAY_AUTH_TOKEN", "HERO_RAY_TOKENS", "GIT_COMMIT"}
+    passwords = {"POSTGRES_PASSWORD", "POSTGRES_READER_PASSWORD"}
+    assert settings.keys() == passwords | {"RAY_AUTH_TOKEN", "HERO_RAY_TOKENS", "GIT_COMMIT"}
     assert re.fullmatch(r"[0-9a-f]{40}", settings["GIT_COMMIT"])
     assert re.fullmatch(r"admin:[0-9a-f]{64}", settings["HERO_RAY_TOKENS"])
     sweep = yaml.safe_load((tmp_path / "made.yaml").read_text(encoding="utf-8"))

@@ -399,6 +399,9 @@ def test_what_would_decide_grows_with_the_square_of_what_is_unsure() -> None:
     assert advice.to_decide(replace(loss, value=0.02, high=0.08), 0.03, 0.05) == pytest.approx(9 * 915, rel=0.01)
     assert advice.to_decide(loss, 0.5, 0.05) == 101, "more than there are, for they did not decide it"
     assert advice.to_decide(loss, 0.0, 0.05) is None, "a loss of what is allowed is never told from it"
+    assert advice.to_decide(loss, 0.03, 0.05, alike=True) == 200, (
+        "the rule of three: half the bound, twice the pictures"
+    )
 
 
 def test_an_allowance_may_be_a_share_of_the_score(failing: Results) -> None:

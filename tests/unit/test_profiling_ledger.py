@@ -204,6 +204,7 @@ def test_shapes_are_read_from_hub_layouts() -> None:
     }
     internvl = {
         "model_type": "internvl_chat",
+        "ps_version": "v2",
         "llm_config": text,
         "vision_config": {**vision, "image_size": 448},
         "torch_dtype": "bfloat16",

@@ -131,7 +131,8 @@ def test_an_undecided_claim_says_what_was_seen(store: Store) -> None:
     assert found.seen == "0 of 7 pictures differ; a loss up to 35 points is not excluded"
     (candidate,) = advice.advise(results, advice.parse_allowance("1"), axis("retention"))
     assert advice.unproven([candidate]) == [
-        "hero@20% unproven on pope: 0 of 7 pictures differ; a loss up to 35 points is not excluded"
+        "hero@20% unproven on pope: 0 of 7 pictures differ; a loss up to 35 points is not excluded; "
+        "about 244 pictures would decide it"
     ]
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from hero_ray.core.errors import StoreError
-from hero_ray.pipeline.run import absolute_url
 from hero_ray.store import default_url, open_store, schema
-from hero_ray.store.engine import dump_json, parse_url
+from hero_ray.store.engine import absolute_url, dump_json, parse_url
 from hero_ray.store.schema import HEAD, scripts
 
 
