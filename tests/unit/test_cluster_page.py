@@ -79,7 +79,10 @@ def test_the_commands_that_bear_no_mark_run(tmp_path: Path) -> None:
     passwords = {"POSTGRES_PASSWORD", "POSTGRES_READER_PASSWORD"}
     assert settings.keys() == passwords | {"RAY_AUTH_TOKEN", "HERO_RAY_TOKENS", "GIT_COMMIT"}
     assert re.fullmatch(r"[0-9a-f]{40}", settings["GIT_COMMIT"])
-    assert re.fullmatch(r"admin:[0-9a-f]{64}", settings["HERO_RAY_TOKENS"])
+    tokens = dict(token.split(":") for token in settings["HERO_RAY_TOKENS"].split(","))
+    assert tokens.keys() == {"read", "infer", "admin"}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", token) for token in tokens.values())
+    assert len(set(tokens.values())) == 3
     sweep = yaml.safe_load((tmp_path / "made.yaml").read_text(encoding="utf-8"))
     assert sweep["metadata"] == {"generateName": "sweep-", "namespace": "hero-ray"}
     secrets = re.findall(r"kind: Secret\n.*?\n  name: (\S+)", done.stdout, re.DOTALL)
