@@ -114,7 +114,7 @@ _REFUSALS = (
     "Cannot determine the answer",
 )
 _KIT_BLANKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-_KIT_ANSWER_IS = re.compile(r"answer is\s*\**([A-D])", re.IGNORECASE)  # no bracket, no word's end, no E, as upstream
+_KIT_ANSWER_IS = re.compile(r"answer\s+is\s+\**([A-D])", re.IGNORECASE)  # no bracket, no word's end, no E, as upstream
 
 
 def match_option_vlmevalkit(text: str, options: Mapping[str, Any]) -> str | None:

@@ -43,6 +43,8 @@ FRUIT = {"A": "apple", "B": "dog", "C": "a red car", "D": "None"}
 E8E78F05 = [
     # answer, options, the letter that VLMEvalKit's commit reads; the released 0.0.20 differs where it says so
     ("The answer is **B**. Option A is wrong, and C is a car that is not there.", FRUIT, "B"),  # 0.0.20: undecided
+    ("The answer\tis\n B and not A or C, which one sees on the table there.", FRUIT, "B"),  # any blanks
+    ("The answer isB and not A or C, which one sees on the table there.", FRUIT, None),  # but one at least
     ("The answer is (B). A is not visible, C is not either in the picture.", FRUIT, None),
     ("The answer is Because", FRUIT, "B"),  # 0.0.20: undecided
     ("It is not A, B or C, as they are cut off. The answer is E. Yes.", FRUIT | {"E": "a hat"}, None),
