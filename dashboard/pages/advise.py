@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard import filters, loaders
 from dashboard.loaders import plain
+from hero_ray.core.errors import NotComparableError
 from hero_ray.results import advice
 from hero_ray.results.advice import Allowance, Candidate
 from hero_ray.results.axes import AXES, Axis
@@ -30,7 +31,11 @@ def main() -> None:
     own = _model(found)
     allowance, axis, benchmarks = _question(own)
     asked = (allowance.amount, allowance.relative)
-    candidates: list[Candidate] = loaders.load("advice", ids, own.model, asked, axis.name, benchmarks)
+    try:
+        candidates: list[Candidate] = loaders.load("advice", ids, own.model, asked, axis.name, benchmarks)
+    except NotComparableError:
+        st.info("No cell of these runs shares answered samples with the unpruned ones, so no loss can be told.")
+        st.stop()
     for line in advice.nothing_to_lose(own, benchmarks):
         st.warning(plain(line))
     _answer(candidates, allowance, axis, own)

@@ -8,7 +8,7 @@ from math import ceil, inf
 from statistics import NormalDist
 
 from hero_ray import stats
-from hero_ray.core.errors import InputError, UnknownNameError
+from hero_ray.core.errors import InputError, NotComparableError, UnknownNameError
 from hero_ray.results.axes import Axis
 from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
@@ -86,9 +86,10 @@ class Candidate:
 def advise(
     results: Results, allowance: Allowance, axis: Axis, benchmarks: Iterable[str] | None = None, baseline: str = FULL
 ) -> list[Candidate]:
-    """Every candidate of a run, cheapest first; the first safe one is the advice.
+    """Every candidate of a run that has answers, cheapest first; the first safe one is the advice.
 
     Raises:
+        NotComparableError: no cell shares answers with the unpruned ones.
         UnknownNameError: no unpruned cells to compare with.
     """
     chosen = results.only(benchmarks)
@@ -102,8 +103,13 @@ def advise(
     for label, by_benchmark in results.groups.items():
         if label == baseline or not set(chosen) <= set(by_benchmark):
             continue
-        losses = tuple(_loss(results, label, baseline, name, allowance, family) for name in chosen)
+        try:
+            losses = tuple(_loss(results, label, baseline, name, allowance, family) for name in chosen)
+        except NotComparableError:  # under way, or its answers were pruned: nothing can be said of it
+            continue
         found.append((label, mean_of(costs.get(label, ()), some=False), losses))
+    if not found:
+        raise NotComparableError(f"no cell shares answered samples with {baseline} on {', '.join(chosen)}")
     safe, unsafe = stats.both_ways(
         [max(loss.p for loss in losses) for *_, losses in found],
         [stats.any_of([loss.p_against for loss in losses]) for *_, losses in found],
@@ -149,7 +155,10 @@ def nothing_to_lose(results: Results, benchmarks: Iterable[str] | None = None, b
 
 
 def _figure(results: Results, cells: Sequence[CellRow]) -> float:
-    return sides(results, cells, cells).figures[0]
+    try:
+        return sides(results, cells, cells).figures[0]
+    except NotComparableError:  # nothing answered yet: nothing to say
+        return 1.0
 
 
 def in_the_way(candidates: Sequence[Candidate]) -> list[str]:
