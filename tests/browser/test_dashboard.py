@@ -149,7 +149,7 @@ def test_an_uploaded_picture_is_answered(visit: Visit, demo_results: str, tmp_pa
     question.press("Enter")
     tab.settle()
     page.get_by_role("button", name="Ask").click()
-    page.wait_for_selector("h3:has-text('Ledger')")
+    page.wait_for_selector("h2:has-text('Ledger')")
     tab.settle()
     answers = page.locator("h3:has-text('“')").all_text_contents()
     assert len(answers) == 2

@@ -216,7 +216,7 @@ config = SweepConfig(models=["someone/tiny"], methods=["full", "hero"], budgets=
 plan = make_plan(config)
 print("planned", flush=True)
 sys.stdin.readline()
-run = _create_run(plan, store, "test", None)
+run = _create_run(plan, store, "test", None, fresh=False)
 job = WorkerJob(run, "sqlite:///{db}", "someone/tiny", {{"dtype": "float32"}}, plan.cells, plan.tasks, Settings(),
                 commits=plan.commits if {pinned} else {{}})
 worker = UnitWorker(job)
