@@ -75,14 +75,7 @@ def entries(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[
 
 def keys(folder: Path) -> list[str]:
     """Names of all tensors of a folder."""
-    found: list[str] = []
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as shard:
-                found.extend(shard.keys())
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from error
-    return found
+    return [key for key, _ in headers(folder)]
 
 
 def headers(folder: Path) -> Iterator[tuple[str, Tensor]]:
