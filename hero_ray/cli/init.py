@@ -73,7 +73,7 @@ def init(
     chosen = asked("Methods under test", methods, "hero,hired,fastervlm")
     shares = asked("Budgets, shares of tokens kept", budgets, "40%,20%,10%")
     loss = float(asked("Points that may be lost", None if max_loss is None else f"{max_loss:g}", "1.0"))
-    task, to_fill = find_task(data)
+    task, pictures = find_task(data)
     text = TEMPLATE.format(
         name=path.stem,
         file=path,
@@ -85,14 +85,26 @@ def init(
         task=f"{{name: {quoted(task)}, metric: {metric}}}" if metric else quoted(task),
     )
     check_sweep(text)
+    write(path, text)
+    if pictures:
+        rows = [json.dumps({"image": name, "question": "", "answer": ""}, ensure_ascii=False) for name in pictures]
+        write(Path(task.removeprefix("file:")), "\n".join(rows) + "\n", ": put a question and its answer into each row")
+    typer.echo(f"next: hero-ray sweep {path} --dry-run")
+
+
+def write(path: Path, text: str, hint: str = "") -> None:
+    """Write a file and say so.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    from hero_ray.core.errors import InputError
+
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as problem:
         raise InputError(f"cannot write {path}: {problem.strerror}") from None
-    typer.echo(f"wrote {path}")
-    if to_fill is not None:
-        typer.echo(f"wrote {to_fill}: put a question and its answer into each row")
-    typer.echo(f"next: hero-ray sweep {path} --dry-run")
+    typer.echo(f"wrote {path}{hint}")
 
 
 def asked(question: str, given: str | None, default: str) -> str:
@@ -128,8 +140,8 @@ def check_model(name: str) -> None:
         raise UnknownNameError("model", plain, SPECS)
 
 
-def find_task(data: str) -> tuple[str, Path | None]:
-    """The task's name, and the file of questions that was made for a folder of pictures without one.
+def find_task(data: str) -> tuple[str, list[str]]:
+    """The task's name, and the pictures of a folder that has no file of questions yet.
 
     Raises:
         InputError: a folder with neither questions nor pictures, or with several files of questions.
@@ -145,17 +157,14 @@ def find_task(data: str) -> tuple[str, Path | None]:
         if len(tables) > 1:
             raise InputError(f"{place} holds several files of questions ({tables[0].name}, {tables[1].name}); name one")
         if tables:
-            return f"file:{tables[0]}", None
+            return f"file:{tables[0]}", []
         if not pictures:
             raise InputError(f"{place} holds no pictures ({' '.join(PICTURES)}) and no file of questions")
-        rows = [json.dumps({"image": name, "question": "", "answer": ""}, ensure_ascii=False) for name in pictures]
-        target = place / QUESTIONS
-        target.write_text("\n".join(rows) + "\n", encoding="utf-8")
-        return f"file:{target}", target
+        return f"file:{place / QUESTIONS}", pictures
     if place.is_file():
-        return f"file:{place}", None
+        return f"file:{place}", []
     benchmarks.get_class(data)
-    return data, None
+    return data, []
 
 
 def check_sweep(text: str) -> None:

@@ -70,6 +70,13 @@ def test_a_folder_of_pictures_gets_a_file_to_fill_in(capsys: pytest.CaptureFixtu
     assert "put a question" not in capsys.readouterr().out
 
 
+def test_a_refused_sweep_leaves_no_file_of_questions() -> None:
+    Path("pictures").mkdir()
+    Image.new("RGB", (32, 24)).save("pictures/a.png")
+    assert ends("init", "--data", "pictures", "--methods", "heroo") == 2
+    assert [path.name for path in Path("pictures").iterdir()] == ["a.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
