@@ -12,12 +12,13 @@ from PIL import Image
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-PAGES = ("", "compare", "flips", "efficiency", "runs", "nightly", "studies", "try_it")
+PAGES = ("", "advise", "compare", "flips", "efficiency", "runs", "nightly", "studies", "try_it")
 Visit = Callable[..., Any]
 
 
-@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("path", PAGES)
+@pytest.mark.slow
 def test_every_page_fits_the_screen(path: str, width: int, visit: Visit, demo_results: str) -> None:
     tab = visit(demo_results, width)
     page = tab.open(path)

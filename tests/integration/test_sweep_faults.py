@@ -128,7 +128,7 @@ from test_sweep_faults import longer_plan
 from hero_ray.pipeline.run import run
 from hero_ray.store import open_store
 try:
-    run(longer_plan(), open_store(sys.argv[1]), loader=LOADER)
+    run(longer_plan(int(sys.argv[2])), open_store(sys.argv[1]), loader=LOADER)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -137,9 +137,9 @@ except KeyboardInterrupt:
 REPLICAS = 2
 
 
-def longer_plan() -> Plan:
+def longer_plan(replicas: int = REPLICAS) -> Plan:
     """Enough to do that a driver can be stopped in the middle, and another after it."""
-    return small_plan(num_images=16, replicas=REPLICAS, model_args={"work_ms": 20})
+    return small_plan(num_images=16, replicas=replicas, model_args={"work_ms": 20})
 
 
 @pytest.fixture(scope="module")
@@ -169,14 +169,14 @@ def test_a_killed_driver_is_resumed_to_the_same_table(local_ray: None, postgres_
     import ray
 
     with open_store(postgres_url) as store:
-        _kill_a_driver(store, 10, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
-        run_id = _finish_and_compare(store, longer)
-        assert begun_twice(store, run_id) <= REPLICAS
+        _kill_a_driver(store, 10, replicas=1, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
+        run_id = _finish_and_compare(store, longer, replicas=1)
+        assert begun_twice(store, run_id) <= 1
 
 
-def _kill_a_driver(store: Store, at_rows: int, **environment: str) -> None:
+def _kill_a_driver(store: Store, at_rows: int, replicas: int = REPLICAS, **environment: str) -> None:
     """Start a driver and kill it once so many predictions are there."""
-    driver = _start_driver(store.url, **environment)
+    driver = _start_driver(store.url, replicas, **environment)
     when_rows(store, at_rows)
     driver.kill()
     assert driver.wait(timeout=240) == -signal.SIGKILL
@@ -184,10 +184,10 @@ def _kill_a_driver(store: Store, at_rows: int, **environment: str) -> None:
         connection.execute(text("delete from leases"))
 
 
-def _finish_and_compare(store: Store, expected: list[tuple[Any, ...]]) -> str:
+def _finish_and_compare(store: Store, expected: list[tuple[Any, ...]], replicas: int = REPLICAS) -> str:
     """Resume the latest run, hold its table against an undisturbed one, return its id."""
     run_id = store.run("latest").id
-    resumed = run(longer_plan(), store, loader=LOADER)
+    resumed = run(longer_plan(replicas), store, loader=LOADER)
     assert (resumed.run_id, resumed.status) == (run_id, "complete")
     assert 0 < resumed.answered < len(expected), "the driver had finished, or the resumed run began from nothing"
     assert answers(store, run_id) == expected
@@ -207,10 +207,10 @@ def _without_ids(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(row[1:] for row in rows)
 
 
-def _start_driver(url: str, **environment: str) -> subprocess.Popen[bytes]:
+def _start_driver(url: str, replicas: int = REPLICAS, **environment: str) -> subprocess.Popen[bytes]:
     """A sweep in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, url],
+        [sys.executable, "-c", DRIVER, url, str(replicas)],
         env=script_environment(**environment),
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,
