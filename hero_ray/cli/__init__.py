@@ -11,6 +11,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -49,10 +50,32 @@ def _root(
     pass
 
 
+GROUPS = {
+    "Ask": ("init", "plan", "sweep", "status", "cancel", "nightly"),
+    "Read the answers": ("advise", "check", "compare", "frontier", "report", "dashboard", "study"),
+    "Choose parameters": ("tune", "calibrate"),
+    "Measure and serve": ("profile", "serve"),
+    "Exchange": ("export", "import"),
+    "Look after it": ("doctor", "list", "db"),
+}
+"""Verbs as `hero-ray --help` shows them, in the order in which people come to need them."""
+
+
 def load_verbs() -> None:
-    """Import every module of this package, so that its verbs register."""
+    """Import every module of this package, so that its verbs register; put them in the order of `GROUPS`."""
     for info in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{info.name}")
+    places = {verb: (place, panel) for place, (verb, panel) in enumerate((v, p) for p in GROUPS for v in GROUPS[p])}
+    registered: list[Any] = [*app.registered_commands, *app.registered_groups]
+    for command in registered:
+        command.rich_help_panel = places.get(_verb(command), (0, "Others"))[1]
+    app.registered_commands.sort(key=lambda one: places.get(_verb(one), (len(places), ""))[0])
+
+
+def _verb(command: Any) -> str:
+    """Name of a verb, or of a group of them."""
+    group = getattr(command, "typer_instance", None)
+    return str(group.info.name if group is not None else command.name or command.callback.__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ Tolerance = Annotated[
     float | None,
     typer.Option("--tolerance", min=0.0, help="gsearch: accuracy that may be lost (.005); vtw: divergence (.003)."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Also write the JSON here.")]
+Out = Annotated[Path | None, typer.Option("--output", "--out", help="Also write the JSON here.")]
 
 
 @app.command()

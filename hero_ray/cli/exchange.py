@@ -96,10 +96,16 @@ def _writing(output: Path) -> Iterator[None]:
 def import_(
     path: Annotated[Path, typer.Argument(help="lmms-eval samples or log, a VLMEvalKit table, or profiles.")],
     as_is: Annotated[bool, typer.Option("--as-is", help="Keep the file's scores; needs no dataset.")] = False,
-    task: Annotated[str | None, typer.Option(help="Benchmark, where the file's name does not say.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", "--tasks", help="Benchmark, where the file's name does not say.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model, where the file does not say.")] = None,
-    method: Annotated[str | None, typer.Option(help="Pruning method behind the answers; default full.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Budget behind the answers: 0.2, 20%, 576tok.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "--methods", help="Pruning method behind the answers; default full.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", "--budgets", help="Budget behind the answers: 0.2, 20%, 576tok.")
+    ] = None,
     flavour: Annotated[str | None, typer.Option(help="Whose scoring rules: head, v0.2.3, vlmevalkit ...")] = None,
     filter: Annotated[str | None, typer.Option(help="Whose answers, where a file holds several filters'.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Of a text file that is not UTF-8: gbk, latin-1 ...")] = None,

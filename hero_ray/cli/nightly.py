@@ -19,9 +19,11 @@ EXIT_REGRESSION = 3
 EXIT_FAILED = 1
 PANEL = folder("configs") / "nightly.yaml"
 nightly_app = typer.Typer(
-    invoke_without_command=True, help="Run the nightly panel and compare it with the good nights."
+    name="nightly",
+    invoke_without_command=True,
+    help="Run the nightly panel and compare it with the good nights.",
 )
-app.add_typer(nightly_app, name="nightly")
+app.add_typer(nightly_app)
 
 Config = Annotated[str | None, typer.Option("--config", help="Panel; configs/nightly.yaml if not given.")]
 NightDate = Annotated[

@@ -31,7 +31,9 @@ Energy = Annotated[bool, typer.Option("--energy", help="Also measure joules per 
 Base = Annotated[str, typer.Option("--budget-base", help="What budgets are a share of: real or grid.")]
 Newlines = Annotated[str, typer.Option("--newline-policy", help="Newline tokens kept: unpadded_rows, none, ...")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Write JSONL here and, unless --db is given, nowhere else.")]
+Out = Annotated[
+    Path | None, typer.Option("--output", "--out", help="Write JSONL here and, unless --db is given, nowhere else.")
+]
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
-from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, pairs
+from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, RunName, RunOption, Which, pairs
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.shipped import folder
 
@@ -32,7 +32,9 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Answers gen
 Replicas = Annotated[str | None, typer.Option("--replicas", help="Model replicas: a number, or auto.")]
 Gpus = Annotated[float | None, typer.Option("--gpus-per-replica", help="GPUs (or a fraction of one) per replica.")]
 Baseline = Annotated[str | None, typer.Option("--baseline", help="Method that others are compared with.")]
-Output = Annotated[str | None, typer.Option("--output-path", help="Folder for lmms-eval style result files.")]
+Output = Annotated[
+    str | None, typer.Option("--output-path", "--output", help="Folder for lmms-eval style result files.")
+]
 LogSamples = Annotated[bool, typer.Option("--log-samples", help="Also write one file of samples per benchmark.")]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Skip the timing pass.")]
 NoStrawMen = Annotated[bool, typer.Option("--no-straw-men", help="Leave out full, random, spatial and downsample.")]
@@ -44,10 +46,8 @@ def _config(path: str | None, assignments: list[str] | None, **options: Any) -> 
     from hero_ray.core import config, tasks
 
     document = config.read(path or DEMO)
-    for key in ("replicas",):
-        value = options.get(key)
-        if isinstance(value, str) and value.isdigit():
-            options[key] = int(value)
+    if (options.get("replicas") or "").isdigit():
+        options["replicas"] = int(options["replicas"])
     if options.get("model_args"):
         options["model_args"] = pairs(options["model_args"])
     own = options.pop("own", {})
@@ -81,7 +81,7 @@ def sweep(
     log_samples: LogSamples = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; nothing is written.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start a new run even if an equal one exists.")] = False,
-    run_id: Annotated[str | None, typer.Option("--run-id", help="Name of the run; made if it is not there.")] = None,
+    run_id: RunName = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try a complete run's failures again.")] = False,
     no_profile: NoProfile = False,
     no_straw_men: NoStrawMen = False,
@@ -238,7 +238,8 @@ def _say(text: str) -> None:
 
 @app.command()
 def status(
-    run_id: Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")] = "latest",
+    run_id: Which = "latest",
+    run_named: RunOption = None,
     db: Db = None,
     every: Annotated[bool, typer.Option("--all", help="One line for every run.")] = False,
     failures: Annotated[bool, typer.Option("--failures", help="List failed samples with their errors.")] = False,
@@ -255,7 +256,7 @@ def status(
             typer.echo(f"{run.id}  {run.status:<11}  {run.created_at:%Y-%m-%d %H:%M}  {run.sweep_name}")
         return
     while True:
-        run = store.run(run_id)
+        run = store.run(run_named or run_id)
         typer.echo(describe_run(store, run))
         if not watch or run.status in TERMINAL:
             break
@@ -265,15 +266,13 @@ def status(
 
 
 @app.command()
-def cancel(
-    run_id: Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")] = "latest", db: Db = None
-) -> None:
+def cancel(run_id: Which = "latest", run_named: RunOption = None, db: Db = None) -> None:
     """Ask a running sweep to stop after the units in flight; it stays resumable."""
     from hero_ray.results.database import open_results
     from hero_ray.store import default_url
 
     store = open_results(db or default_url())
-    run = store.run(run_id)
+    run = store.run(run_named or run_id)
     store.request_cancel(run.id)
     typer.echo(f"run {run.id} ({run.status}) is asked to stop")
 
@@ -281,6 +280,11 @@ def cancel(
 @app.command()
 def plan(
     config: Config = None,
+    models: Models = None,
+    methods: Methods = None,
+    budgets: Budgets = None,
+    tasks: Tasks = None,
+    limit: Limit = None,
     assign: Assign = None,
     db: Db = None,
     margin: Annotated[
@@ -288,9 +292,9 @@ def plan(
     ] = None,
     power: Annotated[float, typer.Option("--power", help="Chance with which it shall be shown, with --margin.")] = 0.8,
 ) -> None:
-    """Show what a sweep file would do: cells, pictures, encodes saved, forecast. Same as `sweep --dry-run`."""
+    """Show what a sweep file would do: cells, pictures, encodes saved, forecast. Like `sweep --dry-run`."""
     if margin is not None and not (0 < margin < 100 and 0 < power < 1):
         raise ConfigError(f"--margin {margin:g} --power {power:g}: expected points within 0 to 100 and a share of 1")
-    built = _config(config, assign, db=db)
+    built = _config(config, assign, models=models, methods=methods, budgets=budgets, tasks=tasks, limit=limit, db=db)
     _check_database(_url(built))
     typer.echo(_planned(built, _url(built), margin, power))

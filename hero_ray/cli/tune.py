@@ -16,7 +16,9 @@ Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
 Method = Annotated[str, typer.Option("--method", help="A method; what follows it is fixed: hero:variant=paper.")]
 Tasks = Annotated[str, typer.Option("--benchmark", "--tasks", help="Comma-separated; synth-* take validation.")]
 Source = Annotated[str | None, typer.Option("--source", help="KEY=VALUE,... of every benchmark: split=train.")]
-Budget = Annotated[str, typer.Option("--budget", help="0.2, or several to search over: 0.1|0.2, 0.05..0.5.")]
+Budget = Annotated[
+    str, typer.Option("--budget", "--budgets", help="0.2, or several to search over: 0.1|0.2, 0.05..0.5.")
+]
 SpaceText = Annotated[str, typer.Option("--space", help="alpha=0..1,temperature_cls=0.1..10:log,cls_source=A|B.")]
 Trials = Annotated[
     int, typer.Option("--trials", min=1, help="Points tried; the defaults are the first where they fit.")
@@ -24,7 +26,7 @@ Trials = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Of the search.")]
 Base = Annotated[Literal["real", "grid"], typer.Option("--budget-base", help="What a budget is a share of.")]
 Name = Annotated[str | None, typer.Option("--name", help="Of the search; METHOD-MODEL if not given.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the state of searches.")]
+Out = Annotated[Path, typer.Option("--output", "--out", help="Folder for the state of searches.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted search of this name.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Export the best: NAME, or a path ending in .yaml.")]
 Export = Annotated[int | None, typer.Option("--export", help="Export this trial instead of the best.")]
