@@ -105,6 +105,7 @@ perf: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m hero_ray.methods.kit.catalogue > docs/methods.md
 	$(BIN)/python -m tools.commands > docs/commands.md
+	$(BIN)/python -m tools.reference > docs/reference.md
 
 # The pages of docs/ as a site; python -m http.server -d site shows it, search included, without a network.
 site: $(STAMP)

@@ -43,6 +43,13 @@ def test_the_page_of_commands_is_that_of_today() -> None:
     assert "## `hero-ray db merge`" in page
 
 
+def test_the_page_of_python_names_is_that_of_today() -> None:
+    page = importlib.import_module("tools.reference").page()
+    assert page == (DOCS / "reference.md").read_text(encoding="utf-8"), "write it anew with `make docs`"
+    assert " at 0x" not in page
+    assert "- `BudgetError`:" in page
+
+
 @pytest.mark.slow
 def test_the_site_is_built_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
