@@ -87,7 +87,7 @@ def tree(error: type, depth: int) -> list[str]:
     said = " ".join((inspect.getdoc(error) or "").partition("\n\n")[0].split())
     lines = [f"{'    ' * depth}- `{error.__name__}`: {said}"]
     for below in sorted(error.__subclasses__(), key=lambda one: one.__name__):
-        if below.__module__.startswith("hero_ray."):
+        if below.__module__ == error.__module__:  # one that stands elsewhere is that room's own
             lines += tree(below, depth + 1)
     return lines
 
