@@ -4,9 +4,9 @@
 
 Starts `hero-ray serve` (two replicas, tokens on) and `hero-ray dashboard` as people start them, on loopback. Clients
 chat, stream, explain, leave in the middle, send nonsense, start sweeps; visitors open pages; a replica is killed every
-minute. Ends with 1 if a request that was accepted was not answered, if a 5xx came that is no 503 with a name
-(`replica_lost`, `not_ready`), or if a page failed. Memory is that of the processes that live from beginning to end;
-its slope is fitted to the last two thirds of the time.
+minute, always the younger one, so that the other shows what a long life does to its memory. Ends with 1 if a request
+that was accepted was not answered, if a 5xx came that is no 503 with a name (`replica_lost`, `not_ready`), or if a
+page failed. How memory is counted: `perf.soak_memory`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import asyncio
 import itertools
 import json
 import os
-import random
 import secrets
 import signal
 import subprocess
@@ -30,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import psutil
 
 from perf.report import keep, report
 from perf.soak_clients import Clients, visit
+from perf.soak_memory import Sample, growth, table, watch
 
 PAGES = ("", "compare", "flips", "efficiency", "runs", "studies")
 NAMED = ("replica_lost", "not_ready")
@@ -83,9 +82,14 @@ class Programs:
         except psutil.Error:
             return {}
 
-    def replicas(self) -> list[int]:
-        """Process ids of the model replicas."""
-        return [pid for pid, each in self.family(self.service).items() if "ModelReplica" in _command(each)]
+    def processes(self) -> dict[str, dict[int, psutil.Process]]:
+        """Of both, as they are now."""
+        return {"service": self.family(self.service), "dashboard": self.family(self.dashboard)}
+
+    def youngest_replica(self) -> int | None:
+        """Process id of the model replica that was started last, if there are two."""
+        found = [each for each in self.family(self.service).values() if "ModelReplica" in _command(each)]
+        return max(found, key=lambda each: each.create_time()).pid if len(found) > 1 else None
 
     def stop(self) -> None:
         """End both as Ctrl-C does, and what is left of their own processes after a minute."""
@@ -126,47 +130,17 @@ async def kill_replicas(programs: Programs, seconds: float, until: float, seen: 
     """One replica every `seconds`, none in the last half minute."""
     await asyncio.sleep(seconds / 2)
     while time.monotonic() < until - 30:
-        if found := await asyncio.to_thread(programs.replicas):
-            with suppress(ProcessLookupError):
-                os.kill(random.choice(found), signal.SIGKILL)
+        with suppress(ProcessLookupError, psutil.Error):
+            if (found := await asyncio.to_thread(programs.youngest_replica)) is not None:
+                os.kill(found, signal.SIGKILL)
                 seen["replicas killed"] += 1
         await asyncio.sleep(seconds)
-
-
-async def watch(programs: Programs, until: float, samples: list[tuple[float, dict[int, tuple[str, int]]]]) -> None:
-    """Memory of every process, each five seconds."""
-
-    def look() -> dict[int, tuple[str, int]]:
-        found = {}
-        for name, root in (("service", programs.service), ("dashboard", programs.dashboard)):
-            for pid, process in programs.family(root).items():
-                with suppress(psutil.Error):
-                    found[pid] = (name, process.memory_info().rss)
-        return found
-
-    while time.monotonic() < until:
-        samples.append((time.monotonic(), await asyncio.to_thread(look)))
-        await asyncio.sleep(5)
-
-
-def slopes(samples: list[tuple[float, dict[int, tuple[str, int]]]]) -> dict[str, float]:
-    """MiB, and MiB per minute, of the processes that lived all the time, by program."""
-    figures: dict[str, float] = {}
-    late = samples[len(samples) // 3 :]
-    lasting = set.intersection(*(set(found) for _, found in late))
-    for name in ("service", "dashboard"):
-        chosen = [pid for pid in lasting if late[0][1][pid][0] == name]
-        sums = [sum(found[pid][1] for pid in chosen) / 2**20 for _, found in late]
-        minutes = [(when - late[0][0]) / 60 for when, _ in late]
-        figures[f"{name}_mib"] = sums[-1]
-        figures[f"{name}_mib_per_minute"] = float(np.polyfit(minutes, sums, 1)[0]) if len(sums) > 2 else float("nan")
-    return figures
 
 
 async def soak(programs: Programs, token: str, minutes: float, visitors: int, kill_every: float) -> dict[str, Any]:
     """Everything at once; returns the figures."""
     until, seen = time.monotonic() + 60 * minutes, Counter[str]()
-    samples: list[tuple[float, dict[int, tuple[str, int]]]] = []
+    samples: list[Sample] = []
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{programs.port}", headers={"authorization": f"Bearer {token}"}, timeout=180,
         limits=httpx.Limits(max_connections=100),
@@ -181,7 +155,8 @@ async def soak(programs: Programs, token: str, minutes: float, visitors: int, ki
             work.append(every(5, until, lambda: visit(address, next(pages), seen)))
         await asyncio.gather(*work)
     bad = {name: count for name, count in seen.items() if _is_fault(name)}
-    return {"minutes": minutes, "visitors": visitors, **slopes(samples), "seen": dict(sorted(seen.items())), "bad": bad}
+    memory = growth(samples)
+    return {"minutes": minutes, "visitors": visitors, "memory": memory, "seen": dict(sorted(seen.items())), "bad": bad}
 
 
 def _is_fault(outcome: str) -> bool:
@@ -212,6 +187,7 @@ def main() -> int:
     keep(arguments.out, "soak", figures)
     for name, count in figures["seen"].items():
         print(f"{count:8}  {name}")
+    print("\n".join(table(figures["memory"])))
     report("soak", figures)
     return 1 if figures["bad"] else 0
 

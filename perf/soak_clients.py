@@ -52,7 +52,10 @@ class Clients:
     def _note(self, kind: str, answer: httpx.Response) -> None:
         code = ""
         if answer.status_code >= 400:
-            code = f" {answer.json()['error']['code']}"
+            try:
+                code = f" {answer.json()['error']['code']}"
+            except (ValueError, LookupError, TypeError):  # not ours: the proxy's in front, or what is left of it
+                code = f" unnamed {answer.text[:60]!r}"
         self._seen[f"{kind} {answer.status_code}{code}"] += 1
 
     async def _post(self, kind: str, path: str, body: dict[str, Any]) -> httpx.Response | None:

@@ -48,6 +48,7 @@ class Local:
         yield result
 
     async def explain(self, model: str, picture: bytes, question: str, prunings: Any, options: Any) -> dict[str, Any]:
+        options.pop("request_id")
         return self.engine.explain(self.adapter, picture, question, prunings, **options)
 
     async def ready(self) -> bool:

@@ -35,6 +35,15 @@ DAMAGE = (
 )  # fmt: skip
 """What Pillow's decoders raise on damaged files; RuntimeError is AVIF's."""
 
+MAX_SCANS = 500
+"""Of a JPEG: each walks over all pixels, however few bytes it has; files have four to a dozen."""
+MAX_SLOW_BYTES = 4 * 2**20
+"""Of a picture whose decoder is written in Python, some 0.4 s a megabyte."""
+SLOW_DECODERS = ("ppm", "ppm_plain", "bmp_rle")
+HEAVY_FORMATS = {"JPEG2000": 4}
+"""How much more memory a pixel takes while it is decoded than in other formats."""
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF's tags
+
 ExifPolicy = Literal["apply", "ignore"]
 
 
@@ -63,12 +72,17 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply"
 
 
 def size_of(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(width, height) by a picture's header; no pixel is decoded.
+    """(width, height) by a picture's header; no pixel is decoded. For pictures of strangers.
 
     Raises:
-        ImageError: not a picture, without pixels, or larger than `max_pixels`.
+        ImageError: not a picture, without pixels, larger than `max_pixels`, or of a kind that takes long per byte or
+            much memory per pixel and is too large for that.
     """
     with _readable(data, max_pixels) as image:
+        _check_size(image.size, max_pixels // HEAVY_FORMATS.get(str(image.format), 1))
+        decoder = str(image.tile[0][0]) if image.tile else ""
+        if decoder in SLOW_DECODERS and len(data) > MAX_SLOW_BYTES:
+            raise ImageError(f"{len(data)} bytes of {decoder}, the limit is {MAX_SLOW_BYTES}; send a PNG")
         return image.size
 
 
@@ -80,6 +94,7 @@ def _readable(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
             _check_size(image.size, max_pixels)
+            _check_cost(image, data, max_pixels)
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{error}; the limit here is {max_pixels} pixels") from error
@@ -95,6 +110,17 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageError(f"the picture is {width} x {height} pixels; expected at least 1 x 1")
     if width * height > max_pixels:
         raise ImageError(f"the picture is {width} x {height} = {width * height} pixels; the limit is {max_pixels}")
+
+
+def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuse what takes time or memory that its pixels do not explain, before it is decoded."""
+    is_jpeg = image.format in ("JPEG", "MPO") or "jpeg" in str(image.info.get("compression"))
+    if is_jpeg and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+        raise ImageError(f"the picture has {scans} scans; the limit is {MAX_SCANS}")
+    tags = getattr(image, "tag_v2", {})
+    tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
+    if tile > max_pixels:
+        raise ImageError(f"the picture's tiles have {tile} pixels; the limit is {max_pixels}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -114,16 +140,23 @@ def eight_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint
     A file of 16 bits says nothing of what fills them: X-rays and microscopes use 12, masks 8. Floats up to 1 are
     shares. Beyond 16 bits the largest value becomes white; NaN is black.
     """
-    with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is widened
-        finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    highest = float(finite.max(initial=0.0))
+    parts = np.array_split(values, max(1, values.size // 2**20))  # in float64 the whole would be eight bytes a pixel
+    highest = max(float(_finite(part).max(initial=0.0)) for part in parts)
     if highest <= 1.0 and values.dtype.kind == "f":
         scale = 255.0
     elif highest <= 65_535:
         scale = 1.0 if highest <= 255 else 1 / 16 if highest <= 4095 else 1 / 256
     else:
         scale = 255.0 / highest
-    return np.clip(np.floor(finite * scale), 0, 255).astype(np.uint8)
+    made = np.empty(values.shape, np.uint8)
+    for rows, part in zip(np.array_split(made, len(parts)), parts, strict=True):
+        rows[...] = np.clip(np.floor(_finite(part) * scale), 0, 255)
+    return made
+
+
+def _finite(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is widened
+        return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def picture(source: Any, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply") -> Image.Image:

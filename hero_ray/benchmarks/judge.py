@@ -15,11 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import JudgeError
+from hero_ray.core.secret import secret_of
 
 URL, MODEL, KEY, CACHE = "HERO_RAY_JUDGE_URL", "HERO_RAY_JUDGE_MODEL", "HERO_RAY_JUDGE_KEY", "HERO_RAY_JUDGE_CACHE"
 TEMPERATURE_STEP, TEMPERATURE_LIMIT = 0.5, 2.0
@@ -85,7 +86,7 @@ class Judge:
 
     url: str
     model: str
-    key: str = ""
+    key: str = field(default="", repr=False)
     cache: Path | None = None
     max_tokens: int = 128
     timeout_s: float = 60.0
@@ -106,7 +107,7 @@ class Judge:
                 f"or leave {benchmark} out: no offline rule gives a comparable figure."
             )
         cache = os.environ.get(CACHE) or str(Path.home() / ".cache" / "hero_ray" / "judge")
-        return cls(os.environ[URL], os.environ[MODEL], os.environ.get(KEY, ""), Path(cache))
+        return cls(os.environ[URL], os.environ[MODEL], secret_of(KEY), Path(cache))
 
     def grade(self, prompt: str) -> JudgeVerdict:
         """`grade` with this endpoint; a cached verdict needs no call."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,12 +25,13 @@ def upgrade(
 ) -> None:
     """Create or migrate the tables and load the papers' numbers."""
     from hero_ray.core.errors import InputError
+    from hero_ray.core.secret import secret_of
     from hero_ray.results import published
     from hero_ray.store import open_store
     from hero_ray.store.roles import PASSWORD, allow_reading
     from hero_ray.store.schema import HEAD
 
-    password = os.environ.get(PASSWORD)
+    password = secret_of(PASSWORD)
     if reader and not password:
         raise InputError(f"--reader {reader} needs a password for it in {PASSWORD}")
     store = open_store(db)

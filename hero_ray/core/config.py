@@ -26,7 +26,7 @@ BETWEEN_METHODS = r",(?![^,:]*=)"  # in `hero:alpha=0.7,variant=paper,hired` a c
 
 PRESET = "preset"
 _SEEDS = 2**31
-"""PostgreSQL's integers end below it."""
+"""PostgreSQL's integers end below it, as do counts of rows."""
 RIDERS = ("full", "random", "spatial", "downsample")
 """Methods that ride in every sweep unless `straw_men: false`: the unpruned model and the cheapest straw men."""
 
@@ -139,7 +139,7 @@ class SweepConfig(Strict):
     methods: tuple[MethodEntry, ...] = (MethodEntry(name="hero"),)
     budgets: tuple[BudgetEntry, ...] = (BudgetEntry(ratio=0.4), BudgetEntry(ratio=0.2), BudgetEntry(ratio=0.1))
     tasks: tuple[TaskEntry, ...] = ()
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, lt=_SEEDS)
     seed: int = Field(default=0, ge=-_SEEDS, lt=_SEEDS)
     random_seeds: int = Field(default=3, ge=1, description="seeds of the random baseline")
     straw_men: bool = True

@@ -19,7 +19,7 @@ class TaskEntry(Strict):
 
     name: str
     flavour: str | None = None
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, lt=2**31)
     source: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
+
+from hero_ray.core.secret import secret_of
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ PAUSE_S = 1.0
 
 def webhook_url() -> str | None:
     """`HERO_RAY_WEBHOOK`; None switches messages off."""
-    return os.environ.get("HERO_RAY_WEBHOOK") or None
+    return secret_of("HERO_RAY_WEBHOOK") or None
 
 
 def send(body: Mapping[str, Any], url: str | None = None, pause_s: float = PAUSE_S) -> bool:

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-OURS_ALONE = ("HERO_RAY_TOKENS", "HERO_RAY_WEBHOOK")
-"""Secrets of this process that no worker and no job needs; the database's and the judge's they do need."""
+from hero_ray.core.secret import NAMES
 
 
 @contextmanager
 def starting() -> Iterator[None]:
     """Around the `ray.init` that starts one."""
-    with _silent_stderr(), _fitted_to_one_machine(), _kept_back(OURS_ALONE):
+    with _silent_stderr(), _fitted_to_one_machine(), _kept_back(NAMES):
         yield
 
 

@@ -14,6 +14,7 @@ from hero_ray.core import hub
 from hero_ray.core.config import SweepConfig
 from hero_ray.core.errors import NonFiniteScoreError
 from hero_ray.core.plan import FULL, Unit, digest
+from hero_ray.core.secret import for_workers, hand_over
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell
 from hero_ray.pipeline.cluster import Pool
@@ -49,7 +50,7 @@ def profile_model(
     units = plan.units[: plan.config.profile.images]  # with most questions first, as everywhere
     try:
         with named_failures():
-            work = (loader, model, model_args, cells, plan.tasks, units, plan.config, plan.commits)
+            work = (loader, model, model_args, cells, plan.tasks, units, plan.config, plan.commits, for_workers())
             records = ray.get(measure.remote(*work))
     except NonFiniteScoreError as error:  # the answers tell of it already, as failed samples
         log.warning("no timings for %s: %s", model, error)
@@ -68,6 +69,7 @@ def measure_cells(
     units: Sequence[Unit],
     config: SweepConfig,
     commits: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Runs in a worker process: one record of figures per cell, in their order."""
     import torch
@@ -80,6 +82,7 @@ def measure_cells(
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     hub.pin(commits or {})
+    hand_over(secrets or {})
     adapter = load_callable(loader)(model, **model_args)
     benchmarks = {benchmark.name: benchmark for benchmark in map(open_task, tasks)}
     probes = []

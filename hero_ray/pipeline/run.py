@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from hero_ray.core.plan import Unit
+from hero_ray.core.secret import for_workers
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import cluster, predecessor
 from hero_ray.pipeline.execute import execute
@@ -240,6 +241,7 @@ def _job(plan: Plan, store: Store, run_id: str, model: str, pool: cluster.Pool, 
         threads=pool.threads if not pool.num_gpus else None,
         loader=loader,
         commits=plan.commits,
+        secrets=for_workers(),
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from hero_ray.core import hub
 from hero_ray.core.errors import HeroRayError, ReplicaError
 from hero_ray.core.plan import Unit
+from hero_ray.core.secret import hand_over
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.engine.evaluate import Evaluator, Settings, failed
@@ -43,7 +44,7 @@ class WorkerJob:
     """Everything an actor needs, small enough to travel as constructor arguments."""
 
     run_id: str
-    store_url: str
+    store_url: str = field(repr=False)
     model: str
     model_args: dict[str, Any]
     cells: tuple[Cell, ...]
@@ -58,6 +59,8 @@ class WorkerJob:
     """What the plan read of the hub; every replica reads the same."""
     certify_after: str = ""
     """The unit whose replica certifies the model afterwards; none if the run has its certificate."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of the driver, for no worker's environment has them."""
 
 
 def pack_unit(unit: Unit) -> str:
@@ -122,6 +125,7 @@ class UnitWorker:
         if job.threads:
             torch.set_num_threads(job.threads)
         self._job = job
+        hand_over(job.secrets)
         self._store = open_store(job.store_url, upgrade=False)
         hub.pin(job.commits)
         adapter = load_callable(job.loader)(job.model, **job.model_args)

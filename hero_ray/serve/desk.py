@@ -94,14 +94,14 @@ class Desk:
     def submit(self, document: dict[str, Any]) -> dict[str, Any]:
         """Validate a sweep as the file would be, and submit it."""
         try:
-            config = checked(document, self._settings.models)
             text = json.dumps(document)
+            if (size := len(text)) > MOST_CHARACTERS:  # before it is looked into: a short list of names is quickly long
+                raise Problem(400, f"the sweep has {size} characters; the limit is {MOST_CHARACTERS}", param="config")
+            config = checked(document, self._settings.models)
         except HeroRayError as error:
             raise problem_from(error) from None
         except (TypeError, ValueError, AttributeError, RecursionError, YAMLError):
             raise Problem(400, "the sweep is not what a sweep file holds", param="config") from None
-        if len(text) > MOST_CHARACTERS:
-            raise Problem(400, f"the sweep has {len(text)} characters; the limit is {MOST_CHARACTERS}", param="config")
         sweep_id = f"api-{uuid.uuid4().hex[:12]}"
         environment = {CONFIG_VARIABLE: text} | _database(self._url)
         words = [sys.executable, "-m", "hero_ray.sweep", f"env:{CONFIG_VARIABLE}", "--run-id", sweep_id]

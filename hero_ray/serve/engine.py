@@ -106,7 +106,10 @@ class Engine:
                     results[place] = generation
                     continue
                 seconds = {"prepare": prepared[place], "generate": time.perf_counter() - began}
-                results[place] = replace(finish(adapter, turn, generation), batch=len(group), seconds=seconds)
+                try:
+                    results[place] = replace(finish(adapter, turn, generation), batch=len(group), seconds=seconds)
+                except Exception as error:
+                    results[place] = error
         return [result for result in results if result is not None]
 
     def stream(

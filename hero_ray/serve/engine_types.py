@@ -23,6 +23,7 @@ class ChatJob:
     stops: tuple[str, ...] = ()
     max_pixels: int = 40_000_000
     megapixels: float = 0.0
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hero_ray.core.errors import (
     StoreError,
     UnknownNameError,
 )
-from hero_ray.serve.observe import access_logger
+from hero_ray.serve.observe import REQUEST, access_logger
 
 MOST_CHARACTERS = 1000
 """Of a message: it may repeat what was sent."""
@@ -119,7 +119,8 @@ def _place(error: Mapping[str, Any], body: Any) -> Iterator[str]:
 def _log_unknown(error: BaseException) -> None:
     """Type and stack of an error that nobody foresaw; its message may hold what the caller sent and stays out."""
     place = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    access_logger().error(json.dumps({"event": "internal error", "error": type(error).__name__, "stack": place[-12:]}))
+    record = {"event": "internal error", "request_id": REQUEST.get(), "error": type(error).__name__}
+    access_logger().error(json.dumps(record | {"stack": place[-12:]}))
 
 
 def replica_lost() -> Problem:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ray import serve
 
+from hero_ray.core.errors import HeroRayError
 from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.observe import REQUEST
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import ServeSettings
@@ -35,6 +37,15 @@ class Seat:
 def places_of(waiting: Sequence[Seat]) -> int:
     """What some jobs take of a batch's size."""
     return sum(seat.places for seat in waiting)
+
+
+def alone(job: ChatJob) -> bool:
+    """Whether a job shares no forward pass: in one batch with others it would only keep them waiting for its end."""
+    from hero_ray.serve.explanation import pruning_of
+
+    with suppress(HeroRayError):  # what is wrong with it is said when it is answered
+        return bool(job.temperature) or pruning_of(job.pruning).method.stage == "in-llm"
+    return False
 
 
 @contextmanager
@@ -91,8 +102,10 @@ class ModelReplica:
 
     async def chat(self, job: ChatJob) -> ChatResult | Problem:
         """One answer, batched with whatever waits beside it."""
+        REQUEST.set(job.request_id)
         with left() as caller:
-            size = min(self._settings.batch_size, max(1, math.ceil(job.megapixels / MEGAPIXELS_PER_PLACE)))
+            most = self._settings.batch_size
+            size = most if alone(job) else min(most, max(1, math.ceil(job.megapixels / MEGAPIXELS_PER_PLACE)))
             outcome = await self.answer_batch(Seat(serve.get_multiplexed_model_id(), job, caller, size))
         return problem_from(outcome) if isinstance(outcome, Exception) else outcome
 
@@ -114,6 +127,7 @@ class ModelReplica:
 
     async def stream(self, job: ChatJob) -> AsyncIterator[str | ChatResult | Problem]:
         """Pieces of text as they appear, then the result."""
+        REQUEST.set(job.request_id)
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | ChatResult | Problem] = asyncio.Queue()
         caller = Caller()
@@ -144,6 +158,7 @@ class ModelReplica:
         self, picture: bytes, question: str, prunings: list[PruningRequest], options: dict[str, Any]
     ) -> dict[str, Any] | Problem:
         """The engine's explanation."""
+        REQUEST.set(options.pop("request_id"))
         try:
             with left() as caller:
                 adapter = await self._loaded(serve.get_multiplexed_model_id())

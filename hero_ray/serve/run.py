@@ -6,13 +6,16 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hero_ray.core.errors import MissingExtraError
-from hero_ray.pipeline.cluster import connected
+from hero_ray.core.secret import FOLDER, for_workers, written
+from hero_ray.pipeline.cluster import HERE, address_of, connected
 from hero_ray.results.database import open_results
 from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens
 from hero_ray.store import default_url
-from hero_ray.store.engine import absolute_url
+from hero_ray.store.engine import absolute_url, holds_secret, parse_url
 
 
 def start(settings: ServeSettings, tokens: Tokens | None = None) -> None:
@@ -45,15 +48,37 @@ def _own_ray() -> dict[str, str]:
     return own | ({"ray_dashboard": f"http://{found}"} if found else {})
 
 
+@contextmanager
+def _secrets_of_jobs(settings: ServeSettings, address: str | None) -> Iterator[None]:
+    """While a Ray of this machine's own runs, keep what the jobs of sweeps need in files of this account alone.
+
+    They are told the folder; Ray's environment has none of the secrets. A cluster's nodes have their own.
+    """
+    url, values = absolute_url(settings.db or default_url()), for_workers()
+    if holds_secret(parse_url(url)):
+        values["HERO_RAY_DB"] = url
+    if address_of(address) != HERE or not values:
+        yield
+        return
+    before = os.environ.get(FOLDER)
+    with written(values) as folder:
+        os.environ[FOLDER] = str(folder)
+        try:
+            yield
+        finally:
+            os.environ.pop(FOLDER)
+            if before is not None:
+                os.environ[FOLDER] = before
+
+
 def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
     """Start, tell where, and wait for Ctrl-C."""
-    if settings.db:
-        os.environ["HERO_RAY_DB"] = absolute_url(
-            settings.db
-        )  # a Ray that is started here hands it on to the jobs of sweeps
     tokens = Tokens.from_environment()
     os.environ.pop(TOKENS_VARIABLE, None)  # before Ray starts: workers and the jobs of sweeps inherit what is left
-    with connected(address, dashboard=True):  # sweeps over HTTP are Ray jobs, which live in Ray's dashboard
+    with (
+        _secrets_of_jobs(settings, address),
+        connected(address, dashboard=True),
+    ):  # sweeps over HTTP are Ray jobs, which live in Ray's dashboard
         start(settings, tokens)
         sys.stderr.write(
             f"hero_ray serves {', '.join(settings.models)} on http://{settings.host}:{settings.port} "

@@ -18,7 +18,8 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[StrictStr, AfterValidator(_encodable)]
-StopText = Annotated[Text, Field(max_length=256)]
+ShortText = Annotated[StrictStr, Field(max_length=256), AfterValidator(_encodable)]
+"""A name, which is compared with all that are known, or a stop string, which is looked for at every token."""
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # a JSON number, not a string that looks like one
 
 
@@ -29,10 +30,10 @@ class PruningRequest(BaseModel):
         extra="allow", json_schema_extra={"examples": [{"method": "hero", "retention_ratio": 0.2}]}
     )
 
-    method: Text = "full"
+    method: ShortText = "full"
     retention_ratio: Number | None = Field(default=None, gt=0, le=1)
     tokens: StrictInt | None = Field(default=None, ge=1)
-    variant: Text | None = None
+    variant: ShortText | None = None
 
     @model_validator(mode="after")
     def _one_budget(self) -> PruningRequest:
@@ -132,14 +133,14 @@ class ChatRequest(BaseModel):
         }
     )
 
-    model: Text
+    model: ShortText
     messages: list[Message] = Field(min_length=1, max_length=64, fail_fast=True)
     max_tokens: StrictInt | None = Field(default=None, ge=1)
     max_completion_tokens: StrictInt | None = Field(default=None, ge=1)
     temperature: Number | None = Field(default=0.0, ge=0, le=2)
     top_p: Number | None = Field(default=1.0, ge=0, le=1)
     seed: StrictInt | None = None
-    stop: StopText | Annotated[list[StopText], Field(max_length=4, fail_fast=True)] | None = None
+    stop: ShortText | Annotated[list[ShortText], Field(max_length=4, fail_fast=True)] | None = None
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     n: StrictInt | None = Field(default=1)
@@ -160,7 +161,7 @@ class ChatRequest(BaseModel):
 class ExplainRequest(BaseModel):
     """`POST /v1/explain`: one picture and question under several prunings, encoded once."""
 
-    model: Text
+    model: ShortText
     image: Text = Field(description="data URL")
     question: Text = Field(min_length=1)
     pruning: list[PruningRequest] = Field(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hero_ray.core.errors import ConfigError
+from hero_ray.core.secret import secret_of
 
 Role = Literal["read", "infer", "admin"]
 RANK: dict[str, int] = {"read": 0, "infer": 1, "admin": 2}
@@ -25,6 +25,7 @@ class Limits(BaseModel):
 
     body_bytes: int = Field(default=24 * 2**20, ge=1024)
     body_seconds: float = Field(default=30.0, gt=0)
+    body_values: int = Field(default=200_000, ge=1000)
     pixels: int = Field(default=40_000_000, ge=1)
     prompt_chars: int = Field(default=32_768, ge=1)
     new_tokens: int = Field(default=1024, ge=1)
@@ -120,7 +121,7 @@ class Tokens:
             ConfigError: an entry that is not ROLE:SECRET; the message does not repeat it.
         """
         entries = []
-        for place, entry in enumerate(filter(None, os.environ.get(TOKENS_VARIABLE, "").split(",")), 1):
+        for place, entry in enumerate(filter(None, secret_of(TOKENS_VARIABLE).split(",")), 1):
             role, colon, secret = entry.strip().partition(":")
             if not colon or role not in RANK or len(secret) < 8:
                 raise ConfigError(

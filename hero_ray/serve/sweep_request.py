@@ -27,6 +27,7 @@ MOST = {
     "profile.batch_size": 1024,
 }
 """Numbers that would keep the cluster busy for ever, or ask it for what it has not."""
+MOST_NAME_CHARACTERS = 200
 MOST_CELLS = 20_000
 """Models x tasks x methods x budgets x seeds; each is a row in the database before anything is answered."""
 
@@ -46,6 +47,8 @@ def checked(document: Mapping[str, Any], models: Sequence[str]) -> SweepConfig:
     if _names_a_preset(document):
         raise ConfigError("presets are files of the host and cannot be named over HTTP; write method and params out")
     config = build(document)
+    if len(config.name) > MOST_NAME_CHARACTERS:
+        raise ConfigError(f"`name` has {len(config.name)} characters; over HTTP {MOST_NAME_CHARACTERS} are the most")
     for model in config.models:
         if model not in models:
             raise ConfigError(f"this service sweeps {', '.join(models)} only")

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import StaticPool
 
 from hero_ray.core.errors import MissingExtraError, StoreError
+from hero_ray.core.secret import secret_of
 from hero_ray.core.text import clean
 
 T = TypeVar("T")
@@ -36,13 +37,13 @@ _ESCAPES = "In a user's name or a password write @ as %40, : as %3A, / as %2F an
 
 
 def default_url() -> str:
-    """`HERO_RAY_DB` if it is set, else a file in the working directory.
+    """`HERO_RAY_DB` (`core.secret`) if it is set, else a file in the working directory.
 
     Raises:
         StoreError: `HERO_RAY_DB_NAME` asks for a database of another name. Whoever submits a job to a cluster can say
             so which database it is for without telling the password; the URL is in the nodes' own environment.
     """
-    url = os.environ.get("HERO_RAY_DB") or DEFAULT_URL
+    url = secret_of("HERO_RAY_DB") or DEFAULT_URL
     wanted = os.environ.get(NAME_VARIABLE)
     if wanted and parse_url(url).database != wanted:
         raise StoreError(
@@ -217,9 +218,13 @@ def _read_only_target(path: Path) -> str:
 
 
 def _postgresql(url: URL, read_only: bool) -> Engine:
-    options = {"connect_timeout": 10, "application_name": "hero_ray"}
+    options: dict[str, Any] = {"connect_timeout": 10, "application_name": "hero_ray"}
     if read_only:
         options["options"] = "-c default_transaction_read_only=on"
+    if not holds_secret(url) and (
+        password := secret_of("PGPASSWORD")
+    ):  # the library itself looks into the environment alone
+        options["password"] = password
     return create_engine(url, connect_args=options, json_serializer=dump_json, pool_pre_ping=True, pool_size=2)
 
 

@@ -11,15 +11,15 @@ import pytest
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
+    from hero_ray.core.secret import NAMES
     from hero_ray.pipeline.cluster import connected
-    from hero_ray.pipeline.local_ray import OURS_ALONE
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in OURS_ALONE:
+        for name in NAMES:
             patch.setenv(name, "read:a-secret-of-its-own")  # test_local_ray_guard looks for it in a worker
         started = connected(None)
         started.__enter__()
-        assert all(name in os.environ for name in OURS_ALONE)
+        assert all(name in os.environ for name in NAMES)
     with contextlib.ExitStack() as end:
         end.push(started)
         yield

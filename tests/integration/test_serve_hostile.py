@@ -117,3 +117,54 @@ def test_bodies_over_the_limit_are_refused_declared_or_not(client_of: Build) -> 
     assert refusal(client.post("/v1/explain", content=b"x" * 5000), 413)["code"] == "body_too_large"
     chunks = (b"x" * 1000 for _ in range(6))  # no content-length
     assert refusal(client.post("/v1/explain", content=chunks), 413)["code"] == "body_too_large"
+
+
+MILLIONS = {
+    "empty lists": b"[]," * 1_000_000 + b"[]",
+    "numbers": b"0," * 1_000_000 + b"0",
+    "objects": b"{}," * 1_000_000 + b"{}",
+    "names": b",".join(b'{"%x":1}' % at for at in range(300_000)),
+}
+
+
+@pytest.mark.parametrize("values", MILLIONS.values(), ids=MILLIONS)
+def test_a_body_of_millions_of_values_is_not_read(client: TestClient, values: bytes) -> None:
+    """21 MB of `[],` in a field that is ignored kept the reader busy for 7 s and took 0.7 GB."""
+    rest = json.dumps(question())[1:].encode()
+    body = b'{"metadata": [' + values + b"], " + rest
+    answer = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert refusal(answer, 413)["code"] == "too_many_values"
+
+
+def test_long_prompts_of_commas_are_still_prompts(client: TestClient) -> None:
+    error = refusal(client.post("/v1/chat/completions", json=question(text="," * 32_000)), 400)
+    assert "context" in error["message"]
+
+
+LONG = "h" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"model": LONG}, {"pruning": {"method": LONG}}, {"pruning": {"method": "hero", "variant": LONG}}, {"stop": LONG}],
+    ids=lambda more: next(iter(more)),
+)
+def test_names_are_short_before_anything_is_compared_with_them(client: TestClient, more: dict[str, Any]) -> None:
+    """The nearest known method to 20 MB was looked for during 3 s."""
+    error = refusal(client.post("/v1/chat/completions", json=question(**more)), 400)
+    assert "at most 256 characters" in error["message"]
+    assert len(error["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    "url", ["data:image/png" + ";a=b" * 300_000 + ";base64,AAAA", "data:image/" + "a" * 1_000_000, "data:" + LONG]
+)
+def test_a_data_url_says_shortly_what_it_holds(client: TestClient, url: str) -> None:
+    """Five million parameters took 1.1 GB."""
+    assert "must be a data URL" in refusal(client.post("/v1/chat/completions", json=question(url)), 400)["message"]
+
+
+def test_base64_may_be_broken_into_lines_of_any_length(client: TestClient) -> None:
+    head, _, data = data_url(picture()).partition(",")
+    for spaced in (" ".join(data), "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76))):
+        assert client.post("/v1/chat/completions", json=question(f"{head},{spaced}")).status_code == 200

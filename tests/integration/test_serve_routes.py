@@ -263,6 +263,10 @@ BAD_SWEEPS = {
     "an unknown flavour": SWEEP | {"tasks": [{"name": "synth-exist", "flavour": "nothing"}]},
     "aliases": SWEEP | {"methods": [ALIASES]},
     "too long": SWEEP | {"name": "x" * 200_000},
+    "a name too long": SWEEP | {"name": "x" * 201},
+    "more names than anyone reads": SWEEP | {"methods": "hero," * 30_000},
+    "rows without end": SWEEP | {"limit": 10**30},
+    "rows of a task without end": SWEEP | {"tasks": [{"name": "synth-exist", "limit": 10**30}]},
 }
 
 

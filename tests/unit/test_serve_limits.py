@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from hero_ray.serve import engine
+from hero_ray.serve import engine, problems
 from hero_ray.serve.observe import access_logger
 from hero_ray.serve.problems import problem_from
 from hero_ray.serve.schemas import ChatRequest, ExplainRequest
@@ -59,6 +60,7 @@ def test_a_turn_that_breaks_its_batch_fails_alone(monkeypatch: pytest.MonkeyPatc
 def test_an_unforeseen_error_is_logged_without_what_the_caller_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(access_logger(), "error", lines.append)
+    monkeypatch.setattr(problems, "REQUEST", ContextVar("of a test", default="asked-1"))
     try:
         raise ZeroDivisionError("a secret prompt")
     except ZeroDivisionError as error:
@@ -67,4 +69,5 @@ def test_an_unforeseen_error_is_logged_without_what_the_caller_sent(monkeypatch:
     line = json.loads(lines[-1])
     assert (line["event"], line["error"]) == ("internal error", "ZeroDivisionError")
     assert "test_serve_limits.py" in line["stack"][-1]
+    assert line["request_id"] == "asked-1"
     assert "secret" not in json.dumps(line)

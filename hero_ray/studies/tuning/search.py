@@ -14,6 +14,7 @@ from typing import Any
 
 from hero_ray.core.config import MethodEntry
 from hero_ray.core.errors import ConfigError, HeroRayError, InputError, MissingExtraError
+from hero_ray.core.secret import for_workers, hand_over
 from hero_ray.studies.tuning import tuner
 from hero_ray.studies.tuning.space import Space, parse_space
 from hero_ray.studies.tuning.tuner import Trial
@@ -58,13 +59,14 @@ class BenchActor:
     Every trial of a search asks this one, which is why pictures are encoded once.
     """
 
-    def load(self, search: Search) -> None:
+    def load(self, search: Search, secrets: Mapping[str, str]) -> None:
         """Load the model; no constructor, so that what it refuses arrives as the error it is."""
         from hero_ray import models
         from hero_ray.studies.calibration import Questions
         from hero_ray.studies.tuning.bench import Bench
         from hero_ray.studies.tuning.validation import opened, split_of
 
+        hand_over(secrets)
         found = opened(search.tasks, search.options, search.on_reported_split)
         adapter = models.load(search.model, **search.model_args)
         questions = Questions.of(found, search.limit)
@@ -160,7 +162,7 @@ def run(search: Search, out: Path, name: str, resume: bool = False, choose: int 
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     bench: Any = ray.remote(BenchActor).options(num_cpus=0.5, num_gpus=gpus).remote()
     try:
-        _named(ray, bench.load.remote(search))
+        _named(ray, bench.load.remote(search, for_workers()))
         trials = tuner.trials(space, bench, folder(out, name), resume, search.trials, search.seed)
         if all(trial.error for trial in trials):
             raise InputError(
