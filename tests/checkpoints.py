@@ -76,6 +76,14 @@ TEMPLATES = {
         "<|im_start|>assistant\n",
         head="{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}",
     ),
+    # As the conversion script writes it: the picture on the role's line, the question below.
+    "onevision": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' }}"
+        "{% for part in m.content if part.type == 'image' %}<image>{% endfor %}"
+        "{% for part in m.content if part.type == 'video' %}<video>{% endfor %}"
+        "{% for part in m.content if part.type == 'text' %}{{ '\n' + part.text }}{% endfor %}{{ '<|im_end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
     "internvl-hf": _chat("<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n", "<IMG_CONTEXT>"),
 }
 
@@ -223,6 +231,38 @@ def _saved(stock: Any, chosen: Chosen, folder: Path) -> Any:
     write_tokenizer(folder, chosen, TEMPLATES[chosen.template])
     settings = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28], "do_rescale": True}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return stock
+
+
+ONEVISION = {
+    "onevision-0.5b": Chosen("qwen2", "onevision", None, ("<|im_end|>",), {"tie_word_embeddings": True}),
+    "onevision-7b": Chosen("qwen2", "onevision", None, ("<|im_end|>", "<|endoftext|>"), {"rope_theta": 1e6}),
+}
+
+
+def llava_onevision(chosen: Chosen, folder: Path, most: int = 3) -> Any:
+    """A LLaVA-OneVision as the conversion script left it before transformers 5; the stock model with its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = text_config(chosen.kind, **chosen.text)
+    stock = widened(miniature.llava_onevision(most=most, text=text, image_id=ID["<image>"]), 0)
+    config = stock.config.to_dict() | {"architectures": ["LlavaOnevisionForConditionalGeneration"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    names = (("model.language_model.", "language_model.model."), ("model.vision_tower.", "vision_tower.vision_model."))
+    names += (("lm_head.", "language_model.lm_head."), ("model.", ""))
+    released = {}
+    for name, tensor in stock.state_dict().items():
+        old, new = next(pair for pair in names if name.startswith(pair[0]))
+        if not (text.tie_word_embeddings and old == "lm_head."):
+            released[new + name.removeprefix(old)] = tensor.clone()
+    save_file(released, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tokenizer(folder, chosen, TEMPLATES[chosen.template])
+    edge = stock.config.vision_config.image_size
+    settings = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "resample": 3, "do_pad": True}
+    settings |= {"image_grid_pinpoints": stock.config.image_grid_pinpoints, "size": {"height": edge, "width": edge}}
+    settings |= {"image_processor_type": "LlavaOnevisionImageProcessor", "processor_class": "LlavaOnevisionProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    said = {"num_image_tokens": 16, "vision_feature_select_strategy": "full", "image_token": "<image>"}
+    (folder / "processor_config.json").write_text(json.dumps(said | {"processor_class": "LlavaOnevisionProcessor"}))
     return stock
 
 

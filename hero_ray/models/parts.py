@@ -9,6 +9,7 @@ from transformers import (
     InternVLForConditionalGeneration,
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
 )
 
 from hero_ray.core.errors import CheckpointError, ParameterError
@@ -34,13 +35,17 @@ _STAND_IN = {
     internvl2.CONTEXT: 92546,
 }
 DEFAULT_TILES = 6
+_LLAVAS: dict[str, Any] = {
+    "llava-next": LlavaNextForConditionalGeneration,
+    "llava-1.5": LlavaForConditionalGeneration,
+    "llava-onevision": LlavaOnevisionForConditionalGeneration,
+}
 
 
 def llava_parts(job: LoadJob) -> Parts:
-    """LLaVA-1.5 and LLaVA-NeXT, in the hub's layout or the original one, or their published sizes."""
+    """The LLaVAs, in the hub's layout or the original one, or their published sizes."""
     if job.options:
         raise ParameterError(f"{job.chosen.family} has no option {sorted(job.options)}")
-    is_next = job.chosen.family == "llava-next"
     is_original = False
     settings: dict[str, Any] = {}
     if job.folder is None:
@@ -49,7 +54,7 @@ def llava_parts(job: LoadJob) -> Parts:
         is_original = is_original_llava(read_config(job.folder))
         config = configs.original_llava(job.folder) if is_original else configs.hub_llava(job.folder, job.chosen.family)
         settings = read_settings(job.folder) | {"original_layout": is_original}
-    model = job.build(LlavaNextForConditionalGeneration if is_next else LlavaForConditionalGeneration, config)
+    model = job.build(_LLAVAS[job.chosen.family], config)
     if job.folder is not None and job.has_weights:
         _fill_llava(model, job, is_original)
     image_id = config.image_token_index
@@ -59,7 +64,7 @@ def llava_parts(job: LoadJob) -> Parts:
     else:
         tokenizer = read_tokenizer(job.folder, {IMAGE: image_id} if is_original else None)
     text = config.text_config
-    info = job.info(model, configs.language_shape(text), configs.clip_vision_shape(config), text)
+    info = job.info(model, configs.language_shape(text), configs.llava_vision_shape(config), text)
     return Parts(info, model, tokenizer, job.style, end_tokens(job.folder, text, tokenizer, job.style), IMAGE, settings)
 
 
