@@ -99,10 +99,12 @@ def find_template(folder: Path) -> tuple[str, str] | None:
         path = folder / name
         found = read_object(path).get("chat_template") if path.is_file() else None
         if isinstance(found, list):  # several by name, as tokenizers save them
-            named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, Mapping)}
-            found = named.get("default")
-        elif isinstance(found, Mapping):
-            found = found.get("default")
+            found = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, Mapping)}
+        if isinstance(found, Mapping):
+            if "default" not in found:
+                listed = ", ".join(map(str, found)) or "none"
+                raise CheckpointError(f"{path} holds chat templates by name ({listed}), no 'default'; {_WAY_OUT}")
+            found = found["default"]
         if found is not None:
             return _checked(path, found)
     return None

@@ -43,12 +43,14 @@ def hub_llava(folder: Path, family: str) -> Any:
     """
     config = _HUB_CLASSES[family].from_pretrained(folder)
     layer, depth = config.vision_feature_layer, config.vision_config.num_hidden_layers
-    inside = isinstance(layer, int) and -depth <= layer <= depth
+    if isinstance(layer, list) and len(layer) == 1:
+        config.vision_feature_layer = layer = layer[0]
+    inside = isinstance(layer, int) and layer != 0 and -depth <= layer <= depth
     wanted, why = ("full", "there is no CLS") if family == "llava-onevision" else ("default", "CLS dropped")
     if config.vision_feature_select_strategy != wanted or not inside:
         raise CheckpointError(
             f"{folder}: features are taken as {config.vision_feature_select_strategy!r} from layer "
-            f"{layer}; expected {wanted!r} ({why}) and one of the tower's {depth} layers"
+            f"{layer}; expected {wanted!r} ({why}) and one of the tower's blocks, 1 to {depth} or -1 to -{depth}"
         )
     if family == "llava-onevision" and not re.fullmatch(r"anyres_max_[1-9]\d*", str(config.vision_aspect_ratio)):
         raise CheckpointError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -16,11 +15,12 @@ from hero_ray.core.errors import CheckpointError, ParameterError
 from hero_ray.models import configs
 from hero_ray.models.asking import end_tokens
 from hero_ray.models.checkpoints import internvl2, llava
-from hero_ray.models.checkpoints.plausible import read_config, read_object
+from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.checkpoints.reader import fill, keys
 from hero_ray.models.family import Parts
 from hero_ray.models.job import LoadJob
 from hero_ray.models.prompts import IMAGE
+from hero_ray.models.settings import check_views, internvl_pixels, read_settings
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder, is_clip
 from hero_ray.models.supported import is_original_llava
@@ -53,7 +53,10 @@ def llava_parts(job: LoadJob) -> Parts:
     else:
         is_original = is_original_llava(read_config(job.folder))
         config = configs.original_llava(job.folder) if is_original else configs.hub_llava(job.folder, job.chosen.family)
-        settings = read_settings(job.folder) | {"original_layout": is_original}
+        settings = read_settings(job.folder)
+        if not is_original:
+            check_views(settings, config, job.folder)
+        settings |= {"original_layout": is_original}
     model = job.build(_LLAVAS[job.chosen.family], config)
     if job.folder is not None and job.has_weights:
         _fill_llava(model, job, is_original)
@@ -80,16 +83,6 @@ def _fill_llava(model: Any, job: LoadJob, is_original: bool) -> None:
     fill(model, folders, llava.original_with_tower, job.target.device)
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Image-processor settings: `preprocessor_config.json`, or the joint `processor_config.json` of newer folders."""
-    plain, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
-    if plain.is_file():
-        return read_object(plain)
-    if joint.is_file():
-        return dict(read_object(joint).get("image_processor") or {})
-    return {}
-
-
 def internvl2_parts(job: LoadJob) -> Parts:
     """InternVL in OpenGVLab's layout or transformers' own, or its published sizes.
 
@@ -109,7 +102,9 @@ def internvl2_parts(job: LoadJob) -> Parts:
         raw = read_config(job.folder)
         config, translate = configs.internvl(job.folder, raw)
         tokenizer = read_tokenizer(job.folder)
-        settings = read_settings(job.folder) if raw["model_type"] == "internvl" else {}
+        if raw["model_type"] == "internvl":
+            settings = read_settings(job.folder)
+            settings |= internvl_pixels(settings, job.folder)
     wanted = (internvl2.CONTEXT, job.style.end) if job.style.end else (internvl2.CONTEXT,)
     found = {token: tokenizer.special(token) for token in wanted}
     missing = sorted(token for token, number in found.items() if number is None)

@@ -165,6 +165,7 @@ def _llava(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
     text = _LEFT_OUT[kind] | dict(config["text_config"])
     vision = _llava_tower(config.get("vision_config"), one_vision)
     layer = config.get("vision_feature_layer", -1 if one_vision else -2)
+    layer = layer[0] if isinstance(layer, list) and len(layer) == 1 else layer
     found = _of_tower(name, family, text, vision, layer, _dtype(config, text))
     if not one_vision:
         return replace(found, views=_views(config, vision["image_size"]))

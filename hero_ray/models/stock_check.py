@@ -26,8 +26,8 @@ from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.family import FamilyAdapter
 from hero_ray.models.internvl2 import IMAGENET_MEAN, IMAGENET_STD
 from hero_ray.models.invariance import QUESTIONS, drawn_picture
-from hero_ray.models.parts import read_settings
 from hero_ray.models.prompts import IMAGE
+from hero_ray.models.settings import read_settings
 from hero_ray.models.supported import is_original_llava
 
 NEW_TOKENS = 16

@@ -49,6 +49,7 @@ def ours(folder):
     return models.load(str(folder), device="cpu")
 
 
+@pytest.mark.slow
 def test_it_answers_as_stock(stock, ours):
     check_against(stock, ours, ("<|im_end|>",))
 
@@ -275,6 +276,7 @@ def processors_count(ours, height, width):
     return LlavaOnevisionProcessor._get_number_of_features(settings, height, width, 384, 384)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -292,6 +294,7 @@ def test_settings_that_are_not_its_own_are_refused(folder, tmp_path, change, why
         models.load(str(tmp_path), device="cpu")
 
 
+@pytest.mark.slow
 def test_a_clip_beside_siglip_reads_nothing_of_it(folder, tmp_path):
     clip = miniature.write_clip(miniature.clip(), tmp_path / "clip")
     with pytest.raises(ParameterError, match="is no CLIP; with clip_vision=openai"):
