@@ -68,11 +68,11 @@ def test_a_llava_next_is_asked_as_its_processor_asks(next_one):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*INTERNVL, "internvl2-40b-large"])
+@pytest.mark.parametrize("name", checkpoints.kinds(INTERNVL))
 def test_an_internvl_in_opengvlabs_layout_answers_as_stock(tmp_path, name):
     torch.set_num_threads(1)
-    chosen = INTERNVL[name.removesuffix("-large")]
-    stock = checkpoints.internvl_chat(chosen, tmp_path, large=name.endswith("large"))
+    chosen = INTERNVL[name]
+    stock = checkpoints.internvl_chat(chosen, tmp_path)
     ours = models.load(str(tmp_path), device="cpu")
     for key, tensor in stock.state_dict().items():
         assert torch.equal(ours.model.state_dict()[key], tensor), key
@@ -82,7 +82,7 @@ def test_an_internvl_in_opengvlabs_layout_answers_as_stock(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["internvl2_5-1b", "internvl3-8b", "internvl3_5-8b"])
+@pytest.mark.parametrize("name", ["internvl2_5-1b", "internvl3-8b", "internvl3-38b", "internvl3_5-8b"])
 def test_an_internvl_in_transformers_own_layout_answers_as_stock(tmp_path, name):
     torch.set_num_threads(1)
     stock = checkpoints.internvl_hf(INTERNVL[name], tmp_path)

@@ -219,6 +219,16 @@ def test_refusals_name_the_true_cause(change, why):
         family_of(raw, "somewhere")
 
 
+@pytest.mark.parametrize("name", ["InternLM3ForCausalLM", "Qwen3MoeForCausalLM", "GptOssForCausalLM"])
+def test_internvls_of_other_language_models_are_refused_by_name(name):
+    raw = {"model_type": "internvl_chat", "ps_version": "v2", "template": "internvl2_5"}
+    with pytest.raises(CheckpointError, match=f"its language model is {name}; supported are InternLM2"):
+        family_of(raw | {"llm_config": {"architectures": [name]}}, "InternVL")
+    kind = {"InternLM3ForCausalLM": "internlm3", "Qwen3MoeForCausalLM": "qwen3_moe"}.get(name, "gpt_oss")
+    with pytest.raises(CheckpointError, match=f"its language model is '{kind}'"):
+        family_of({"model_type": "internvl", "text_config": {"model_type": kind}}, "InternVL-hf")
+
+
 class Known:
     def special(self, token):
         return {"<|eot_id|>": 9}.get(token)
