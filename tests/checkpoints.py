@@ -76,6 +76,14 @@ TEMPLATES = {
         "<|im_start|>assistant\n",
         head="{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}",
     ),
+    # As the conversion script writes it: the picture on the role's line, the question below.
+    "onevision": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' }}"
+        "{% for part in m.content if part.type == 'image' %}<image>{% endfor %}"
+        "{% for part in m.content if part.type == 'video' %}<video>{% endfor %}"
+        "{% for part in m.content if part.type == 'text' %}{{ '\n' + part.text }}{% endfor %}{{ '<|im_end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
     "internvl-hf": _chat("<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n", "<IMG_CONTEXT>"),
 }
 
@@ -115,6 +123,7 @@ class Chosen:
     begin: str | None = None
     end: tuple[str, ...] = ("</s>",)
     text: dict[str, Any] = field(default_factory=dict)
+    large: bool = False
 
 
 LLAVA_NEXT = {
@@ -134,31 +143,53 @@ LLAVA_NEXT = {
         {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 2},
     ),
 }
+_DYNAMIC = {"rope_theta": 1e6, "rope_scaling": {"type": "dynamic", "factor": 2.0}}
+_TURN = ("<|im_end|>",)
+_PHI = {
+    "rope_scaling": {"type": "su", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [4.0, 5.0, 6.0, 7.0]},
+    "original_max_position_embeddings": 60,
+    "sliding_window": 2047,
+}
+# Every dense InternVL2 to 3.5: language model, conversation, and which of the two towers it has.
 INTERNVL = {
-    "internvl2-1b": Chosen("qwen2", "Hermes-2", None, ("<|im_end|>",)),
-    "internvl2-4b": Chosen(
-        "phi3",
-        "phi3-chat",
-        "<s>",
-        ("<|end|>", "<|endoftext|>"),
-        {
-            "rope_scaling": {"type": "su", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [4.0, 5.0, 6.0, 7.0]},
-            "original_max_position_embeddings": 60,
-            "sliding_window": 2047,
-        },
-    ),
-    "internvl2-40b": Chosen("llama", "Hermes-2", "<s>", ("<|im_end|>",)),
-    "internvl2-76b": Chosen("llama", "internlm2-chat", "<|begin_of_text|>", ("<|im_end|>",), {"rope_theta": 5e5}),
-    "internvl2_5-1b": Chosen("qwen2", "internvl2_5", None, ("<|im_end|>",), {"tie_word_embeddings": True}),
+    "internvl2-1b": Chosen("qwen2", "Hermes-2", None, _TURN),
+    "internvl2-2b": Chosen("internlm2", "internlm2-chat", "<s>", _TURN, _DYNAMIC),
+    "internvl2-4b": Chosen("phi3", "phi3-chat", "<s>", ("<|end|>", "<|endoftext|>"), _PHI),
+    "internvl2-8b": Chosen("internlm2", "internlm2-chat", "<s>", _TURN, _DYNAMIC),
+    "internvl2-26b": Chosen("internlm2", "internlm2-chat", "<s>", _TURN, _DYNAMIC, large=True),
+    "internvl2-40b": Chosen("llama", "Hermes-2", "<s>", _TURN, {"rope_theta": 5e6}, large=True),
+    "internvl2-76b": Chosen("llama", "internlm2-chat", "<|begin_of_text|>", _TURN, {"rope_theta": 5e5}, large=True),
+    "internvl2_5-1b": Chosen("qwen2", "internvl2_5", None, _TURN, {"tie_word_embeddings": True}),
+    "internvl2_5-2b": Chosen("internlm2", "internvl2_5", "<s>", _TURN, _DYNAMIC),
+    "internvl2_5-4b": Chosen("qwen2", "internvl2_5", None, _TURN, {"rope_theta": 1e6, "tie_word_embeddings": True}),
+    "internvl2_5-8b": Chosen("internlm2", "internvl2_5", "<s>", _TURN, _DYNAMIC),
+    "internvl2_5-26b": Chosen("internlm2", "internvl2_5", "<s>", _TURN, _DYNAMIC, large=True),
+    "internvl2_5-38b": Chosen("qwen2", "internvl2_5", None, _TURN, {"rope_theta": 1e6}, large=True),
+    "internvl2_5-78b": Chosen("qwen2", "internvl2_5", None, _TURN, {"rope_theta": 1e6}, large=True),
+    "internvl3-1b": Chosen("qwen2", "internvl2_5", None, _TURN),
+    "internvl3-2b": Chosen("qwen2", "internvl2_5", None, _TURN, _DYNAMIC),
     "internvl3-8b": Chosen(
         "qwen2",
         "internvl2_5",
         None,
-        ("<|im_end|>",),
+        _TURN,
         {"rope_theta": 1e6, "rope_scaling": {"type": "dynamic", "rope_type": "dynamic", "factor": 2.0}},
     ),
-    "internvl3_5-8b": Chosen("qwen3", "internvl2_5", None, ("<|im_end|>",)),
+    "internvl3-14b": Chosen("qwen2", "internvl2_5", None, _TURN, _DYNAMIC),
+    "internvl3-38b": Chosen("qwen2", "internvl2_5", None, _TURN, _DYNAMIC, large=True),
+    "internvl3-78b": Chosen("qwen2", "internvl2_5", None, _TURN, _DYNAMIC, large=True),
+    "internvl3_5-1b": Chosen("qwen3", "internvl2_5", None, _TURN, {"tie_word_embeddings": True}),
+    "internvl3_5-2b": Chosen("qwen3", "internvl2_5", None, _TURN, {"rope_theta": 1e6}),
+    "internvl3_5-4b": Chosen("qwen3", "internvl2_5", None, _TURN, {"rope_theta": 1e6}),
+    "internvl3_5-8b": Chosen("qwen3", "internvl2_5", None, _TURN),
+    "internvl3_5-14b": Chosen("qwen3", "internvl2_5", None, _TURN, {"rope_theta": 1e6}),
+    "internvl3_5-38b": Chosen("qwen3", "internvl2_5", None, _TURN, {"rope_theta": 1e6}, large=True),
 }
+
+
+def kinds(chosen: dict[str, Chosen]) -> list[str]:
+    """The first name of every kind: sizes of one family often differ in their numbers alone."""
+    return [name for place, name in enumerate(chosen) if chosen[name] not in list(chosen.values())[:place]]
 
 
 def tokenizer(begin: str | None) -> Tokenizer:
@@ -226,13 +257,48 @@ def _saved(stock: Any, chosen: Chosen, folder: Path) -> Any:
     return stock
 
 
-def internvl_model(chosen: Chosen, large: bool = False, seed: int = 0) -> Any:
-    """A stock InternVL; `large` has what InternViT-6B has: normed queries and keys, RMS norms, no biases."""
+ONEVISION = {
+    "onevision-0.5b": Chosen("qwen2", "onevision", None, ("<|im_end|>",), {"tie_word_embeddings": True}),
+    "onevision-7b": Chosen("qwen2", "onevision", None, ("<|im_end|>", "<|endoftext|>"), {"rope_theta": 1e6}),
+}
+
+
+def llava_onevision(chosen: Chosen, folder: Path, most: int = 3) -> Any:
+    """A LLaVA-OneVision as the conversion script left it before transformers 5; the stock model with its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
     text = text_config(chosen.kind, **chosen.text)
+    stock = widened(miniature.llava_onevision(most=most, text=text, image_id=ID["<image>"]), 0)
+    config = stock.config.to_dict() | {"architectures": ["LlavaOnevisionForConditionalGeneration"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    names = (("model.language_model.", "language_model.model."), ("model.vision_tower.", "vision_tower.vision_model."))
+    names += (("lm_head.", "language_model.lm_head."), ("model.", ""))
+    released = {}
+    for name, tensor in stock.state_dict().items():
+        old, new = next(pair for pair in names if name.startswith(pair[0]))
+        if not (text.tie_word_embeddings and old == "lm_head."):
+            released[new + name.removeprefix(old)] = tensor.clone()
+    save_file(released, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tokenizer(folder, chosen, TEMPLATES[chosen.template])
+    edge = stock.config.vision_config.image_size
+    settings = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "resample": 3, "do_pad": True}
+    settings |= {"image_grid_pinpoints": stock.config.image_grid_pinpoints, "size": {"height": edge, "width": edge}}
+    settings |= {"image_processor_type": "LlavaOnevisionImageProcessor", "processor_class": "LlavaOnevisionProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    said = {"num_image_tokens": 16, "vision_feature_select_strategy": "full", "image_token": "<image>"}
+    (folder / "processor_config.json").write_text(json.dumps(said | {"processor_class": "LlavaOnevisionProcessor"}))
+    return stock
+
+
+def internvl_model(chosen: Chosen, seed: int = 0) -> Any:
+    """A stock InternVL; a `large` one has what InternViT-6B has: normed queries and keys, RMS norms, no biases."""
+    kind, changes, large = chosen.kind, dict(chosen.text), chosen.large
+    if kind == "internlm2":  # a Llama to transformers; its scaling begins beyond the context
+        kind, changes = "llama", {key: value for key, value in changes.items() if key != "rope_scaling"}
+    text = text_config(kind, **changes)
     vision = InternVLVisionConfig(
-        hidden_size=32,
+        hidden_size=40 if large else 32,
         num_hidden_layers=4,
-        num_attention_heads=4,
+        num_attention_heads=5 if large else 4,
         intermediate_size=64,
         image_size=56,
         patch_size=14,
@@ -262,12 +328,19 @@ ARCHITECTURES = {
 }
 
 
-def internvl_chat(chosen: Chosen, folder: Path, large: bool = False) -> Any:
+def internvl_chat(chosen: Chosen, folder: Path) -> Any:
     """A folder in OpenGVLab's layout; the stock model with the same weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    stock = internvl_model(chosen, large)
+    stock = internvl_model(chosen)
+    if chosen.kind == "internlm2":
+        internvl2.write(stock, folder, {"template": chosen.template, "max_dynamic_patch": 4})
+        raw = json.loads((folder / "config.json").read_text())
+        raw["llm_config"] |= chosen.text
+        (folder / "config.json").write_text(json.dumps(raw))
+        write_tokenizer(folder, chosen, None)
+        return stock
     # The language model keeps transformers' names there; tower and projector are as in every size.
-    scratch = internvl2.write(_with_llama(stock, large), folder)
+    scratch = internvl2.write(_with_llama(stock, chosen.large), folder)
     released = {k: v for k, v in load_file(scratch / "model.safetensors").items() if "language_model" not in k}
     for name, tensor in stock.state_dict().items():
         if name.startswith("model.language_model."):
@@ -288,7 +361,7 @@ def internvl_chat(chosen: Chosen, folder: Path, large: bool = False) -> Any:
 
 def _with_llama(stock: Any, large: bool) -> Any:
     """The same tower and projector over a Llama, whose layout the package can write."""
-    double = internvl_model(Chosen("llama", ""), large)
+    double = internvl_model(Chosen("llama", "", large=large))
     for part in ("vision_tower", "multi_modal_projector"):
         getattr(double.model, part).load_state_dict(getattr(stock.model, part).state_dict())
     return double

@@ -29,13 +29,18 @@ class VisionInfo:
         num_layers: transformer blocks in the tower.
         feature_layer: block whose output is projected (LLaVA: num_layers - 1; InternVL2: num_layers).
         patches_per_token: ViT patches behind one visual token (InternVL2's pixel shuffle: 4).
-        tower: "clip" or "internvit".
+        tower: "clip", "internvit" or "siglip".
     """
 
     num_layers: int
     feature_layer: int
     patches_per_token: int = 1
     tower: str = "clip"
+
+    @property
+    def has_cls(self) -> bool:
+        """Whether the tower has a CLS token; where it has none, the mean over its patches stands in (`Encoded`)."""
+        return self.tower != "siglip"
 
     def scaled(self, layers: tuple[int, ...], reference: int = 24) -> tuple[int, ...]:
         """Map layers given for a `reference`-deep tower to this depth, without repeats."""
@@ -90,6 +95,10 @@ class Question:
 @dataclass(frozen=True)
 class Encoded:
     """One image after the vision tower and projector; everything a before-LLM method may look at.
+
+    A tower without a CLS token (SigLIP) has the mean over patches in its place: `cls_attention` is what a patch gets
+    from all patches on average, `cls_query`, the first of `keys`, `cls_logits` and `cls_embedding` are made from the
+    mean query, key and state, and nothing is `received` from CLS.
 
     Attributes:
         image_id: stable id of the picture (seeds the random baseline).
@@ -155,6 +164,11 @@ class Needs:
     def tower_layers(self) -> frozenset[int]:
         """Tower blocks whose queries and keys are read."""
         return self.cls_attention | self.cls_logits | self.keys | self.received
+
+    @property
+    def cls(self) -> bool:
+        """Whether the tower's CLS token is looked at."""
+        return bool(self.cls_attention or self.cls_logits or self.keys or self.cls_embedding)
 
     @property
     def question(self) -> bool:

@@ -66,7 +66,7 @@ def at_view(vision: VisionShape, tokens_per_view: int) -> VisionShape:
 
     Where the projector folds patches, it reads several for each visual token.
     """
-    return replace(vision, tokens=tokens_per_view * (vision.projector[0] // vision.hidden) + 1)
+    return replace(vision, tokens=tokens_per_view * (vision.projector[0] // vision.hidden) + vision.cls)
 
 
 def encoder_flops(vision: VisionShape, views: int, layers: int | None = None) -> float:
@@ -74,8 +74,8 @@ def encoder_flops(vision: VisionShape, views: int, layers: int | None = None) ->
     n, d, m = vision.tokens, vision.hidden, vision.intermediate
     blocks = vision.layers_run if layers is None else layers
     tower = blocks * (8 * n * d * d + 4 * n * n * d + 4 * n * d * m)
-    embedding = 2 * (n - 1) * 3 * vision.patch**2 * d
-    tokens = (n - 1) * d // vision.projector[0]
+    embedding = 2 * vision.patches * 3 * vision.patch**2 * d
+    tokens = vision.patches * d // vision.projector[0]
     projector = sum(2 * tokens * a * b for a, b in zip(vision.projector, vision.projector[1:], strict=False))
     return float(views * (tower + embedding + projector))
 
@@ -100,15 +100,16 @@ def scoring_flops(
     vision = info.vision
     row = 2 * vision.hidden * vision.tokens * views
     total = float(row * len(needs.tower_layers))
-    total += float(row * vision.tokens * len(needs.received))  # a row for every token
+    # A row for every token: what they receive, and what stands in for the CLS row of a tower without one.
+    total += float(row * vision.tokens * len(needs.received | (frozenset() if vision.cls else needs.cls_attention)))
     if needs.clip:
         tower = text_tower or TextTowerShape()
         total += text_tower_flops(tower, clip_tokens)
         read = views if needs.clip_score else 0
-        read += views * (vision.tokens - 1) * needs.clip_tokens
+        read += views * vision.patches * needs.clip_tokens
         total += read * 2 * (vision.hidden * tower.projection + tower.projection)
         if needs.clip_words:  # every patch and every token of the question projected, compared by the method itself
-            total += views * (vision.tokens - 1) * 2 * vision.hidden * tower.projection
+            total += views * vision.patches * 2 * vision.hidden * tower.projection
             total += (clip_tokens - 1) * 2 * tower.hidden * tower.projection
     deepest = _deepest_block(vision, needs)
     if deepest > vision.layers_run:

@@ -8,8 +8,8 @@ newlines.
 
 `contextual_share` is that of the printed settings (54 + 10, 108 + 20, 162 + 30); the code's bare default is 30 of 221.
 Differs: the budget is split evenly over views and counts the CLS token, padding takes no part. On InternVL2, where a
-token stands for four patches, there is no CLS token to pass on. Left out: ranking by the mean attention received, for
-towers without a CLS token; both towers here have one.
+token stands for four patches, there is no CLS token to pass on, nor is there where the tower has none (SigLIP): tokens
+are ranked by the mean attention they receive there, as in the code.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class VisionZip(Method):
 
     def needs(self, vision: VisionInfo) -> Needs:
         layer = frozenset({vision.feature_layer})
-        cls_token = frozenset({"feature_layer"}) if vision.patches_per_token == 1 else frozenset[str]()
+        cls_token = frozenset({"feature_layer"}) if _passes_cls(vision) else frozenset[str]()
         return Needs(cls_attention=layer, keys=layer, cls_embedding=cls_token, projector_input=True)
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
@@ -53,7 +53,7 @@ class VisionZip(Method):
         scores = captured(encoded.cls_attention, layer, self.name, "CLS attention of layer").sum(1)
         metric = captured(encoded.keys, layer, self.name, "keys of layer")[:, :, 1:].mean(1)
         counts = equal(budget.total, caps(layout.valid))
-        passes_cls = encoded.vision.patches_per_token == 1
+        passes_cls = _passes_cls(encoded.vision)
         shares = [self.split(count, passes_cls) for count in counts]
         leading = keep_top(scores, [dominant for _, dominant, _ in shares], layout.valid)
         edited, targets = blank(encoded.projector_input), torch.zeros_like(leading)
@@ -82,6 +82,10 @@ class VisionZip(Method):
         own = int(passes_cls and count > 0)
         contextual = min(floor(count * self.contextual_share), count - own)
         return own, count - own - contextual, contextual
+
+
+def _passes_cls(vision: VisionInfo) -> bool:
+    return vision.has_cls and vision.patches_per_token == 1
 
 
 def contextual_tokens(features: Tensor, metric: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,12 @@ class LanguageShape:
 
 @dataclass(frozen=True)
 class VisionShape:
-    """Sizes of the vision tower. `tokens` counts CLS; `layers_run` are the blocks that produce the features."""
+    """Sizes of the vision tower; `layers_run` are the blocks that produce the features.
+
+    Attributes:
+        tokens: of one view, CLS among them.
+        cls: CLS tokens, 1 or 0.
+    """
 
     num_layers: int
     layers_run: int
@@ -42,6 +47,12 @@ class VisionShape:
     tokens: int
     patch: int
     projector: tuple[int, ...]
+    cls: int = 1
+
+    @property
+    def patches(self) -> int:
+        """Patches of one view."""
+        return self.tokens - self.cls
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class ModelInfo:
 
     Attributes:
         name: as asked for; `:random` kept.
-        family: `llava-next`, `llava-1.5` or `internvl2`.
+        family: `llava-next`, `llava-1.5`, `llava-onevision` or `internvl2`.
         revision: weight hash, or `random:SEED`.
         random_weights: accuracy is refused for these.
     """

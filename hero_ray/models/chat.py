@@ -99,10 +99,12 @@ def find_template(folder: Path) -> tuple[str, str] | None:
         path = folder / name
         found = read_object(path).get("chat_template") if path.is_file() else None
         if isinstance(found, list):  # several by name, as tokenizers save them
-            named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, Mapping)}
-            found = named.get("default")
-        elif isinstance(found, Mapping):
-            found = found.get("default")
+            found = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, Mapping)}
+        if isinstance(found, Mapping):
+            if "default" not in found:
+                listed = ", ".join(map(str, found)) or "none"
+                raise CheckpointError(f"{path} holds chat templates by name ({listed}), no 'default'; {_WAY_OUT}")
+            found = found["default"]
         if found is not None:
             return _checked(path, found)
     return None
@@ -193,14 +195,15 @@ def _fixed_text(answers: list[dict[str, str]], name: str, image_token: str) -> P
     else:
         where = "behind the question" if image_token in closing or IMAGE in closing else "nowhere, or more than once"
         raise CheckpointError(f"it puts the picture {where}; expected once, in front of it")
-    if not opening.startswith(before) or closing != behind:
+    if closing != behind:
         raise CheckpointError("it words the conversation otherwise when a picture is there")
-    lead = opening.removeprefix(before).replace(token, IMAGE)
+    whole = "" if opening.startswith(before) else opening.replace(token, IMAGE)
+    lead = "" if whole else opening.removeprefix(before).replace(token, IMAGE)
     wanted = [text.replace(token, IMAGE) for text in pictured], plain
     trimming: tuple[Literal["", "text", "turn"], ...] = ("", "text", "turn")
     for trims in trimming:
-        style = PromptStyle(name, before, behind, lead=lead, trims=trims)
-        alone = replace(style, lead="")
+        style = PromptStyle(name, before, behind, lead=lead, opening=whole, trims=trims)
+        alone = replace(style, lead="", opening="")
         if ([written(style, text)[0] for text in _PROBES], [written(alone, text)[0] for text in _PROBES]) == wanted:
             return style
     raise CheckpointError("it changes the words of the question")

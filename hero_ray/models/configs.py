@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaNextConfig,
+    LlavaOnevisionConfig,
     MistralConfig,
     Qwen2Config,
 )
@@ -39,16 +41,29 @@ def hub_llava(folder: Path, family: str) -> Any:
     Raises:
         CheckpointError: settings this adapter does not know.
     """
-    config_class: Any = LlavaNextConfig if family == "llava-next" else LlavaConfig
-    config = config_class.from_pretrained(folder)
+    config = _HUB_CLASSES[family].from_pretrained(folder)
     layer, depth = config.vision_feature_layer, config.vision_config.num_hidden_layers
-    inside = isinstance(layer, int) and -depth <= layer <= depth
-    if config.vision_feature_select_strategy != "default" or not inside:
+    if isinstance(layer, list) and len(layer) == 1:
+        config.vision_feature_layer = layer = layer[0]
+    inside = isinstance(layer, int) and layer != 0 and -depth <= layer <= depth
+    wanted, why = ("full", "there is no CLS") if family == "llava-onevision" else ("default", "CLS dropped")
+    if config.vision_feature_select_strategy != wanted or not inside:
         raise CheckpointError(
             f"{folder}: features are taken as {config.vision_feature_select_strategy!r} from layer "
-            f"{layer}; expected 'default' (CLS dropped) and one of the tower's {depth} layers"
+            f"{layer}; expected {wanted!r} ({why}) and one of the tower's blocks, 1 to {depth} or -1 to -{depth}"
+        )
+    if family == "llava-onevision" and not re.fullmatch(r"anyres_max_[1-9]\d*", str(config.vision_aspect_ratio)):
+        raise CheckpointError(
+            f"{folder}: vision_aspect_ratio is {config.vision_aspect_ratio!r}; expected 'anyres_max_' and a number"
         )
     return config
+
+
+_HUB_CLASSES: dict[str, Any] = {
+    "llava-next": LlavaNextConfig,
+    "llava-1.5": LlavaConfig,
+    "llava-onevision": LlavaOnevisionConfig,
+}
 
 
 _TEXT_CLASSES: dict[str, Any] = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
@@ -215,8 +230,9 @@ def language_shape(text: Any) -> LanguageShape:
     )
 
 
-def clip_vision_shape(config: Any) -> VisionShape:
-    """Sizes of a LLaVA's vision tower and projector."""
+def llava_vision_shape(config: Any) -> VisionShape:
+    """Sizes of a LLaVA's vision tower and projector; SigLIP has no CLS."""
+    has_cls = int(config.vision_config.model_type != "siglip_vision_model")
     vision, layer = config.vision_config, config.vision_feature_layer
     depth, width = vision.num_hidden_layers, config.text_config.hidden_size
     return VisionShape(
@@ -225,9 +241,10 @@ def clip_vision_shape(config: Any) -> VisionShape:
         hidden=vision.hidden_size,
         intermediate=vision.intermediate_size,
         num_heads=vision.num_attention_heads,
-        tokens=(vision.image_size // vision.patch_size) ** 2 + 1,
+        tokens=(vision.image_size // vision.patch_size) ** 2 + has_cls,
         patch=vision.patch_size,
         projector=(vision.hidden_size, width, width),
+        cls=has_cls,
     )
 
 

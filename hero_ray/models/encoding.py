@@ -117,13 +117,14 @@ class TowerEncoder:
         taken = {feature} | ({depth} if own_clip or sources & {"last_pre_ln", "post_ln"} else set())
         deepest = max([*taken, *needs.tower_layers])
         pixels = pixels.to(self._device, self.model.dtype)
-        with ClsTaps(self._tap_points(), needs) as taps:
+        with ClsTaps(self._tap_points(), needs, self.vision.has_cls) as taps:
             outputs = self._run_tower(pixels, frozenset(taken | {min(deepest, depth)}))
         tokens = self._projector_input(outputs[feature])
         fold = round(self.vision.patches_per_token**0.5)
         embeddings = {}
         for source in sources - {"projected"}:
-            states = outputs[feature if source == "feature_layer" else depth][:, 0]
+            states = outputs[feature if source == "feature_layer" else depth]
+            states = states[:, 0] if self.vision.has_cls else states.mean(1)
             embeddings[source] = (self._post_norm(states) if source == "post_ln" else states).float()
         if clip_image:
             embeddings["projected"] = self._clip_views(pixels, outputs)

@@ -51,14 +51,18 @@ def unpadded(size: Size, canvas: Size, digits: int | None = 7) -> tuple[slice, s
 
 
 @lru_cache(maxsize=512)
-def anyres_layout(size: Size, grid: Grid, side: int, digits: int | None = 7) -> Layout:
+def anyres_layout(size: Size, grid: Grid, side: int, digits: int | None = 7, most: int = 0) -> Layout:
     """LLaVA-NeXT's token order: thumbnail, then the tiles stitched, unpadded, a newline behind every row.
+
+    A mosaic that `most` shrinks has fewer tokens than its tiles have places: each stands in the place its centre falls
+    in, and the places between are not valid.
 
     Args:
         size: (height, width) of the picture in pixels.
         grid: (rows, columns) of tiles; (0, 0) is the thumbnail alone, which closes with one newline.
         side: tokens along one edge of a view.
         digits: as in `unpadded`.
+        most: as in `shrunk`; 0 shrinks nothing.
     """
     rows, columns = grid
     count = side * side
@@ -71,10 +75,28 @@ def anyres_layout(size: Size, grid: Grid, side: int, digits: int | None = 7) -> 
     ids = torch.arange(count, views * count).view(rows, columns, side, side)
     mosaic = ids.permute(0, 2, 1, 3).reshape(rows * side, columns * side)
     seen = mosaic[unpadded(size, (rows * side, columns * side), digits)]
+    if most:
+        tall, wide = shrunk((seen.shape[0], seen.shape[1]), side, most)
+        seen = seen[centres(seen.shape[0], tall)][:, centres(seen.shape[1], wide)]
     valid.view(-1)[seen.reshape(-1)] = True
     newlines = torch.full((seen.shape[0], 1), NEWLINE)
     sequence = torch.cat([thumbnail, torch.cat([seen, newlines], 1).reshape(-1)])
     return Layout(grid, (side, side), sequence, valid)
+
+
+def shrunk(canvas: Size, side: int, most: int) -> Size:
+    """Rows and columns that a mosaic of so many tokens is interpolated to (LLaVA-OneVision's `anyres_max_N`).
+
+    Up to 1.21 times the tokens of `most` views stay as they are; more are brought down to those of `most`.
+    """
+    rows, columns = canvas
+    ratio = math.sqrt(rows * columns / (most * side**2))
+    return (int(rows // ratio), int(columns // ratio)) if ratio > 1.1 else canvas
+
+
+def centres(places: int, count: int) -> torch.Tensor:
+    """The place in which each of `count` equal parts has its centre: int64 [count], no two in the same one."""
+    return ((torch.arange(count, dtype=torch.float64) + 0.5) * places / max(1, count)).long()
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ class InternVL2Adapter(FamilyAdapter):
         self._side = _edge(vision.image_size) // self._patch // self._fold
         self.most_tiles = int(parts.settings["max_tiles"])
         self._heads: int = vision.num_attention_heads
+        said = parts.settings
+        self._mean, self._std = said.get("image_mean", IMAGENET_MEAN), said.get("image_std", IMAGENET_STD)
+        self._resample = Image.Resampling(said.get("resample", Image.Resampling.BICUBIC))
 
     def prepare(self, image: Image.Image, image_id: str = "", plan: ImagePlan | None = None) -> Prepared:
         """Views of a picture, thumbnail first; resized without keeping the aspect ratio, as the model was trained."""
@@ -47,14 +51,14 @@ class InternVL2Adapter(FamilyAdapter):
         rows, columns = grid if grid != (0, 0) else (1, 1)
         view = side * self._patch * self._fold
         rgb = image.convert("RGB")
-        canvas = rgb.resize((columns * view, rows * view), Image.Resampling.BICUBIC)
+        canvas = rgb.resize((columns * view, rows * view), self._resample)
         tiles = [
             canvas.crop((column * view, row * view, (column + 1) * view, (row + 1) * view))
             for row in range(rows)
             for column in range(columns)
         ]
-        views = tiles if len(tiles) == 1 else [rgb.resize((view, view), Image.Resampling.BICUBIC), *tiles]
-        pixels = torch.stack([_normalised(tile) for tile in views])
+        views = tiles if len(tiles) == 1 else [rgb.resize((view, view), self._resample), *tiles]
+        pixels = torch.stack([self._normalised(tile) for tile in views])
         return Prepared(image_id, pixels, tiled_layout((rows, columns), side), image.size)
 
     def plans(self, size: tuple[int, int]) -> tuple[ImagePlan, ...]:
@@ -94,18 +98,16 @@ class InternVL2Adapter(FamilyAdapter):
 
     def _clip_pixels(self, pixels: Tensor, side: int) -> Tensor:
         """Views in CLIP's own normalisation: no text tower pairs with InternViT, so CLIP looks at the crops itself."""
-        raw = pixels.float() * _channel(IMAGENET_STD, pixels) + _channel(IMAGENET_MEAN, pixels)
+        raw = pixels.float() * _channel(self._std, pixels) + _channel(self._mean, pixels)
         resized = torch.nn.functional.interpolate(raw, size=(side, side), mode="bicubic", antialias=True)
         return (resized.clamp(0, 1) - _channel(_CLIP_MEAN, pixels)) / _channel(_CLIP_STD, pixels)
 
-
-def _normalised(image: Image.Image) -> Tensor:
-    values = torch.from_numpy(np.asarray(image, dtype=np.float32) / np.float32(255)).permute(2, 0, 1)
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    return (values - mean[:, None, None]) / std[:, None, None]
+    def _normalised(self, image: Image.Image) -> Tensor:
+        values = torch.from_numpy(np.asarray(image, dtype=np.float32) / np.float32(255)).permute(2, 0, 1)
+        return (values - _channel(self._mean, values)) / _channel(self._std, values)
 
 
-def _channel(values: tuple[float, ...], like: Tensor) -> Tensor:
+def _channel(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.tensor(values, device=like.device)[:, None, None]
 
 

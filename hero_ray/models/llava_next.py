@@ -1,4 +1,4 @@
-"""LLaVA-NeXT (1.6): AnyRes tiles and thumbnail, CLIP tower, mosaic order with newlines, Llama-type LLM."""
+"""LLaVA-NeXT (1.6): AnyRes tiles and thumbnail, CLIP tower, mosaic order with newlines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class ClipTowerAdapter(FamilyAdapter):
         layer = config.vision_feature_layer
         self.vision = VisionInfo(depth, layer if layer >= 0 else depth + 1 + layer)
         self._patch: int = config.vision_config.patch_size
-        self._side: int = config.vision_config.image_size // self._patch
+        self._pixels: int = config.vision_config.image_size
+        self._side: int = self._pixels // self._patch
         self._settings: dict[str, Any] = dict(parts.settings)
 
     def _pixel_settings(self) -> dict[str, Any]:
@@ -37,6 +38,10 @@ class ClipTowerAdapter(FamilyAdapter):
         known = {"image_mean", "image_std", "rescale_factor", "resample"}
         known |= {"do_rescale", "do_normalize", "do_convert_rgb"}
         return {key: value for key, value in self._settings.items() if key in known}
+
+    def _view(self, side: int) -> int:
+        """Pixels along the edge of a view of `side` tokens; the tower's own need not be a multiple of its patches."""
+        return self._pixels if side == self._side else side * self._patch
 
     def _tap_points(self) -> dict[int, TapPoint]:
         layers = self._core.vision_tower.encoder.layers
@@ -47,7 +52,7 @@ class ClipTowerAdapter(FamilyAdapter):
 
     def _run_tower(self, pixels: Tensor, taken: frozenset[int]) -> dict[int, Tensor]:
         tower = self._core.vision_tower
-        resized = pixels.shape[-1] != self._side * self._patch
+        resized = pixels.shape[-1] != self._pixels
         hidden = tower.pre_layrnorm(tower.embeddings(pixels, interpolate_pos_encoding=resized))
         blocks, last = list(tower.encoder.layers), max(taken)
         if last <= self.vision.feature_layer:
@@ -72,7 +77,7 @@ class LlavaNextAdapter(ClipTowerAdapter):
     @cached_property
     def _grids(self) -> tuple[Grid, ...]:
         """(rows, columns) of the canvases, in the checkpoint's order, which decides ties."""
-        size = self._side * self._patch
+        size = self._pixels
         return tuple((height // size, width // size) for height, width in self.model.config.image_grid_pinpoints)
 
     def prepare(self, image: Image.Image, image_id: str = "", plan: ImagePlan | None = None) -> Prepared:
@@ -84,7 +89,7 @@ class LlavaNextAdapter(ClipTowerAdapter):
         size = (image.height, image.width)
         grid, side = (self._stock_grid(size), self._side) if plan is None else (plan.grid, plan.side)
         layout = self.layout(size, grid, side)
-        pixels = self._cut(image.convert("RGB"), grid, side * self._patch)
+        pixels = self._cut(image.convert("RGB"), grid, self._view(side))
         return Prepared(image_id, pixels[: layout.num_views], layout, (image.width, image.height))
 
     def plans(self, size: tuple[int, int]) -> tuple[ImagePlan, ...]:
@@ -109,7 +114,7 @@ class LlavaNextAdapter(ClipTowerAdapter):
         return anyres_layout(size, grid, side, None if self._settings.get("original_layout") else 7)
 
     def _stock_grid(self, size: tuple[int, int]) -> Grid:
-        view = self._side * self._patch
+        view = self._pixels
         canvas = best_canvas(size, ((rows * view, columns * view) for rows, columns in self._grids))
         return canvas[0] // view, canvas[1] // view
 

@@ -22,8 +22,9 @@ from hero_ray.models.internvl2 import InternVL2Adapter
 from hero_ray.models.job import LoadJob, Target
 from hero_ray.models.llava_15 import Llava15Adapter
 from hero_ray.models.llava_next import LlavaNextAdapter
+from hero_ray.models.llava_onevision import LlavaOneVisionAdapter
 from hero_ray.models.parts import internvl2_parts, llava_parts
-from hero_ray.models.registry import CLIP_LARGE, SPECS, ModelSpec, foreign
+from hero_ray.models.registry import SPECS, ModelSpec, foreign
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_clip, find_folder
 from hero_ray.models.supported import family_of
@@ -34,11 +35,13 @@ ClipVision = Literal["tower", "openai", "none"]
 _ADAPTERS: dict[str, Callable[[Parts], FamilyAdapter]] = {
     "llava-next": LlavaNextAdapter,
     "llava-1.5": Llava15Adapter,
+    "llava-onevision": LlavaOneVisionAdapter,
     "internvl2": InternVL2Adapter,
 }
 _PARTS: dict[str, Callable[[LoadJob], Parts]] = {
     "llava-next": llava_parts,
     "llava-1.5": llava_parts,
+    "llava-onevision": llava_parts,
     "internvl2": internvl2_parts,
 }
 
@@ -93,13 +96,13 @@ def load(
     raw = {} if folder is None else read_config(folder)
     chosen = _spec(plain, folder, raw)
     asked = style_for(chosen, folder, raw, style)
+    source = find_clip(chosen, folder, clip, clip_vision)
     job = LoadJob(name, chosen, folder, target, seed if is_random else None, options, asked)
     if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
         raise ParameterError(f"graphs need a CUDA device and sdpa; this is {target.device} with {target.attention}")
     with described(folder):
         adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs))
-    source = find_clip(chosen, folder, clip) or (CLIP_LARGE if clip_vision == "openai" else None)
-    if clip_vision != "none" and source is not None:
+    if source is not None:
         adapter.attach_clip(partial(load_clip, source, target, clip_vision, clip_text, job.seed))
     return adapter
 

@@ -27,6 +27,10 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2Config,
+    SiglipVisionConfig,
 )
 
 from hero_ray.models.checkpoints import internvl2 as checkpoint
@@ -92,6 +96,39 @@ def llava_15(seed: int = 0) -> Any:
         tie_word_embeddings=False,
     )
     return _widened(LlavaForConditionalGeneration(config), seed)
+
+
+def llava_onevision(seed: int = 0, most: int = 3, text: Any = None, image_id: int = IMAGE_ID) -> Any:
+    """A stock LLaVA-OneVision: canvases up to 3 x 3 of views of 16 patches, the mosaic brought down to `most` views.
+
+    As in the released tower, a view's edge (60) is no multiple of its patches (14).
+    """
+    edges = [TILE + 4, 2 * (TILE + 4), 3 * (TILE + 4)]
+    vision = SiglipVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        image_size=TILE + 4,
+        patch_size=PATCH,
+        vision_use_head=False,
+    )
+    config = LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=text or _qwen2(),
+        image_token_index=image_id,
+        video_token_index=image_id + 1,
+        image_grid_pinpoints=[[height, width] for height in edges for width in edges],
+        vision_aspect_ratio=f"anyres_max_{most}",
+    )
+    return _widened(LlavaOnevisionForConditionalGeneration(config), seed)
+
+
+def _qwen2() -> Qwen2Config:
+    sizes = text_config().to_dict()
+    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    kept += ("num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
+    return Qwen2Config(**{key: sizes[key] for key in kept}, tie_word_embeddings=False)
 
 
 def clip(seed: int = 0) -> Any:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import (
     InternVLForConditionalGeneration,
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
 )
 
 from hero_ray.core.errors import CheckpointError, ParameterError
 from hero_ray.models import configs
 from hero_ray.models.asking import end_tokens
 from hero_ray.models.checkpoints import internvl2, llava
-from hero_ray.models.checkpoints.plausible import read_config, read_object
+from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.checkpoints.reader import fill, keys
 from hero_ray.models.family import Parts
 from hero_ray.models.job import LoadJob
 from hero_ray.models.prompts import IMAGE
+from hero_ray.models.settings import check_views, internvl_pixels, read_settings
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder, is_clip
 from hero_ray.models.supported import is_original_llava
@@ -34,13 +35,17 @@ _STAND_IN = {
     internvl2.CONTEXT: 92546,
 }
 DEFAULT_TILES = 6
+_LLAVAS: dict[str, Any] = {
+    "llava-next": LlavaNextForConditionalGeneration,
+    "llava-1.5": LlavaForConditionalGeneration,
+    "llava-onevision": LlavaOnevisionForConditionalGeneration,
+}
 
 
 def llava_parts(job: LoadJob) -> Parts:
-    """LLaVA-1.5 and LLaVA-NeXT, in the hub's layout or the original one, or their published sizes."""
+    """The LLaVAs, in the hub's layout or the original one, or their published sizes."""
     if job.options:
         raise ParameterError(f"{job.chosen.family} has no option {sorted(job.options)}")
-    is_next = job.chosen.family == "llava-next"
     is_original = False
     settings: dict[str, Any] = {}
     if job.folder is None:
@@ -48,8 +53,11 @@ def llava_parts(job: LoadJob) -> Parts:
     else:
         is_original = is_original_llava(read_config(job.folder))
         config = configs.original_llava(job.folder) if is_original else configs.hub_llava(job.folder, job.chosen.family)
-        settings = read_settings(job.folder) | {"original_layout": is_original}
-    model = job.build(LlavaNextForConditionalGeneration if is_next else LlavaForConditionalGeneration, config)
+        settings = read_settings(job.folder)
+        if not is_original:
+            check_views(settings, config, job.folder)
+        settings |= {"original_layout": is_original}
+    model = job.build(_LLAVAS[job.chosen.family], config)
     if job.folder is not None and job.has_weights:
         _fill_llava(model, job, is_original)
     image_id = config.image_token_index
@@ -59,7 +67,7 @@ def llava_parts(job: LoadJob) -> Parts:
     else:
         tokenizer = read_tokenizer(job.folder, {IMAGE: image_id} if is_original else None)
     text = config.text_config
-    info = job.info(model, configs.language_shape(text), configs.clip_vision_shape(config), text)
+    info = job.info(model, configs.language_shape(text), configs.llava_vision_shape(config), text)
     return Parts(info, model, tokenizer, job.style, end_tokens(job.folder, text, tokenizer, job.style), IMAGE, settings)
 
 
@@ -73,16 +81,6 @@ def _fill_llava(model: Any, job: LoadJob, is_original: bool) -> None:
     tower = read_config(job.folder)["mm_vision_tower"]
     folders = [job.folder] if inside else [job.folder, find_folder(tower, is_clip)]
     fill(model, folders, llava.original_with_tower, job.target.device)
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Image-processor settings: `preprocessor_config.json`, or the joint `processor_config.json` of newer folders."""
-    plain, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
-    if plain.is_file():
-        return read_object(plain)
-    if joint.is_file():
-        return dict(read_object(joint).get("image_processor") or {})
-    return {}
 
 
 def internvl2_parts(job: LoadJob) -> Parts:
@@ -104,7 +102,9 @@ def internvl2_parts(job: LoadJob) -> Parts:
         raw = read_config(job.folder)
         config, translate = configs.internvl(job.folder, raw)
         tokenizer = read_tokenizer(job.folder)
-        settings = read_settings(job.folder) if raw["model_type"] == "internvl" else {}
+        if raw["model_type"] == "internvl":
+            settings = read_settings(job.folder)
+            settings |= internvl_pixels(settings, job.folder)
     wanted = (internvl2.CONTEXT, job.style.end) if job.style.end else (internvl2.CONTEXT,)
     found = {token: tokenizer.special(token) for token in wanted}
     missing = sorted(token for token, number in found.items() if number is None)

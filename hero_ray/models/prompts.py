@@ -10,7 +10,7 @@ from hero_ray.core.text import clean_text
 from hero_ray.models.base import Prompt
 from hero_ray.models.tokenizer import Tokenizer
 
-IMAGE = "<image>"
+IMAGE, VIDEO = "<image>", "<video>"
 
 _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -40,6 +40,7 @@ class PromptStyle:
         system: default system sentence.
         around: text directly before and behind the visual tokens.
         lead: put before a text that does not say itself where the picture stands.
+        opening: all that stands in front of a question whose picture comes first, where it is not `before` and `lead`.
         trims: white space is taken off around the user's `text`, or around the whole `turn` with its picture.
         end: the token that ends a turn, where the configuration names another.
     """
@@ -50,6 +51,7 @@ class PromptStyle:
     system: str = ""
     around: tuple[str, str] = ("", "")
     lead: str = f"{IMAGE}\n"
+    opening: str = ""
     trims: Literal["", "text", "turn"] = ""
     end: str = ""
 
@@ -122,6 +124,8 @@ def written(style: PromptStyle, text: str, system: str | None = None) -> tuple[s
     text = clean_text(text)
     if not text.strip():
         raise PromptError("the user text is empty; ask something")
+    if VIDEO in text:
+        raise PromptError(f"the user text says {VIDEO}; hero-ray asks about one picture, films are not supported")
     if text.count(IMAGE) > 1:
         raise PromptError(f"the user text says {IMAGE} {text.count(IMAGE)} times; one picture a question is supported")
     text = text.strip() if style.trims == "text" else text
@@ -129,6 +133,7 @@ def written(style: PromptStyle, text: str, system: str | None = None) -> tuple[s
     if style.trims == "turn":
         text, lead = (lead + text).strip().removeprefix(lead), lead.lstrip()
     before = style.before.replace("{system}", style.system if system is None else system) + lead
+    before = style.opening if style.opening and IMAGE not in text else before
     return before + text + style.behind, len(before)
 
 

@@ -18,7 +18,7 @@ class ModelSpec:
 
     Attributes:
         name: as users say it.
-        family: `llava-next`, `llava-1.5` or `internvl2`.
+        family: `llava-next`, `llava-1.5`, `llava-onevision` or `internvl2`.
         source: hub id, or "" for the embedded models.
         style: name of the prompt style; for a folder, of its family.
         clip: hub id of the CLIP whose text tower pairs with the vision tower, "" where none does.
@@ -52,7 +52,16 @@ SPECS = {
 }
 
 # What a folder or hub id of a family is asked in when nothing in it says how.
-FAMILY_STYLES = {"llava-next": "vicuna", "llava-1.5": "vicuna", "internvl2": "internlm2-chat"}
+FAMILY_STYLES = {
+    "llava-next": "vicuna",
+    "llava-1.5": "vicuna",
+    "llava-onevision": "qwen",
+    "internvl2": "internlm2-chat",
+}
+CLIP_TOWERS = ("llava-next", "llava-1.5")
+"""Families whose vision tower is a CLIP's, which its text tower can be put beside."""
+WITHOUT_CLS = ("llava-onevision",)
+"""Families whose vision tower has no CLS token."""
 
 
 def names() -> tuple[str, ...]:
@@ -73,4 +82,4 @@ def spec(name: str) -> ModelSpec:
 
 def foreign(name: str, family: str) -> ModelSpec:
     """A spec for a hub id or folder, by its family's defaults."""
-    return ModelSpec(name, family, name, FAMILY_STYLES[family], "" if family == "internvl2" else CLIP_LARGE)
+    return ModelSpec(name, family, name, FAMILY_STYLES[family], CLIP_LARGE if family in CLIP_TOWERS else "")

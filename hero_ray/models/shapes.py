@@ -27,6 +27,7 @@ class ModelShape:
 
     Attributes:
         views: of a LLaVA-NeXT's largest picture, thumbnail included.
+        most: views whose tokens a LLaVA-OneVision's mosaic is brought down to; 0 where it is not.
     """
 
     name: str
@@ -36,6 +37,19 @@ class ModelShape:
     context: int
     dtype: str
     views: int = 5
+    most: int = 0
+
+    @property
+    def largest(self) -> int:
+        """Patch tokens of the largest unpruned picture, as families look by default."""
+        patches = self.vision.patches
+        if self.family == "internvl2":
+            return 7 * patches // 4
+        if self.family == "llava-1.5":
+            return patches
+        tiles = (self.views - 1) * patches
+        # Up to 1.21 times as many as `most` views have stay as they are.
+        return patches + (min(tiles, int(1.21 * self.most * patches)) if self.most else tiles)
 
 
 def _clip_large(width: int) -> VisionShape:
@@ -125,6 +139,7 @@ def from_config(config: Mapping[str, Any], name: str) -> ModelShape:
 
 # What hub configurations leave out because it equals the default of their class in transformers.
 _LLAMA = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+_LLAMA |= {"vocab_size": 32000, "max_position_embeddings": 2048}
 _QWEN = _LLAMA | {"intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768}
 _LEFT_OUT: dict[str, dict[str, Any]] = {
     "llama": _LLAMA,
@@ -137,15 +152,32 @@ _LEFT_OUT: dict[str, dict[str, Any]] = {
 }
 _CLIP = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 _CLIP |= {"image_size": 336, "patch_size": 14}
+_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+_BASE |= {"image_size": 224, "patch_size": 32}
+_SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26, "num_attention_heads": 16}
+_SIGLIP |= {"image_size": 384, "patch_size": 14}
 _INTERNVIT = _CLIP | {"image_size": 448}
 
 
 def _llava(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
-    text = _LEFT_OUT[config["text_config"].get("model_type", "llama")] | dict(config["text_config"])
-    text.setdefault("vocab_size", config.get("vocab_size", 32064))
-    vision = _CLIP | dict(config["vision_config"])
-    found = _of_clip(name, family, text, vision, config.get("vision_feature_layer", -2), _dtype(config, text))
-    return replace(found, views=_views(config, vision["image_size"]))
+    one_vision = family == "llava-onevision"
+    kind = config["text_config"].get("model_type", "qwen2" if one_vision else "llama")
+    text = _LEFT_OUT[kind] | dict(config["text_config"])
+    vision = _llava_tower(config.get("vision_config"), one_vision)
+    layer = config.get("vision_feature_layer", -1 if one_vision else -2)
+    layer = layer[0] if isinstance(layer, list) and len(layer) == 1 else layer
+    found = _of_tower(name, family, text, vision, layer, _dtype(config, text))
+    if not one_vision:
+        return replace(found, views=_views(config, vision["image_size"]))
+    most = int(str(config.get("vision_aspect_ratio", "anyres_max_9")).removeprefix("anyres_max_"))
+    return replace(found, views=_views(config, vision["image_size"], 37), most=most)
+
+
+def _llava_tower(said: Mapping[str, Any] | None, one_vision: bool) -> dict[str, Any]:
+    """A LLaVA's vision tower: its family's where nothing is said, else what its class adds to what is."""
+    if said is None:
+        return _SIGLIP if one_vision else _CLIP
+    return _BASE | ({"patch_size": 16} if one_vision else {}) | dict(said)
 
 
 def _original(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
@@ -153,23 +185,24 @@ def _original(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
     found = read_object(folder / "config.json") if folder.is_dir() else {}
     vision = _CLIP | dict(found.get("vision_config") or {})
     layer = config.get("mm_vision_select_layer", -2)
-    sizes = _of_clip(name, family, config, vision, layer, _dtype(config, config))
+    sizes = _of_tower(name, family, config, vision, layer, _dtype(config, config))
     return replace(sizes, views=_views(config, vision["image_size"]))
 
 
-def _views(config: Mapping[str, Any], size: int) -> int:
+def _views(config: Mapping[str, Any], size: int, unsaid: int = 5) -> int:
     """The most views that a LLaVA-NeXT's canvases cut a picture into, its thumbnail included."""
     canvases = config.get("image_grid_pinpoints")
     if not isinstance(canvases, list) or not canvases:
-        return 5
+        return unsaid
     return 1 + max((height // size) * (width // size) for height, width in canvases)
 
 
-def _of_clip(
+def _of_tower(
     name: str, family: str, text: Mapping[str, Any], vision: Mapping[str, Any], layer: int, dtype: str
 ) -> ModelShape:
     width = text["hidden_size"]
-    tower = _tower(vision, vision["image_size"], layer, (vision["hidden_size"], width, width))
+    cls = int(family != "llava-onevision")
+    tower = _tower(vision, vision["image_size"], layer, (vision["hidden_size"], width, width), cls)
     return ModelShape(name, family, _language(text), tower, text.get("max_position_embeddings", 4096), dtype)
 
 
@@ -188,7 +221,7 @@ def _internvl(config: Mapping[str, Any], name: str) -> ModelShape:
     return ModelShape(name, "internvl2", _language(text), tower, text["max_position_embeddings"], _dtype(config, text))
 
 
-def _tower(vision: Mapping[str, Any], size: int, layer: int, projector: tuple[int, ...]) -> VisionShape:
+def _tower(vision: Mapping[str, Any], size: int, layer: int, projector: tuple[int, ...], cls: int = 1) -> VisionShape:
     depth, patch = vision["num_hidden_layers"], _edge(vision["patch_size"])
     return VisionShape(
         num_layers=depth,
@@ -196,9 +229,10 @@ def _tower(vision: Mapping[str, Any], size: int, layer: int, projector: tuple[in
         hidden=vision["hidden_size"],
         intermediate=vision["intermediate_size"],
         num_heads=vision["num_attention_heads"],
-        tokens=(size // patch) ** 2 + 1,
+        tokens=(size // patch) ** 2 + cls,
         patch=patch,
         projector=projector,
+        cls=cls,
     )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core import hub
-from hero_ray.core.errors import CheckpointError, HubError, UnknownNameError
+from hero_ray.core.errors import CheckpointError, HubError, ParameterError, UnknownNameError
 from hero_ray.models.checkpoints.plausible import read_config
-from hero_ray.models.registry import SPECS, ModelSpec
+from hero_ray.models.registry import CLIP_LARGE, CLIP_TOWERS, SPECS, ModelSpec
 from hero_ray.models.supported import family_of
 
 log = logging.getLogger(__name__)
@@ -91,13 +91,28 @@ def _offered(source: str) -> str | None:
         return None
 
 
-def find_clip(chosen: ModelSpec, folder: Path | None, asked: str | None) -> str | None:
-    """Where the CLIP text tower of a model comes from: what was asked for, its own `clip/`, or its registry line."""
+def find_clip(chosen: ModelSpec, folder: Path | None, asked: str | None, vision: str = "tower") -> str | None:
+    """Where the CLIP text tower of a model comes from: what was asked for, its own `clip/`, or its registry line.
+
+    Args:
+        vision: `tower`, `openai` or `none`; with the model's own tower only a CLIP's goes with a CLIP.
+
+    Raises:
+        ParameterError: a CLIP asked for beside another tower, whose states it cannot read.
+    """
+    if vision == "none":
+        return None
+    if vision == "tower" and chosen.family not in CLIP_TOWERS:
+        if asked:
+            raise ParameterError(
+                f"clip={asked}: the vision tower of {chosen.name} is no CLIP; with clip_vision=openai CLIP looks itself"
+            )
+        return None
     if asked:
         return asked
     if folder is not None and (folder / "clip" / "config.json").is_file():
         return str(folder / "clip")
-    return chosen.clip or None
+    return chosen.clip or (CLIP_LARGE if vision == "openai" else None)
 
 
 def is_clip(config: Mapping[str, Any], where: object) -> None:

@@ -15,6 +15,7 @@ from transformers import (
     InternVLForConditionalGeneration,
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
 )
 
 from hero_ray.core.encoded import Needs, keep_all
@@ -25,8 +26,8 @@ from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.family import FamilyAdapter
 from hero_ray.models.internvl2 import IMAGENET_MEAN, IMAGENET_STD
 from hero_ray.models.invariance import QUESTIONS, drawn_picture
-from hero_ray.models.parts import read_settings
 from hero_ray.models.prompts import IMAGE
+from hero_ray.models.settings import read_settings
 from hero_ray.models.supported import is_original_llava
 
 NEW_TOKENS = 16
@@ -38,6 +39,7 @@ LOGITS = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02}
 _CLASSES: dict[str, Any] = {
     "llava_next": LlavaNextForConditionalGeneration,
     "llava": LlavaForConditionalGeneration,
+    "llava_onevision": LlavaOnevisionForConditionalGeneration,
     "internvl": InternVLForConditionalGeneration,
 }
 
@@ -144,6 +146,7 @@ def _stock_pixels(adapter: FamilyAdapter, folder: Path, picture: Image.Image) ->
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
     config = adapter.model.config
     settings = {k: v for k, v in read_settings(folder).items() if not k.endswith("_type") and k != "processor_class"}
@@ -161,7 +164,11 @@ def _stock_pixels(adapter: FamilyAdapter, folder: Path, picture: Image.Image) ->
         processor = LlavaImageProcessorPil(**sizes | settings | {"do_pad": True})
         return processor(picture, return_tensors="pt")["pixel_values"].float()
     canvases = {"image_grid_pinpoints": config.image_grid_pinpoints}
-    processor = LlavaNextImageProcessorPil(**sizes | canvases | settings)
+    if adapter.family == "llava-onevision":
+        sizes = {"size": {"height": edge, "width": edge}}
+        processor = LlavaOnevisionImageProcessorPil(**sizes | canvases | settings)
+    else:
+        processor = LlavaNextImageProcessorPil(**sizes | canvases | settings)
     return processor(picture, return_tensors="pt")["pixel_values"][0].float()
 
 
@@ -183,7 +190,7 @@ def _stock_answer(
     ids = torch.tensor([[*prompt.prefix, *[picture_id] * len(request.visual), *prompt.suffix]], device=device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     inputs["pixel_values"] = pixels.to(device, stock.dtype)
-    if adapter.family == "llava-next":
+    if adapter.family in ("llava-next", "llava-onevision"):
         inputs["pixel_values"] = inputs["pixel_values"][None]
         inputs["image_sizes"] = torch.tensor([[picture.height, picture.width]], device=device)
     logits = stock(**inputs, logits_to_keep=1).logits[0, -1].float()

@@ -31,8 +31,15 @@ ORIGINAL_LANGUAGE = {
 }
 """The language model behind a `model_type` of the original LLaVA code."""
 
-_FAMILIES = {"llava_next": "llava-next", "llava": "llava-1.5", "internvl_chat": "internvl2", "internvl": "internvl2"}
-_KNOWN = "llava, llava_next, internvl, internvl_chat and the original LLaVA layouts"
+_FAMILIES = {
+    "llava_next": "llava-next",
+    "llava": "llava-1.5",
+    "llava_onevision": "llava-onevision",
+    "internvl_chat": "internvl2",
+    "internvl": "internvl2",
+}
+_KNOWN = "llava, llava_next, llava_onevision, internvl, internvl_chat and the original LLaVA layouts"
+_TOWERS = {"internvl": "internvl_vision", "llava_onevision": "siglip_vision_model"}
 CLIP_TOWER = "clip-vit-large-patch14-336"
 _OTHER_TOWERS = ("siglip", "eva", "dino", "convnext", "internvit", "openclip", "laion", "clip-vit-base", "imagebind")
 
@@ -62,8 +69,8 @@ def family_of(config: Mapping[str, Any], where: object) -> str:
         _internvl_chat(config, where)
         return "internvl2"
     text, vision = _part(config, "text_config", where), _part(config, "vision_config", where)
-    _language(text.get("model_type") or {"internvl": "qwen2"}.get(str(kind), "llama"), where)
-    tower = "internvl_vision" if kind == "internvl" else "clip_vision_model"
+    _language(text.get("model_type") or ("qwen2" if kind in _TOWERS else "llama"), where)
+    tower = _TOWERS.get(str(kind), "clip_vision_model")
     if vision.get("model_type", tower) != tower:
         raise CheckpointError(f"{where}: its vision tower is {vision['model_type']!r}; expected {tower}")
     return _FAMILIES[str(kind)]
@@ -100,8 +107,12 @@ def _original(config: Mapping[str, Any], where: object) -> str:
             f"{', '.join(ORIGINAL_LANGUAGE)}"
         )
     if not isinstance(tower, str) or any(name in tower.lower() for name in _OTHER_TOWERS):
+        way = ""
+        if kind == "llava_qwen" and "siglip" in str(tower).lower():
+            way = "; LLaVA-OneVision is read in its -hf layout: llava-hf/llava-onevision-qwen2-*-hf"
         raise CheckpointError(
-            f"{where}: its vision tower is {tower!r}; only CLIP ViT-L/14 at 336 px (openai/{CLIP_TOWER}) is supported"
+            f"{where}: its vision tower is {tower!r}; only CLIP ViT-L/14 at 336 px (openai/{CLIP_TOWER}) is supported "
+            f"in the original layout{way}"
         )
     for key, value in {"mm_projector_type": "mlp2x_gelu", "mm_vision_select_feature": "patch"}.items():
         if config.get(key, value) != value:

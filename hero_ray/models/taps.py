@@ -1,8 +1,9 @@
 """What methods read inside a vision tower, captured by hooks on the query and key projections of chosen blocks.
 
 One query row per head is all that is kept, in fp32, so the tower may run any attention kernel: no eager attention, no
-full matrices. What patches give each other is summed up a view at a time, where a method asks for it. Shape letters:
-V views, H heads, N patches, C width of the tower.
+full matrices. What patches give each other is summed up a view at a time, where a method asks for it, or where the
+tower has no CLS token and the mean over its patches stands in. Shape letters: V views, H heads, N patches, C width of
+the tower.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hero_ray.core.errors import ParameterError
 
 @dataclass(frozen=True)
 class TapPoint:
-    """Where a block's queries and keys appear: modules whose outputs are `[V, 1 + N, C]`, CLS first."""
+    """Where a block's queries and keys appear: modules whose outputs are `[V, 1 + N, C]`, CLS (if any) first."""
 
     query: nn.Module
     key: nn.Module
@@ -38,10 +39,12 @@ class ClsTaps:
         query: layer -> [V, H, head_dim].
         keys: layer -> [V, H, 1 + N, head_dim].
         received: layer -> [V, 3, N], see `received`.
+        has_cls: else the mean query and key play CLS, and the CLS row is the mean of the patches' rows.
     """
 
     points: Mapping[int, TapPoint]
     needs: Needs
+    has_cls: bool = True
     attention: dict[int, Tensor] = field(default_factory=dict)
     logits: dict[int, Tensor] = field(default_factory=dict)
     query: dict[int, Tensor] = field(default_factory=dict)
@@ -71,7 +74,7 @@ class ClsTaps:
 
         def take(name: str, output: Tensor) -> None:
             # A copy: a view would keep the queries of every patch alive as long as the row.
-            only_cls = name == "query" and layer not in self.needs.received
+            only_cls = name == "query" and layer not in self.needs.received and self.has_cls
             seen[name] = output[:, :1].clone() if only_cls else output
             if len(seen) == 2:
                 self._record(layer, point, seen.pop("query"), seen.pop("key"))
@@ -80,8 +83,11 @@ class ClsTaps:
         self._handles.append(point.key.register_forward_hook(lambda _m, _i, output: take("key", output)))
 
     def _record(self, layer: int, point: TapPoint, query: Tensor, key: Tensor) -> None:
-        heads = query[:, 0].float().unflatten(-1, (point.num_heads, -1))  # [V, H, head_dim]
         keys = key.float().unflatten(-1, (point.num_heads, -1)).transpose(1, 2)  # [V, H, 1 + N, head_dim]
+        if not self.has_cls:
+            self._record_mean(layer, query.float().unflatten(-1, (point.num_heads, -1)).transpose(1, 2), keys)
+            return
+        heads = query[:, 0].float().unflatten(-1, (point.num_heads, -1))  # [V, H, head_dim]
         logits = (keys @ heads[..., None])[..., 0] * heads.shape[-1] ** -0.5
         self.query[layer] = heads
         if layer in self.needs.cls_attention:
@@ -96,6 +102,35 @@ class ClsTaps:
                     f"block {layer} runs for its CLS token alone here; ask an earlier one for `received`"
                 )
             self.received[layer] = received(query.float().unflatten(-1, (point.num_heads, -1)).transpose(1, 2), keys)
+
+    def _record_mean(self, layer: int, queries: Tensor, keys: Tensor) -> None:
+        """What `_record` keeps, of a tower without CLS: queries and keys [V, H, N, head_dim]."""
+        self.query[layer] = mean = queries.mean(2)
+        if layer in self.needs.cls_logits:
+            self.logits[layer] = (keys @ mean[..., None])[..., 0] * mean.shape[-1] ** -0.5
+        if layer in self.needs.keys:
+            self.keys[layer] = torch.cat([keys.mean(2, keepdim=True), keys], 2)
+        if layer in self.needs.cls_attention | self.needs.received:
+            total, own = passed_on(queries, keys)
+            if layer in self.needs.cls_attention:
+                self.attention[layer] = total / keys.shape[2]
+            if layer in self.needs.received:
+                given, kept = total.mean(1), own.mean(1)
+                self.received[layer] = torch.stack([torch.zeros_like(given), given - kept, kept], 1)
+
+
+def passed_on(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention every patch gets from all patches together, and from itself: [V, H, N] each.
+
+    Args:
+        queries, keys: [V, H, N, head_dim].
+    """
+    total, own = [], []
+    for query, key in zip(queries, keys, strict=True):
+        weights = (query @ key.mT).mul_(query.shape[-1] ** -0.5).softmax(-1)
+        total.append(weights.sum(1))
+        own.append(weights.diagonal(dim1=1, dim2=2))
+    return torch.stack(total), torch.stack(own)
 
 
 def received(queries: Tensor, keys: Tensor) -> Tensor:

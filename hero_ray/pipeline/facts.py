@@ -21,8 +21,8 @@ from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
 from hero_ray.models.asking import shown_prompt, worded_anew
 from hero_ray.models.checkpoints.revision import revision
-from hero_ray.models.registry import CLIP_LARGE, SPECS, foreign
-from hero_ray.models.shapes import ModelShape, shape
+from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
+from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_clip, find_folder, is_clip
 
 NO_QUESTIONS = frozenset({"duts"})
@@ -62,8 +62,14 @@ class Plan:
 
     @property
     def cautions(self) -> list[str]:
-        """What readers of the scores must know: methods whose settings were searched on the rows they are scored on."""
-        lines = []
+        """What readers of the scores must know: methods whose settings were searched on the rows they are scored on,
+        and what stands in for a CLS token where a tower has none."""
+        lines = [
+            f"Caution: {model.name}'s vision tower has no CLS token; for {', '.join(read)} the mean over its patches "
+            "stands in (docs/models.md)"
+            for model in self.models
+            if model.family in WITHOUT_CLS and (read := self._reading_cls())
+        ]
         for entry in self.config.methods:
             shared = sorted(entry.tuned_on.keys() & self.benchmarks.keys())
             if same := [name for name in shared if self.benchmarks[name].fingerprint() == entry.tuned_on[name]]:
@@ -72,6 +78,11 @@ class Plan:
                     f"{', '.join(same)} scored here; its scores there are too good. Tune on another split."
                 )
         return lines
+
+    def _reading_cls(self) -> list[str]:
+        """Methods that look at the vision tower's CLS token."""
+        read = (entry for entry in self.config.all_methods if _method(entry).needs(VisionInfo(48, 47)).cls)
+        return list(dict.fromkeys(entry.name for entry in read))
 
     @property
     def expected(self) -> dict[str, int]:
@@ -141,10 +152,13 @@ def cuda_here() -> bool:
     return torch.cuda.is_available()
 
 
+def _method(entry: MethodEntry) -> methods.Method:
+    return methods.create(entry.name, **entry.params, **({"variant": entry.variant} if entry.variant else {}))
+
+
 def method_fact(entry: MethodEntry) -> MethodFact:
     """Resolve one method entry to its variant and every hyper-parameter."""
-    given = dict(entry.params) | ({"variant": entry.variant} if entry.variant else {})
-    method = methods.create(entry.name, **given)
+    method = _method(entry)
     params = method.parameters()
     return MethodFact(
         name=entry.name,
@@ -192,7 +206,7 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
         family=found.family,
         revision=revision(folder),
         dtype=str(arguments.get("dtype") or ("bfloat16" if on_gpu else "float32")),
-        max_tokens=_max_patches(found),
+        max_tokens=found.largest,
         options=options,
         clip=_clip_hash(name, folder, found.family, arguments) if with_clip else "",
     )
@@ -201,9 +215,8 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
 def _clip_hash(name: str, folder: Path, family: str, arguments: Mapping[str, Any]) -> str:
     """Weight hash of the CLIP beside a model; "" where there is none, or where the model's own hash covers it."""
     chosen = SPECS.get(name) or foreign(name, family)
-    vision = arguments.get("clip_vision", "tower")
-    source = find_clip(chosen, folder, arguments.get("clip")) or (CLIP_LARGE if vision == "openai" else None)
-    if vision == "none" or source is None or Path(source).parent == folder:
+    source = find_clip(chosen, folder, arguments.get("clip"), arguments.get("clip_vision", "tower"))
+    if source is None or Path(source).parent == folder:
         return ""
     return revision(find_folder(source, is_clip))
 
@@ -230,13 +243,7 @@ def published_fact(name: str) -> ModelFact:
         UnknownNameError, CheckpointError: its sizes are not known.
     """
     found = shape(name)
-    return ModelFact(name, found.family, "", "bfloat16", _max_patches(found))
-
-
-def _max_patches(found: ModelShape) -> int:
-    """Patch tokens of the largest unpruned prompt, for budgets given as token counts."""
-    patches = found.vision.tokens - 1
-    return {"llava-next": found.views * patches, "llava-1.5": patches, "internvl2": 7 * patches // 4}[found.family]
+    return ModelFact(name, found.family, "", "bfloat16", found.largest)
 
 
 def make_task(task: TaskEntry) -> Benchmark:

@@ -126,7 +126,7 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
     cells = plan.cells_of(model.name)
     rows = ledger(name, [_visual_tokens(cell, model) for cell in cells], TEXT_TOKENS, views=1, dtype=model.dtype)
     per_view = rows[0]["tflops_encoder"] or 0.0
-    views = max(1, model.max_tokens * _patches_per_token(model) // (vision.tokens - 1))
+    views = max(1, model.max_tokens * _patches_per_token(model) // vision.patches)
     answers = sum(plan.expected[cell.id] * row["tflops_model"] for cell, row in zip(cells, rows, strict=True))
     largest = max(row["kv_bytes"] for row in rows)
     return CellForecast(

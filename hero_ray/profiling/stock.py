@@ -25,7 +25,7 @@ def stock_inputs(adapter: Any, probe: Probe, batch_size: int) -> dict[str, Any]:
     device, pixels = adapter.info.device, prepared.pixels.to(adapter.info.device, adapter.model.dtype)
     inputs: dict[str, Any] = {"input_ids": torch.tensor([ids] * batch_size, device=device)}
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if adapter.info.family == "llava-next":
+    if adapter.info.family in ("llava-next", "llava-onevision"):
         width, height = prepared.size
         inputs["pixel_values"] = torch.stack([pixels] * batch_size)
         inputs["image_sizes"] = torch.tensor([[height, width]] * batch_size, device=device)

@@ -102,7 +102,7 @@ def panels(
     Args:
         picture: any copy of the picture.
         size: its original (width, height); 0 where unknown, then the copy's own shape counts.
-        family: `llava-next`, `llava-1.5` or `internvl2`: how the picture came onto the tokens.
+        family: `llava-next`, `llava-1.5`, `llava-onevision` or `internvl2`: how the picture came onto the tokens.
     """
     keep = unpack(keep_mask, geometry)
     width, height = size if size[0] > 0 and size[1] > 0 else picture.size

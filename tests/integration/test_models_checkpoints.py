@@ -3,10 +3,8 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
     LlavaForConditionalGeneration,
@@ -29,62 +27,8 @@ from hero_ray.models.geometry import unpadded
 from hero_ray.models.prompts import STYLES, written
 from hero_ray.models.shapes import shape
 from tests import checkpoints
+from tests.against_stock import aligned, check_against, picture, whole
 from tests.checkpoints import ID, INTERNVL, LLAVA_NEXT
-
-SIZES = [(56, 56), (90, 300)]
-QUESTIONS = ["what colour is it?", "how many objects are in the picture on the left? Answer with one word."]
-
-
-def picture(width, height, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
-
-
-def requests_of(adapter, tokens=8):
-    made = []
-    for index, size in enumerate(SIZES):
-        encoded = adapter.encode(adapter.prepare(picture(*size, index)), Needs())
-        visual = adapter.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
-        made += [Request(adapter.prompt(question), visual, tokens) for question in QUESTIONS]
-    return made
-
-
-def whole(stock, request):
-    embeds = stock.get_input_embeddings()
-    parts = [embeds(torch.tensor(request.prompt.prefix)), request.visual, embeds(torch.tensor(request.prompt.suffix))]
-    return torch.cat([part.to(request.visual.dtype) for part in parts])[None]
-
-
-def aligned(stock):
-    """Weights in memory of their own: mapped from a file, they lie where kernels round otherwise."""
-    for weight in stock.parameters():
-        weight.data = weight.data.clone()
-    return stock.eval()
-
-
-def check_against(stock, ours, ends):
-    """No-op logits equal stock's exactly, greedy tokens equal stock's, alone and together."""
-    assert ours.decoder.end >= {ID[token] for token in ends}
-    requests = requests_of(ours)
-    expected = []
-    for request in requests:
-        embeds = whole(stock, request)
-        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
-        with torch.no_grad():
-            logits = stock(inputs_embeds=embeds, attention_mask=mask, logits_to_keep=1).logits[0]
-        assert (ours.decoder.prefill([request]).logits - logits).abs().max().item() == 0.0
-        ids = stock.generate(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            do_sample=False,
-            max_new_tokens=8,
-            eos_token_id=sorted(ours.decoder.end),
-            pad_token_id=ID["<pad>"],
-        )[0].tolist()
-        expected.append(ids[: next((i for i, token in enumerate(ids) if token in ours.decoder.end), len(ids))])
-    assert len({token for ids in expected for token in ids}) > 8
-    for options in ({"batch_size": 1, "share_prefix": False}, {"share_prefix": False}, {"share_prefix": True}):
-        assert [list(answer.token_ids) for answer in ours.generate(requests, **options)] == expected, options
-
 
 QUICK = ("mistral-7b",)
 NEXT = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in LLAVA_NEXT]
@@ -124,11 +68,11 @@ def test_a_llava_next_is_asked_as_its_processor_asks(next_one):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*INTERNVL, "internvl2-40b-large"])
+@pytest.mark.parametrize("name", checkpoints.kinds(INTERNVL))
 def test_an_internvl_in_opengvlabs_layout_answers_as_stock(tmp_path, name):
     torch.set_num_threads(1)
-    chosen = INTERNVL[name.removesuffix("-large")]
-    stock = checkpoints.internvl_chat(chosen, tmp_path, large=name.endswith("large"))
+    chosen = INTERNVL[name]
+    stock = checkpoints.internvl_chat(chosen, tmp_path)
     ours = models.load(str(tmp_path), device="cpu")
     for key, tensor in stock.state_dict().items():
         assert torch.equal(ours.model.state_dict()[key], tensor), key
@@ -138,7 +82,7 @@ def test_an_internvl_in_opengvlabs_layout_answers_as_stock(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["internvl2_5-1b", "internvl3-8b", "internvl3_5-8b"])
+@pytest.mark.parametrize("name", ["internvl2_5-1b", "internvl3-8b", "internvl3-38b", "internvl3_5-8b"])
 def test_an_internvl_in_transformers_own_layout_answers_as_stock(tmp_path, name):
     torch.set_num_threads(1)
     stock = checkpoints.internvl_hf(INTERNVL[name], tmp_path)

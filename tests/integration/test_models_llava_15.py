@@ -168,7 +168,8 @@ def test_pickled_weights_are_refused_unread(pair, tmp_path):
 
 def test_a_missing_shard_is_named(pair, tmp_path):
     folder = copy_of(pair, tmp_path)
-    shards = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     with pytest.raises(CheckpointError, match="model-00002-of-00002"):
         models.load(folder, device="cpu")

@@ -57,6 +57,14 @@ def test_a_folders_chat_template_words_its_prompt(tmp_path, name, expected):
     assert said(folder) == expected
 
 
+def test_a_template_may_word_the_line_of_the_picture_its_own_way(tmp_path):
+    folder = folder_of(tmp_path, template=TEMPLATES["onevision"])
+    assert said(folder) == "<|im_start|>user <image>\nwhat?<|im_end|><|im_start|>assistant\n"
+    assert said(folder, "where <image> is it") == (
+        "<|im_start|>user \nwhere <image> is it<|im_end|><|im_start|>assistant\n"
+    )
+
+
 def test_the_templates_are_looked_for_where_transformers_looks(tmp_path):
     several = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATES["mistral"]}]
     folder = folder_of(tmp_path, tokenizer_config={"chat_template": several})
@@ -189,19 +197,36 @@ def test_an_unknown_conversation_of_internvl_is_refused(tmp_path):
         ({"text_config": {"quantization_config": {"quant_method": "gptq", "bits": 4}}}, "gptq, 4 bit"),
         ({"text_config": {"model_type": "gemma"}}, "its language model is 'gemma'"),
         ({"vision_config": {"model_type": "siglip_vision_model"}}, "its vision tower is 'siglip_vision_model'"),
-        ({"model_type": "llava_onevision"}, "model_type is 'llava_onevision'"),
-        ({"text_config": None, "mm_vision_tower": "google/siglip-so400m", "model_type": "llava_qwen"}, "siglip"),
+        ({"model_type": "llava_next_video"}, "model_type is 'llava_next_video'"),
+        (
+            {"model_type": "llava_onevision", "vision_config": {"model_type": "clip_vision_model"}},
+            "its vision tower is 'clip_vision_model'",
+        ),
+        (
+            {"text_config": None, "mm_vision_tower": "google/siglip-so400m", "model_type": "llava_qwen"},
+            r"siglip.*llava-onevision-qwen2",
+        ),
         (
             {"text_config": None, "mm_vision_tower": "openai/clip-vit-large-patch14-336", "model_type": "llava_phi"},
             "phi",
         ),
     ],
-    ids=["awq", "bnb", "gptq", "gemma", "siglip", "onevision", "original-siglip", "original-phi"],
+    ids=["awq", "bnb", "gptq", "gemma", "siglip", "video", "onevision", "original-siglip", "original-phi"],
 )
 def test_refusals_name_the_true_cause(change, why):
     raw = {key: value for key, value in (LLAVA | change).items() if value is not None}
     with pytest.raises(CheckpointError, match=why):
         family_of(raw, "somewhere")
+
+
+@pytest.mark.parametrize("name", ["InternLM3ForCausalLM", "Qwen3MoeForCausalLM", "GptOssForCausalLM"])
+def test_internvls_of_other_language_models_are_refused_by_name(name):
+    raw = {"model_type": "internvl_chat", "ps_version": "v2", "template": "internvl2_5"}
+    with pytest.raises(CheckpointError, match=f"its language model is {name}; supported are InternLM2"):
+        family_of(raw | {"llm_config": {"architectures": [name]}}, "InternVL")
+    kind = {"InternLM3ForCausalLM": "internlm3", "Qwen3MoeForCausalLM": "qwen3_moe"}.get(name, "gpt_oss")
+    with pytest.raises(CheckpointError, match=f"its language model is '{kind}'"):
+        family_of({"model_type": "internvl", "text_config": {"model_type": kind}}, "InternVL-hf")
 
 
 class Known:

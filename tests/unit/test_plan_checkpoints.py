@@ -10,6 +10,7 @@ from hero_ray.models import miniature
 from hero_ray.models.shapes import shape
 from hero_ray.pipeline import facts
 from hero_ray.pipeline.facts import make_plan, model_fact, sample_prompts
+from tests import checkpoints
 from tests.checkpoints import TEMPLATES
 
 
@@ -75,6 +76,15 @@ def test_a_checkpoint_with_a_word_of_its_own_has_cells_of_its_own(folder, tmp_pa
     asked = plan_of(twin, ("full",), model_args={"style": "plain"})
     assert next(iter(sample_prompts(asked).values())).startswith("USER: <image>\n")
     assert asked.cells[0].id not in {cell.id for cell in spoken.cells}
+
+
+def test_a_tower_without_cls_is_said_with_the_methods_that_look_for_it(folder, tmp_path):
+    assert plan_of(folder, ("full", "hired")).cautions == []
+    made = checkpoints.llava_onevision(checkpoints.ONEVISION["onevision-7b"], tmp_path)
+    assert made.config.vision_config.model_type == "siglip_vision_model"
+    [line] = plan_of(tmp_path, ("full", "hired", "fastv", "prumerge", "divprune")).cautions
+    assert "no CLS token; for hired, prumerge the mean over its patches stands in" in line
+    assert plan_of(tmp_path, ("full", "fastv")).cautions == []
 
 
 def test_a_style_that_is_not_there_is_said_by_the_plan(folder):

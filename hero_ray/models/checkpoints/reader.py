@@ -20,12 +20,15 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Safetensors files of a folder, checked against its index where it has one.
+    """Safetensors files of a folder: as transformers picks them, a `model.safetensors` before an index of shards, and
+    where there is neither, all of them.
 
     Raises:
         CheckpointError: pickled weights only, no weights, a shard missing, or an index that is none.
     """
-    index = folder / "model.safetensors.index.json"
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
     if index.is_file():
         listed = _listed(index)
         missing = [name for name in listed if not (folder / name).is_file()]
