@@ -22,7 +22,7 @@ from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank
+from hero_ray.methods.kit.merging import blank, group_sums
 from hero_ray.methods.kit.scores import caps, captured, cls_attention, descending, finite, keep_top
 
 
@@ -110,10 +110,11 @@ def complemented(source: Tensor, patches: Tensor, words: Tensor, count: int, rou
     others = torch.ones(len(source), dtype=torch.bool, device=source.device)
     others[chosen] = False
     taken, place = source[chosen], patches[chosen]
-    rest, rest_place, rest_words = source[others], patches[others], to_words[others]
+    rest = others.nonzero()[:, 0]
+    rest_words = to_words[rest]
     for _ in range(rounds if len(rest) else 0):
         nearest = (rest_words @ (torch.nn.functional.normalize(place, dim=-1) @ words.T).T).argmax(1)
-        sizes = torch.bincount(nearest, minlength=len(chosen)).clamp(min=1)[:, None]
-        taken = taken + torch.zeros_like(taken).index_add_(0, nearest, rest) / sizes
-        place = place + torch.zeros_like(place).index_add_(0, nearest, rest_place) / sizes
+        (more, sizes), (moved, _) = (group_sums(of, rest, nearest, len(chosen)) for of in (source, patches))
+        taken = taken + more / sizes.clamp(min=1)[:, None]
+        place = place + moved / sizes.clamp(min=1)[:, None]
     return chosen, taken

@@ -141,13 +141,28 @@ def with_merged(selection: Selection, encoded: Encoded, name: str) -> Selection:
 
 def averages(features: Tensor, keep: Tensor, valid: Tensor) -> Tensor:
     """Kept tokens averaged with the real tokens that are most like them: [N, D], bool [N], bool [N] -> [n, D]."""
-    kept, rest = features[keep], features[valid & ~keep]
+    kept, rest = keep.nonzero()[:, 0], (valid & ~keep).nonzero()[:, 0]
+    leading = features.index_select(0, kept)
     if not len(kept) or not len(rest):
-        return kept
+        return leading
     # The norm of a token that is merged does not change which one is nearest to it.
-    nearest = (rest @ (kept * inverse_norm(kept)[:, None]).T).argmax(1)
-    sizes = 1 + torch.bincount(nearest, minlength=len(kept))
-    return kept.index_add_(0, nearest, rest).div_(sizes[:, None])
+    likeness = features.index_select(0, rest) @ leading.mul_(inverse_norm(leading)[:, None]).T
+    groups = torch.cat([torch.arange(len(kept), device=kept.device), likeness.argmax(1)])
+    sums, sizes = group_sums(features, torch.cat([kept, rest]), groups, len(kept))
+    return sums.div_(sizes[:, None])
+
+
+def group_sums(features: Tensor, tokens: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Sum of the rows `tokens` [m] of features [N, D] in each of `count` groups [m], in that order, and their numbers.
+
+    A bag of rows at a time, which takes a fraction of adding rows one by one to where they belong.
+
+    Returns:
+        [count, D], zero for a group without tokens, and int64 [count].
+    """
+    sizes = torch.bincount(groups, minlength=count)
+    bags = tokens[groups.argsort(stable=True)]
+    return torch.nn.functional.embedding_bag(bags, features, sizes.cumsum(0) - sizes, mode="sum"), sizes
 
 
 def blank(like: Tensor) -> Tensor:
