@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +26,10 @@ class WrittenState:
     hidden: Tensor = field(default_factory=lambda: torch.empty(0))
     block_keys: Tensor | None = None
     bias: Tensor | None = None
+    block_values: Tensor | None = None
+    tables: tuple[Tensor, Tensor] | None = None
+    logits: Tensor | None = None
+    moves: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         length = max(sum(span) for span in self.spans)
@@ -48,6 +53,22 @@ class WrittenState:
         assert self.block_keys is not None
         return self.block_keys
 
+    def values(self) -> Tensor:
+        assert self.block_values is not None
+        return self.block_values
+
+    def rope(self) -> tuple[Tensor, Tensor]:
+        assert self.tables is not None
+        return self.tables
+
+    def unturned_logits(self, queries: Tensor) -> Tensor:
+        assert self.logits is not None
+        index = queries[:, None, :, None].expand(-1, self.logits.shape[1], -1, self.logits.shape[3])
+        return self.logits.gather(2, index)
+
+    def moved(self, part: Literal["attention", "mlp"]) -> tuple[Tensor, Tensor]:
+        return self.moves[part]
+
     def rope_bias(self, queries: Tensor) -> Tensor:
         if self.bias is None:
             return torch.ones(*queries.shape, self.valid.shape[1])
@@ -55,6 +76,18 @@ class WrittenState:
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         return hidden
+
+
+def products(rows: Tensor, heads: int = 2) -> Tensor:
+    """Scaled products [1, heads, S, S] of rows [S, D], which stand for queries and keys at once."""
+    split = rows.unflatten(-1, (heads, -1)).transpose(0, 1)
+    return (split @ split.mT * split.shape[-1] ** -0.5)[None]
+
+
+def seen_back(logits: Tensor) -> Tensor:
+    """Causal attention from logits [B, H, S, S]."""
+    length = logits.shape[-1]
+    return logits.masked_fill(~torch.ones(length, length, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
 
 
 def kept_visual(state: WrittenState, survivors: Survivors | None, row: int = 0) -> list[int]:

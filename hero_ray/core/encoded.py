@@ -243,6 +243,7 @@ class Selection:
         note: why the kept count differs from the budget, if it does.
         deferred: bool [len(order)] where `order` lets more enter the LLM than `keep`: what is to live on once the
             method's pruner has dropped the rest.
+        marked: bool [len(order)]: tokens that the method's own pruner treats otherwise than the rest.
         details: figures that the method chose for this picture by itself, by parameter name (`alpha`, `ratio`).
     """
 
@@ -256,6 +257,7 @@ class Selection:
     view_budgets: tuple[int, ...] | None = None
     note: str = ""
     deferred: Tensor | None = None
+    marked: Tensor | None = None
     details: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -63,6 +63,25 @@ class LayerState(Protocol):
         """Keys of block `layer` after RoPE: [B, H_kv, S, head_dim]."""
         ...
 
+    def values(self) -> Tensor:
+        """Values of block `layer`: [B, H_kv, S, head_dim]."""
+        ...
+
+    def unturned_logits(self, queries: Tensor) -> Tensor:
+        """Logits [B, H, R, S] of block `layer` before RoPE, of query indices [B, R] over every key, scaled, fp32."""
+        ...
+
+    def moved(self, part: Literal["attention", "mlp"]) -> tuple[Tensor, Tensor]:
+        """What a part of the block just run was given, after its norm, and what it gave, before it was added.
+
+        Both [B, S, D]; told only in `after`, and only where the pruner `watches` the block.
+        """
+        ...
+
+    def rope(self) -> tuple[Tensor, Tensor]:
+        """Rotary tables (cos, sin) of every position: [B, S, turned width] each."""
+        ...
+
     def rope_bias(self, queries: Tensor) -> Tensor:
         """Logits [B, R, S] that rotary positions alone give: all-ones queries and keys under RoPE, over sqrt(d)."""
         ...
@@ -80,15 +99,22 @@ class Survivors:
         keep: bool [B, S].
         recycled: [B, M, D] merged tokens inserted behind the kept visual tokens, or None.
         recycled_valid: bool [B, M]; rows may recycle different numbers.
+        everywhere: whether the caches of the blocks already run forget the dropped tokens too, so that decoding never
+            sees them. Those blocks have shown them to the prompt all the same. For a first cut without recycling only.
     """
 
     keep: Tensor
     recycled: Tensor | None = None
     recycled_valid: Tensor | None = None
+    everywhere: bool = False
 
 
 class LayerPruner:
     """State of one in-LLM method over one prefill; made anew for every batch."""
+
+    def watches(self, layer: int, num_layers: int) -> bool:
+        """Whether `after` wants to be shown what block `layer` `moved`; keeps those tensors alive meanwhile."""
+        return False
 
     def before(self, state: LayerState) -> Survivors | None:
         """Asked before a block runs; None keeps everything."""

@@ -19,9 +19,6 @@ from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.methods.base import LayerPruner, Method
 from hero_ray.methods.kit import dropping
 
-_LEAST_LAMBDA = 0.25
-"""Below this a pyramid is one cliff: pull the cuts forward instead."""
-
 
 @dataclass(frozen=True)
 class PDrop(Method):
@@ -67,12 +64,7 @@ class PDrop(Method):
                 for block, share in zip(self.after_blocks, self.shares, strict=True)
             }
         cuts = dropping.distinct(self.after_blocks, num_layers)
-        while True:
-            if dropping.mean_share(_pyramid(cuts, _LEAST_LAMBDA), num_layers) <= ratio or cuts[-1] == len(cuts):
-                break
-            cuts = [max(place, cut - 1) for place, cut in enumerate(cuts, start=1)]
-        low = dropping.bisect(lambda factor: dropping.mean_share(_pyramid(cuts, factor), num_layers), ratio, 1e-6, 1.0)
-        return _pyramid(cuts, low)
+        return _pyramid(*dropping.fitted(ratio, cuts, _pyramid, num_layers))
 
 
 def _pyramid(cuts: list[int], factor: float) -> dict[int, float]:

@@ -22,7 +22,7 @@ from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank
+from hero_ray.methods.kit.merging import blank, group_sums
 from hero_ray.methods.kit.scores import caps, captured, cls_attention, descending, finite, keep_top
 
 
@@ -68,9 +68,9 @@ class VisionTrim(Method):
             if words is None or patches is None or not count:
                 continue
             rest = (valid[view] & ~leading[view]).nonzero()[:, 0]
-            chosen, taken = complemented(source[view, rest], patches[view, rest], words, count, self.rounds)
-            complements[view, rest[chosen]] = True
-            edited[view, rest[chosen]] = taken.to(edited.dtype)
+            chosen, taken = complemented(source[view], patches[view], rest, words, count, self.rounds)
+            complements[view, chosen] = True
+            edited[view].index_copy_(0, chosen, taken.to(edited.dtype))
         order = None
         if not layout.num_tiles:
             order = torch.cat([leading[0].nonzero()[:, 0], complements[0].nonzero()[:, 0]])
@@ -93,27 +93,30 @@ class VisionTrim(Method):
         return finite(question.clip_words, self.name, "the question's CLIP words").to(patches.device), patches, ""
 
 
-def complemented(source: Tensor, patches: Tensor, words: Tensor, count: int, rounds: int) -> tuple[Tensor, Tensor]:
-    """Complements among n tokens, in order, and what they become.
+def complemented(
+    source: Tensor, patches: Tensor, rest: Tensor, words: Tensor, count: int, rounds: int
+) -> tuple[Tensor, Tensor]:
+    """Complements among `rest` [n] of a view's tokens, in order, and what they become.
 
     Projection is linear, so that a merged token's place in CLIP's space is the sum of its parts' there.
 
     Args:
-        source: [n, C]; patches: [n, P] the same tokens projected; words: [Q, P].
+        source: [N, C]; patches: [N, P] the same tokens projected; words: [Q, P].
 
     Returns:
-        int64 [c] and [c, C], c = min(count, n).
+        int64 [c] tokens and [c, C], c = min(count, n).
     """
     words = torch.nn.functional.normalize(words, dim=-1)
-    to_words = torch.nn.functional.normalize(patches, dim=-1) @ words.T  # [n, Q]
-    chosen = descending(to_words.mean(1), count).sort().values
-    others = torch.ones(len(source), dtype=torch.bool, device=source.device)
-    others[chosen] = False
-    taken, place = source[chosen], patches[chosen]
-    rest, rest_place, rest_words = source[others], patches[others], to_words[others]
+    to_words = torch.nn.functional.normalize(patches.index_select(0, rest), dim=-1) @ words.T  # [n, Q]
+    best = descending(to_words.mean(1), count).sort().values
+    others = torch.ones(len(rest), dtype=torch.bool, device=rest.device)
+    others[best] = False
+    chosen, others = rest[best], others.nonzero()[:, 0]
+    rest, rest_words = rest[others], to_words[others]
+    taken, place = source.index_select(0, chosen), patches.index_select(0, chosen)
     for _ in range(rounds if len(rest) else 0):
         nearest = (rest_words @ (torch.nn.functional.normalize(place, dim=-1) @ words.T).T).argmax(1)
-        sizes = torch.bincount(nearest, minlength=len(chosen)).clamp(min=1)[:, None]
-        taken = taken + torch.zeros_like(taken).index_add_(0, nearest, rest) / sizes
-        place = place + torch.zeros_like(place).index_add_(0, nearest, rest_place) / sizes
+        (more, sizes), (moved, _) = (group_sums(of, rest, nearest, len(chosen)) for of in (source, patches))
+        taken = taken + more / sizes.clamp(min=1)[:, None]
+        place = place + moved / sizes.clamp(min=1)[:, None]
     return chosen, taken

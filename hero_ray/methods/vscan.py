@@ -23,7 +23,7 @@ from hero_ray.methods.base import LayerPruner, Method
 from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.allocation import equal, floor
 from hero_ray.methods.kit.merging import with_merged
-from hero_ray.methods.kit.scores import caps, cls_attention, keep_top
+from hero_ray.methods.kit.scores import caps, cls_attention, keep_top, ranked
 
 _WINDOWS = 4
 """Along either edge of a view: 6 x 6 tokens each in the paper's views of 24 x 24."""
@@ -91,8 +91,11 @@ def best_of_windows(scores: Tensor, counts: Sequence[int], side: tuple[int, int]
     across = min(_WINDOWS, side[1])
     window = (rows[:, None] * across + cols[None]).flatten()
     windows = min(_WINDOWS, side[0]) * across
-    each = [count // windows for count in counts]
-    keep = torch.zeros_like(valid)
-    for number in range(windows):
-        keep |= keep_top(scores, each, valid & (window == number))
-    return keep
+    # Best first, then by window: a token's place among those of its window is its place less the window's first.
+    order = ranked(scores, valid)
+    order = order.gather(1, window[order].argsort(dim=1, stable=True))
+    sizes = torch.bincount(window, minlength=windows)
+    place = torch.arange(len(window), device=order.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    rank = torch.empty_like(order).scatter_(1, order, place.expand_as(order))
+    each = torch.tensor([count // windows for count in counts], device=order.device)
+    return (rank < each[:, None]) & valid

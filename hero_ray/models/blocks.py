@@ -6,6 +6,8 @@ Shape letters: B rows, S positions, D width, H heads, R queries, T positions of 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from hero_ray.models.cache import cache_argument
+from hero_ray.models.heads import Rope, grouped_products, projected, rotate, turning_point, windows
 from hero_ray.models.live import LiveTokens
 
-Rope = tuple[Tensor, Tensor]
+Moved = tuple[Tensor, Tensor]
+"""What a part of a block was given, after its norm, and what it gave, before it is added: [B, S, D] each."""
 Masks = dict[int | None, Tensor | None]
 """The attention mask of blocks by their sliding window; None is a block without one."""
 
@@ -60,25 +64,55 @@ class Blocks:
 
     def block_keys(self, index: int, tokens: LiveTokens) -> Tensor:
         """Keys of a block after RoPE, computed from its input: [B, kv_heads, S, head_dim]."""
-        normed = self._blocks[index].input_layernorm(tokens.hidden)
+        normed = self._normed(index, tokens.hidden)
         keys = projected(self._blocks[index].self_attn, normed, "k").transpose(1, 2)
         return rotate(keys, self.rope(tokens.hidden, tokens.positions))
+
+    def block_values(self, index: int, tokens: LiveTokens) -> Tensor:
+        """Values of a block, computed from its input: [B, kv_heads, S, head_dim]."""
+        return projected(self._blocks[index].self_attn, self._normed(index, tokens.hidden), "v").transpose(1, 2)
+
+    def unturned_logits(self, index: int, tokens: LiveTokens, queries: Tensor) -> Tensor:
+        """Logits [B, H, R, S], fp32, of queries [B, R] over all keys of a block before RoPE, its scale applied."""
+        attention, normed = self._blocks[index].self_attn, self._normed(index, tokens.hidden)
+        chosen = normed.gather(1, queries[..., None].expand(-1, -1, normed.shape[-1]))
+        heads, keys = (projected(attention, of, part).transpose(1, 2) for of, part in ((chosen, "q"), (normed, "k")))
+        return grouped_products(heads, keys) * attention.scaling
+
+    @contextmanager
+    def watching(self, index: int) -> Iterator[dict[str, Moved]]:
+        """Notes what attention and MLP of a block make of their (normed) inputs while it runs: name -> (in, out)."""
+        seen: dict[str, Moved] = {}
+
+        def note(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, given: Any, named: dict[str, Any], result: Any) -> None:
+                source = given[0] if given else named["hidden_states"]
+                seen[name] = (source, result[0] if isinstance(result, tuple) else result)
+
+            return hook
+
+        parts = {"attention": self._blocks[index].self_attn, "mlp": self._blocks[index].mlp}
+        hooks = [part.register_forward_hook(note(name), with_kwargs=True) for name, part in parts.items()]
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _normed(self, index: int, hidden: Tensor) -> Tensor:
+        return self._blocks[index].input_layernorm(hidden)  # type: ignore[no-any-return]
 
     def attention_rows(self, index: int, tokens: LiveTokens, queries: Tensor, keys: Tensor) -> Tensor:
         """Post-softmax attention of the chosen queries [B, R] over the live keys: [B, H, R, S], fp32.
 
-        Recomputed from the block's input, so the model itself can keep a kernel that returns no weights. Grouped
-        query heads are folded into the query axis instead of repeating the keys.
+        Recomputed from the block's input, so the model itself can keep a kernel that returns no weights.
         """
         attention = self._blocks[index].self_attn
         chosen = tokens.hidden.gather(1, queries[..., None].expand(-1, -1, tokens.hidden.shape[-1]))
-        normed = self._blocks[index].input_layernorm(chosen)
-        heads = projected(attention, normed, "q").transpose(1, 2)
+        heads = projected(attention, self._normed(index, chosen), "q").transpose(1, 2)
         asked = tokens.positions.gather(1, queries)
         heads = rotate(heads, self.rope(tokens.hidden, asked, tokens.positions))
-        rows, num_heads, count, _ = heads.shape
-        folded = heads.reshape(rows, keys.shape[1], -1, heads.shape[-1])
-        logits = (folded.float() @ keys.float().transpose(-1, -2)).view(rows, num_heads, count, -1) * attention.scaling
+        logits = grouped_products(heads, keys) * attention.scaling
         key_index = torch.arange(keys.shape[2], device=keys.device)
         visible = (key_index <= queries[..., None]) & tokens.valid[:, None]
         if (window := self._windows[index]) is not None:
@@ -183,6 +217,7 @@ class BlockState:
     index: int
     num_visual: Tensor
     cached_keys: Tensor | None = None
+    moves: Mapping[str, Moved] | None = None
 
     @property
     def layer(self) -> int:
@@ -222,13 +257,30 @@ class BlockState:
             self.cached_keys = self.blocks.block_keys(self.index, self.tokens)
         return self.cached_keys
 
+    def values(self) -> Tensor:
+        """Values of this block, [B, kv_heads, S, head_dim]."""
+        return self.blocks.block_values(self.index, self.tokens)
+
+    def moved(self, part: Literal["attention", "mlp"]) -> Moved:
+        """What a part of the block just run was given and what it gave; only where the pruner `watches` the block."""
+        assert self.moves is not None, f"block {self.layer} was not watched"
+        return self.moves[part]
+
     def attention_rows(self, queries: Tensor) -> Tensor:
         """Post-softmax rows [B, H, R, S] for query indices [B, R], fp32; a causal mask over the live keys."""
         return self.blocks.attention_rows(self.index, self.tokens, queries, self.keys())
 
+    def unturned_logits(self, queries: Tensor) -> Tensor:
+        """Logits [B, H, R, S] of query indices [B, R] over all keys without RoPE, scaled, fp32; no mask."""
+        return self.blocks.unturned_logits(self.index, self.tokens, queries)
+
+    def rope(self) -> Rope:
+        """Rotary tables (cos, sin) of every position, [B, S, turned width] each."""
+        return self.blocks.rope(self.hidden, self.positions)
+
     def rope_bias(self, queries: Tensor) -> Tensor:
         """Logits [B, R, S], fp32, of all-ones queries [B, R] and keys: what rotary positions alone favour."""
-        cos, sin = (table.float() for table in self.blocks.rope(self.hidden, self.positions))
+        cos, sin = (table.float() for table in self.rope())
         half, width = cos.shape[-1] // 2, cos.shape[-1]
         ones = torch.cat([(cos - sin)[..., :half], (cos + sin)[..., half:]], -1)
         rows = ones.gather(1, queries[..., None].expand(-1, -1, width))
@@ -237,43 +289,3 @@ class BlockState:
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The language model's last norm."""
         return self.blocks.final_norm(hidden)
-
-
-def windows(config: Any, count: int) -> list[int | None]:
-    """The sliding window of every block, None where a block sees all that its context can hold."""
-    width = getattr(config, "sliding_window", None)
-    if width is None or width >= config.max_position_embeddings:
-        return [None] * count
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * count
-    return [width if kind == "sliding_attention" else None for kind in kinds[:count]]
-
-
-def turning_point(config: Any) -> int | None:
-    """Position from which a long-context Phi-3 takes its other rotary frequencies; None for every other model."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") != "longrope":
-        return None
-    return int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
-
-
-def projected(attention: Any, normed: Tensor, part: Literal["q", "k"]) -> Tensor:
-    """Queries or keys before RoPE, [B, S, heads, head_dim]: from a fused projection too, normed where Qwen3 does."""
-    width = attention.head_dim
-    if hasattr(attention, "qkv_proj"):
-        query = attention.config.num_attention_heads * width
-        rows = slice(0, query) if part == "q" else slice(query, query + attention.num_key_value_heads * width)
-        heads = attention.qkv_proj(normed)[..., rows]
-    else:
-        heads = getattr(attention, f"{part}_proj")(normed)
-    heads = heads.unflatten(-1, (-1, width))
-    norm = getattr(attention, f"{part}_norm", None)
-    return heads if norm is None else norm(heads)
-
-
-def rotate(heads: Tensor, rope: Rope) -> Tensor:
-    """Rotary embedding in its half-split form on `[B, heads, S, head_dim]`, or on the first part of every head."""
-    cos, sin = rope[0].unsqueeze(1), rope[1].unsqueeze(1)
-    turns, rest = heads[..., : cos.shape[-1]], heads[..., cos.shape[-1] :]
-    half = turns.shape[-1] // 2
-    turned = torch.cat((-turns[..., half:], turns[..., :half]), -1)
-    return torch.cat((turns * cos + turned * sin, rest), -1) if rest.shape[-1] else turns * cos + turned * sin

@@ -94,6 +94,18 @@ class KeyValueCache:
         assert values is not None
         return sum(tensor.shape[1] * tensor.shape[3] * tensor.element_size() for tensor in (keys, values))
 
+    def keep(self, order: Tensor) -> None:
+        """Only the positions `order` [rows, kept] of every block that has run, in that order, room behind them anew."""
+        for index, length in enumerate(self._lengths):
+            keys, values = self._keys[index], self._values[index]
+            if keys is None or values is None:
+                continue
+            chosen = order[:, None, :, None].expand(-1, keys.shape[1], -1, keys.shape[3])
+            self._keys[index] = _with_room(keys[:, :, :length].gather(2, chosen), self.room)
+            chosen = chosen[..., :1].expand(-1, -1, -1, values.shape[3])
+            self._values[index] = _with_room(values[:, :, :length].gather(2, chosen), self.room)
+            self._lengths[index] = order.shape[1]
+
     def branch(self, rows: Tensor, room: int) -> KeyValueCache:
         """A new cache whose row i starts as a copy of row `rows[i]`, with `room` free slots behind it."""
         branched = KeyValueCache(len(self._keys), room)

@@ -7,6 +7,7 @@ block and per row. The blocks themselves are transformers' own; with nothing pru
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ class Span:
         length: positions in use.
         padded: whether any row has padding, so that a mask is needed.
         next_position: [B, 1] position id of the next token.
-        num_valid, num_visual: [B] tokens and visual tokens alive after prefill.
+        num_valid, num_visual: [B] tokens alive after prefill, and visual tokens that its blocks ran on.
         positions: [B, length] position ids of the keys, for models with sliding windows; else None.
     """
 
@@ -98,6 +99,8 @@ class Runner(Blocks):
             if pruner is not None:
                 survivors = pruner.before(BlockState(self, tokens, index, num_visual))
                 if survivors is not None:
+                    if getattr(survivors, "everywhere", False):
+                        self._forget(cache, spans, tokens, survivors, room)
                     tokens, fresh = self._survive(tokens, survivors, positions), True
             if fresh:
                 masks = self.masks(tokens.valid, tokens.positions, tokens.padded)
@@ -105,9 +108,11 @@ class Runner(Blocks):
                 spans.append(_span(tokens, room, bool(self.sizes)))
                 fresh = False
             span_of.append(len(spans) - 1)
-            hidden = self.block(index, tokens.hidden, masks, rope, cache)
+            watches = pruner is not None and hasattr(pruner, "watches") and pruner.watches(index + 1, self.num_layers)
+            with self.watching(index) if watches else nullcontext() as moves:
+                hidden = self.block(index, tokens.hidden, masks, rope, cache)
             if pruner is not None:
-                pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index)))
+                pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index), moves))
             tokens = replace(tokens, hidden=hidden)
         return DecodeState(self.logits(tokens.hidden), cache, spans, span_of)
 
@@ -188,6 +193,21 @@ class Runner(Blocks):
         if mask is not None and self._attention != "flash_attention_2":
             mask = self._additive(mask[:, None, None])
         return {None: mask}, rope
+
+    @staticmethod
+    def _forget(cache: KeyValueCache, spans: list[Span], tokens: LiveTokens, survivors: Any, room: int) -> None:
+        """Take what a first cut drops out of the caches of the blocks already run, for the steps that follow."""
+        if len(spans) > 1 or survivors.recycled is not None:
+            raise SelectionError("a pruner drops everywhere after an earlier cut, or recycles; expected one plain cut")
+        if not spans:
+            return
+        order, alive = tokens.places(survivors.keep)
+        cache.keep(order)
+        span = spans[0]
+        span.valid, span.length = _with_room(alive, room), order.shape[1]
+        span.padded, span.num_valid = bool((~alive).any()), alive.sum(1)
+        if span.positions is not None:
+            span.positions = span.positions.gather(1, order)
 
     @staticmethod
     def _survive(tokens: LiveTokens, survivors: Any, positions: Positions) -> LiveTokens:

@@ -22,7 +22,7 @@ from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import PromptBatch, whole_prompts
-from hero_ray.models.blocks import rotate
+from hero_ray.models.heads import rotate
 
 STEPS = 3
 PICTURES = [(60, 60, "what is it"), (200, 90, "is it red, or blue?"), (90, 300, "a")]
@@ -84,12 +84,17 @@ class Recorder(LayerPruner):
         self._inner, self._length = inner, valid.shape[1]
         self._places = [row.nonzero()[:, 0] for row in valid]
         self.alive: dict[int, Tensor] = {}
+        self.everywhere = False
+
+    def watches(self, layer: int, num_layers: int) -> bool:
+        return self._inner.watches(layer, num_layers)
 
     def before(self, state: LayerState) -> Survivors | None:
         survivors = self._inner.before(state)
         if survivors is None:
             return None
         assert survivors.recycled is None
+        self.everywhere |= survivors.everywhere
         for row, keep in enumerate(survivors.keep):
             self._places[row] = self._places[row][keep[state.valid[row]]]
         alive = torch.zeros(len(self._places), self._length, dtype=torch.bool)
@@ -110,8 +115,11 @@ class MaskedReference:
         self.batch, self.positions = batch, positions
         self.rows: dict[int, Tensor] = {}
 
-    def logits(self, alive: dict[int, Tensor], new_tokens: Tensor) -> Tensor:
-        """Logits of the last prompt token and of every new one; last-token rows of each block land in `rows`."""
+    def logits(self, alive: dict[int, Tensor], new_tokens: Tensor, everywhere: bool = False) -> Tensor:
+        """Logits of the last prompt token and of every new one; last-token rows of each block land in `rows`.
+
+        With `everywhere` new tokens never see in any block what the cut drops.
+        """
         prompt = self.batch.valid.shape[1]
         hidden = torch.cat([self.batch.embeds, self.language.embed_tokens(new_tokens)], 1)
         more = torch.ones_like(new_tokens, dtype=torch.bool)
@@ -124,7 +132,10 @@ class MaskedReference:
                 lives = torch.cat([alive[number], more], 1)
             places = whole if self.positions == "keep" else (lives.long().cumsum(1) - 1).clamp(min=0)
             rope = self.language.rotary_emb(hidden, position_ids=places)
-            mask = ((causal & lives[:, None]) | eye)[:, None]
+            seen = causal & lives[:, None]
+            if everywhere:
+                seen[:, prompt:] &= torch.cat([alive[max(alive)], more], 1)[:, None]
+            mask = (seen | eye)[:, None]
             self.rows[number] = self._row(block, hidden, rope, mask, prompt - 1)[:, :prompt]
             hidden = block(hidden, attention_mask=mask, position_ids=places, position_embeddings=rope)
         return self.head(self.language.norm(hidden))[:, prompt - 1 :]
@@ -154,7 +165,7 @@ def run(family: SimpleNamespace, method: Method, rows: int) -> tuple[MaskedRefer
             fed.append(logits[-1].argmax(-1))
             logits.append(runner.decode(state, fed[-1]))
         reference = MaskedReference(family.stock, batch, method.positions)
-        expected = reference.logits(recorder.alive, torch.stack(fed, 1))
+        expected = reference.logits(recorder.alive, torch.stack(fed, 1), recorder.everywhere)
     return reference, recorder, torch.stack(logits, 1), expected
 
 

@@ -83,8 +83,8 @@ def test_vscan_averages_what_it_merges() -> None:
     features = torch.tensor([[1.0, 0.0], [3.0, 0.3], [0.0, 2.0], [0.1, 4.0], [9.0, 9.0]])
     keep = torch.tensor([True, False, True, False, False])
     valid = torch.tensor([True, True, True, True, False])
-    assert averages(features, keep, valid).tolist() == [pytest.approx([2.0, 0.15]), pytest.approx([0.05, 3.0])]
-    assert averages(features, valid, valid).tolist() == features[:4].tolist()
+    assert averages(features, keep, valid, "x").tolist() == [pytest.approx([2.0, 0.15]), pytest.approx([0.05, 3.0])]
+    assert averages(features, valid, valid, "x").tolist() == features[:4].tolist()
 
 
 def test_vscan_shares_have_the_mean_that_was_asked_for() -> None:
@@ -180,7 +180,7 @@ def test_hero_merges_what_it_drops_only_on_request() -> None:
     assert merging.edited is not None
     assert torch.equal(plain.keep, merging.keep)
     for view in range(3):
-        expected = averages(image.features[view], plain.keep[view], layout.valid[view])
+        expected = averages(image.features[view], plain.keep[view], layout.valid[view], "x")
         torch.testing.assert_close(merging.edited[view, plain.keep[view]], expected)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hero_ray.core.lazy import Tensor, torch
 
 _AT_ONCE = 16
-"""Stale gains brought up to date together: a call of numpy costs as much as a few rows."""
+"""Stale gains brought up to date together at first: a call of numpy costs as much as a few rows."""
 
 
 def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
@@ -27,10 +27,12 @@ def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
     # up to date it is the answer. Few have to be looked at again for a pick, where the definition asks for all.
     fresh = np.zeros(len(rows), dtype=np.int64)
     for step in range(count):
+        most = _AT_ONCE // 2
         while fresh[best := int(gains.argmax())] < step:
+            most *= 2
             stale = np.flatnonzero(fresh < step)
-            if len(stale) > _AT_ONCE:  # the most promising ones; which of equals does not matter
-                stale = stale[np.argpartition(gains[stale], -_AT_ONCE)[-_AT_ONCE:]]
+            if len(stale) > most:  # the most promising ones; which of equals does not matter
+                stale = stale[np.argpartition(gains[stale], -most)[-most:]]
             gains[stale] = _gains(rows[stale], covered) * worth[stale]
             fresh[stale] = step
         picks.append(best)
@@ -42,4 +44,5 @@ def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
 
 def _gains(rows: NDArray[np.floating], covered: NDArray[np.floating]) -> NDArray[np.floating]:
     """What every candidate [k, m] would add to the coverage of m things: [k]."""
-    return np.asarray(np.maximum(rows - covered, 0.0).sum(1))
+    more = rows - covered
+    return np.asarray(np.maximum(more, 0.0, out=more).sum(1))

@@ -15,6 +15,7 @@ from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.methods.kit.allocation import EPSILON
 from hero_ray.methods.kit.scores import finite, keep_top
 
+_LEAST = 0.25
 REFERENCE_DEPTH = 32
 """Depth of the 7B models that the papers give their layers for."""
 
@@ -134,6 +135,25 @@ def mean_share(stages: Mapping[int, float], num_layers: int) -> float:
         total += share
         share = stages.get(block, share)
     return total / num_layers
+
+
+def fitted(
+    ratio: float,
+    cuts: list[int],
+    shares: Callable[[list[int], float], Mapping[int, float]],
+    num_layers: int,
+) -> tuple[list[int], float]:
+    """Cuts and the factor in (0, 1] with which `shares` has the mean `ratio` over blocks.
+
+    Cuts are pulled forward, a block at a time, where a factor of a quarter would not do: below it a row of cuts is one
+    cliff. Where cuts in the first blocks do not reach `ratio`, nearly everything is dropped there.
+
+    Args:
+        shares: from cuts and a factor to the share kept after each cut; rises with the factor, all 1 at 1.
+    """
+    while mean_share(shares(cuts, _LEAST), num_layers) > ratio and cuts[-1] > len(cuts):
+        cuts = [max(place, cut - 1) for place, cut in enumerate(cuts, start=1)]
+    return cuts, bisect(lambda factor: mean_share(shares(cuts, factor), num_layers), ratio, 1e-6, 1.0)
 
 
 def distinct(blocks: Sequence[int], num_layers: int) -> list[int]:

@@ -28,6 +28,9 @@ class Watched(LayerPruner):
     def __init__(self, inner: LayerPruner | None, entered: list[Tensor]) -> None:
         self._inner, self.alive = inner, [entries.clone() for entries in entered]
 
+    def watches(self, layer: int, num_layers: int) -> bool:
+        return self._inner is not None and self._inner.watches(layer, num_layers)
+
     def before(self, state: LayerState) -> Survivors | None:
         survivors = self._inner.before(state) if self._inner else None
         if survivors is None:

@@ -56,6 +56,10 @@ _LOOKS = {
     "visiontrim": Look(BLUE, "triangle-up"),
     "otprune": Look(ROSE, "circle"),
     "mmtok": Look(GREEN, "square"),
+    "transprune": Look(PLUM, "circle"),
+    "feather": Look(PERIWINKLE, "square"),
+    "ivc-prune": Look(PERIWINKLE, "triangle-up"),
+    "fitprune": Look(AMBER, "triangle-left"),
 }
 _SPARE_SYMBOLS = ("circle-x", "square-x", "diamond-cross", "circle-cross", "square-cross", "diamond-x")
 VARIANT_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
