@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +23,9 @@ EXIT_NOT_ASKED = 3
 
 @app.command()
 def verify(
+    source: Annotated[
+        Path | None, typer.Argument(help="Instead of a run: a file or folder of `export -f eee`, read for this alone.")
+    ] = None,
     run: Run = "latest",
     fraction: Annotated[float, typer.Option(help="Share of pictures asked again, in (0, 1].")] = 0.01,
     seed: Annotated[str | None, typer.Option(help="Of the draw; by chance if not given, and printed.")] = None,
@@ -34,9 +39,11 @@ def verify(
     """
     from hero_ray.pipeline.verify import verify as verify_run
     from hero_ray.results.database import open_results
+    from hero_ray.results.exchange.every_eval_ever import reading
 
-    with open_results(db) as store:
-        row = verify_run(store, run, fraction, seed=seed, device=device, say=_say)
+    with TemporaryDirectory() as scratch, open_results(str(Path(scratch) / "read.db") if source else db) as store:
+        which = reading.import_ours(store, source) if source else run
+        row = verify_run(store, which, fraction, seed=seed, device=device, say=_say)
     tell(row, form)
 
 

@@ -42,7 +42,7 @@ class Tasks:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def tasks_of(run: RunRow, cells: Iterable[CellRow], limits: bool = True) -> Tasks:
+def tasks_of(run: RunRow, cells: Iterable[CellRow]) -> Tasks:
     """Open the data of a run as it was opened for it."""
     entries = _entries(run)
     found = Tasks()
@@ -54,7 +54,7 @@ def tasks_of(run: RunRow, cells: Iterable[CellRow], limits: bool = True) -> Task
             continue
         known = next((one for one in entries if one[0].name == cell.benchmark), None)
         entry = known[1] if known else TaskEntry(name=cell.benchmark, flavour=cell.flavour or None)
-        limit = entry.limit or run.config.get("limit")
+        limit = entry.limit or asked(run).get("limit")
         try:
             benchmark = make_task(entry)
             samples = {sample_id(sample): sample for sample in benchmark.samples(limit=limit)}
@@ -65,10 +65,15 @@ def tasks_of(run: RunRow, cells: Iterable[CellRow], limits: bool = True) -> Task
     return found
 
 
+def asked(run: RunRow) -> Mapping[str, Any]:
+    """The sweep a run was asked for; of an import of our own files that of the run they were written from."""
+    return run.config.get("sweep") or run.config
+
+
 def _entries(run: RunRow) -> list[tuple[Benchmark, TaskEntry]]:
     """Tasks of the run's configuration by the names of their benchmarks; none for an import."""
     found = []
-    for given in run.config.get("tasks") or ():
+    for given in asked(run).get("tasks") or ():
         try:
             entry = TaskEntry(**given)
             found.append((make_task(entry), entry))
@@ -111,7 +116,7 @@ def groups(run: RunRow, cells: Sequence[CellRow], tasks: Tasks) -> tuple[list[To
             continue
         model, budget = row.spec["model"], row.spec.get("budget") or {}
         settings = Settings(
-            batch_size=int(run.config.get("batch_size") or Settings.batch_size),
+            batch_size=int(asked(run).get("batch_size") or Settings.batch_size),
             budget_base=budget.get("base", Settings.budget_base),
             newline_policy=row.spec.get("newline_policy", Settings.newline_policy),
             max_new_tokens=_limit(row, tasks.opened[row.benchmark].benchmark),

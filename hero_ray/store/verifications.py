@@ -29,7 +29,7 @@ class WholeAnswer:
     """One row of `predictions` with its question's.
 
     Attributes:
-        stored: every column of the row but its keys and `attempts`, by name.
+        stored: every column of the row but its keys, by name.
         question: every column of the question's row, by name.
     """
 
@@ -76,7 +76,7 @@ class VerificationRow:
 def whole_answers(connection: Connection, run_id: str, cell_id: str) -> list[WholeAnswer]:
     """The rows of a cell, failures included, in a fixed order."""
     p, s = table(PredictionTable).c, table(SampleTable).c
-    own = [column for column in p if column.name not in (*_KEYS, "attempts")]
+    own = [column for column in p if column.name not in _KEYS]
     questions = [column.label(f"question_{column.name}") for column in s]
     statement = (
         select(p.sample_id, *own, *questions)
@@ -104,7 +104,6 @@ def as_stored(prediction: Prediction, metric: str | None) -> dict[str, Any]:
     (row,) = batch.rows.values()
     cut = dict.fromkeys(bulk.CUT) if row[0] is None else dict(zip(bulk.CUT, batch.cuts[row[0]], strict=True))
     told = cut | dict(zip(bulk.OWN, row[1:], strict=True))
-    del told["attempts"]
     return {name: json.loads(value) if name in bulk.IN_JSON and value else value for name, value in told.items()}
 
 
@@ -116,7 +115,7 @@ def question_as_stored(sample: Sample) -> dict[str, Any]:
 def content(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> str:
     """Hash of everything that a run says: its answers, their questions and its figures."""
     hashed = hashlib.sha256()
-    for cell_id in cell_ids:
+    for cell_id in sorted(cell_ids):
         for line in _lines(connection, run_id, cell_id):
             hashed.update(line.encode())
     return hashed.hexdigest()
