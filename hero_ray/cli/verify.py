@@ -30,6 +30,9 @@ def verify(
     fraction: Annotated[float, typer.Option(help="Share of pictures asked again, in (0, 1].")] = 0.01,
     seed: Annotated[str | None, typer.Option(help="Of the draw; by chance if not given, and printed.")] = None,
     device: Device = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Also write the verification to this file: a record's verify.json.")
+    ] = None,
     db: Db = None,
     form: Form = None,
 ) -> None:
@@ -38,12 +41,15 @@ def verify(
     Exit codes: 0 nothing differs; 1 something does; 3 nothing could be asked again.
     """
     from hero_ray.pipeline.verify import verify as verify_run
+    from hero_ray.results.board.records import write_verification
     from hero_ray.results.database import open_results
     from hero_ray.results.exchange.every_eval_ever import reading
 
     with TemporaryDirectory() as scratch, open_results(str(Path(scratch) / "read.db") if source else db) as store:
         which = reading.import_ours(store, source) if source else run
         row = verify_run(store, which, fraction, seed=seed, device=device, say=_say)
+    if report is not None:
+        write_verification(row, report)
     tell(row, form)
 
 

@@ -102,6 +102,13 @@ def verify(
     return row
 
 
+def is_current(store: Store, run_id: str) -> bool:
+    """Whether a run was verified as it is now."""
+    marks = store.read(verifications.of_run, run_id)
+    cells = [cell.id for cell in store.cells(run_id)]
+    return bool(marks) and marks[0].content == store.read(verifications.content, run_id, cells)
+
+
 def _recounted(
     store: Store, run: RunRow, cells: Sequence[CellRow], rows: dict[str, list[WholeAnswer]], tasks: Tasks
 ) -> list[Untrue]:

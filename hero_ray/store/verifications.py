@@ -18,7 +18,7 @@ from hero_ray.core.types import Prediction, Sample
 from hero_ray.store import bulk
 from hero_ray.store.engine import dump_json
 from hero_ray.store.records import sample_id
-from hero_ray.store.tables import MetricTable, PredictionTable, SampleTable, VerificationTable
+from hero_ray.store.tables import CellTable, MetricTable, PredictionTable, SampleTable, VerificationTable
 from hero_ray.store.writes import finite, insert_missing, sample_row, table
 
 _KEYS = ("run_id", "cell_id", "sample_id")
@@ -113,7 +113,7 @@ def question_as_stored(sample: Sample) -> dict[str, Any]:
 
 
 def content(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> str:
-    """Hash of everything that a run says: its answers, their questions and its figures."""
+    """Hash of everything that a run says: its cells, their answers and questions, and its figures; timings left out."""
     hashed = hashlib.sha256()
     for cell_id in sorted(cell_ids):
         for line in _lines(connection, run_id, cell_id):
@@ -122,6 +122,9 @@ def content(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> str
 
 
 def _lines(connection: Connection, run_id: str, cell_id: str) -> Iterator[str]:
+    c = table(CellTable)
+    meant = connection.execute(select(c).where(c.c.id == cell_id)).mappings().one()
+    yield dump_json(_ordered(dict(meant)))
     for answer in whole_answers(connection, run_id, cell_id):
         stored = dict(answer.stored) | {"keep_mask": (answer.stored["keep_mask"] or b"").hex()}
         yield dump_json([cell_id, *(_ordered(one) for one in (stored, answer.question))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,39 @@ def test_nothing_to_write_and_nothing_to_read_are_said(store: Store, tmp_path: P
         reading.import_ours(store, tmp_path / "none")
 
 
+def test_shapes_tell_all_that_the_instance_schema_looks_at() -> None:
+    """Were a word added to the schema that looks at values, lines of one shape would no longer be alike."""
+    text = (SCHEMAS / "instance_level_eval.schema.json").read_text()
+    inside: set[str] = set()
+
+    def walk(node: Any, names: bool = False) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                inside.update([] if names else [key])
+                walk(value, names=not names and key == "properties")
+        elif isinstance(node, list):
+            for each in node:
+                walk(each)
+
+    walk(json.loads(text))
+    assert inside <= form.SEEN_BY_SHAPE
+    line = json.loads((foreign_lines()).splitlines()[0])
+    form.check(line, "instance_level_eval", "first")
+    for change in ({"interaction_type": "agentic"}, {"output": {"raw": [1]}}, {"evaluation": {"score": "1"}}, {"x": 1}):
+        with pytest.raises(DatasetError):
+            form.check(line | change, "instance_level_eval", "altered")
+    used = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    form.check(line | {"token_usage": used}, "instance_level_eval", "used")
+    with pytest.raises(DatasetError, match="minimum"):
+        form.check(line | {"token_usage": used | {"output_tokens": -1}}, "instance_level_eval", "negative")
+
+
+def foreign_lines() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        foreign(Path(folder))
+        return (Path(folder) / FOREIGN_PATH).read_text()
+
+
 @pytest.mark.slow
 def test_an_export_is_verified_as_the_run_it_came_from(tmp_path: Path) -> None:
     load_verbs()
@@ -241,6 +275,8 @@ def test_an_export_is_verified_as_the_run_it_came_from(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'run.db'}"
     done = CliRunner().invoke(app, ["export", str(tmp_path / "out"), "-f", "eee", "--db", url])
     assert done.exit_code == 0, done.output
-    done = CliRunner().invoke(app, ["verify", str(tmp_path / "out"), "--fraction", "1"])
+    asked = ["verify", str(tmp_path / "out"), "--fraction", "1", "--report", str(tmp_path / "verify.json")]
+    done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "verify.json").read_text())["verdict"] == "bit-equal"
     assert json.loads(done.stdout.strip().splitlines()[-1])["verdict"] == "bit-equal"

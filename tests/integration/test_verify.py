@@ -58,6 +58,7 @@ def found(row: verifications.VerificationRow) -> set[Forgery]:
     return named | {Forgery(one["kind"], one["cell_id"], one["where"]) for one in row.report["untrue"]}
 
 
+@pytest.mark.slow
 def test_a_true_run_is_bit_equal_and_marked(store: Store) -> None:
     row = verify(store, RUN, 1.0)
     assert (row.verdict, row.drawn, row.differs, row.unasked, row.recounted) == ("bit-equal", 8, 0, 0, 0)
@@ -67,6 +68,7 @@ def test_a_true_run_is_bit_equal_and_marked(store: Store) -> None:
     assert row.content == store.read(verifications.content, RUN, [cell.id for cell in store.cells(RUN)])
 
 
+@pytest.mark.slow
 def test_twenty_forgeries_of_six_kinds_are_all_found(store: Store, plan: Plan) -> None:
     planted = plant(store, plan, RUN, 20)
     assert len(planted) == 20

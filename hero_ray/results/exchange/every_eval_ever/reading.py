@@ -54,12 +54,14 @@ class Log:
 
 def is_log(path: Path) -> bool:
     """Whether a path is an aggregate file, or a folder that holds some."""
-    if path.is_dir():
-        return any(is_log(each) for each in _candidates(path))
-    if path.suffix != ".json" or not path.is_file():
+    try:
+        if path.is_dir():
+            return any(is_log(each) for each in _candidates(path))
+        if path.suffix != ".json" or not path.is_file() or path.stat().st_size > raw.MAX_BYTES:
+            return False
+        return b'"evaluation_results"' in path.read_bytes()
+    except (OSError, ValueError):  # a name that cannot be one, or no permission: whoever reads it says so
         return False
-    with path.open("rb") as file:
-        return b'"evaluation_results"' in file.read() if path.stat().st_size < raw.MAX_BYTES else False
 
 
 def _candidates(folder: Path) -> list[Path]:

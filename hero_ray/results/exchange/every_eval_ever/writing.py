@@ -33,6 +33,8 @@ SPEEDS = {
     "peak_memory_bytes": ("Peak memory", "bytes"),
 }
 """Timed figures of a profile for which less is better: name and unit."""
+PLACES = ("db", "output_path")
+"""Keys of a configuration that name places of the machine it ran on: left out of what is given away."""
 _ROW = (
     "text", "score", "scores", "n_text", "budget_nominal", "n_selected", "n_visual_llm", "equivalent_tokens",
     "visual_per_layer", "flops", "encode_flops", "kv_bytes", "geometry", "error_type", "error_message", "attempts",
@@ -109,6 +111,7 @@ def _aggregate(
     position, cell, name = placed
     profiles = [row for row in store.read(figures.profiles, [run.id]) if row["cell_id"] == cell.id]
     told = {key: getattr(run, key) for key in ("id", "sweep_name", "config", "trigger", "git_commit", "environment")}
+    told["config"] = {key: value for key, value in run.config.items() if key not in PLACES}
     moments = {"created_at": run.created_at, "finished_at": run.finished_at}
     ours = cell.spec.get("imported") is None
     results = [_result(cell, row, evaluation) for row in rows]
