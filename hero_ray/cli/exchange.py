@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,18 +15,20 @@ from hero_ray.cli.options import Db
 from hero_ray.cli.results import Model, Run, finish, reading
 
 Format = Annotated[
-    Literal["csv", "parquet", "json", "latex", "lmms-eval", "mlflow", "wandb"] | None,
+    Literal["csv", "parquet", "json", "latex", "lmms-eval", "eee", "mlflow", "wandb"] | None,
     typer.Option(
         "--format",
         "-f",
-        help="csv parquet json latex lmms-eval; mlflow, wandb log a finished run. Default: FILE's ending, or csv.",
+        help="csv parquet json latex lmms-eval eee; mlflow, wandb log a finished run. Default: FILE's ending, or csv.",
     ),
 ]
 
 
 @app.command("export")
 def export(
-    output: Annotated[Path | None, typer.Argument(help="File, or folder for lmms-eval; default stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Argument(help="File, or folder for lmms-eval and eee; default stdout.")
+    ] = None,
     format: Format = None,
     run: Run = "latest",
     model: Model = None,
@@ -38,16 +40,23 @@ def export(
     from hero_ray.core.errors import InputError
     from hero_ray.results.contenders import every_model
     from hero_ray.results.exchange import files, from_runs
+    from hero_ray.results.exchange.every_eval_ever import writing
 
     format = format or files.SUFFIXES.get(output.suffix.lower() if output else "", "csv")  # type: ignore[assignment]
     if samples and format in ("latex", "mlflow", "wandb"):
         raise InputError(f"--samples has no {format} form; write the answers as csv, json, parquet or lmms-eval")
     store = reading(db)
     found = store.run(run)
-    if format == "lmms-eval":
+    if format in ("lmms-eval", "eee"):
         if output is None:
-            raise InputError("--format lmms-eval writes a folder; name it: hero-ray export FOLDER -f lmms-eval")
-        for path in from_runs.write_run(store, found.id, output, samples, model):
+            raise InputError(f"--format {format} writes a folder; name it: hero-ray export FOLDER -f {format}")
+        lmms = format == "lmms-eval"
+        paths = (
+            from_runs.write_run(store, found.id, output, samples, model)
+            if lmms
+            else writing.write_run(store, found.id, output, model)
+        )
+        for path in paths:
             typer.echo(f"wrote {path}")
         return
     if format == "latex":
@@ -94,7 +103,9 @@ def _writing(output: Path) -> Iterator[None]:
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="lmms-eval samples or log, a VLMEvalKit table, or profiles.")],
+    path: Annotated[
+        Path, typer.Argument(help="lmms-eval samples or log, a VLMEvalKit table, Every Eval Ever's files, profiles.")
+    ],
     as_is: Annotated[bool, typer.Option("--as-is", help="Keep the file's scores; needs no dataset.")] = False,
     task: Annotated[
         str | None, typer.Option("--task", "--tasks", help="Benchmark, where the file's name does not say.")
@@ -113,13 +124,15 @@ def import_(
 ) -> None:
     """Bring another tool's answers in as a run of one cell, scored again by our rules (or --as-is).
 
-    A file of `hero-ray profile --out` is known by its first line and becomes a run of profiles.
+    A file of `hero-ray profile --out` is known by its first line and becomes a run of profiles; a folder of
+    `export -f eee` becomes the run it was written from.
     """
     from hero_ray.core.budgets import parse_budget
     from hero_ray.core.errors import InputError
     from hero_ray.profiling import job as profile
     from hero_ray.results.database import open_results
     from hero_ray.results.exchange import readers
+    from hero_ray.results.exchange.every_eval_ever import reading
     from hero_ray.results.exchange.into_store import import_task
 
     if profile.is_profile_file(path):
@@ -128,24 +141,31 @@ def import_(
         return
     if as_is and flavour is not None:
         raise InputError("--as-is keeps the file's scores and --flavour scores anew; leave one out")
-    imported = readers.read(path, task, filter, encoding)
+    read = [readers.read(path, task, filter, encoding)] if not reading.is_log(path) else []
+    if not read:
+        logs = reading.read(path)
+        if ours := [log for log in logs if log.ours]:
+            run_id, answers = reading.import_logs(open_results(db), ours, path)
+            finish(run_id=run_id, cells=len(ours), answers=answers)
+        read = [reading.imported(log) for log in logs if not log.ours]
     entry = parse_budget(budget) if budget is not None else None
-    run_id, kept, unmatched = import_task(
-        open_results(db),
-        imported,
-        as_is,
-        flavour,
-        model=model,
-        method=method,
-        straw_man=_straw_man(method or str(imported.settings.get("method", "full"))),
-        retention_ratio=entry.ratio if entry else None,
-        tokens=entry.tokens if entry else None,
-    )
-    if imported.repeated:
-        typer.echo(f"{imported.repeated} repeated lines left out")
-    if unmatched:
-        typer.echo(f"{unmatched} answers belong to no sample of {imported.task} and were left out")
-    finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched, repeated=imported.repeated)
+    for imported in read:
+        run_id, kept, unmatched = import_task(
+            open_results(db),
+            imported if task is None else replace(imported, task=task),
+            as_is,
+            flavour,
+            model=model,
+            method=method,
+            straw_man=_straw_man(method or str(imported.settings.get("method", "full"))),
+            retention_ratio=entry.ratio if entry else None,
+            tokens=entry.tokens if entry else None,
+        )
+        if imported.repeated:
+            typer.echo(f"{imported.repeated} repeated lines left out")
+        if unmatched:
+            typer.echo(f"{unmatched} answers belong to no sample of {imported.task} and were left out")
+        finish(run_id=run_id, task=imported.task, answers=kept, unmatched=unmatched, repeated=imported.repeated)
 
 
 def _straw_man(method: str) -> bool:

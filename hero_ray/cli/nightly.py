@@ -48,6 +48,7 @@ def nightly(
     db: Db = None,
     address: Address = None,
     summary: Summary = None,
+    verify: Annotated[float, typer.Option(help="Share of the night's pictures asked again; 0 for none.")] = 0.01,
     assign: Assign = None,
 ) -> None:
     """Run the fixed panel, compare it cell by cell with the last good nights, repeat what looks worse.
@@ -63,7 +64,7 @@ def nightly(
     document |= {key: value for key, value in given.items() if value is not None}
     for assignment in assign or ():
         configuration.override(document, assignment)
-    raise typer.Exit(_run(configuration.build(document), night_of(night), address, summary))
+    raise typer.Exit(_run(configuration.build(document), night_of(night), address, summary, verify))
 
 
 def night_of(text: str | None) -> str:
@@ -80,11 +81,12 @@ def night_of(text: str | None) -> str:
         raise ConfigError(f"--night {text!r} is not a date; write it as 2026-01-31") from None
 
 
-def _run(config: Any, night: str, address: str | None, summary: str | None) -> int:
+def _run(config: Any, night: str, address: str | None, summary: str | None, share: float) -> int:
     from hero_ray.core.errors import InputError, StoreError
     from hero_ray.nightly import notify, report
     from hero_ray.nightly.run import run_night
     from hero_ray.pipeline.facts import make_plan
+    from hero_ray.pipeline.verify import verify
     from hero_ray.results.database import open_results
     from hero_ray.store import default_url
     from hero_ray.store.engine import absolute_url
@@ -92,7 +94,8 @@ def _run(config: Any, night: str, address: str | None, summary: str | None) -> i
     try:
         plan = make_plan(config)
         store = open_results(absolute_url(config.db or default_url()))
-        verdict, new = run_night(plan, store, night, address=address, say=_say)
+        check = (lambda run: verify(store, run, share, say=_say)) if share else None
+        verdict, new = run_night(plan, store, night, address=address, check=check, say=_say)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on where it stopped")
         return EXIT_INTERRUPTED

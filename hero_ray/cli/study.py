@@ -23,8 +23,8 @@ Model = Annotated[str | None, typer.Option("--model", help="Name, hub id or fold
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the study's own.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Pictures looked at.")]
 Out = Annotated[Path, typer.Option("--output", "--out", help="Folder for JSON (the dashboard's), HTML and PNG.")]
-Methods = Annotated[str | None, typer.Option("--methods", help="For case-study: comma-separated methods.")]
-Ratio = Annotated[float, typer.Option("--ratio", help="For case-study: retention ratio.")]
+Methods = Annotated[str | None, typer.Option("--methods", help="For case-study, second-question: comma-separated.")]
+Ratio = Annotated[float, typer.Option("--ratio", help="For case-study, second-question: retention ratio.")]
 Source = Annotated[list[str] | None, typer.Option("--source", help="Benchmark option: data=FOLDER, split=validation.")]
 Run = Annotated[str, typer.Option("--run", help="For verify-paper: run id, a prefix of one, or latest.")]
 

@@ -133,6 +133,10 @@ class Evaluator:
             predictions.extend(self._answer(batch))
         return predictions
 
+    def job(self, unit: Unit, cell: Cell, sample: Sample) -> AnswerJob:
+        """What one answer is generated from, for those who look at how it comes about."""
+        return self._job(self._picture(unit, None), {}, cell, sample)
+
     def _picture(self, unit: Unit, load: Callable[[], Image.Image] | None) -> Picture:
         kept = {} if self.memory is None else self.memory.pictures
         if unit.image_key not in kept:

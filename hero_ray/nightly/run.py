@@ -11,11 +11,13 @@ from hero_ray.core.errors import HeroRayError, RunLockedError, StoreError
 from hero_ray.nightly import history, report
 from hero_ray.nightly.guard import judge
 from hero_ray.nightly.records import GuardSettings, Night, NightVerdict, Suspicion
+from hero_ray.results import truth
 from hero_ray.store import Store, nights
 
 if TYPE_CHECKING:
     from hero_ray.pipeline.facts import Plan
     from hero_ray.pipeline.finished import RunOutcome
+    from hero_ray.store.verifications import VerificationRow
 
 Execute = Callable[..., "RunOutcome"]
 LEASE_PATIENCE_S = 150.0
@@ -35,6 +37,7 @@ def run_night(
     settings: GuardSettings | None = None,
     address: str | None = None,
     execute: Execute | None = None,
+    check: Callable[[str], VerificationRow] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[NightVerdict, bool]:
     """Run the panel for one night, or what is missing of it, and judge it.
@@ -43,6 +46,7 @@ def run_night(
         plan: the resolved panel.
         night: its date, `2026-01-31`.
         execute: runs a plan; `hero_ray.pipeline.run.run` if None.
+        check: asks some answers of a run again; none are if None.
         say: told a line per stage.
 
     Returns:
@@ -73,6 +77,8 @@ def run_night(
         verdict = NightVerdict(identity, night, "failed", notes=(ended,))
     else:
         verdict = _judge(plan, store, night, identity, settings or GuardSettings(), address, start, say)
+        if check is not None:
+            verdict = _checked(store, verdict, check)
     keep(store, verdict)
     return verdict, True
 
@@ -113,6 +119,19 @@ def _judge(
         return repeat(plan, store, identity, suspects, address, execute, say)
 
     return judge(night, tonight, past, settings, rerun)
+
+
+def _checked(store: Store, verdict: NightVerdict, check: Callable[[str], VerificationRow]) -> NightVerdict:
+    """The verdict with what a verification of some answers says; one that differs opens an alert."""
+    try:
+        row = check(verdict.run_id)
+    except HeroRayError as error:
+        return replace(verdict, notes=(*verdict.notes, f"answers could not be verified: {error}"))
+    said = f"verified {row.drawn} of {row.pictures} pictures: {row.verdict}; {'; '.join(row.report['said'])}"
+    if row.verdict == truth.DIFFERS:
+        details = {"night": verdict.night, "verification": row.id}
+        store.add_alert("nightly-verify", f"stored answers differ: {said}", "error", verdict.run_id, None, details)
+    return replace(verdict, notes=(*verdict.notes, said))
 
 
 def repeat(

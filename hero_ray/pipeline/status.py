@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from hero_ray.pipeline.invariance import certificates, describe
-from hero_ray.store import Store
+from hero_ray.store import Store, verifications
 from hero_ray.store.records import RunRow
 
 FAILURES_SHOWN = 50
@@ -23,6 +23,10 @@ def describe_run(store: Store, run: RunRow) -> str:
     )
     for model, found in certificates(run).items():
         line += "\n" + describe(model, found)
+    verified = store.read(verifications.of_run, run.id)
+    for each in verified[:1]:
+        line += f"\nverified {each.created_at:%Y-%m-%d %H:%M} UTC, "
+        line += f"{each.drawn} of {each.pictures} pictures: {each.verdict}"
     record = {
         "run_id": run.id,
         "status": run.status,
@@ -34,6 +38,7 @@ def describe_run(store: Store, run: RunRow) -> str:
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         "invariance": certificates(run),
+        "verified": verified[0].verdict if verified else None,
     }
     return f"{line}\n{json.dumps(record)}"
 

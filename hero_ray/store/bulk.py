@@ -28,7 +28,8 @@ CUT = tuple(merge.CUT)
 OWN = ("text", "score", "scores", "n_text", "flops", "kv_bytes", "error_type", "error_message", "attempts")
 """What is an answer's own, in the order of its row."""
 _FAILURE = OWN.index("error_type")
-_IN_JSON = ("scores", "visual_per_layer", "geometry")
+IN_JSON = ("scores", "visual_per_layer", "geometry")
+"""Of them the ones written as JSON."""
 
 Key = tuple[str, str]
 """Cell and sample of an answer."""
@@ -103,7 +104,7 @@ class Batch:
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Take in a row as the view gives it."""
-        texts = {name: None if row[name] is None else dump_json(row[name]) for name in _IN_JSON}
+        texts = {name: None if row[name] is None else dump_json(row[name]) for name in IN_JSON}
         told = {**row, **texts}
         cut = tuple(told[name] for name in CUT)
         if cut not in self._places:

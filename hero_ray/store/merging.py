@@ -27,6 +27,7 @@ from hero_ray.store.tables import (
     SampleTable,
     StudyTable,
     UnitAttempt,
+    VerificationTable,
 )
 from hero_ray.store.writes import insert_missing, number_cells, table
 
@@ -109,6 +110,8 @@ def _merge(out: Connection, into: Connection, prefix: str) -> Merged:
                 into.execute(insert(table(model)), rows)
             if model is RunCell:
                 number_cells(into, rows)
+    for chunk in _chunks(out, VerificationTable, table(VerificationTable).c.run_id.in_(ids)):
+        insert_missing(into, VerificationTable, [row | {"run_id": prefix + row["run_id"]} for row in chunk])
     _alerts(out, into, ids, prefix)
     for chunk in _chunks(out, StudyTable, None):
         insert_missing(into, StudyTable, chunk)

@@ -233,6 +233,29 @@ class StudyTable(Base):
     created_at: Mapped[datetime]
 
 
+class VerificationTable(Base):
+    """What asking some stored answers of a run again found; `content` is a hash of the rows it was held against."""
+
+    __tablename__ = "verifications"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime]
+    verdict: Mapped[str]
+    fraction: Mapped[float]
+    seed: Mapped[str]
+    pictures: Mapped[int]
+    drawn: Mapped[int]
+    answers: Mapped[int]
+    bit_equal: Mapped[int]
+    equal_text: Mapped[int]
+    differs: Mapped[int]
+    unasked: Mapped[int]
+    recounted: Mapped[int]
+    content: Mapped[str]
+    git_commit: Mapped[str | None]
+    report: Mapped[dict[str, Any]]
+
+
 class Alert(Base):
     """Something a person should look at: a regression, a failed nightly run."""
 

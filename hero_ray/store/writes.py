@@ -148,7 +148,7 @@ def add_samples(
         some = keys[start : start + SAMPLES_AT_ONCE]
         there = sample_numbers(connection, some)
         if fresh := [key for key in some if key not in there]:
-            insert_missing(connection, SampleTable, [_sample_row(key, named[key]) for key in fresh])
+            insert_missing(connection, SampleTable, [sample_row(key, named[key]) for key in fresh])
             insert_missing(connection, SampleNumber, [{"sample_id": key} for key in fresh])
             there |= sample_numbers(connection, fresh)
         found |= there
@@ -165,7 +165,8 @@ def sample_numbers(connection: Connection, sample_ids: Sequence[str]) -> dict[st
     return {row[0]: row[1] for row in connection.exec_driver_sql(query, tuple(sample_ids))}
 
 
-def _sample_row(key: str, sample: Sample) -> dict[str, Any]:
+def sample_row(key: str, sample: Sample) -> dict[str, Any]:
+    """A question as its row."""
     return {
         "id": key,
         "benchmark": sample.benchmark,

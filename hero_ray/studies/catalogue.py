@@ -18,6 +18,7 @@ STUDIES: Mapping[str, str] = {
     "token-roles": "HERO Table II: answers from early-layer and from late-layer tokens",
     "caption-judge": "HERO Table III: captions from both kinds of tokens, rated by a judge model",
     "attention-maps": "HERO Figs. 8-9, PTP Figs. 7-9: what CLS and the question attend to",
+    "second-question": "ours: later questions answered from the tokens chosen for the first, by every method",
     "case-study": "HERO Fig. 6, PTP Fig. 4: the tokens every method keeps, side by side",
 }
 

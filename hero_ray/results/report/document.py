@@ -25,7 +25,7 @@ from hero_ray.results.writer import Grid, grid
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a report: `heading`, `text`, `table` (a grid), `plot` (SVG) or `code`."""
+    """A piece of a report: `heading`, `text`, `table` (a grid), `plot` (SVG), `code`, or `link` (`title` is where)."""
 
     kind: str
     text: str = ""
@@ -211,6 +211,8 @@ def to_markdown(blocks: Sequence[Block]) -> str:
         elif block.kind == "plot":
             data = base64.b64encode(block.text.encode()).decode()
             parts.append(f"![{block.title}](data:image/svg+xml;base64,{data})")
+        elif block.kind == "link":
+            parts.append(f"[{block.text}]({block.title})")
         elif block.kind == "code":
             parts.append(f"```json\n{block.text}\n```")
         else:
@@ -246,6 +248,8 @@ def to_html(blocks: Sequence[Block]) -> str:
             body.append(block.grid.html(block.title or heading))
         elif block.kind == "plot":
             body.append(f"<figure>{block.text}</figure>")
+        elif block.kind == "link":
+            body.append(f'<p><a href="{escape(block.title)}">{escape(block.text)}</a></p>')
         elif block.kind == "code":
             where = escape(f"{block.title or heading}, as JSON")
             body.append(f'<pre tabindex="0" role="region" aria-label="{where}">{escape(block.text)}</pre>')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hero_ray.results.advice import Candidate
 from hero_ray.results.averages import StrawMan
@@ -144,3 +145,29 @@ def difficulty(found: Mapping[str, Split]) -> Grid:
         return points(interval.value), span(interval.low, interval.high), interval.n
 
     return grid(head, [(label, *half(split.simple), *half(split.difficult)) for label, split in found.items()])
+
+
+def unlike(answers: Sequence[Mapping[str, Any]]) -> Grid:
+    """Stored answers that are not what the model says, with how near it was to saying it."""
+    head = ["Cell", "Question", "Verdict", "Unlike", "Stored", "Now", "Logit margin", "Within rounding"]
+    rows = [
+        (
+            one["cell_id"],
+            one["sample_key"],
+            one["verdict"],
+            ", ".join(one["parts"]),
+            one["was"][:60],
+            one["now"][:60],
+            number(one["margin"], ".3g"),
+            "yes" if one["rounding"] else "",
+        )
+        for one in answers
+    ]
+    return grid(head, rows, left=6)
+
+
+def untrue(found: Sequence[Mapping[str, Any]]) -> Grid:
+    """What is stored and does not follow from the rows or the dataset it is said to come from."""
+    head = ["Kind", "Cell", "Where", "Stored", "Expected"]
+    rows = [(one["kind"], one["cell_id"], one["where"], one["stored"][:80], one["expected"][:80]) for one in found]
+    return grid(head, rows, left=5)
