@@ -94,7 +94,10 @@ def open_path(path: Path, config: str | None = None, split: str = "test") -> Row
 
 
 def split_files(folder: Path, config: str | None, split: str) -> list[Path]:
-    """Parquet files of a split in a hub-like folder: `[config/]split-*.parquet`, `[config|data/]split.parquet`, ..."""
+    """Parquet files of a split in a hub-like folder: those that its card names, else `[config/]split-*.parquet`,
+    `[config|data/]split.parquet`, ..."""
+    if files := _by_card(folder, config, split):
+        return files
     roots = [folder / config, folder / "data" / config] if config else []
     roots += [folder, folder / "data", folder / "default"]
     for root in roots:
@@ -108,6 +111,26 @@ def split_files(folder: Path, config: str | None, split: str) -> list[Path]:
             return files
     alone = sorted(folder.glob("*.parquet"))
     return alone if len(alone) == 1 else []
+
+
+def _by_card(folder: Path, config: str | None, split: str) -> list[Path]:
+    """What the front matter of a repository's README says of a split; nothing where it says nothing or cannot be read.
+
+    `configs` is a list of {config_name, data_files}, `data_files` a list of {split, path}, each path one pattern or
+    several.
+    """
+    import yaml
+
+    try:
+        front = (folder / "README.md").read_text(encoding="utf-8").split("---\n")[1]
+        configs = yaml.safe_load(front)["configs"]
+        asked = [one for one in configs if one["config_name"] == (config or "default") or len(configs) == 1]
+        parts = [part["path"] for one in asked for part in one["data_files"] if part["split"] == split]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return []
+    patterns = [pattern for part in parts for pattern in ([part] if isinstance(part, str) else part)]
+    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    return found if all(path.suffix == ".parquet" for path in found) else []
 
 
 def check_columns(name: str, table: RowTable, wanted: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hero_ray.benchmarks import get, get_class
 from hero_ray.benchmarks.pope import Pope
@@ -174,6 +175,7 @@ print(json.dumps(told))
 def repository(root, name):
     """A benchmark's repository, its card naming the files of every configuration."""
     source = get_class(name).source
+    card = root / name / "README.md"
     paths = [path.relative_to(root / name).as_posix() for path in sorted((root / name).rglob("*.parquet"))]
     configs = "".join(
         f"- config_name: {path.split('/')[0] if source.config else 'default'}\n"
@@ -181,13 +183,30 @@ def repository(root, name):
         for path in paths
     )
     files = {path: (root / name / path).read_bytes() for path in paths}
-    return f"datasets/{source.ids[0]}", files | {"README.md": f"---\nconfigs:\n{configs}---\n".encode()}
+    text = card.read_text() if card.is_file() else f"---\nconfigs:\n{configs}---\n"
+    return f"datasets/{source.ids[0]}", files | {"README.md": text.encode()}
+
+
+def joined(one, other):
+    """The card of a repository that holds the files of both."""
+    if one == other:
+        return one.encode()
+    found = {}
+    for config in (config for card in (one, other) for config in yaml.safe_load(card.split("---")[1])["configs"]):
+        found.setdefault(config["config_name"], []).extend(config["data_files"])
+    configs = [{"config_name": name, "data_files": files} for name, files in found.items()]
+    return f"---\n{yaml.safe_dump({'configs': configs})}---\n".encode()
 
 
 def test_every_benchmark_comes_from_the_hub_and_again_from_its_cache(hub, ask, tmp_path):
     root = hub_layouts.write(tmp_path / "rows")
-    for name in hub_layouts.LAYOUTS:
-        hub.put(*repository(root, name))
+    published: dict[str, dict[str, bytes]] = {}
+    for name in hub_layouts.LAYOUTS:  # some share a repository
+        where, files = repository(root, name)
+        cards = [one["README.md"].decode() for one in (published.get(where, files), files)]
+        published[where] = published.get(where, {}) | files | {"README.md": joined(*cards)}
+    for where, files in published.items():
+        hub.put(where, files)
     code = EVERY.replace("NAMES", repr(list(hub_layouts.LAYOUTS)))
     told = ask(code)
     for name in hub_layouts.LAYOUTS:
