@@ -193,7 +193,7 @@ class JsonlTable:
     def cell(self, locator: Locator, column: str) -> Any:
         if not isinstance(locator, int):
             raise DatasetError(f"row {locator} is not a byte offset of {self.path.name}: the data changed")
-        with self.path.open("rb") as file:
+        with _reading(self.path), self.path.open("rb") as file:
             file.seek(locator)
             return self._parse(file.readline(), f"at byte {locator}").get(column)
 
