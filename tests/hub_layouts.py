@@ -16,23 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-TEXT, INT = pa.string(), pa.int64()
-TEXTS = pa.list_(pa.string())
+from tests import hub_high_resolution
+from tests.hub_cells import IMAGE, INT, TEXT, TEXTS, picture
 
-
-def picture(number: int, size: tuple[int, int] = (48, 40), form: str = "PNG") -> dict[str, Any]:
-    """A striped picture; equal numbers give equal bytes."""
-    width, height = size
-    pixels = bytes(
-        (x * 5 + number * 40, y * 6, 255 * ((x // 8 + y // 8 + number) % 2))[c] % 256
-        for y in range(height)
-        for x in range(width)
-        for c in range(3)
-    )
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", size, pixels).save(buffer, form)
-    return {"bytes": buffer.getvalue(), "path": f"{number}.{form.lower()}"}
+__all__ = ["IMAGE", "LAYOUTS", "mask", "picture", "table", "write"]
 
 
 def mask(left: int, size: tuple[int, int] = (48, 48)) -> dict[str, Any]:
@@ -435,6 +422,7 @@ LAYOUTS = {
     "mmvet": [("data/test-00000-of-00001.parquet", _mmvet)],
     "seedbench": [("data/test-00000-of-00001.parquet", _seedbench)],
     "duts": [("data/test-00000-of-00001.parquet", _duts)],
+    **hub_high_resolution.LAYOUTS,
 }
 
 
@@ -463,6 +451,8 @@ def write(root: Path, *names: str) -> Path:
             target = root / name / path
             target.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(table(*make()), target)
+        if card := hub_high_resolution.CARDS.get(name):
+            (root / name / "README.md").write_text(card)
     return root
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,12 +20,20 @@ PER_PAGE = 3
 
 @dataclass
 class Fault:
-    """What to do with requests whose "METHOD PATH" holds `match`, `times` times."""
+    """What to do with requests whose "METHOD PATH" holds `match`, `times` times.
+
+    Attributes:
+        status: answered instead; 0 answers as ever.
+        delay_s: waited before the answer.
+        cut_after: bytes of the body after which the connection ends.
+    """
 
     match: str
-    status: int
+    status: int = 0
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+    cut_after: int | None = None
 
 
 class LoopbackHub:
@@ -35,6 +44,10 @@ class LoopbackHub:
         self.commits: dict[str, dict[str, bytes]] = {}
         self.faults: list[Fault] = []
         self.log: list[str] = []
+        self.busy, self.busiest = 0, 0
+        """Bodies of large files that are being sent now, and the most that ever were."""
+        self.pace_s = 0.0
+        """How long the body of a large file takes."""
         self.gated: set[str] = set()
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), self._handler(large)) for large in (False, True)]
         self.url, self.large_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
@@ -78,22 +91,40 @@ class LoopbackHub:
             def _answer(self) -> None:
                 line = f"{self.command} {'large ' if large else ''}{self.path}"
                 hub.log.append(line)
-                for fault in hub.faults:
-                    if fault.times and fault.match in line:
-                        fault.times -= 1
-                        return self._send(fault.status, b"busy", fault.headers)
+                fault = next((fault for fault in hub.faults if fault.times and fault.match in line), Fault(""))
+                fault.times -= 1
+                time.sleep(fault.delay_s)
+                if fault.status:
+                    return self._send(fault.status, b"busy", fault.headers)
                 if large:
                     commit, path = unquote(self.path).lstrip("/").split("/", 1)
-                    return self._send(200, hub.commits[commit][path])
+                    return self._large(hub.commits[commit][path], fault.cut_after)
                 return self._send(*hub.reply(unquote(self.path)))
 
-            def _send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+            def _large(self, body: bytes, cut_after: int | None) -> None:
+                asked = self.headers.get("Range", "")
+                start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+                ranged = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if asked else {}
+                hub.busy += 1
+                hub.busiest = max(hub.busiest, hub.busy)
+                time.sleep(hub.pace_s)
+                self._send(206 if asked else 200, body[start:], ranged, cut_after)
+                hub.busy -= 1
+
+            def _send(
+                self,
+                status: int,
+                body: bytes,
+                headers: Mapping[str, str] | None = None,
+                cut_after: int | None = None,
+            ) -> None:
                 self.send_response(status)
                 for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
                     self.send_header(key, value)
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(body)
+                    self.wfile.write(body[:cut_after])
+                self.close_connection = self.close_connection or cut_after is not None
 
         return Handler
 

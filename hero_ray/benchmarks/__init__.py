@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "hero_ray.benchmarks"
 _NOT_BENCHMARKS = {
-    "base", "choices", "custom", "dataset", "images", "judge", "letters", "lmms", "own_cells", "own_pictures",
-    "picture_cells", "sources", "synthetic", "tables", "vqa", "vqa_text", "yes_no",
+    "audit", "base", "choices", "custom", "dataset", "hub_rows", "images", "judge", "judged_choices", "letters", "lmms",
+    "own_cells", "own_pictures", "picture_cells", "sources", "synthetic", "tables", "vqa", "vqa_text", "yes_no",
 }  # fmt: skip
 
 

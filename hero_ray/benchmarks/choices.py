@@ -1,7 +1,8 @@
 """Reading a multiple-choice answer: which option letter does a free text name?
 
-Three readers, because the harnesses differ: the weighted extractor current lmms-eval shares between MMStar, RealWorldQA
-and static MMBench; the option matcher of its MMBench; and VLMEvalKit's matcher.
+Five readers, because the harnesses differ: the weighted extractor current lmms-eval shares between MMStar, RealWorldQA
+and static MMBench; the option matchers of its MMBench and its HR-Bench; the patterns of its V* bench; and VLMEvalKit's
+matcher.
 """
 
 from __future__ import annotations
@@ -126,6 +127,50 @@ def match_option_vlmevalkit(text: str, options: Mapping[str, Any]) -> str | None
     letter = _kit_letter(text, options)
     short = len(text.lower()) <= 2 * sum(map(len, options.values()))
     return letter or (_by_text(text, options) if short else None)
+
+
+def match_option_hrbench(text: str, options: Mapping[str, Any]) -> str | None:
+    """lmms-eval's HR-Bench matcher: the letter, `Z` for a refusal, or None when undecided.
+
+    It is an older VLMEvalKit's: the only option letter counts wherever it stands, an article "A" too, and the options'
+    texts are looked for in answers of any length.
+    """
+    options = {letter: str(option) for letter, option in options.items()}
+    if _FAILED in text:
+        return _by_text(text, options)
+    if any(refusal in text for refusal in _REFUSALS):
+        return "Z"
+    tokens = text.translate(_KIT_BLANKS).split()
+    hits = [letter for letter in options if letter in tokens]
+    if len(hits) == 1:
+        return hits[0]
+    return "Z" if not hits and "Z" in tokens else _by_text(text, options)
+
+
+_VSTAR_PATTERNS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"^([A-D])",
+        r"(?:ANSWER|CHOICE|OPTION)(?:\s+IS)?[\s:]+([A-D])",
+        r"\(([A-D])\)",
+        r"([A-D])\s*(?:\.|\)|\])",
+        r"(?:^|\s)([A-D])(?:\s|$)",
+    )
+)
+
+
+def extract_letter_vstar(text: str) -> str | None:
+    """lmms-eval's V* bench reader: the letter of the first pattern that fits, in upper case; None for none.
+
+    Whatever begins with one of the letters is that letter: "Dark blue" is D, "a dog" A. Where no pattern fits, a letter
+    that occurs once, be it inside a word, is taken.
+    """
+    bare = text.strip().upper()
+    for pattern in _VSTAR_PATTERNS:
+        if found := pattern.search(bare):
+            return found[1]
+    letters = [letter for letter in bare if letter in "ABCD"]
+    return letters[0] if len(letters) == 1 else None
 
 
 def _kit_letter(text: str, options: Mapping[str, str]) -> str | None:

@@ -11,16 +11,16 @@ from typing import Any, ClassVar, Literal, get_args
 from PIL import Image
 
 from hero_ray.benchmarks import images
+from hero_ray.benchmarks.audit import differences
 from hero_ray.benchmarks.picture_cells import encoded_bytes
-from hero_ray.benchmarks.sources import Source, open_source
-from hero_ray.benchmarks.tables import Locator, RowTable
+from hero_ray.benchmarks.sources import Head, Source, open_source
+from hero_ray.benchmarks.tables import Locator, ParquetTable, RowTable
 from hero_ray.core.errors import DatasetError, ImageError, ParameterError, UnknownNameError
 from hero_ray.core.text import brief
 from hero_ray.core.types import Metric, Sample, Scored
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
-MAX_COMPLAINTS = 10
 PromptStyle = Literal["lmms-eval", "vlmevalkit", "internvl"]
 PROMPT_STYLES = get_args(PromptStyle)
 
@@ -97,6 +97,7 @@ class DatasetBenchmark:
                 raise ParameterError(f"{self.name}: {option}={brief(value)}; expected one of {', '.join(known)}")
         self.data, self.image_keys, self.exif = data, image_keys, exif
         self.max_pixels, self.allow_outside = max_pixels, allow_outside
+        self.first: int | None = None
         self.where = replace(
             self.source,
             ids=(hub,) if hub else self.source.ids,
@@ -110,7 +111,21 @@ class DatasetBenchmark:
     @cached_property
     def table(self) -> RowTable:
         """The rows; opened on first use."""
-        return open_source(self.name, self.where, self.data)
+        head = None if self.first is None else Head(self.first, self._count)
+        return open_source(self.name, self.where, self.data, head=head)
+
+    def only(self, limit: int | None) -> None:
+        """Say before the rows are opened that no more than the first documents will be asked for.
+
+        Of several Parquet files only those that hold them are fetched, read and fingerprinted then, cached or not.
+        """
+        self.first = limit
+
+    def _count(self, table: RowTable) -> int:
+        """Documents of a table."""
+        if type(self).wanted is DatasetBenchmark.wanted and isinstance(table, ParquetTable):
+            return table.num_rows
+        return sum(self.wanted(row) for _, row in table.rows(self.where.columns))
 
     def fields(self, row: Mapping[str, Any]) -> Fields:
         """What the benchmark needs of a row."""
@@ -131,12 +146,12 @@ class DatasetBenchmark:
         if self.where.image and self._hashes_pictures:
             columns.append(self.where.image)
         taken = 0
-        for locator, row in self.table.rows(columns):
-            if limit is not None and taken >= limit:
-                return
+        for locator, row in self.table.rows(columns) if limit != 0 else ():
             if self.wanted(row):
                 taken += 1
                 yield locator, row
+            if taken == limit:
+                return  # before another row is read: it may lie in a file of its own
 
     @property
     def _hashes_pictures(self) -> bool:
@@ -243,22 +258,7 @@ class DatasetBenchmark:
 
     def audit(self) -> list[str]:
         """What differs from the full dataset as its card describes it; streams every row once."""
-        documents, pictures = 0, set()
-        categories, findings = dict[str, int](), list[str]()
-        for sample in self.samples():
-            documents += 1
-            pictures.add(sample.image_key)
-            categories[sample.category] = categories.get(sample.category, 0) + 1
-            if (complaint := self.complaint(sample)) and len(findings) < MAX_COMPLAINTS:
-                findings.append(f"{sample.key}: {complaint}")
-        if self.where.rows and documents != self.where.rows:
-            findings.append(f"{documents} documents; the full split has {self.where.rows}")
-        if self.num_pictures and len(pictures) != self.num_pictures:
-            findings.append(f"{len(pictures)} distinct pictures; the full split has {self.num_pictures}")
-        for category, expected in self.category_sizes.items():
-            if categories.get(category, 0) != expected:
-                findings.append(f"{categories.get(category, 0)} of category {category!r}; expected {expected}")
-        return findings
+        return differences(self)
 
 
 def _portable(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,15 +9,13 @@ what it cannot decide either is wrong, never a guess.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hero_ray.benchmarks.choices import extract_letter, match_option, match_option_vlmevalkit
-from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, Fields, PromptStyle, mean
-from hero_ray.benchmarks.images import MAX_PIXELS, ExifPolicy
-from hero_ray.benchmarks.judge import Judge
+from hero_ray.benchmarks.dataset import LETTER, Fields, PromptStyle, mean
+from hero_ray.benchmarks.judged_choices import JudgedChoices
 from hero_ray.benchmarks.sources import Source
 from hero_ray.benchmarks.tally import Tally, share
 from hero_ray.core.types import Metric, Sample, Scored
@@ -34,21 +32,7 @@ def build_prompt(row: Mapping[str, Any]) -> str:
     return body if hint is None or hint == "nan" else f"{hint} {body}"
 
 
-def judge_prompt(question: str, options: Mapping[str, Any], prediction: str) -> str:
-    """The matching request: which option is nearest to the answer, or E for none."""
-    listed = " ".join(f"{letter}. {text}" for letter, text in options.items() if text not in (None, "nan"))
-    return (
-        "Match an answer to the options of a single-choice question. Reply with one upper-case letter: that of the "
-        "option closest in meaning to the answer, or E if the answer means something different from every option.\n"
-        "Question: What is the main object in the picture?\nOptions: A. teddy bear B. rabbit C. cat D. dog\n"
-        "Answer: a cute teddy bear\nReply: A\n"
-        "Question: What is the main object in the picture?\nOptions: A. teddy bear B. rabbit C. cat D. dog\n"
-        "Answer: spider\nReply: E\n"
-        f"Question: {question}\nOptions: {listed}\nAnswer: {prediction}\nReply: "
-    )
-
-
-class MmBench(DatasetBenchmark):
+class MmBench(JudgedChoices):
     """MMBench English dev, circular."""
 
     name = "mmbench_en_dev"
@@ -65,27 +49,6 @@ class MmBench(DatasetBenchmark):
         rows=4_329,
     )
     key_column = "index"
-
-    def __init__(
-        self,
-        flavour: str | None = None,
-        judge: bool = False,
-        data: str | Path | None = None,
-        hub: str | None = None,
-        config: str | None = None,
-        split: str | None = None,
-        prompts: str | None = None,
-        image_keys: str = "auto",
-        exif: ExifPolicy = "apply",
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
-        super().__init__(flavour, data, hub, config, split, prompts, image_keys, exif, max_pixels)
-        self.judge = judge
-
-    def require(self) -> None:
-        """Refuse `judge=True` without a judge before anything is generated."""
-        if self.judge:
-            Judge.from_environment(self.name)
 
     def fields(self, row: Mapping[str, Any]) -> Fields:
         options = {letter: row[letter] for letter in "ABCD"}
@@ -115,14 +78,7 @@ class MmBench(DatasetBenchmark):
     def score(self, prediction: str, references: Any, sample: Sample | None = None) -> dict[str, Any]:
         """Whether this rotation is right; `references` is {answer, options} or the gold letter."""
         gold, options = _gold(references)
-        letter = self.read(prediction, options)
-        judged = {}
-        if letter is None and self.judge:
-            judge = Judge.from_environment(self.name)
-            reply = judge.reply(judge_prompt(sample.question if sample else "", options, prediction.strip()))
-            found = match_option(reply, options)
-            letter = found if found in options else None
-            judged = {"judge": judge.model, "judge_replies": [reply]}
+        letter, judged = self.decide(prediction, options, sample)
         return {"gpt_eval_score": float(letter is not None and letter == gold), "letter": letter, **judged}
 
     def aggregate(self, scored: Sequence[Scored]) -> list[Metric]:

@@ -15,6 +15,9 @@ PICTURES: Mapping[str, int] = {
     "docvqa_val": 1_286,
     "mmbench_en_dev": 1_164,
     "textvqa_val": 3_166,
+    "infovqa_val": 500,
+    "hrbench4k": 200,
+    "hrbench8k": 200,
 }
 """Distinct pictures where they are far fewer than questions; elsewhere every question counts as its own."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ Locator = list[int] | int
 """Where a row is: [file, row group, row in group] of Parquet, byte offset of JSONL. JSON-able."""
 
 BATCH_ROWS = 256
+BATCH_BYTES = 64 * 2**20
+"""Rows of large cells come in smaller batches: 256 pictures of 8K as text would be gigabytes."""
 GROUP_CACHE_BYTES = 256 * 2**20
 _WHOLE_FILE_BYTES = 64 * 2**20
 _PROBES, _PROBE_BYTES = 16, 2**20
@@ -76,13 +79,23 @@ class ParquetTable:
         for number, file in enumerate(self._open):
             for group in range(file.num_row_groups):
                 at = 0
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(columns)):
+                for batch in self._batches(number, group, columns):
                     # Column-wise conversion of a whole batch would hold every picture twice.
                     for row in range(batch.num_rows):
                         cells = {name: batch.column(i)[row].as_py() for i, name in enumerate(batch.schema.names)}
                         cells = clean(cells)
                         yield [number, group, at], cells
                         at += 1
+
+    def _batches(self, number: int, group: int, columns: Sequence[str]) -> Iterator[Any]:
+        """A row group's columns, a bounded part at a time."""
+        file = self._open[number]
+        meta = file.metadata.row_group(group)
+        parts = [meta.column(i) for i in range(meta.num_columns)]
+        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
+        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * max(1, meta.num_rows) // max(1, size)))
+        with _reading(self.files[number]):
+            yield from file.iter_batches(rows, row_groups=[group], columns=list(columns))
 
     def cell(self, locator: Locator, column: str) -> Any:
         if isinstance(locator, int):
@@ -93,6 +106,8 @@ class ParquetTable:
         chunk = self._group(number, group, column)
         if chunk is None:
             return self._scan(number, group, row, column)
+        if not 0 <= row < len(chunk):  # a file that lost its end under an open reader gives no rows and no error
+            raise DatasetError(f"row {row} is outside row group {group} of {self.files[number].name}: the data changed")
         return chunk[row].as_py()
 
     def _group(self, number: int, group: int, column: str) -> Any:
@@ -103,21 +118,40 @@ class ParquetTable:
         meta = self._open[number].metadata.row_group(group)
         if meta.total_byte_size > GROUP_CACHE_BYTES:
             return None
-        table = self._open[number].read_row_group(group, columns=[column])
+        with _reading(self.files[number]):
+            table = self._open[number].read_row_group(group, columns=[column])
         chunk = table.column(0).combine_chunks() if table.num_rows else table.column(0)
         self.__dict__["_cached"] = ((number, group, column), chunk)
         return chunk
 
     def _scan(self, number: int, group: int, row: int, column: str) -> Any:
-        at = 0
-        for batch in self._open[number].iter_batches(BATCH_ROWS, row_groups=[group], columns=[column]):
-            if row < at + batch.num_rows:
-                return batch.column(0)[row - at].as_py()
-            at += batch.num_rows
-        raise DatasetError(f"row {row} is outside row group {group} of {self.files[number].name}: the data changed")
+        """A cell of a row group too large to keep: the scan goes on from where the last one stopped, since rows are
+        asked for in order, and begins anew where one is asked for again."""
+        place, at, batch, rest = self.__dict__.pop("_scanning", (None, 0, None, None))
+        if place != (number, group, column) or row < at:
+            at, batch, rest = 0, None, self._batches(number, group, [column])
+        while batch is None or row >= at + batch.num_rows:
+            at += 0 if batch is None else batch.num_rows
+            batch = next(rest, None)
+            if batch is None:
+                name = self.files[number].name
+                raise DatasetError(f"row {row} is outside row group {group} of {name}: the data changed")
+        self.__dict__["_scanning"] = ((number, group, column), at, batch, rest)
+        return batch.column(0)[row - at].as_py()
 
     def fingerprint(self) -> str:
         return fingerprint(self.files)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Damage inside a file, or its loss, as an error of the data: no fault of the row that was asked for."""
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise DatasetError(f"{str(path)!r} cannot be read any more: {str(error).splitlines()[0]}") from error
 
 
 class JsonlTable:
@@ -159,7 +193,7 @@ class JsonlTable:
     def cell(self, locator: Locator, column: str) -> Any:
         if not isinstance(locator, int):
             raise DatasetError(f"row {locator} is not a byte offset of {self.path.name}: the data changed")
-        with self.path.open("rb") as file:
+        with _reading(self.path), self.path.open("rb") as file:
             file.seek(locator)
             return self._parse(file.readline(), f"at byte {locator}").get(column)
 

@@ -12,6 +12,7 @@ Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RA
 Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
 Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
 ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE,...: dtype=bfloat16,max_tiles=6.")]
+Until = Annotated[str | None, typer.Option("--until", help="decided: a cell gets no more answers once it is known.")]
 RunName = Annotated[str | None, typer.Option("--run-id", "--run", help="Name of the run; made if not there.")]
 Which = Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")]
 RunOption = Annotated[str | None, typer.Option("--run", help="The same as RUN_ID.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import Annotated, Any
@@ -10,15 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
-from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, RunName, RunOption, Which, pairs
+from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, RunName, RunOption, Until, Which, pairs
+from hero_ray.core import hub
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.shipped import folder
 
 DEMO = folder("configs") / "demo.yaml"
 
-Config = Annotated[
-    str | None, typer.Argument(help="Sweep file, or the name of a shipped one; without one the embedded demo runs.")
-]
+Config = Annotated[str | None, typer.Argument(help="Sweep file, or a shipped one's name; default the embedded demo.")]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="The same as CONFIG.")]
 Models = Annotated[str | None, typer.Option("--models", "--model", help="Comma-separated names, hub ids or folders.")]
 Methods = Annotated[str | None, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
@@ -86,9 +84,7 @@ def sweep(
     no_profile: NoProfile = False,
     no_straw_men: NoStrawMen = False,
     max_failed: MaxFailed = None,
-    until: Annotated[
-        str | None, typer.Option("--until", help="decided: a cell gets no more answers once it is known.")
-    ] = None,
+    until: Until = None,
     margin: Annotated[
         float | None,
         typer.Option("--margin", help="With --until decided: points below the baseline that do not matter."),
@@ -150,7 +146,8 @@ def run_sweep(
         _check_database(url)
         typer.echo(_planned(config, url))
         return 0
-    plan = make_plan(config)
+    with hub.reporting(_say):
+        plan = make_plan(config)
     store = open_results(url)
     _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
     if (nothing := already(earlier(plan, store, fresh, run_id), retry_failed)) is not None:
@@ -189,22 +186,24 @@ def _planned(config: Any, url: str, margin: float | None = None, power: float = 
         InputError: neither can be planned.
     """
     from hero_ray.core.errors import CheckpointError, DatasetError, InputError, MissingExtraError
-
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any client is imported: a plan downloads nothing
+    from hero_ray.pipeline.downloads import described, to_fetch
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.forecast import describe_needs, describe_plan
 
     try:
-        made = make_plan(config)
-        needed = [] if margin is None else describe_needs(made, url, margin, power)
-        return "\n".join([describe_plan(made, url), *needed])
+        with hub.looking():  # a plan fetches no weights and no data
+            made = make_plan(config)
+            needed = [] if margin is None else describe_needs(made, url, margin, power)
+            return "\n".join([describe_plan(made, url), *needed])
     except (CheckpointError, DatasetError, MissingExtraError) as missing:
+        sizes = described(to_fetch(config))
         try:
             plan = make_plan(config, at_hand=False)
         except InputError:
+            typer.echo("\n".join(sizes), nl=bool(sizes))
             raise missing from None  # the sizes are not known either
         needed = [] if margin is None else ["how many pictures a verdict needs is not known without the data"]
-        return "\n".join([describe_plan(plan, url, str(missing).partition(" (")[0]), *needed])
+        return "\n".join([describe_plan(plan, url, str(missing).partition(" (")[0]), *sizes, *needed])
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:

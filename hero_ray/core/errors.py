@@ -116,11 +116,12 @@ class NonFiniteScoreError(HeroRayError):
 
 
 class HubError(HeroRayError):
-    """The hub, or what it was asked for, is not there; `absent` where it said that the id does not exist."""
+    """The hub, or what it was asked for, is not there; `absent` where it said that the id does not exist, `unfetched`
+    where it could be fetched and a plan does not."""
 
-    def __init__(self, message: str, absent: bool = False) -> None:
+    def __init__(self, message: str, absent: bool = False, unfetched: bool = False) -> None:
         super().__init__(message)
-        self.absent = absent
+        self.absent, self.unfetched = absent, unfetched
 
 
 class CapacityError(HeroRayError):
@@ -157,3 +158,10 @@ class MissingExtraError(HeroRayError):
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         return type(self), (self.package, self.extra)
+
+
+INFRASTRUCTURE = (
+    HubError, StoreError, RunLockedError, ReplicaError, MissingExtraError, CheckpointError, DatasetError,
+)  # fmt: skip
+"""What ends a worker when it comes up behind the plan: weights, rows or places that were there are gone. None of it
+says anything of the picture or the question at hand, so none of it is booked as an answer."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.encoded import BudgetBase, Needs
-from hero_ray.core.errors import SelectionError
+from hero_ray.core.errors import INFRASTRUCTURE, SelectionError
 from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.plan import Unit
 from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
@@ -114,19 +114,26 @@ class Evaluator:
             load: gives the picture, where it was decoded ahead; None reads it from the benchmark.
 
         Returns:
-            One prediction per (cell, sample); failures are predictions with `error_type` set, never exceptions.
+            One prediction per (cell, sample); failures are predictions with `error_type` set.
+
+        Raises:
+            HeroRayError: one of `INFRASTRUCTURE`, which no other picture would escape; nothing else is raised.
         """
         pairs = [(cell, sample) for sample in unit.samples for cell in self._cells_of(sample, wanted)]
         if not pairs:
             return []
         try:
             picture = self._picture(unit, load)
+        except INFRASTRUCTURE:
+            raise
         except Exception as error:
             return [failed(cell, sample, error) for cell, sample in pairs]
         jobs, predictions, cuts = [], [], dict[tuple[str, str], Cut]()
         for cell, sample in pairs:
             try:
                 jobs.append(self._job(picture, cuts, cell, sample))
+            except INFRASTRUCTURE:
+                raise
             except Exception as error:
                 predictions.append(failed(cell, sample, error))
         for batch in self._batches(jobs):
@@ -181,6 +188,8 @@ class Evaluator:
         requests, cuts = [job.request for job in batch], [job.cut for job in batch]
         try:
             generations = generate(self.adapter, requests, cuts, batch_size=len(batch))
+        except INFRASTRUCTURE:
+            raise
         except Exception as error:
             if len(batch) == 1:
                 return [failed(batch[0].cell, batch[0].sample, error)]

@@ -12,6 +12,7 @@ from typing import Any
 from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks import sizes
 from hero_ray.benchmarks.base import Benchmark
+from hero_ray.benchmarks.dataset import DatasetBenchmark
 from hero_ray.core import hub
 from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.encoded import Needs, VisionInfo
@@ -116,9 +117,10 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
             model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name)
             for name in config.models
         ]
-    opened = {task.name: open_task(task) if at_hand else make_task(task) for task in config.tasks}
+    limited = tasks_of(config)
+    opened = {task.name: open_task(task) if at_hand else make_task(task) for task in limited}
     named = {benchmark.name: benchmark for benchmark in opened.values()}
-    limits = {opened[task.name]: task.limit or config.limit for task in config.tasks}
+    limits = {opened[task.name]: task.limit for task in limited}
     samples = [sample for one, limit in limits.items() for sample in one.samples(limit=limit)] if at_hand else []
     asked = Counter(sample.benchmark for sample in samples)
     pictures = len({sample.image_key for sample in samples})
@@ -132,7 +134,7 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
     return Plan(
         config=config,
         models=tuple(model_facts),
-        tasks=config.tasks,
+        tasks=limited,
         benchmarks=named,
         cells=tuple(planned),
         units=tuple(part for unit in units(samples) for part in split_unit(unit, MAX_SAMPLES_PER_UNIT)),
@@ -174,7 +176,7 @@ def method_fact(entry: MethodEntry) -> MethodFact:
 
 def reads_clip(needs: Needs) -> bool:
     """Whether a method looks at CLIP's text side, or at what CLIP makes of the picture."""
-    return bool(needs.clip_score or needs.clip_tokens or "projected" in needs.cls_embedding)
+    return bool(needs.clip or "projected" in needs.cls_embedding)
 
 
 def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, with_clip: bool = False) -> ModelFact:
@@ -214,11 +216,21 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
 
 def _clip_hash(name: str, folder: Path, family: str, arguments: Mapping[str, Any]) -> str:
     """Weight hash of the CLIP beside a model; "" where there is none, or where the model's own hash covers it."""
-    chosen = SPECS.get(name) or foreign(name, family)
-    source = find_clip(chosen, folder, arguments.get("clip"), arguments.get("clip_vision", "tower"))
+    source = clip_source(name, folder, family, arguments)
     if source is None or Path(source).parent == folder:
         return ""
-    return revision(find_folder(source, is_clip))
+    try:
+        return revision(find_folder(source, is_clip))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}. Methods that read CLIP need it beside {name}: give --model-args clip=FOLDER, or leave them out"
+        ) from error
+
+
+def clip_source(name: str, folder: Path | None, family: str, arguments: Mapping[str, Any]) -> str | None:
+    """Where the CLIP that methods read beside a model (`folder`, if at hand) comes from; None where there is none."""
+    chosen = SPECS.get(name) or foreign(name, family)
+    return find_clip(chosen, folder, arguments.get("clip"), arguments.get("clip_vision", "tower"))
 
 
 def sample_prompts(plan: Plan) -> dict[str, str]:
@@ -246,6 +258,11 @@ def published_fact(name: str) -> ModelFact:
     return ModelFact(name, found.family, "", "bfloat16", found.largest)
 
 
+def tasks_of(config: SweepConfig) -> tuple[TaskEntry, ...]:
+    """The benchmarks of a sweep, each with the limit that holds for it: workers read as much data as the plan."""
+    return tuple(task.model_copy(update={"limit": task.limit or config.limit}) for task in config.tasks)
+
+
 def make_task(task: TaskEntry) -> Benchmark:
     """The benchmark object of one task entry; no row is read.
 
@@ -255,6 +272,8 @@ def make_task(task: TaskEntry) -> Benchmark:
     benchmark = benchmarks.get(task.name, flavour=task.flavour, **task.source)
     if benchmark.name in NO_QUESTIONS:
         raise ConfigError(f"{benchmark.name} asks no questions; it serves `hero-ray study`, not sweeps")
+    if task.limit is not None and isinstance(benchmark, DatasetBenchmark):
+        benchmark.only(task.limit)
     return benchmark
 
 

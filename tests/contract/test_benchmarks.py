@@ -194,7 +194,7 @@ def test_a_missing_column_is_named(name: str, tmp_path: Path, monkeypatch: pytes
 
     root = hub_layouts.write(tmp_path, name)
     path = root / name / hub_layouts.LAYOUTS[name][0][0]
-    column = "question" if name != "duts" else "mask"
+    column = {"duts": "mask", "vstar_bench": "text"}.get(name, "question")
     pq.write_table(pq.read_table(path).drop_columns([column]), path)
     monkeypatch.setenv("HERO_RAY_DATA", str(root))
     with pytest.raises(DatasetError, match=rf"{name}.*\['{column}'\]"):

@@ -42,7 +42,8 @@ TASKS = {
     "docvqa_val": "docvqa/docvqa_val", "ocrbench": "ocrbench/ocrbench", "mme": "mme/mme",
     "mmbench_en_dev": "mmbench/mmbench_en_dev_static", "pope": "pope/pope", "mmstar": "mmstar/mmstar",
     "realworldqa": "realworldqa/realworldqa", "ai2d": "ai2d/ai2d", "mmvet": "mmvet/mmvet",
-    "seedbench": "seedbench/seedbench",
+    "seedbench": "seedbench/seedbench", "hrbench4k": "hrbench/hrbench4k", "hrbench8k": "hrbench/hrbench8k",
+    "vstar_bench": "vstar_bench/vstar_bench", "infovqa_val": "infovqa/infovqa_val",
 }  # fmt: skip
 
 
@@ -102,8 +103,9 @@ def rules() -> dict[str, tuple[Callable[[random.Random, list[str]], Any], Callab
     """Per rule: how references are drawn, and the harness's verdict on (stripped answer, references)."""
     task = {name: importlib.import_module(f"lmms_eval.tasks.{name}.utils") for name in (
         "vqav2", "textvqa", "vizwiz_vqa", "scienceqa", "mmstar", "realworldqa", "ocrbench", "mme", "pope", "seedbench",
-        "chartqa",
+        "chartqa", "vstar_bench",
     )}  # fmt: skip
+    loose = importlib.import_module("lmms_eval.tasks.hrbench.hrbench_evals").HRBenchEval(api_key="")
     matcher = importlib.import_module("lmms_eval.tasks.mmbench.mmbench_evals").MMBench_Evaluator()
     kit = importlib.import_module("vlmeval.utils.matching_util")
 
@@ -115,6 +117,9 @@ def rules() -> dict[str, tuple[Callable[[random.Random, list[str]], Any], Callab
 
     def options(dice: random.Random, pool: list[str]) -> Any:
         return {key: dice.choice(["cat", "dog", "nan", "red car", "2", "the left side"]) for key in "ABCD"}
+
+    def one_of(dice: random.Random, pool: list[str]) -> Any:
+        return {"answer": letter(dice, pool), "options": options(dice, pool)}
 
     def vqav2(text: str, answers: Any) -> Any:
         records = [{"answer": answer, "answer_confidence": "yes", "answer_id": i} for i, answer in enumerate(answers)]
@@ -152,6 +157,10 @@ def rules() -> dict[str, tuple[Callable[[random.Random, list[str]], Any], Callab
                 {"answer": r, "data_type": "image", "question_id": "1"}, [t])["seed_image"]])),
         "chartqa": (lambda d, p: d.choice([*p, "10", "0.5", "3.5"]),
                     lambda t, r: task["chartqa"].relaxed_correctness(t, r)),
+        "hrbench4k": (one_of, lambda t, r: (
+            str(loose.can_infer(t, dict(r["options"]))).lower() == r["answer"].lower())),
+        "vstar_bench": (letter, lambda t, r: task["vstar_bench"].vstar_process_results(
+            {"label": r, "category": "", "question_id": "1", "text": ""}, [t])["vstar_overall_acc"]["score"]),
         "mmbench_en_dev@v0.2.0": (options, lambda t, r: matcher.can_infer(t, dict(r)) or None),
         "mmbench_en_dev@vlmevalkit": (options, lambda t, r: kit.can_infer(t, dict(r)) or None),
     }  # fmt: skip

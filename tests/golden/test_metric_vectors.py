@@ -234,5 +234,13 @@ def test_vector(name: str, case: Case, flavour: str, expected: Any) -> None:
     assert close(ours, expected), f"ours {ours!r}, harness {expected!r}"
 
 
+@pytest.mark.parametrize("vector", VECTORS["metrics"]["docvqa_anls"], ids=lambda vector: vector["id"])
+def test_infographics_are_scored_as_documents_are(vector: Case) -> None:
+    benchmark = get("infovqa_val")
+    for flavour in benchmark.flavours:
+        ours = item_score("infovqa_val", lambda c: c["answers"])(vector["input"], flavour)
+        assert close(ours, vector["expected"][flavour])
+
+
 def test_every_metric_of_the_file_has_a_rule() -> None:
     assert set(VECTORS["metrics"]) == set(RULES)

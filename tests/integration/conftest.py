@@ -44,6 +44,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_url"))
 
 
+from hub_fixture import ask, hub  # noqa: E402,F401
 from ray_fixture import local_ray  # noqa: E402,F401
 from serve_fixture import service  # noqa: E402,F401
 

@@ -1,4 +1,4 @@
-"""How answers of one picture are put into batches."""
+"""How answers of one picture are put into batches, and what of a picture's faults is an answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,44 @@ import torch
 
 from hero_ray import benchmarks
 from hero_ray.core.config import build
+from hero_ray.core.errors import INFRASTRUCTURE, HeroRayError, ImageError, MissingExtraError, SelectionError
 from hero_ray.core.plan import units
 from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.models import load
 from hero_ray.pipeline.facts import make_plan
+
+
+def evaluator_of(name: str) -> tuple[Evaluator, Any]:
+    torch.set_num_threads(1)
+    document = {"methods": ["full"], "tasks": [{"name": name, "source": {"num_images": 1}}], "straw_men": False}
+    plan = make_plan(build(document))
+    return Evaluator(load("hero-tiny"), plan.cells, plan.benchmarks), plan.units[0]
+
+
+def broken(error: Exception) -> Any:
+    def load(*_: Any) -> Any:
+        raise error
+
+    return load
+
+
+@pytest.mark.parametrize("error", [kind("gone") for kind in INFRASTRUCTURE if kind is not MissingExtraError], ids=repr)
+def test_what_no_picture_can_help_is_no_answer(error: HeroRayError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub, weights, rows or the database: it ends the worker, whether the picture or CLIP met it."""
+    evaluator, unit = evaluator_of("synth-count")
+    with pytest.raises(type(error), match="gone"):
+        evaluator.evaluate(unit, load=broken(error))
+    monkeypatch.setattr(evaluator.adapter, "prompt", broken(error))
+    with pytest.raises(type(error), match="gone"):
+        evaluator.evaluate(unit)
+
+
+@pytest.mark.parametrize("error", [ImageError("torn"), SelectionError("torn"), ValueError("torn")], ids=repr)
+def test_what_one_picture_has_is_its_own(error: Exception) -> None:
+    evaluator, unit = evaluator_of("synth-count")
+    found = evaluator.evaluate(unit, load=broken(error))
+    assert {one.error_type for one in found} == {type(error).__name__}
+    assert len(found) == len(unit.samples)
 
 
 @pytest.mark.parametrize("batch_size", [pytest.param(2, marks=pytest.mark.slow), 100])

@@ -10,68 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hero_ray.benchmarks import get, get_class
 from hero_ray.benchmarks.pope import Pope
-from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from tests import hub_layouts
-from tests.loopback_hub import Fault, LoopbackHub
+from tests.integration.hub_fixture import MODEL, data_files, model_files
+from tests.loopback_hub import Fault
 
 pytestmark = pytest.mark.slow
-
-MODEL = "someone/tiny"
-
-
-def model_files(seed=0):
-    """hero-tiny as somebody's repository, with files that nobody should ask for beside it; `seed` moves a weight."""
-    folder = EMBEDDED_WEIGHTS / "hero-tiny"
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-    files |= {"pytorch_model.bin": b"no", "modeling.py": b"no", "model.onnx": b"no"}
-    weights = bytearray(files["model.safetensors"])
-    weights[-1] ^= seed
-    return files | {"model.safetensors": bytes(weights)}
-
-
-def data_files(folder):
-    """POPE's repository: its split, a `train` shard beside it, and a card that names the files."""
-    hub_layouts.write(folder, "pope")
-    [path] = list((folder / "pope").rglob("*.parquet"))
-    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
-    files = {"README.md": card.encode(), "data/test-00000-of-00001.parquet": path.read_bytes()}
-    return files | {"data/train-00000-of-00001.parquet": b"nobody asks for this"}
-
-
-@pytest.fixture
-def hub():
-    with LoopbackHub() as running:
-        yield running
-
-
-@pytest.fixture
-def ask(tmp_path, hub):
-    """Runs a piece of Python against the hub; what it prints as JSON, or the last line of its error."""
-
-    def run(code, **environment):
-        env = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-        env |= {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        for name in ("HERO_RAY_DATA", "HF_HUB_OFFLINE", "HF_TOKEN"):
-            env.pop(name, None)
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=env | environment,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            cwd=Path(__file__).parents[2],
-            check=False,
-        )
-        if done.returncode:
-            return done.stderr.strip().splitlines()[-1]
-        return json.loads(done.stdout.strip().splitlines()[-1])
-
-    return run
-
 
 FOLDER = """
 import json
@@ -174,6 +121,7 @@ print(json.dumps(told))
 def repository(root, name):
     """A benchmark's repository, its card naming the files of every configuration."""
     source = get_class(name).source
+    card = root / name / "README.md"
     paths = [path.relative_to(root / name).as_posix() for path in sorted((root / name).rglob("*.parquet"))]
     configs = "".join(
         f"- config_name: {path.split('/')[0] if source.config else 'default'}\n"
@@ -181,13 +129,30 @@ def repository(root, name):
         for path in paths
     )
     files = {path: (root / name / path).read_bytes() for path in paths}
-    return f"datasets/{source.ids[0]}", files | {"README.md": f"---\nconfigs:\n{configs}---\n".encode()}
+    text = card.read_text() if card.is_file() else f"---\nconfigs:\n{configs}---\n"
+    return f"datasets/{source.ids[0]}", files | {"README.md": text.encode()}
+
+
+def joined(one, other):
+    """The card of a repository that holds the files of both."""
+    if one == other:
+        return one.encode()
+    found = {}
+    for config in (config for card in (one, other) for config in yaml.safe_load(card.split("---")[1])["configs"]):
+        found.setdefault(config["config_name"], []).extend(config["data_files"])
+    configs = [{"config_name": name, "data_files": files} for name, files in found.items()]
+    return f"---\n{yaml.safe_dump({'configs': configs})}---\n".encode()
 
 
 def test_every_benchmark_comes_from_the_hub_and_again_from_its_cache(hub, ask, tmp_path):
     root = hub_layouts.write(tmp_path / "rows")
-    for name in hub_layouts.LAYOUTS:
-        hub.put(*repository(root, name))
+    published: dict[str, dict[str, bytes]] = {}
+    for name in hub_layouts.LAYOUTS:  # some share a repository
+        where, files = repository(root, name)
+        cards = [one["README.md"].decode() for one in (published.get(where, files), files)]
+        published[where] = published.get(where, {}) | files | {"README.md": joined(*cards)}
+    for where, files in published.items():
+        hub.put(where, files)
     code = EVERY.replace("NAMES", repr(list(hub_layouts.LAYOUTS)))
     told = ask(code)
     for name in hub_layouts.LAYOUTS:

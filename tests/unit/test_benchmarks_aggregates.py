@@ -137,6 +137,53 @@ def test_ocrbench_parts_and_paper_scale() -> None:
         assert benchmark.paper_figures(metrics)["hero"] == pytest.approx(0.2)  # type: ignore[attr-defined]
 
 
+def test_hrbench_averages_over_the_orders_of_its_options() -> None:
+    benchmark = get("hrbench4k")
+    options = dict(zip("ABCD", ("red", "blue", "green", "grey"), strict=True))
+    said = {("single", "0"): "AAB", ("single", "1"): "A", ("cross", "0"): "A", ("cross", "1"): "BB?"}
+    rows = [
+        answered(benchmark, f"{category}{cycle}{n}", letter, {"answer": "A", "options": options}, category, cycle=cycle)
+        for (category, cycle), letters in said.items()
+        for n, letter in enumerate(letters)
+    ]
+    metrics = benchmark.aggregate(rows)
+    found = figures(metrics)
+    # 4 of 8 right; order 0 has 3 of 4, order 1 one of 4; alone, single has (2/3 + 1) / 2 and cross (1 + 0) / 2.
+    assert found["accuracy", ""] == found["average", ""] == 0.5
+    assert found["average", "single"] == pytest.approx(5 / 6)
+    assert found["accuracy", "single"] == 0.75
+    assert found["average", "cross"] == 0.5
+    assert found["accuracy", "cross"] == 0.25
+    assert found["hrbench_undecided", ""] == 1 / 8
+    told = benchmark.lmms_keys(metrics)  # type: ignore[attr-defined]
+    assert told == {"average": 0.5, "single": found["average", "single"], "cross": 0.5}
+
+
+def test_hrbench_reads_as_its_harness_does() -> None:
+    options = {"A": "a red bag", "B": "blue", "C": "None", "D": "grey"}
+    read = {flavour: get("hrbench8k", flavour).read for flavour in ("head", "vlmevalkit")}  # type: ignore[attr-defined]
+    late = "B is what one sees on the far left side of the street"  # the only letter, but not near the end
+    assert (read["head"](late, options), read["vlmevalkit"](late, options)) == ("B", None)
+    assert read["head"]("It is a red bag, as far as one can tell from here, behind the tree", options) == "A"
+    assert read["head"]("A or B", options) is None
+    assert read["head"]("Cannot determine the answer", options) == "Z"
+
+
+def test_vstar_is_percent_of_all_and_of_each_kind() -> None:
+    benchmark = get("vstar_bench")
+    kinds = ["direct_attributes"] * 3 + ["relative_position"]
+    rows = [
+        answered(benchmark, str(n), said, {"answer": "A", "options": ["x", "y"]}, kind)
+        for n, (said, kind) in enumerate(zip(("A", "(A) x", "Dark", "B"), kinds, strict=True))
+    ]
+    metrics = benchmark.aggregate(rows)
+    assert benchmark.lmms_keys(metrics) == {  # type: ignore[attr-defined]
+        "vstar_overall_acc": 50.0,
+        "vstar_direct_attributes_acc": pytest.approx(200 / 3),
+        "vstar_relative_position_acc": 0.0,
+    }
+
+
 def test_mmstar_axes_against_questions() -> None:
     benchmark = get("mmstar")
     rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +40,41 @@ def test_large_row_groups_are_scanned_not_kept(tmp_path: Path, monkeypatch: pyte
     table = ParquetTable([write(tmp_path / "a.parquet", range(11), group=11)])
     assert [table.cell(locator, "n") for locator, _ in table.rows(["n"])] == list(range(11))
     assert "_cached" not in vars(table)
+
+
+def test_a_scan_goes_on_where_it_stopped_and_holds_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 8K pictures as text: read once in order, a few at a time, and again from the start where asked back."""
+    monkeypatch.setattr(tables, "GROUP_CACHE_BYTES", 0)
+    monkeypatch.setattr(tables, "BATCH_BYTES", 2_000)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"{n}" * 1_000 for n in range(9)]}), path, use_dictionary=False)
+    table, batches = ParquetTable([path]), list[int]()
+    real = ParquetTable._batches
+
+    def counted(self: ParquetTable, *place: Any) -> Any:
+        for batch in real(self, *place):
+            batches.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(ParquetTable, "_batches", counted)
+    assert [table.cell([0, 0, n], "text")[0] for n in range(9)] == [str(n) for n in range(9)]
+    assert sum(batches) == 9
+    assert max(batches) <= 2
+    assert table.cell([0, 0, 2], "text")[0] == "2"
+    assert 9 < sum(batches) <= 14
+
+
+def test_a_file_that_broke_while_it_was_read_is_no_fault_of_the_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", range(2_000), group=1_000)
+    table = ParquetTable([path])
+    assert table.cell([0, 0, 1], "n") == 1
+    whole = path.read_bytes()
+    path.write_bytes(b"")  # the open file has lost its bytes
+    with pytest.raises(DatasetError, match=r"a\.parquet: the data changed"):
+        table.cell([0, 1, 1], "n")
+    path.write_bytes(whole[:4] + b"\xff" * (len(whole) - 8) + whole[-4:])
+    with pytest.raises(DatasetError, match=r"a\.parquet' cannot be read any more"):
+        ParquetTable.cell(table, [0, 0, 1], "text")
 
 
 @pytest.mark.parametrize("locator", [[0, 9, 0], [5, 0, 0], 12, [0, 0, 99]])
@@ -120,6 +156,19 @@ def test_folders_in_hub_layouts(tmp_path: Path, path: str) -> None:
     write(tmp_path / path, range(2))
     table = open_path(tmp_path, config="cfg", split="test")
     assert [row["n"] for _, row in table.rows(["n"])] == [0, 1]
+
+
+def test_a_card_says_which_files_a_split_is(tmp_path: Path) -> None:
+    write(tmp_path / "first.parquet", range(2))
+    write(tmp_path / "second.parquet", range(9))
+    write(tmp_path / "more/2.parquet", range(2, 4))
+    write(tmp_path / "more/1.parquet", range(4, 6))
+    parts = "  - split: wanted\n    path: [first.parquet, more/*]\n  - split: other\n    path: first.parquet\n"
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: one\n  data_files:\n{parts}---\n# Text")
+    assert [row["n"] for _, row in open_path(tmp_path, "one", "wanted").rows(["n"])] == [0, 1, 4, 5, 2, 3]
+    (tmp_path / "README.md").write_text("---\nconfigs: [{data_files: 3}\n---\n")
+    with pytest.raises(DatasetError, match="no Parquet of 'one/wanted'"):
+        open_path(tmp_path, "one", "wanted")
 
 
 def test_folders_without_the_split_say_what_they_hold(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hero_ray.results.pairs import Figure
 
 CASES = [
     (name, flavour)
-    for name in ("pope", "synth-exist", "mme", "ocrbench", "mmbench_en_dev", "mmvet")
+    for name in ("pope", "synth-exist", "mme", "ocrbench", "mmbench_en_dev", "mmvet", "hrbench4k")
     for flavour in get(name).flavours
 ]
 
@@ -26,7 +26,8 @@ def cell(name: str, flavour: str, seed: int, pictures: int = 40) -> tuple[list[S
     for number in range(pictures):
         for at in range(2):
             extra = {"question_id": f"q{number}", "index": number + 1_000_000 * at, "capability": "ocr,math"}
-            if name == "mmbench_en_dev":
+            extra["cycle"] = str(number % 4)
+            if name in ("mmbench_en_dev", "hrbench4k"):
                 references = {"answer": "AB"[at], "options": {"A": "x", "B": "y", "C": "nan", "D": "nan"}}
                 gold, wrong = "AB"[at], "BA"[at]
             else:

@@ -97,6 +97,9 @@ def test_more_than_four_options(tmp_path: Path) -> None:
         ("llava_next_yi_34b_MMStar", "llava_next_yi_34b", "MMStar"),
         ("my_MME_model_ScienceQA_TEST", "my_MME_model", "ScienceQA_TEST"),
         ("Qwen_mme", "Qwen", "mme"),
+        ("InternVL2-8B_HRBench4K", "InternVL2-8B", "HRBench4K"),
+        ("m_VStarBench_exact_matching_result", "m", "VStarBench"),
+        ("m_InfoVQA_VAL", "m", "InfoVQA_VAL"),
         ("POPE", "", "POPE"),
     ],
 )
