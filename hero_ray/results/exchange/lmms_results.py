@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from hero_ray.core.errors import DatasetError
 from hero_ray.results.exchange import raw
 from hero_ray.results.exchange.lmms_export import task_name
+
+_ERROR = re.compile(r"_stderr(?:_clt|_clustered)?$")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def _figures(found: Mapping[str, Any], filter: str | None) -> tuple[dict[str, fl
         if comma and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             numbers.setdefault(kind, {})[name] = float(value)
     chosen = numbers.get(filter or "none", next(iter(numbers.values()), {}))
-    metrics = {name: value for name, value in chosen.items() if not name.endswith("_stderr")}
+    # Since v0.6 there are also `_stderr_clt` and `_stderr_clustered`; of F1 and its like they are the accuracy's.
+    metrics = {name: value for name, value in chosen.items() if not _ERROR.search(name)}
     stderr = {name: chosen[f"{name}_stderr"] for name in metrics if f"{name}_stderr" in chosen}
     return metrics, stderr

@@ -22,6 +22,8 @@ _BOOKKEEPING = {
     "input", "key", "category", "score", "submission", "filter", "metrics", "token_counts", "input_media",
     "schema_version", "reasoning_tags", "time", "scenes",
 }  # fmt: skip
+_MMVET_ID = re.compile(r"v\d+_\d+$")
+"""MM-Vet's own result file is one object, {id: answer}."""
 _TABLES = (".xlsx", ".tsv", ".csv", ".txt")
 _FORMS = "expected an lmms-eval samples file, an lmms-eval log (args, model_configs, logs) or rows with `prediction`"
 MAX_LITERAL = 1_000_000
@@ -57,7 +59,8 @@ def _json(path: Path, content: Any, task: str | None, filter: str | None) -> Imp
     if isinstance(content, Mapping):
         if isinstance(content.get("logs"), list):
             return _old_log(path, content, task, filter)
-        if isinstance(content.get("results"), Mapping):
+        results = content.get("results")
+        if isinstance(results, Mapping) and all(isinstance(figures, Mapping) for figures in results.values()):
             raise DatasetError(
                 f"{path.name} holds lmms-eval's figures, not its answers; import the samples file that belongs to it "
                 "(lmms-eval writes it with --log_samples)"
@@ -73,7 +76,7 @@ def _json(path: Path, content: Any, task: str | None, filter: str | None) -> Imp
     if any(name in content[0] for name in ("filtered_resps", "resps")) or _SAMPLES.match(path.name):
         return _samples(path, content, task, filter)
     rows = [{raw.tidy(name): value for name, value in row.items()} for row in content]
-    if "prediction" not in rows[0]:
+    if not kit.is_table(rows[0]):
         names = ", ".join(map(str, content[0]))[:200]
         raise DatasetError(f"{path.name}: found entries with {names or 'nothing'}; {_FORMS} (its column 'prediction')")
     return kit.read(path, rows, task)
@@ -82,8 +85,10 @@ def _json(path: Path, content: Any, task: str | None, filter: str | None) -> Imp
 def _columns(content: Mapping[str, Any]) -> list[Any]:
     """Rows of a table that pandas wrote column by column; of any other object its own refusal."""
     columns = {name: value for name, value in content.items() if isinstance(value, Mapping | list)}
-    if isinstance(content.get("prediction"), str):
+    if kit.is_table(content) and not columns.keys() & {"prediction", "text"}:
         return [content]  # the only line of a table
+    if content and all(_MMVET_ID.match(key) and isinstance(value, str) for key, value in content.items()):
+        return [{"index": key, "prediction": text} for key, text in content.items()]
     if "prediction" not in columns or len(columns) != len(content):
         names = ", ".join(map(repr, list(content)[:6]))
         raise DatasetError(f"a JSON object with {names or 'no keys'} is no table of answers; {_FORMS}")
@@ -198,9 +203,9 @@ def _without_repeats(found: ImportedTask) -> ImportedTask:
     """
     kept: dict[tuple[Any, ...], ImportedAnswer] = {}
     for number, answer in enumerate(found.answers):
-        name = ("document", answer.document) if answer.document is not None else ("key", answer.key)
-        if name == ("key", ""):
-            name = ("row", number)  # told apart by their questions alone
+        name: tuple[Any, ...] = ("document", answer.document)
+        if answer.document is None:  # where a key is the picture's, the question tells apart; without one it does alone
+            name = ("key", answer.key, answer.question) if answer.key else ("row", number)
         first = kept.setdefault(name, answer)
         if _content(first) != _content(answer):
             raise DatasetError(
