@@ -93,6 +93,9 @@ def test_questions_that_agree_by_chance_make_no_match(tmp_path: Path) -> None:
     ]
     with pytest.raises(DatasetError, match="none of the 6 answers"):
         kept(tmp_path, "pope", rows)
+    for short in ("q", "the", "the image"):  # found in every prompt
+        with pytest.raises(DatasetError, match="none of the 1 answers"):
+            kept(tmp_path, "pope", [{"index": 1, "question": short, "prediction": "yes"}])
     right = ["snowboard", "car"] * 3
     rows = [{**row, "question": f"Is there a {what} in the image?"} for row, what in zip(rows, right, strict=True)]
     assert len(kept(tmp_path, "pope", rows)) == 6

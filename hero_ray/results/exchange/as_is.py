@@ -9,6 +9,7 @@ from typing import Any
 
 from hero_ray import stats
 from hero_ray.core.errors import DatasetError
+from hero_ray.results.exchange import raw
 from hero_ray.results.exchange.kit import SCORES as TABLE_SCORES
 from hero_ray.results.exchange.records import ImportedTask
 from hero_ray.stats.frontier import Z95
@@ -52,9 +53,7 @@ def score_of(value: Any) -> float | None:
         if told is None and isinstance(value.get("pred"), str) and isinstance(value.get("answer"), str):
             return float(value["pred"].strip().lower() == value["answer"].strip().lower())
         value = told
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    return raw.number(value)
 
 
 def _row(imported: ImportedTask, name: str, scored: Sequence[tuple[float, str]], record: bool) -> MetricRow | None:

@@ -83,7 +83,7 @@ def _letters(rows: Sequence[raw.Row]) -> list[str]:
 
 
 def _answer(row: Mapping[str, Any], names: Mapping[str, str], letters: Sequence[str], where: str) -> ImportedAnswer:
-    prediction = _text(row.get(names["prediction"]))
+    prediction = _text(_alone(row.get(names["prediction"]), where))
     if len(prediction) > raw.MAX_TEXT:
         raise DatasetError(f"{where}: a prediction of {len(prediction)} characters; up to {raw.MAX_TEXT} are read")
     options = {name: row[name] for name in letters if row.get(name) not in (None, "")}
@@ -103,10 +103,19 @@ def _answer(row: Mapping[str, Any], names: Mapping[str, str], letters: Sequence[
     )
 
 
+def _alone(value: Any, where: str) -> Any:
+    """A prediction, out of the list of one that some scripts write."""
+    if isinstance(value, list) and len(value) == 1:
+        return _alone(value[0], where)
+    if isinstance(value, list | Mapping):
+        raise DatasetError(f"{where}: the prediction is a {type(value).__name__}, expected one text")
+    return value
+
+
 def _number(value: Any) -> float | None:
     try:
         return float(value) if value not in (None, "") else None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -92,9 +92,11 @@ def _columns(content: Mapping[str, Any]) -> list[Any]:
     if "prediction" not in columns or len(columns) != len(content):
         names = ", ".join(map(repr, list(content)[:6]))
         raise DatasetError(f"a JSON object with {names or 'no keys'} is no table of answers; {_FORMS}")
-    keys = list(columns["prediction"]) if isinstance(columns["prediction"], Mapping) else None
-    cells = {n: [v.get(k) for k in keys] if keys and isinstance(v, Mapping) else list(v) for n, v in columns.items()}
-    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=False)]
+    rows = {tuple(cells) if isinstance(cells, Mapping) else len(cells) for cells in columns.values()}
+    if len(rows) > 1:
+        raise DatasetError(f"the columns {', '.join(columns)} do not have the same rows")
+    cells = [list(v.values()) if isinstance(v, Mapping) else v for v in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
 
 
 def _old_log(path: Path, content: Mapping[str, Any], task: str | None, filter: str | None) -> ImportedTask:
@@ -104,7 +106,7 @@ def _old_log(path: Path, content: Mapping[str, Any], task: str | None, filter: s
     given = content.get("args")
     args = given if isinstance(given, Mapping) else {}
     model, settings = model_of(str(args.get("model_args") or ""), path.name)
-    found = _samples(path, content["logs"], task or str(named or path.stem), filter)
+    found = _samples(path, content["logs"], task or (named if isinstance(named, str) and named else path.stem), filter)
     return replace(found, model=model or found.model or str(args.get("model") or ""), settings=settings)
 
 
@@ -142,10 +144,11 @@ def _of_filter(rows: Sequence[Any], filter: str | None, name: str) -> list[tuple
 def _answer(row: Mapping[str, Any], where: str) -> ImportedAnswer:
     if "doc_id" not in row or not ("filtered_resps" in row or "resps" in row):
         raise DatasetError(f"{where} is not an lmms-eval sample: it lacks doc_id, filtered_resps or resps")
-    try:
-        document = int(row["doc_id"])
-    except (TypeError, ValueError, OverflowError):
-        raise DatasetError(f"{where} is not an lmms-eval sample: its doc_id is {row['doc_id']!r}"[:300]) from None
+    given = row["doc_id"]
+    whole = isinstance(given, int) or (isinstance(given, float) and given.is_integer())
+    if isinstance(given, bool) or not (whole or (isinstance(given, str) and given.isdecimal())):
+        raise DatasetError(f"{where} is not an lmms-eval sample: its doc_id is {given!r}"[:300])
+    document = int(given)
     prediction = _only_text(row["filtered_resps"] if "filtered_resps" in row else row["resps"], where)
     question = _first_text(row.get("input")) or _first_text(row.get("arguments"))
     scores = {str(name): value for name, value in row.items() if name not in _BOOKKEEPING}

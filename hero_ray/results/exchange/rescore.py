@@ -15,6 +15,9 @@ from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
 ALIKE = 0.98
 """Share of a file's questions that must be found at its numbers for them to be the dataset's."""
 
+LEAST = 12
+"""Letters and digits that a text needs to be looked for inside another."""
+
 
 @dataclass(frozen=True)
 class Rescored:
@@ -79,8 +82,10 @@ class _Index:
 
     def find(self, number: int, answer: ImportedAnswer) -> Sample | None:
         """The sample that the file's answer `number` belongs to."""
-        known = None if self.keys_are_places else self.by_key.get(answer.key)
-        for sample in (known, self._on_picture(answer), self.by_document.get(self.places[number])):
+        named = None if self.keys_are_places else self.by_key.get(answer.key)
+        if self._fits(named, answer, least=1):  # an id says enough for a short question amid hint and options
+            return named
+        for sample in (self._on_picture(answer), self.by_document.get(self.places[number])):
             if self._fits(sample, answer):
                 return sample
         return self.by_question.get(_plain(answer.question)) if answer.question else None
@@ -91,10 +96,16 @@ class _Index:
         fitting = [sample for sample in there if self._fits(sample, answer)]
         return max(fitting, key=lambda sample: len(sample.question), default=None)
 
-    def _fits(self, sample: Sample | None, answer: ImportedAnswer) -> bool:
+    def _fits(self, sample: Sample | None, answer: ImportedAnswer, least: int = LEAST) -> bool:
         """Whether a text holds the question or prompt or is held by it; an unknown text agrees with any."""
         text = _plain(answer.question)
-        return sample is not None and (not text or any(text in known or known in text for known in self._texts(sample)))
+        return sample is not None and (not text or any(_alike(text, ours, least) for ours in self._texts(sample)))
+
+
+def _alike(theirs: str, ours: str, least: int) -> bool:
+    """Whether one holds the other. Few letters are in many texts by chance; ours may also begin theirs."""
+    short, long = sorted((theirs, ours), key=len)
+    return theirs == ours or theirs.startswith(ours) or (len(short) >= least and short in long)
 
 
 def _stem(picture: str) -> str:
