@@ -4,7 +4,8 @@ Policies, so that a picture looks here as it does to lmms-eval:
 - EXIF orientation is applied, because `datasets` applies it before lmms-eval sees the picture (VLMEvalKit does not:
   pass `exif="ignore"`).
 - Alpha is dropped, not blended (`Image.convert("RGB")`); animations give their first frame.
-- 16-bit grey is scaled to 8 bits by the depth its values fill (8, 12 or 16); Pillow alone would clip it to white.
+- 16-bit grey and colour is scaled to 8 bits by the depth its values fill (8, 12 or 16); Pillow alone would clip grey to
+  white, and take the upper byte of colour, which is black where the values fill 8 bits.
 - Truncated data is an error, never a half-grey picture.
 """
 
@@ -13,16 +14,18 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from hero_ray.benchmarks.picture_cells import encoded_bytes
 from hero_ray.core.errors import ImageError
+from hero_ray.core.text import clean
 
 MAX_PIXELS = 80_000_000
 """Below Pillow's own warning (89 million), above any camera in these datasets."""
@@ -43,6 +46,7 @@ SLOW_DECODERS = ("ppm", "ppm_plain", "bmp_rle")
 HEAVY_FORMATS = {"JPEG2000": 4}
 """How much more memory a pixel takes while it is decoded than in other formats."""
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF's tags
+_OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 
 ExifPolicy = Literal["apply", "ignore"]
 
@@ -66,9 +70,43 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply"
         ImageError: not a picture, truncated, without pixels, or larger than `max_pixels`.
     """
     with _readable(data, max_pixels) as image:
+        raw = _raw_mode(image)
         image.load()
-        oriented = ImageOps.exif_transpose(image) if exif == "apply" else image
-        return to_rgb(oriented or image)
+        deep = _of_low_bytes(data, image, raw) if ";16" in raw and image.mode in ("RGB", "RGBA", "RGBX") else image
+        oriented = ImageOps.exif_transpose(deep) if exif == "apply" else deep
+        return to_rgb(oriented or deep)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file's bytes make a pixel, "" where Pillow does not say."""
+    args = image.tile[0].args if isinstance(image, ImageFile.ImageFile) and image.tile else ""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _of_low_bytes(data: bytes, image: Image.Image, raw: str) -> Image.Image:
+    """16-bit colour whose values fill 12 bits or 8; `image`, the upper bytes that Pillow gave, where they fill 16.
+
+    Pillow gives the lower bytes if told that the other one comes first (of grey with alpha, that its samples are four).
+    """
+    upper = np.asarray(image)[..., :3]
+    if upper.max(initial=0) >= 16:
+        return image
+    other = "RGBA" if raw.startswith("LA") else raw[:-1] + _OTHER_ORDER[raw[-1]]
+    try:
+        with Image.open(io.BytesIO(data), formats=readable_formats()) as again:
+            again.tile = [one._replace(args=_with_raw_mode(one.args, other)) for one in again.tile]
+            again.load()
+            lower = np.asarray(again)
+    except ValueError:  # a layout that Pillow has in one order only (a TIFF of separate planes)
+        return image
+    lower = np.repeat(lower[..., 1:2], 3, axis=2) if other == "RGBA" else lower[..., :3]
+    found = Image.fromarray((upper << 4) | (lower >> 4) if upper.any() else lower)
+    found.getexif().update(image.getexif())  # for the orientation, where Pillow has not applied it (TIFF)
+    return found
+
+
+def _with_raw_mode(args: Any, raw: str) -> Any:
+    return (raw, *args[1:]) if isinstance(args, tuple) else raw
 
 
 def size_of(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -179,7 +217,7 @@ def picture(source: Any, max_pixels: int = MAX_PIXELS, exif: ExifPolicy = "apply
         raise ImageError(
             f"{type(source).__name__} is not a picture; give a PIL image, a path, encoded bytes or a numpy array"
         )
-    shown = source[:200] if isinstance(source, str) else f"{len(source)} bytes"
+    shown = clean(source[:200]) if isinstance(source, str) else f"{len(source)} bytes"
     try:
         return decode(encoded_bytes(source), max_pixels, exif)
     except ImageError as error:
@@ -203,6 +241,11 @@ def _from_array(values: np.ndarray[Any, Any], max_pixels: int) -> Image.Image:
             "[height, width] or [height, width, 1, 3 or 4]"
         )
     _check_size((plain.shape[1], plain.shape[0]), max_pixels)
+    if plain.dtype.kind == "f" and not (np.isfinite(plain).all() and plain.min() >= 0):
+        raise ImageError(
+            f"an array of {values.dtype} with negative, NaN or infinite values is not a picture; undo what normalised "
+            "it, and give values from 0 to 1 or to 255"
+        )
     deep = plain * np.uint8(255) if plain.dtype.kind == "b" else plain
     return to_rgb(Image.fromarray(deep if deep.dtype == np.uint8 else eight_bits(deep)))
 

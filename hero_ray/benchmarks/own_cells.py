@@ -12,9 +12,10 @@ import itertools
 import json
 import math
 import tokenize
+import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from hero_ray.benchmarks.letters import ALPHABET, named_letter
 from hero_ray.core.errors import DatasetError
@@ -84,15 +85,26 @@ def answers(value: Any, several: bool, truth: bool = False) -> list[str]:
             texts is one as well; "[5]" stays an answer.
     """
     if isinstance(value, str):
-        listed = printed(value)
-        if isinstance(listed, list) and (several or (listed and all(isinstance(one, str) for one in listed))):
-            return answers(listed, several, truth)
+        found = printed(value)
+        if found is not None and (several or _holds_answers(found, value)):
+            return answers(found, several, truth)
+        if several and _is_broken_list(value):
+            raise CellError(f'holds the text {value[:60]!r}, no list that can be read; write ["bath", "kitchen"]')
         return [value]
     if isinstance(value, Mapping):
         return answers(_of_record(value), True, truth)
     if isinstance(value, (list, tuple)):
         return [text for one in value if not is_missing(one) for text in _element(one, truth)]
     return [] if is_missing(value) else [scalar(value, truth)]
+
+
+def _holds_answers(found: Any, text: str) -> bool:
+    """Whether what a text in `answer` prints is several answers or a record, and not itself what shall be answered."""
+    if isinstance(found, Mapping):  # JSON may be what the model shall write; Python's form of a record never is
+        return any(key in found for key in RECORD_KEYS) and not text.lstrip().startswith('{"')
+    told = [one for one in found if one is not None]
+    records = all(isinstance(one, Mapping) and any(key in one for key in RECORD_KEYS) for one in told)
+    return bool(told) and (records or all(isinstance(one, str) for one in told))
 
 
 def _element(value: Any, truth: bool) -> list[str]:
@@ -206,22 +218,45 @@ def _counted(plain: str, own: str) -> str:
 def printed(text: str) -> Any:
     """The list or mapping that a text is the JSON or Python form of; None for any other text.
 
+    Python forms are what `str` and `repr` leave, so also `['a', nan]`, numpy's `[np.str_('a')]` and `array(['a'])`.
+
     Raises:
         CellError: a printed numpy array, whose texts Python would glue together.
     """
     bare = text.strip()
-    if bare[:1] + bare[-1:] not in ("[]", "{}", "()"):
+    if bare[:1] + bare[-1:] not in ("[]", "{}", "()") and not (bare.startswith("array([") and bare.endswith(")")):
         return None
     try:
         found = json.loads(bare)
     except (ValueError, RecursionError):
         try:
-            found = ast.literal_eval(bare)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a backslash in a text
+                found = ast.literal_eval(_Printed().visit(ast.parse(bare, mode="eval")))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return None
         if _glued(bare):
             raise CellError(f'holds the text {text[:60]!r}, a list without commas; write ["bath", "kitchen"]') from None
     return list(found) if isinstance(found, (list, tuple)) else found if isinstance(found, dict) else None
+
+
+class _Printed(ast.NodeTransformer):
+    """Names and calls that printed values hold instead of literals, as the literals they stand for."""
+
+    _NAMES: ClassVar[Mapping[str, Any]] = {"nan": None, "null": None, "true": True, "false": False}
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(self._NAMES[node.id]) if node.id in self._NAMES else node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        numpy = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("np", "numpy")
+        return self.visit(node.args[0]) if node.args and (numpy or name == "array") else node  # type: ignore[no-any-return]
+
+
+def _is_broken_list(text: str) -> bool:
+    bare = text.strip()
+    return bare.startswith(("['", '["')) or (bare[:1] + bare[-1:] == "[]" and any(mark in bare for mark in "'\"("))
 
 
 def _glued(text: str) -> bool:

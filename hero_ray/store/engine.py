@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -61,12 +62,12 @@ def parse_url(text: str) -> URL:
             whatever part was misread may be the password's.
     """
     if "://" not in text:
-        return URL.create("sqlite", database=text)
+        return URL.create("sqlite", database=_path(text))
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise StoreError(f"the database URL cannot be read; expected {_FORMS}. {_ESCAPES}") from None
-    kind = url.drivername.partition("+")[0]
+    kind = url.drivername.partition("+")[0].lower()
     if kind not in ("sqlite", "postgresql", "postgres"):
         raise StoreError(f"database {kind!r} is not supported; expected {_FORMS}")
     if kind == "sqlite":
@@ -78,11 +79,19 @@ def parse_url(text: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def _path(text: str) -> str:
+    """A file's path as given; an address with a slip in it is none, and messages would show the password it holds."""
+    slip = "@" in text and text.lower().lstrip().startswith("postgres")
+    if slip or re.search(r"\bpassword\s*=", text, re.IGNORECASE):
+        raise StoreError(f"the database is neither a path nor a URL; expected {_FORMS}. {_ESCAPES}")
+    return text
+
+
 def absolute_url(url: str) -> str:
     """A SQLite URL or path made absolute: workers have other working directories."""
     prefix = "sqlite:///"
     if "://" not in url:
-        return str(Path(url).resolve()) if url != ":memory:" else url
+        return str(Path(_path(url)).resolve()) if url != ":memory:" else url
     if url.startswith(prefix) and not url.startswith(prefix + "/") and url != prefix + ":memory:":
         return prefix + str(Path(url.removeprefix(prefix)).resolve())
     return url

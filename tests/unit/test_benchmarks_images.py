@@ -7,8 +7,11 @@ import contextlib
 import io
 import os
 import random
+import struct
 import textwrap
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +89,77 @@ def test_sixteen_bits_are_read_by_the_depth_that_fills_them(form: str, value: in
     assert decode(encoded(image, form)).getpixel((1, 1)) == (shown,) * 3
     assert open_picture(image).getpixel((1, 1)) == (shown,) * 3
     assert open_picture(np.full((4, 4), value, np.uint16)).getpixel((1, 1)) == (shown,) * 3
+
+
+def deep_png(values: np.ndarray[Any, Any], orientation: int = 1) -> bytes:
+    """A PNG of 16-bit samples [H, W, channels], which Pillow reads and does not write."""
+    kind = {2: 4, 3: 2, 4: 6}[values.shape[2]]
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [(b"IHDR", head), (b"eXIf", exif.tobytes()[6:]), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def deep_tiff(values: np.ndarray[Any, Any], order: str) -> bytes:
+    """An uncompressed TIFF of 16-bit samples [H, W, 3], in either byte order."""
+    height, width, _ = values.shape
+    pixels = values.astype(f"{order}u2").tobytes()
+    at = 8 + 2 + 9 * 12 + 4
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 3, at),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, at + 6),
+    ]
+    tags += [(277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(pixels))]
+    entries = b"".join(
+        struct.pack(f"{order}HHIHH", tag, kind, count, value, 0) if kind == 3 and count == 1
+        else struct.pack(f"{order}HHII", tag, kind, count, value)
+        for tag, kind, count, value in tags
+    )  # fmt: skip
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return head + entries + struct.pack(f"{order}IHHH", 0, 16, 16, 16) + pixels
+
+
+@pytest.mark.parametrize("kind", ["LA", "RGB", "RGBA", "TIFF <", "TIFF >"])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(200, 200), (255, 255), (256, 16), (2752, 172), (4095, 255), (4096, 16), (65535, 255)]
+)
+def test_sixteen_bit_colour_is_read_by_the_depth_that_fills_it(kind: str, value: int, shown: int) -> None:
+    """8-bit content of a 16-bit colour file came out black, 12-bit content at a sixteenth."""
+    values = np.zeros((3, 4, {"LA": 2, "RGBA": 4}.get(kind, 3)), np.uint16)
+    values[1, 2] = value
+    if kind in ("LA", "RGBA"):
+        values[..., -1] = 40_000  # alpha is no depth
+    image = decode(deep_tiff(values, kind[-1]) if kind.startswith("TIFF") else deep_png(values))
+    assert (image.mode, image.size) == ("RGB", (4, 3))
+    assert [image.getpixel(at) for at in ((2, 1), (1, 1))] == [(shown,) * 3, (0, 0, 0)]
+
+
+def test_sixteen_bit_colour_keeps_its_channels_and_its_orientation() -> None:
+    values = np.zeros((2, 3, 3), np.uint16)
+    values[0, 0] = 16, 1600, 4095
+    assert decode(deep_png(values)).getpixel((0, 0)) == (1, 100, 255)
+    turned = decode(deep_png(values, orientation=6))
+    assert (turned.size, turned.getpixel((1, 0))) == ((2, 3), (1, 100, 255))
+    assert decode(deep_png(values, orientation=6), exif="ignore").size == (3, 2)
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+def test_arrays_that_were_normalised_are_refused(bad: float) -> None:
+    values = np.full((4, 4, 3), 0.5, np.float32)
+    values[0, 0, 0] = bad
+    with pytest.raises(ImageError, match="undo what normalised it"):
+        open_picture(values)
+    assert open_picture(np.full((4, 4, 3), 0.5, np.float32)).getpixel((0, 0)) == (127,) * 3
 
 
 def phone(orientation: int, form: str = "JPEG") -> tuple[bytes, Image.Image]:

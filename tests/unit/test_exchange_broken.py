@@ -35,6 +35,20 @@ BROKEN = {
     "y_POPE.json": b'"text"',
     "z_POPE.json": b"[]",
     "a_POPE.csv": b"",
+    "half_samples_pope.jsonl": b'{"doc_id": 1.5, "filtered_resps": ["a"], "acc": 1}\n',
+    "true_samples_pope.jsonl": b'{"doc_id": true, "filtered_resps": ["a"], "acc": 1}\n',
+    "big_samples_pope.jsonl": b'{"doc_id": 1, "filtered_resps": ["a"], "acc": 1' + bytes(b"0" * 400) + b"}\n",
+    "judge_samples_pope.jsonl": b'{"doc_id": 1, "judge_mode": "llm", "metrics": {"acc": 1}}\n',
+    "odds_samples_pope.jsonl": b'{"doc_id": 1, "filtered_resps": [[-3.0, false]], "acc": 1}\n',
+    # Each of these put one text in another's place, or left rows out, without a word.
+    "two_POPE.csv": b"index,prediction,prediction,hit\n1,yes,no,1\n",
+    "comma_POPE.csv": b"index,question,prediction,hit\n1,q,No, it is not,1\n",
+    "short_POPE.csv": b"index,question,prediction,hit\n1,q,yes,1\n2,q\n",
+    "quote_POPE.csv": b'index,question,prediction,hit\n1,"q,yes,1\n2,q,no,0\n',
+    "uneven_POPE.json": b'{"index": [1, 2], "prediction": ["a"], "hit": [1, 0]}',
+    "other_POPE.json": b'{"index": {"0": 1, "1": 2}, "prediction": {"0": "a"}, "hit": {"0": 1, "5": 0}}',
+    "record_POPE.json": b'[{"index": 1, "prediction": {"text": "yes"}, "hit": 1}]',
+    "several_POPE.json": b'[{"index": 1, "prediction": ["yes", "no"], "hit": 1}]',
 }
 
 
@@ -64,7 +78,20 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "content", ["[1]", "nonsense", '{"config": {"model_args": "method=hero,retention_ratio=abc"}}']
+    "content",
+    [
+        "[1]",
+        "nonsense",
+        '{"config": {"model_args": "method=hero,retention_ratio=abc"}}',
+        '{"config": {"model_args": "method=hero,retention_ratio=7"}}',
+        '{"config": {"model_args": "method=hero,retention_ratio=0"}}',
+        '{"config": {"model_args": "method=hero,retention_ratio=1e999"}}',
+        '{"config": {"model_args": "method=hero,tokens=-3"}}',
+        '{"config": {"model_args": "method=hero,tokens=1.5"}}',
+        '{"config": {"model_args": "method=random,seed=99999999999"}}',
+        '{"config": {"hero_ray": {"settings": {"method": "hero", "retention_ratio": "abc"}}}}',
+        '{"config": {"hero_ray": {"settings": {"method": "hero", "retention_ratio": [1]}}}}',
+    ],
 )
 def test_a_broken_results_file_is_named(import_file: Any, tmp_path: Path, content: str) -> None:
     path = lines(tmp_path / "20260101_000000_samples_pope.jsonl", [sample(0, exact_match=1.0)])

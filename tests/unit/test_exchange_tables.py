@@ -135,6 +135,11 @@ def test_by_hand(tmp_path: Path) -> None:
     assert (answer.key, answer.question, answer.prediction) == ("1", "Is it?", "yes")
     book = workbook(tmp_path / "m_POPE.xlsx", [["INDEX", "prediction "], [2, "no"], [None, None], ["=A2+1", "yes"]])
     assert [a.prediction for a in readers.read(book).answers] == ["no", "yes"]
+    path.write_text("| Index | Prediction |\n|---|:-:|\n| 1 | yes |\n")  # a Markdown table
+    assert [(a.key, a.prediction) for a in readers.read(path).answers] == [("1", " yes ")]
+    listed = tmp_path / "m_POPE.json"
+    listed.write_text(json.dumps([{"index": 1, "prediction": [["yes"]]}]))
+    assert [a.prediction for a in readers.read(listed).answers] == ["yes"]
     columns = tmp_path / "m_POPE.json"
     columns.write_text(json.dumps({"index": {"0": 7, "1": 8}, "prediction": {"0": "yes", "1": "no"}}))
     assert [(a.key, a.prediction) for a in readers.read(columns).answers] == [("7", "yes"), ("8", "no")]

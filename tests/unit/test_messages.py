@@ -15,7 +15,7 @@ from hero_ray.core.errors import BudgetError, ClaimError, ConfigError, InputErro
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
 from hero_ray.results.claims import parse_claim
-from hero_ray.store.engine import explain, make_engine, parse_url, shown
+from hero_ray.store.engine import absolute_url, explain, make_engine, parse_url, shown
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,26 @@ def test_a_password_that_is_not_escaped_is_never_shown(url: str, capsys: pytest.
     assert stopped.value.code == 2
     said = capsys.readouterr()
     assert "s3cret" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        f"postgresql:/u:{SECRET}@h/db",
+        f"postgresql//u:{SECRET}@h/db",
+        f"Postgres:u:{SECRET}@h/db",
+        f"host=127.0.0.1 password={SECRET}",
+        f"dbname=x PASSWORD = {SECRET}",
+    ],
+)
+def test_an_address_with_a_slip_is_no_path_and_is_not_shown(slip: str) -> None:
+    for read in (parse_url, absolute_url):
+        with pytest.raises(StoreError, match="neither a path nor a URL; expected sqlite:///PATH") as refused:
+            read(slip)
+        assert SECRET not in str(refused.value)
+    for path in ("postgres.db", "postgresql/x.db", "a@b.db", "password.db"):
+        assert parse_url(path).database == path
+    assert parse_url("POSTGRESQL://u:x@h/db").drivername == "postgresql+psycopg"
 
 
 def test_an_escaped_password_works_and_is_hidden() -> None:

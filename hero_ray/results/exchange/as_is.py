@@ -9,6 +9,8 @@ from typing import Any
 
 from hero_ray import stats
 from hero_ray.core.errors import DatasetError
+from hero_ray.results.exchange import raw
+from hero_ray.results.exchange.kit import SCORES as TABLE_SCORES
 from hero_ray.results.exchange.records import ImportedTask
 from hero_ray.stats.frontier import Z95
 from hero_ray.store import MetricRow
@@ -33,7 +35,7 @@ def metric_rows(imported: ImportedTask) -> list[MetricRow]:
             if isinstance(value, Mapping):
                 records.add(name)
             if number is not None:
-                scored.setdefault(name, []).append((number, answer.key or str(place)))
+                scored.setdefault(name, []).append((number, answer.picture or answer.key or str(place)))
     names = dict.fromkeys([*scored, *imported.metrics])
     rows = [_row(imported, name, scored.get(name, ()), name in records) for name in names]
     found = [row for row in rows if row is not None]
@@ -51,9 +53,7 @@ def score_of(value: Any) -> float | None:
         if told is None and isinstance(value.get("pred"), str) and isinstance(value.get("answer"), str):
             return float(value["pred"].strip().lower() == value["answer"].strip().lower())
         value = told
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    return raw.number(value)
 
 
 def _row(imported: ImportedTask, name: str, scored: Sequence[tuple[float, str]], record: bool) -> MetricRow | None:
@@ -66,7 +66,7 @@ def _row(imported: ImportedTask, name: str, scored: Sequence[tuple[float, str]],
     n = len(scored) or len(imported.answers)
     scale = _SCALES.get(name, 1.0 if abs(figure) <= 1 else 100.0)
     if interval is not None and math.isclose(interval.value, figure, rel_tol=1e-6, abs_tol=1e-9):
-        note = MEAN_NOTE if record and name not in imported.metrics else ""
+        note = MEAN_NOTE if (record or name in TABLE_SCORES) and name not in imported.metrics else ""
         bounds = (interval.low, interval.high, interval.n_clusters)
         return MetricRow(name, figure, n, "", *bounds, scale=scale, interval=interval.kind, flags=note)
     error = imported.stderr.get(name)

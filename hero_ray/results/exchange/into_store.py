@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ def import_task(
     if as_is:
         metrics = metric_rows(imported)
         task = _primary(imported.task)
-        predictions = [_kept(task, place, answer) for place, answer in enumerate(imported.answers)]
+        predictions = _kept(task, imported.answers)
         cell = _cell(imported, task, "imported", "", settings)
         return _written(store, imported, cell, predictions, settings, metrics), len(predictions), 0
     from hero_ray.benchmarks import get
@@ -96,14 +97,18 @@ def _primary(task: str) -> str:
         return task
 
 
-def _kept(task: str, place: int, answer: ImportedAnswer) -> Prediction:
-    """An answer under the file's own scores; a file that names no picture makes every question its own cluster."""
-    return Prediction("", _sample(task, place, answer), answer.prediction, finite(dict(answer.scores)))
-
-
-def _sample(task: str, place: int, answer: ImportedAnswer) -> Sample:
-    key = answer.key or str(place if answer.document is None else answer.document)
-    return Sample(task, key, answer.question, finite(answer.target), f"{task}/{key}", None, answer.category)
+def _kept(task: str, answers: Sequence[ImportedAnswer]) -> list[Prediction]:
+    """Answers under the file's own scores; a file that names no picture makes every question its own cluster."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for place, answer in enumerate(answers):
+        key = answer.key or str(place if answer.document is None else answer.document)
+        seen[key] += 1
+        key = key if seen[key] == 1 else f"{key}#{seen[key]}"  # as for datasets: MME's id is that of two questions
+        target = finite(answer.target)
+        sample = Sample(task, key, answer.question, target, f"{task}/{answer.picture or key}", None, answer.category)
+        kept.append(Prediction("", sample, answer.prediction, finite(dict(answer.scores))))
+    return kept
 
 
 def _cell(imported: ImportedTask, benchmark: str, flavour: str, fingerprint: str, settings: dict[str, Any]) -> Cell:

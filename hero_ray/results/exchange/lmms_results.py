@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import DatasetError
+from hero_ray.core.text import brief
 from hero_ray.results.exchange import raw
 from hero_ray.results.exchange.lmms_export import task_name
+
+_NUMBERS: dict[str, tuple[Any, float, float]] = {
+    "retention_ratio": (float, 1e-6, 1),
+    "tokens": (int, 1, 2**31 - 1),
+    "seed": (int, 0, 2**31 - 1),  # what PostgreSQL's integers hold
+}
+_ERROR = re.compile(r"_stderr(?:_clt|_clustered)?$")
 
 
 @dataclass(frozen=True)
@@ -28,19 +36,26 @@ def model_of(model_args: str, where: str) -> tuple[str, dict[str, Any]]:
     """Model and settings of `model_args`, `pretrained=NAME,key=value,...`.
 
     Raises:
-        DatasetError: a budget or seed that is no number.
+        DatasetError: a budget or seed that is none.
     """
     pairs = (part.partition("=") for part in model_args.split(","))
     settings: dict[str, Any] = {key.strip(): value for key, equals, value in pairs if equals}
-    for key, kind in (("retention_ratio", float), ("tokens", int), ("seed", int)):
-        if key in settings:
-            try:
-                settings[key] = kind(settings[key])
-            except ValueError:
-                raise DatasetError(f"{where}: model_args say {key}={settings[key]!r}, which is no number") from None
-            if not math.isfinite(settings[key]):
-                raise DatasetError(f"{where}: model_args say {key}={settings[key]}, which is no number")
-    return str(settings.pop("pretrained", "")), settings
+    return str(settings.pop("pretrained", "")), _checked(settings, where)
+
+
+def _checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings with budget and seed as numbers that a cell can have."""
+    checked = dict(settings)
+    for key, (kind, low, high) in _NUMBERS.items():
+        if checked.get(key) is None:
+            continue
+        try:
+            checked[key] = kind(checked[key])
+        except (TypeError, ValueError, OverflowError):
+            raise DatasetError(f"{where}: model_args say {key}={brief(settings[key])}, which is no number") from None
+        if not low <= checked[key] <= high:
+            raise DatasetError(f"{where}: model_args say {key}={checked[key]}, which is not within {low} to {high}")
+    return checked
 
 
 def beside(path: Path, before: str, after: str, task: str, filter: str | None) -> Beside:
@@ -68,7 +83,7 @@ def beside(path: Path, before: str, after: str, task: str, filter: str | None) -
     model, settings = model_of(str(args or ""), file.name)
     model = model or str(content.get("model_name") or "")
     if isinstance(ours := _mapping(config.get("hero_ray")).get("settings"), Mapping):
-        settings = dict(ours)
+        settings = _checked(ours, file.name)
     results = _mapping(content.get("results"))
     own = next((name for name in results if task_name(str(name)) == task), "")
     metrics, stderr = _figures(_mapping(results.get(own)), filter)
@@ -84,9 +99,11 @@ def _figures(found: Mapping[str, Any], filter: str | None) -> tuple[dict[str, fl
     numbers: dict[str, dict[str, float]] = {}
     for key, value in found.items():
         name, comma, kind = str(key).rpartition(",")
-        if comma and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            numbers.setdefault(kind, {})[name] = float(value)
+        figure = None if isinstance(value, bool) else raw.number(value)
+        if comma and figure is not None:
+            numbers.setdefault(kind, {})[name] = figure
     chosen = numbers.get(filter or "none", next(iter(numbers.values()), {}))
-    metrics = {name: value for name, value in chosen.items() if not name.endswith("_stderr")}
+    # Since v0.6 there are also `_stderr_clt` and `_stderr_clustered`; of F1 and its like they are the accuracy's.
+    metrics = {name: value for name, value in chosen.items() if not _ERROR.search(name)}
     stderr = {name: chosen[f"{name}_stderr"] for name in metrics if f"{name}_stderr" in chosen}
     return metrics, stderr

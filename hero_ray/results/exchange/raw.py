@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -114,13 +115,41 @@ def separated(path: Path, column: str, encoding: str | None = None) -> list[Row]
         separator = next((mark for mark, names in header.items() if column in names), usual)
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         next(lines, None)
-        return [dict(zip(header[separator], line, strict=False)) for line in lines if any(map(str.strip, line))]
+        filled = [line for line in lines if any(map(str.strip, line)) and not (separator == "|" and _is_rule(line))]
+        return _rows(path, header[separator], filled)
     except csv.Error as problem:
         raise DatasetError(f"{path.name} is no table that can be read: {problem}") from None
 
 
+def _is_rule(line: Sequence[str]) -> bool:
+    """`|---|:--:|`, under the header of a Markdown table."""
+    return not "".join(line).strip("-: ")
+
+
+def _rows(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> list[Row]:
+    """Rows by column. A column of the same name or a cell too many would put one text in another's place."""
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DatasetError(f"{path.name} has two columns {twice[0]!r}; rename one")
+    for number, line in enumerate(lines, start=1):
+        if len(line) < len(header) or any(str(cell or "").strip() for cell in line[len(header) :]):
+            raise DatasetError(
+                f"{path.name} row {number} has {len(line)} cells and the header {len(header)}; a text that holds the "
+                'separator, a quotation mark or a line break has to stand in quotation marks ("...")'
+            )
+    return [dict(zip(header, line, strict=False)) for line in lines]
+
+
 def _header(text: str, separator: str) -> list[str]:
     return [tidy(name) for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])]
+
+
+def number(value: Any) -> float | None:
+    """A finite number (booleans are 0 and 1) as a float; None for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:  # JSON's integers have no limit
+        return None
 
 
 def tidy(name: Any) -> str:
@@ -149,6 +178,8 @@ def sheet(path: Path, texts: Sequence[str]) -> list[Row]:
         if any(_is_formula(value) for row in rows for name, value in row.items() if name not in texts):
             values = _cells(openpyxl, path, formulas=False)
             rows = [_joined(row, value, texts) for row, value in zip(rows, values, strict=True)]
+    except DatasetError:
+        raise
     except Exception as problem:  # openpyxl lets whatever its parsers raise through
         raise DatasetError(f"{path.name} is no Excel file that can be read: {problem!r}"[:400]) from None
     found = [{name: clean(_formula_text(value)) for name, value in row.items()} for row in rows]
@@ -167,12 +198,12 @@ def _check_zip(path: Path) -> None:
         )
 
 
-def _cells(openpyxl: Any, path: Path, formulas: bool) -> list[dict[str, Any]]:
+def _cells(openpyxl: Any, path: Path, formulas: bool) -> list[Row]:
     book = openpyxl.load_workbook(path, read_only=True, data_only=not formulas)
     try:
         lines = book.worksheets[0].iter_rows(values_only=True)
         header = [tidy(cell) for cell in next(lines, ())]
-        return [dict(zip(header, line, strict=False)) for line in lines]
+        return _rows(path, header, [(*line, *[None] * (len(header) - len(line))) for line in lines])
     finally:
         book.close()
 

@@ -22,6 +22,8 @@ _BOOKKEEPING = {
     "input", "key", "category", "score", "submission", "filter", "metrics", "token_counts", "input_media",
     "schema_version", "reasoning_tags", "time", "scenes",
 }  # fmt: skip
+_MMVET_ID = re.compile(r"v\d+_\d+$")
+"""MM-Vet's own result file is one object, {id: answer}."""
 _TABLES = (".xlsx", ".tsv", ".csv", ".txt")
 _FORMS = "expected an lmms-eval samples file, an lmms-eval log (args, model_configs, logs) or rows with `prediction`"
 MAX_LITERAL = 1_000_000
@@ -57,7 +59,8 @@ def _json(path: Path, content: Any, task: str | None, filter: str | None) -> Imp
     if isinstance(content, Mapping):
         if isinstance(content.get("logs"), list):
             return _old_log(path, content, task, filter)
-        if isinstance(content.get("results"), Mapping):
+        results = content.get("results")
+        if isinstance(results, Mapping) and all(isinstance(figures, Mapping) for figures in results.values()):
             raise DatasetError(
                 f"{path.name} holds lmms-eval's figures, not its answers; import the samples file that belongs to it "
                 "(lmms-eval writes it with --log_samples)"
@@ -73,7 +76,7 @@ def _json(path: Path, content: Any, task: str | None, filter: str | None) -> Imp
     if any(name in content[0] for name in ("filtered_resps", "resps")) or _SAMPLES.match(path.name):
         return _samples(path, content, task, filter)
     rows = [{raw.tidy(name): value for name, value in row.items()} for row in content]
-    if "prediction" not in rows[0]:
+    if not kit.is_table(rows[0]):
         names = ", ".join(map(str, content[0]))[:200]
         raise DatasetError(f"{path.name}: found entries with {names or 'nothing'}; {_FORMS} (its column 'prediction')")
     return kit.read(path, rows, task)
@@ -82,14 +85,18 @@ def _json(path: Path, content: Any, task: str | None, filter: str | None) -> Imp
 def _columns(content: Mapping[str, Any]) -> list[Any]:
     """Rows of a table that pandas wrote column by column; of any other object its own refusal."""
     columns = {name: value for name, value in content.items() if isinstance(value, Mapping | list)}
-    if isinstance(content.get("prediction"), str):
+    if kit.is_table(content) and not columns.keys() & {"prediction", "text"}:
         return [content]  # the only line of a table
+    if content and all(_MMVET_ID.match(key) and isinstance(value, str) for key, value in content.items()):
+        return [{"index": key, "prediction": text} for key, text in content.items()]
     if "prediction" not in columns or len(columns) != len(content):
         names = ", ".join(map(repr, list(content)[:6]))
         raise DatasetError(f"a JSON object with {names or 'no keys'} is no table of answers; {_FORMS}")
-    keys = list(columns["prediction"]) if isinstance(columns["prediction"], Mapping) else None
-    cells = {n: [v.get(k) for k in keys] if keys and isinstance(v, Mapping) else list(v) for n, v in columns.items()}
-    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=False)]
+    rows = {tuple(cells) if isinstance(cells, Mapping) else len(cells) for cells in columns.values()}
+    if len(rows) > 1:
+        raise DatasetError(f"the columns {', '.join(columns)} do not have the same rows")
+    cells = [list(v.values()) if isinstance(v, Mapping) else v for v in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
 
 
 def _old_log(path: Path, content: Mapping[str, Any], task: str | None, filter: str | None) -> ImportedTask:
@@ -99,7 +106,7 @@ def _old_log(path: Path, content: Mapping[str, Any], task: str | None, filter: s
     given = content.get("args")
     args = given if isinstance(given, Mapping) else {}
     model, settings = model_of(str(args.get("model_args") or ""), path.name)
-    found = _samples(path, content["logs"], task or str(named or path.stem), filter)
+    found = _samples(path, content["logs"], task or (named if isinstance(named, str) and named else path.stem), filter)
     return replace(found, model=model or found.model or str(args.get("model") or ""), settings=settings)
 
 
@@ -137,10 +144,11 @@ def _of_filter(rows: Sequence[Any], filter: str | None, name: str) -> list[tuple
 def _answer(row: Mapping[str, Any], where: str) -> ImportedAnswer:
     if "doc_id" not in row or not ("filtered_resps" in row or "resps" in row):
         raise DatasetError(f"{where} is not an lmms-eval sample: it lacks doc_id, filtered_resps or resps")
-    try:
-        document = int(row["doc_id"])
-    except (TypeError, ValueError, OverflowError):
-        raise DatasetError(f"{where} is not an lmms-eval sample: its doc_id is {row['doc_id']!r}"[:300]) from None
+    given = row["doc_id"]
+    whole = isinstance(given, int) or (isinstance(given, float) and given.is_integer())
+    if isinstance(given, bool) or not (whole or (isinstance(given, str) and given.isdecimal())):
+        raise DatasetError(f"{where} is not an lmms-eval sample: its doc_id is {given!r}"[:300])
+    document = int(given)
     prediction = _only_text(row["filtered_resps"] if "filtered_resps" in row else row["resps"], where)
     question = _first_text(row.get("input")) or _first_text(row.get("arguments"))
     scores = {str(name): value for name, value in row.items() if name not in _BOOKKEEPING}
@@ -198,9 +206,9 @@ def _without_repeats(found: ImportedTask) -> ImportedTask:
     """
     kept: dict[tuple[Any, ...], ImportedAnswer] = {}
     for number, answer in enumerate(found.answers):
-        name = ("document", answer.document) if answer.document is not None else ("key", answer.key)
-        if name == ("key", ""):
-            name = ("row", number)  # told apart by their questions alone
+        name: tuple[Any, ...] = ("document", answer.document)
+        if answer.document is None:  # where a key is the picture's, the question tells apart; without one it does alone
+            name = ("key", answer.key, answer.question) if answer.key else ("row", number)
         first = kept.setdefault(name, answer)
         if _content(first) != _content(answer):
             raise DatasetError(

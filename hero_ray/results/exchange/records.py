@@ -19,6 +19,7 @@ class ImportedAnswer:
         question: question or whole prompt, where known.
         scores: per-sample scores the file came with.
         category: sub-task.
+        picture: the picture's name, where the file says.
     """
 
     document: int | None
@@ -28,6 +29,7 @@ class ImportedAnswer:
     question: str = ""
     scores: Mapping[str, Any] = field(default_factory=dict)
     category: str = ""
+    picture: str = ""
 
 
 @dataclass(frozen=True)
