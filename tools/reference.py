@@ -74,7 +74,7 @@ def argument(one: inspect.Parameter) -> str:
     kind = one.annotation.__origin__ if hasattr(one.annotation, "__metadata__") else one.annotation
     written = kind if isinstance(kind, str) else inspect.formatannotation(kind).replace("typing.", "")
     given = "" if one.default is inspect.Parameter.empty else f" = {one.default!r}"
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(one.kind, "")
+    stars = "**" if one.kind is one.VAR_KEYWORD else "*" if one.kind is one.VAR_POSITIONAL else ""
     return f"{stars}{one.name}" + ("" if kind is inspect.Parameter.empty else f": {written}") + given
 
 
@@ -82,7 +82,7 @@ def fenced(text: str, language: str) -> list[str]:
     return [f"```{language}", text.rstrip(), "```", ""]
 
 
-def tree(error: type, depth: int) -> list[str]:
+def tree(error: type[Exception], depth: int) -> list[str]:
     """An error, what it says of itself, and those below it."""
     said = " ".join((inspect.getdoc(error) or "").partition("\n\n")[0].split())
     lines = [f"{'    ' * depth}- `{error.__name__}`: {said}"]

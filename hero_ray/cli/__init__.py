@@ -55,7 +55,7 @@ GROUPS = {
     "Read the answers": ("advise", "check", "compare", "frontier", "report", "dashboard", "study"),
     "Choose parameters": ("tune", "calibrate"),
     "Measure and serve": ("profile", "serve"),
-    "Exchange": ("export", "import"),
+    "Exchange": ("export", "import", "verify", "board"),
     "Look after it": ("doctor", "list", "db"),
 }
 """Verbs as `hero-ray --help` shows them, in the order in which people come to need them."""
