@@ -187,7 +187,8 @@ class JsonlTable:
         except ValueError as error:
             raise DatasetError(f"{self.path.name} line {number} is not JSON: {_why(line, error)}") from error
         if not isinstance(row, dict):
-            raise DatasetError(f"{self.path.name} line {number} is a JSON {type(row).__name__}; expected an object")
+            what = type(row).__name__
+            raise DatasetError(f"{self.path.name} line {number} is a JSON {what}; expected one object per line")
         return row
 
     def cell(self, locator: Locator, column: str) -> Any:
