@@ -21,8 +21,11 @@ def shards(pad=0):
     schema, rows = hub_layouts.LAYOUTS["pope"][0][1]()
     files = {}
     for number in range(SHARDS):
-        made = [row | {"question_id": f"{number}-{at}", "question": f"Shard {number}?"} for at, row in enumerate(rows)]
-        table = hub_layouts.table(schema, made[:ROWS])
+        made = [
+            row | {"question_id": f"{number}-{at}", "question": f"Shard {number}?", "image_source": f"{number}-{at}"}
+            for at, row in enumerate(rows[:ROWS])
+        ]
+        table = hub_layouts.table(schema, made)
         table = table.replace_schema_metadata({**table.schema.metadata, b"pad": b"x" * pad})
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
