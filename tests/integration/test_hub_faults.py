@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.integration.test_hub_downloads import FIRST, ROWS, SHARDS, shards
+from tests.integration.hub_fixture import FIRST, ROWS, SHARDS, shards
 from tests.loopback_hub import Fault
 
 pytestmark = pytest.mark.slow
