@@ -5,6 +5,7 @@ Large files (`.safetensors`, `.parquet`) are sent from the second origin, as the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -123,7 +124,8 @@ class LoopbackHub:
                     self.send_header(key, value)
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(body[:cut_after])
+                    with contextlib.suppress(ConnectionError):  # who waited too long is gone
+                        self.wfile.write(body[:cut_after])
                 self.close_connection = self.close_connection or cut_after is not None
 
         return Handler

@@ -46,8 +46,8 @@ class DocVqa(DatasetBenchmark):
     """DocVQA validation."""
 
     name = "docvqa_val"
-    aliases = ("docvqa", "DocVQA_VAL")
-    flavours = ("head", "v0.2.0", "hired", "vlmevalkit")
+    aliases: ClassVar[tuple[str, ...]] = ("docvqa", "DocVQA_VAL")
+    flavours: ClassVar[tuple[str, ...]] = ("head", "v0.2.0", "hired", "vlmevalkit")
     main_metric = "anls"
     max_new_tokens = 32
     source = Source(
@@ -58,8 +58,8 @@ class DocVqa(DatasetBenchmark):
         rows=5_349,
     )
     key_column = "questionId"
-    image_column = "page"
-    num_pictures = 1_286
+    image_column: ClassVar[str | None] = "page"
+    num_pictures: ClassVar[int | None] = 1_286
     papers: ClassVar[Mapping[str, str]] = {"hired": "anls"}
 
     def fields(self, row: Mapping[str, Any]) -> Fields:

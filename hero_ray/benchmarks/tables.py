@@ -62,10 +62,13 @@ class ParquetTable:
         import pyarrow
         import pyarrow.parquet as parquet
 
-        try:
-            return [parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) for path in self.files]
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise DatasetError(f"cannot read Parquet {[str(path) for path in self.files]}: {error}") from error
+        opened = []
+        for path in self.files:
+            try:
+                opened.append(parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20))
+            except (OSError, pyarrow.ArrowInvalid) as error:
+                raise DatasetError(f"cannot read Parquet {str(path)!r}: {error}") from error
+        return opened
 
     @property
     def columns(self) -> tuple[str, ...]:

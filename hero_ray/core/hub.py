@@ -21,7 +21,7 @@ TIMEOUT_S = 15.0
 _pins: dict[str, str] = {}
 _recorded: list[dict[str, str]] = []
 _looking: list[list[Download]] = []
-_unreached: set[str] = set()
+_silence: list[Exception] = []
 _say: list[Callable[[str], None]] = []
 
 
@@ -55,7 +55,7 @@ def looking() -> Iterator[list[Download]]:
         yield wanted
     finally:
         _looking.remove(wanted)
-        _unreached.clear()
+        _silence.clear()
 
 
 @contextmanager
@@ -84,19 +84,29 @@ def snapshot(kind: Kind, name: str, first: Sequence[str], then: Callable[[Path],
         HubError: no such repository, no access to it, or it is neither at hand nor to be reached.
     """
     key = f"{kind}:{name}"
-    commit, is_local = _pins.get(key), False
+    commit, silence = _pins.get(key), None
     if commit is None:
-        newest, reachable = _newest(kind, name)
-        is_local = not reachable
+        newest, silence = _newest(kind, name)
         # By its hash it leaves no mark of the newest commit in a cache that may hold only an older one whole.
         commit = newest if _looking else None
-    folder = _download(kind, name, first, commit, is_local)
+    with _unheard(silence, kind, name):
+        folder = _download(kind, name, first, commit, silence is not None)
     commit = folder.name if len(folder.name) == 40 else commit
     if commit is not None:
         for record in _recorded:
             record[key] = _pins[key] = commit
     rest = then(folder)
-    return fetch(kind, name, commit, rest, is_local) if rest else folder
+    with _unheard(silence, kind, name):
+        return fetch(kind, name, commit, rest, silence is not None) if rest else folder
+
+
+@contextmanager
+def _unheard(silence: Exception | None, kind: Kind, name: str) -> Iterator[None]:
+    """What the cache lacks of a repository whose hub did not answer is missing for that reason."""
+    try:
+        yield
+    except HubError as error:
+        raise (error if silence is None else HubError(why(silence, kind, name))) from error
 
 
 def fetch(kind: Kind, name: str, commit: str | None, patterns: Sequence[str], is_local: bool = False) -> Path:
@@ -126,10 +136,10 @@ def at(kind: Kind, name: str, revision: str, patterns: Sequence[str]) -> Path:
     return folder
 
 
-def _newest(kind: Kind, name: str) -> tuple[str | None, bool]:
-    """(newest commit or None, whether the hub answers for this repository); its refusals are raised."""
-    if "hub" in _unreached:
-        return None, False
+def _newest(kind: Kind, name: str) -> tuple[str | None, Exception | None]:
+    """(newest commit or None, why the hub does not answer or None); its refusals are raised."""
+    if _silence:
+        return None, _silence[0]
     api = client().HfApi()
     try:
         found = patiently(lambda: api.repo_info(name, repo_type=kind, timeout=TIMEOUT_S))
@@ -138,12 +148,12 @@ def _newest(kind: Kind, name: str) -> tuple[str | None, bool]:
             raise HubError(f"{name}: neither a folder nor an id of the hub", absent=True) from error
         if status_of(error) is None:  # no connection, a time-out, offline by wish: what the cache holds will do
             if _looking:
-                _unreached.add("hub")  # a plan over many repositories waits for a dead hub once
-            return None, False
+                _silence.append(error)  # a plan over many repositories waits for a dead hub once
+            return None, error
         if said(error, "RepositoryNotFoundError") and not said(error, "GatedRepoError"):
             raise HubError(why(error, kind, name), absent=True) from error
-        return None, True  # whatever else it said, it will say again where files are fetched, if the cache lacks them
-    return found.sha, True
+        return None, None  # whatever else it said, it will say again where files are fetched, if the cache lacks them
+    return found.sha, None
 
 
 def _missing(kind: Kind, name: str, revision: str, patterns: Sequence[str]) -> Download | None:
@@ -179,7 +189,15 @@ def client() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise MissingExtraError("huggingface_hub", "hub") from error
-    session = huggingface_hub.get_session()
-    if hasattr(session, "timeout"):
-        session.timeout = TIMEOUT_S
+    hooks = getattr(huggingface_hub.get_session(), "event_hooks", None)
+    if hooks is not None and _impatient not in hooks.setdefault("request", []):
+        hooks["request"].append(_impatient)
     return huggingface_hub
+
+
+def _impatient(request: Any) -> None:
+    """Bounds the waits that the client leaves unbounded; each page of a listing says itself that it has no limit."""
+    bounds = request.extensions.setdefault("timeout", {})
+    for part in ("connect", "read"):
+        if bounds.get(part) is None:
+            bounds[part] = TIMEOUT_S

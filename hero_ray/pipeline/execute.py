@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
@@ -82,5 +83,7 @@ def named_failures() -> Iterator[None]:
             cause = cause.__cause__
         if cause is not None:
             raise cause from None
+        # What a replica raised while it started comes as text alone, behind the name of its class.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ReplicaError(f"a replica failed: {lines[-1] if lines else type(error).__name__}") from error
+        last = re.sub(r"^hero_ray\.[\w.]+: ", "", lines[-1]) if lines else type(error).__name__
+        raise ReplicaError(f"a replica failed: {last}") from error

@@ -1,13 +1,16 @@
 """A loopback hub with somebody's model and data, and a fresh process with an empty cache that asks it."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from hero_ray.benchmarks.pope import Pope
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from tests import hub_layouts
 from tests.loopback_hub import LoopbackHub
@@ -33,6 +36,28 @@ def data_files(folder):
     card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
     files = {"README.md": card.encode(), "data/test-00000-of-00001.parquet": path.read_bytes()}
     return files | {"data/train-00000-of-00001.parquet": b"nobody asks for this"}
+
+
+FIRST = f"datasets/{Pope.source.ids[0]}"
+SHARDS, ROWS = 4, 3
+
+
+def shards(pad=0):
+    """POPE in four files of three rows, each `pad` bytes larger than it need be."""
+    schema, rows = hub_layouts.LAYOUTS["pope"][0][1]()
+    files = {}
+    for number in range(SHARDS):
+        made = [
+            row | {"question_id": f"{number}-{at}", "question": f"Shard {number}?", "image_source": f"{number}-{at}"}
+            for at, row in enumerate(rows[:ROWS])
+        ]
+        table = hub_layouts.table(schema, made)
+        table = table.replace_schema_metadata({**table.schema.metadata, b"pad": b"x" * pad})
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        files[f"data/test-{number:05}-of-{SHARDS:05}.parquet"] = buffer.getvalue()
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
+    return files | {"README.md": card.encode(), "data/train-00000-of-00001.parquet": b"x" * 1_000_000}
 
 
 @pytest.fixture

@@ -1,35 +1,12 @@
 """What is fetched from the hub: its size before, its progress, no more of it than a limit reads, and its faults."""
 
-import io
-
-import pyarrow.parquet as pq
 import pytest
 
 from hero_ray.benchmarks.pope import Pope
 from hero_ray.core.hub_sizes import in_bytes
-from tests import hub_layouts
-from tests.integration.hub_fixture import MODEL, model_files
+from tests.integration.hub_fixture import FIRST, MODEL, ROWS, SHARDS, model_files, shards
 
 pytestmark = pytest.mark.slow
-
-FIRST = f"datasets/{Pope.source.ids[0]}"
-SHARDS, ROWS = 4, 3
-
-
-def shards(pad=0):
-    """POPE in four files of three rows, each `pad` bytes larger than it need be."""
-    schema, rows = hub_layouts.LAYOUTS["pope"][0][1]()
-    files = {}
-    for number in range(SHARDS):
-        made = [row | {"question_id": f"{number}-{at}", "question": f"Shard {number}?"} for at, row in enumerate(rows)]
-        table = hub_layouts.table(schema, made[:ROWS])
-        table = table.replace_schema_metadata({**table.schema.metadata, b"pad": b"x" * pad})
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        files[f"data/test-{number:05}-of-{SHARDS:05}.parquet"] = buffer.getvalue()
-    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
-    return files | {"README.md": card.encode(), "data/train-00000-of-00001.parquet": b"x" * 1_000_000}
-
 
 STEPS = """
 import contextlib, io, json, os, urllib.error, urllib.request
