@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from hero_ray.core.errors import ParameterError
+from hero_ray.core.errors import CheckpointError, ParameterError
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape, torch_dtype
 from hero_ray.models.build import META, build, randomise
+from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.prompts import PromptStyle
 from hero_ray.models.registry import ModelSpec
+from hero_ray.models.supported import quantised
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,33 @@ class LoadJob:
     def has_weights(self) -> bool:
         return self.seed is None and self.target.device != META
 
+    @property
+    def is_quantised(self) -> bool:
+        """Whether transformers' own quantisers bring the weights, not `fill`."""
+        return self.folder is not None and self.has_weights and bool(quantised(read_config(self.folder)))
+
+    def _read_quantised(self, model_class: Any, config: Any) -> Any:
+        assert self.folder is not None
+        model, told = model_class.from_pretrained(
+            self.folder,
+            config=config,
+            dtype=self.target.dtype,
+            attn_implementation=self.target.attention,
+            device_map={"": str(self.target.device)},
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        wrong = {key: sorted(told[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if told[key]}
+        if wrong:
+            raise CheckpointError(f"{self.folder}: config.json and weights do not belong together: {str(wrong)[:300]}")
+        return in_one_dtype(model, self.target.dtype).eval().requires_grad_(False)
+
     def build(self, model_class: Any, config: Any) -> Any:
         """The model: its shapes alone where `fill` is to bring the weights, else on its device, random or undefined."""
+        if self.is_quantised:
+            return self._read_quantised(model_class, config)
         device = META if self.has_weights else self.target.device
         model = build(model_class, config, device, self.target.dtype, self.target.attention)
         if self.seed is not None:
@@ -95,3 +122,11 @@ class LoadJob:
             attention=self.target.attention,
             context=text.max_position_embeddings,
         )
+
+
+def in_one_dtype(model: Any, dtype: torch.dtype) -> Any:
+    """A quantised model whose other weights, which stay as they were saved, are brought to one dtype too."""
+    for weight in model.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
+    return model

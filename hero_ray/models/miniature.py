@@ -126,8 +126,10 @@ def llava_onevision(seed: int = 0, most: int = 3, text: Any = None, image_id: in
 
 def _qwen2() -> Qwen2Config:
     sizes = text_config().to_dict()
-    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    kept += ("num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
+    kept = [
+        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+        *("num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id"),
+    ]
     return Qwen2Config(**{key: sizes[key] for key in kept}, tie_word_embeddings=False)
 
 

@@ -58,7 +58,7 @@ def llava_parts(job: LoadJob) -> Parts:
             check_views(settings, config, job.folder)
         settings |= {"original_layout": is_original}
     model = job.build(_LLAVAS[job.chosen.family], config)
-    if job.folder is not None and job.has_weights:
+    if job.folder is not None and job.has_weights and not job.is_quantised:
         _fill_llava(model, job, is_original)
     image_id = config.image_token_index
     tokenizer: Tokenizer
@@ -112,7 +112,7 @@ def internvl2_parts(job: LoadJob) -> Parts:
         raise CheckpointError(f"{job.folder}: its tokenizer does not know {', '.join(missing)}")
     config.image_token_id = found[internvl2.CONTEXT]
     model = job.build(InternVLForConditionalGeneration, config)
-    if job.folder is not None and job.has_weights:
+    if job.folder is not None and job.has_weights and not job.is_quantised:
         fill(model, [job.folder], translate, job.target.device)
     published = raw.get("max_dynamic_patch") or settings.get("max_patches") or DEFAULT_TILES
     most = int(job.options.get("max_tiles", min(DEFAULT_TILES, published)))

@@ -5,6 +5,7 @@ Asked before anything else of a checkpoint is fetched or read, so that a refusal
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ _FAMILIES = {
     "internvl": "internvl2",
 }
 _KNOWN = "llava, llava_next, llava_onevision, internvl, internvl_chat and the original LLaVA layouts"
+_HUB_LAYOUTS = ("llava", "llava_next", "llava_onevision", "internvl")
 _TOWERS = {"internvl": "internvl_vision", "llava_onevision": "siglip_vision_model"}
 CLIP_TOWER = "clip-vit-large-patch14-336"
 _OTHER_TOWERS = ("siglip", "eva", "dino", "convnext", "internvit", "openclip", "laion", "clip-vit-base", "imagebind")
@@ -53,13 +55,11 @@ def family_of(config: Mapping[str, Any], where: object) -> str:
     """The family a parsed `config.json` belongs to.
 
     Raises:
-        CheckpointError: none of ours, a language model or tower we do not run, or quantised weights.
+        CheckpointError: none of ours, a language model or tower we do not run, or quantised weights that cannot be
+            read here.
     """
     if method := quantised(config):
-        raise CheckpointError(
-            f"{where}: its weights are quantised ({method}); hero-ray measures unquantised ones. Load the checkpoint "
-            "it was made from, in dtype=bfloat16 or float16"
-        )
+        _readable(config, method, where)
     if is_original_llava(config):
         return _original(config, where)
     kind = config.get("model_type")
@@ -85,6 +85,31 @@ def quantised(config: Mapping[str, Any]) -> str:
         return f"{found.get('quant_method', 'method unnamed')}{f', {bits} bit' if bits else ''}"
     parts = (value for key, value in config.items() if key.endswith("_config") and isinstance(value, Mapping))
     return next((method for part in parts if (method := quantised(part))), "")
+
+
+_QUANTISERS = {
+    "bitsandbytes": ("bitsandbytes", "accelerate"),
+    "awq": ("gptqmodel", "accelerate"),
+    "gptq": ("gptqmodel", "optimum", "accelerate"),
+}
+"""Packages by which transformers reads weights of a `quant_method`."""
+
+
+def _readable(config: Mapping[str, Any], method: str, where: object) -> None:
+    """Refuse quantised weights that transformers cannot read here, or that do not lie as it saves them."""
+    said = f"{where}: its weights are quantised ({method})"
+    way = "; or load the checkpoint it was made from, in dtype=bfloat16 or float16"
+    found = config.get("quantization_config")
+    kind = found.get("quant_method") if isinstance(found, Mapping) else None
+    if kind not in _QUANTISERS or config.get("model_type") not in _HUB_LAYOUTS:
+        raise CheckpointError(
+            f"{said}; read are {', '.join(_QUANTISERS)} of a whole checkpoint as transformers saves it{way}"
+        )
+    if missing := [name for name in _QUANTISERS[kind] if importlib.util.find_spec(name) is None]:
+        raise CheckpointError(
+            f"{said}; transformers reads them with {' and '.join(missing)}, not installed here: "
+            f"pip install {' '.join(missing)}{way}"
+        )
 
 
 def _part(config: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
 from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
+from hero_ray.methods.base import Method
 from hero_ray.models.asking import shown_prompt, worded_anew
 from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
@@ -154,7 +155,7 @@ def cuda_here() -> bool:
     return torch.cuda.is_available()
 
 
-def _method(entry: MethodEntry) -> methods.Method:
+def _method(entry: MethodEntry) -> Method:
     return methods.create(entry.name, **entry.params, **({"variant": entry.variant} if entry.variant else {}))
 
 

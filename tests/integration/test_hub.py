@@ -14,7 +14,11 @@ import yaml
 
 from hero_ray.benchmarks import get, get_class
 from hero_ray.benchmarks.pope import Pope
-from tests import hub_layouts
+from hero_ray.models.asking import shown_prompt
+from hero_ray.models.checkpoints.plausible import read_config
+from hero_ray.models.checkpoints.revision import revision
+from hero_ray.models.supported import family_of
+from tests import checkpoints, hub_layouts
 from tests.integration.hub_fixture import MODEL, data_files, model_files
 from tests.loopback_hub import Fault
 
@@ -38,6 +42,57 @@ def test_only_what_is_needed_is_fetched_and_the_configuration_comes_first(hub, a
     assert len([line for line in hub.log if "large" in line]) == 2  # model and clip, from the other origin
     hub.log.clear()
     assert ask(FOLDER, HF_HUB_OFFLINE="1") == folder
+    assert hub.log == []
+
+
+STOCK = """
+import json
+import torch
+from hero_ray import models
+from hero_ray.models.asking import shown_prompt
+from hero_ray.models.sources import find_folder
+from hero_ray.models.stock_check import against_stock
+torch.set_num_threads(1)
+told = {}
+for name in NAMES:
+    ours = models.load(name, device="cpu")
+    told[name] = [ours.info.family, ours.info.revision, shown_prompt(name, "what?")]
+    if COMPARED:
+        check = against_stock(ours, find_folder(name), 1)
+        told[name] += [check.is_equal, check.logits]
+print(json.dumps(told))
+"""
+
+
+def checkpoint_folders(root):
+    """A miniature of every family and layout, by the name of what it stands for."""
+    made = {name: checkpoints.LLAVA_NEXT[name] for name in ("mistral-7b", "llama3-8b", "72b")}
+    for name, chosen in made.items():
+        checkpoints.llava_next(chosen, root / name)
+    checkpoints.llava_15(checkpoints.LLAVA_NEXT["llama3-8b"], root / "llava-1.5-llama3")
+    checkpoints.llava_onevision(checkpoints.ONEVISION["onevision-0.5b"], root / "onevision-0.5b")
+    for name in ("internvl2-4b", "internvl2-26b", "internvl3_5-8b"):
+        checkpoints.internvl_chat(checkpoints.INTERNVL[name], root / name)
+    checkpoints.internvl_hf(checkpoints.INTERNVL["internvl3-8b"], root / "internvl3-8b-hf")
+    return sorted(path for path in root.iterdir() if path.is_dir())
+
+
+def test_every_family_comes_from_the_hub_and_equals_transformers(hub, ask, tmp_path):
+    folders = checkpoint_folders(tmp_path / "made")
+    for folder in folders:
+        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        hub.put(f"models/org/{folder.name}", files | {"pytorch_model.bin": b"no", "modeling_internvl.py": b"no"})
+    code = STOCK.replace("NAMES", repr([f"org/{folder.name}" for folder in folders]))
+    told = ask(code.replace("COMPARED", "True"))
+    for folder in folders:
+        family, weights, prompt, equal, logits = told[f"org/{folder.name}"]
+        assert (equal, logits) == (True, 0.0), folder.name
+        assert family == family_of(read_config(folder), folder)
+        assert weights == revision(folder)
+        assert prompt == shown_prompt(str(folder), "what?")
+    assert not hub.asked(".bin") + hub.asked(".py")
+    hub.log.clear()
+    assert ask(code.replace("COMPARED", "False"), HF_HUB_OFFLINE="1") == {name: one[:3] for name, one in told.items()}
     assert hub.log == []
 
 

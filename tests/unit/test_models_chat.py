@@ -213,10 +213,35 @@ def test_an_unknown_conversation_of_internvl_is_refused(tmp_path):
     ],
     ids=["awq", "bnb", "gptq", "gemma", "siglip", "video", "onevision", "original-siglip", "original-phi"],
 )
-def test_refusals_name_the_true_cause(change, why):
+def test_refusals_name_the_true_cause(change, why, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     raw = {key: value for key, value in (LLAVA | change).items() if value is not None}
     with pytest.raises(CheckpointError, match=why):
         family_of(raw, "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("method", "installed", "why"),
+    [
+        ("bitsandbytes", ("accelerate",), "with bitsandbytes, not installed here: pip install bitsandbytes; or load"),
+        ("awq", (), "with gptqmodel and accelerate, not installed here"),
+        ("gptq", ("gptqmodel", "accelerate"), "with optimum, not installed here"),
+        ("fp8", ("bitsandbytes", "accelerate"), "read are bitsandbytes, awq, gptq"),
+    ],
+    ids=["bitsandbytes", "awq", "gptq", "fp8"],
+)
+def test_quantised_weights_are_read_where_their_packages_are(monkeypatch, method, installed, why):
+    raw = LLAVA | {"quantization_config": {"quant_method": method}}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
+    with pytest.raises(CheckpointError, match=why):
+        family_of(raw, "somewhere")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    others = {"model_type": "internvl_chat", "ps_version": "v2", "llm_config": {}}, {"model_type": "llava_qwen"}
+    for other in others:
+        with pytest.raises(CheckpointError, match="of a whole checkpoint as transformers saves it; or load"):
+            family_of(raw | other, "OpenGVLab's or the original layout")
+    if method != "fp8":
+        assert family_of(raw, "somewhere") == "llava-next"
 
 
 @pytest.mark.parametrize("name", ["InternLM3ForCausalLM", "Qwen3MoeForCausalLM", "GptOssForCausalLM"])

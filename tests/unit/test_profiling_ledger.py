@@ -212,8 +212,11 @@ def test_shapes_are_read_from_hub_layouts() -> None:
     assert from_config(internvl, "internvl2-2b") == shape("internvl2-2b")
     with pytest.raises(CheckpointError, match="qwen2_vl"):
         from_config({"model_type": "qwen2_vl"}, "x")
-    with pytest.raises(CheckpointError, match="vision_config"):
-        from_config({"model_type": "llava", "text_config": {}}, "x")
+    with pytest.raises(CheckpointError, match="text_config"):
+        from_config({"model_type": "llava", "vision_config": {}}, "x")
+    # Nothing said of the tower is the family's own to transformers; an empty entry is its class's.
+    assert from_config({"model_type": "llava", "text_config": {}}, "x").vision == shape("llava-1.5-7b").vision
+    assert from_config({"model_type": "llava", "text_config": {}, "vision_config": {}}, "x").vision.hidden == 768
 
 
 def test_small_vision_shape_counts_pixel_shuffle() -> None:
