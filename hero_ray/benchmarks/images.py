@@ -118,7 +118,8 @@ def size_of(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """
     with _readable(data, max_pixels) as image:
         _check_size(image.size, max_pixels // HEAVY_FORMATS.get(str(image.format), 1))
-        decoder = str(image.tile[0][0]) if image.tile else ""
+        tiles = getattr(image, "tile", [])  # of files alone; Pillow types it for none
+        decoder = str(tiles[0][0]) if tiles else ""
         if decoder in SLOW_DECODERS and len(data) > MAX_SLOW_BYTES:
             raise ImageError(f"{len(data)} bytes of {decoder}, the limit is {MAX_SLOW_BYTES}; send a PNG")
         return image.size

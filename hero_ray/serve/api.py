@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,8 +25,17 @@ from hero_ray.serve.schemas import ErrorBody, SweepRequest
 from hero_ray.serve.settings import ServeSettings, Tokens
 
 DOCS = Path(__file__).with_name("docs.html")
-DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-"""The page loads nothing from anywhere and talks to this service alone."""
+DOCS_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""The page loads nothing from anywhere, talks to this service alone and stands in no other page, where its token would
+be typed into a stranger's."""
+
+
+DESK_THREADS = 3
+"""Of Python's pool, whose least size is five: who asks for large tables must leave some to those who ask models."""
+T = TypeVar("T")
 
 
 def build_api(
@@ -145,37 +155,43 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def _results(api: FastAPI, desk: Desk) -> None:
+    seats = asyncio.Semaphore(DESK_THREADS)
+
+    async def at_desk(work: Callable[..., T], *given: Any) -> T:
+        async with seats:
+            return await asyncio.to_thread(work, *given)
+
     @api.post("/v1/sweeps", status_code=202)
     async def submit(body: SweepRequest) -> dict[str, Any]:
         """Validate a sweep and submit it as a Ray job."""
-        return await asyncio.to_thread(desk.submit, body.config)
+        return await at_desk(desk.submit, body.config)
 
     @api.get("/v1/sweeps")
     async def sweeps(limit: int = Query(default=50, ge=1, le=500)) -> dict[str, Any]:
         """Runs in the database, newest first."""
-        return {"data": await asyncio.to_thread(desk.runs, limit)}
+        return {"data": await at_desk(desk.runs, limit)}
 
     @api.get("/v1/sweeps/{sweep_id}")
     async def sweep(sweep_id: str) -> dict[str, Any]:
         """Progress of one sweep."""
-        return await asyncio.to_thread(desk.run, sweep_id)
+        return await at_desk(desk.run, sweep_id)
 
     @api.delete("/v1/sweeps/{sweep_id}")
     async def cancel(sweep_id: str) -> dict[str, Any]:
         """Ask a sweep to stop after the units in flight; it stays resumable."""
-        return await asyncio.to_thread(desk.cancel, sweep_id)
+        return await at_desk(desk.cancel, sweep_id)
 
     @api.get("/v1/frontier")
     async def frontier(run: str = "latest", benchmark: str | None = None) -> dict[str, Any]:
         """Points with intervals and costs, and whether they are on the frontier."""
-        return await asyncio.to_thread(desk.frontier, run, benchmark)
+        return await at_desk(desk.frontier, run, benchmark)
 
     @api.get("/v1/cells")
     async def cells(run: str = "latest") -> dict[str, Any]:
         """Cells of a run with their progress."""
-        return await asyncio.to_thread(desk.cells, run)
+        return await at_desk(desk.cells, run)
 
     @api.get("/v1/published")
     async def published() -> dict[str, Any]:
         """The papers' own numbers."""
-        return await asyncio.to_thread(desk.published)
+        return await at_desk(desk.published)

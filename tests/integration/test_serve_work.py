@@ -16,7 +16,7 @@ from hero_ray.serve.problems import Problem
 from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import Limits
 from hero_ray.serve.work import Caller, work_of
-from tests.local_serve import HERO, Build, Local, data_url, picture, question, refusal
+from tests.local_serve import HERO, Build, Local, Noted, data_url, picture, question, refusal
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
@@ -147,3 +147,39 @@ def test_a_batch_goes_on_while_anyone_waits(backend: Local, monkeypatch: pytest.
     made = backend.engine.answer(adapter, jobs, callers)
     assert [getattr(each, "status", None) for each in made] == [499, 499]
     assert told == 3
+
+
+def test_slow_tables_leave_room_for_those_who_ask_a_model(backend: Local, url: str) -> None:
+    """Twenty readers whose database is slow took every thread of the pool."""
+    import asyncio
+    import threading
+
+    import httpx
+
+    from hero_ray.serve.api import build_api
+    from hero_ray.serve.desk import Desk
+    from hero_ray.serve.settings import ServeSettings
+
+    go = threading.Event()
+
+    class SlowDesk(Desk):
+        def cells(self, run_id: str) -> dict[str, Any]:
+            assert go.wait(120)
+            return {"run_id": run_id, "data": []}
+
+    settings = ServeSettings(db=url)
+    api = build_api(settings, backend, SlowDesk(settings, Noted()))
+
+    async def ask() -> tuple[int, set[int]]:
+        transport = httpx.ASGITransport(api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None) as http:
+            readers = [asyncio.create_task(http.get("/v1/cells")) for _ in range(40)]
+            await asyncio.sleep(0.1)
+            try:
+                async with asyncio.timeout(60):
+                    answer = await http.post("/v1/chat/completions", json=question())
+            finally:
+                go.set()
+            return answer.status_code, {each.status_code for each in await asyncio.gather(*readers)}
+
+    assert asyncio.run(ask()) == (200, {200})
