@@ -9,7 +9,6 @@ Shape letters: B rows, S positions, H heads, R queries.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
@@ -24,29 +23,26 @@ _BEFORE, _BEHIND = 3, 6
 """Text tokens before and behind the picture; the second row and every other one has two more of each."""
 
 
-@dataclass
 class DrawnState:
     """One boundary, a `LayerState` whose tensors are drawn from `seed` and the block's number.
 
-    Attributes:
+    Args:
         alive: visual tokens of every row that live at this boundary.
+        num_visual: [B] those that entered.
         levels: few values per tensor, which makes ties everywhere; None draws freely.
     """
 
-    layer: int
-    num_layers: int
-    alive: list[int]
-    num_visual: Tensor
-    seed: int = 0
-    levels: int | None = None
-    valid: Tensor = field(init=False)
-    visual: Tensor = field(init=False)
-    instruction: Tensor = field(init=False)
-    after_image: Tensor = field(init=False)
-    positions: Tensor = field(init=False)
-    hidden: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        layer: int,
+        num_layers: int,
+        alive: list[int],
+        num_visual: Tensor,
+        seed: int = 0,
+        levels: int | None = None,
+    ) -> None:
+        self.layer, self.num_layers, self.alive, self.num_visual = layer, num_layers, alive, num_visual
+        self.seed, self.levels = seed, levels
         spans = [(_BEFORE + 2 * (row % 2), count, _BEHIND + 2 * (row % 2)) for row, count in enumerate(self.alive)]
         length = max(map(sum, spans))
         shape = (len(spans), length)
