@@ -4,6 +4,10 @@ The optimal-transport objective is bounded by log det(I + gamma G G') over the c
 projected tokens, each channel at length 1 over all of them; it is submodular and picked greedily, over all views
 together. Text-free. Follows xiwenc1/OTPrune @3414730 (`llava_arch.py`).
 
+`gamma` .01 is the code's, made for 576 tokens 4,096 wide, and is no pure number: with channels at length 1 the products
+in G grow with D / n. With a common direction in 4,096 channels the diagonal of gamma G G' is about 90, so that what was
+picked weighs on what is picked next; on hero-tiny (96 wide) it is .08 beside the 1 of I, and the choice is near chance,
+where gamma = 100 chooses as well as any method (`docs/results.md`). Raise it where D / n is far below 7.
 Differs: in the code newlines compete and channels are scaled over them too, and it keeps round(R (patches + newlines));
 here floor(R M) patches are kept and newlines follow the sweep's policy. The code runs the greedy step in the features'
 dtype; it is fp32 here. Its cost is that of G G', n^3 multiplications for n tokens: 24 thousand million for 5 x 576.

@@ -112,11 +112,15 @@ class _Transitions(LayerPruner):
 
 
 def transition(given: Tensor, made: Tensor, valid: Tensor) -> Tensor:
-    """|made| / |given| times the softmax, over a row's valid tokens, of 1 - cos(given, made): fp32 [B, S]."""
+    """|made| / |given| times the softmax, over a row's valid tokens, of 1 - cos(given, made): fp32 [B, S].
+
+    0 for a token given as zero, of which there is no share.
+    """
     given, made = (states.masked_fill(~valid[..., None], 0.0).float() for states in (given, made))
     turned = 1.0 - torch.nn.functional.cosine_similarity(given, made, dim=-1)
     shares = torch.softmax(turned.masked_fill(~valid, -torch.inf), -1)
-    return made.norm(dim=-1) / given.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny) * shares
+    before, after = given.norm(dim=-1), made.norm(dim=-1)
+    return torch.where(before > 0.0, after / before, torch.zeros_like(after)) * shares
 
 
 def text_attention(state: LayerState) -> Tensor:

@@ -76,8 +76,8 @@ class Blocks:
         """Logits [B, H, R, S], fp32, of queries [B, R] over all keys of a block before RoPE, its scale applied."""
         attention, normed = self._blocks[index].self_attn, self._normed(index, tokens.hidden)
         chosen = normed.gather(1, queries[..., None].expand(-1, -1, normed.shape[-1]))
-        heads, keys = (projected(attention, of, part).transpose(1, 2) for of, part in ((chosen, "q"), (normed, "k")))
-        return grouped_products(heads, keys) * attention.scaling
+        heads, keys = projected(attention, chosen, "q"), projected(attention, normed, "k")
+        return grouped_products(heads.transpose(1, 2), keys.transpose(1, 2)) * attention.scaling
 
     @contextmanager
     def watching(self, index: int) -> Iterator[dict[str, Moved]]:

@@ -90,6 +90,9 @@ def test_transition_by_its_definition() -> None:
         expected = after.norm(dim=-1) / before.norm(dim=-1) * turned / turned.sum()
         torch.testing.assert_close(found[row, valid[row]], expected)
     assert found[1, :2].tolist() == [0.0, 0.0]
+    nothing = given.clone()
+    nothing[0, 3] = 0.0
+    assert transition(nothing, made, valid)[0, 3] == 0.0
     spoilt = made.clone()
     spoilt[1, 0] = math.nan  # of padding
     torch.testing.assert_close(transition(given, spoilt, valid), found)
