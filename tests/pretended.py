@@ -82,12 +82,12 @@ _current: list[Device] = [Device()]
 
 
 def caller() -> str:
-    """The innermost line of ours that is running, else of transformers."""
+    """The innermost line of ours that is running, else of transformers; of a shared look, the line that asked."""
     frame: Any = sys._getframe(1)
     foreign = "?"
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith((f"{ROOT}/hero_ray/", f"{ROOT}/perf/")):
+        if file.startswith((f"{ROOT}/hero_ray/", f"{ROOT}/perf/")) and not file.endswith("/core/looks.py"):
             return f"{Path(file).relative_to(ROOT)}:{frame.f_lineno} {frame.f_code.co_name}"
         if foreign == "?" and file != __file__ and "/torch/" not in file:
             foreign = f"{'/'.join(Path(file).parts[-3:])}:{frame.f_lineno} {frame.f_code.co_name}"

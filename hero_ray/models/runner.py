@@ -58,17 +58,23 @@ class DecodeState:
     spans: list[Span]
     span_of: list[int]
 
-    def visual_per_layer(self) -> list[tuple[int, ...]]:
-        """Per row, visual tokens alive in each block after prefill."""
-        columns = [self.spans[index].num_visual.tolist() for index in self.span_of]
-        return [tuple(row) for row in zip(*columns, strict=True)]
+    def alive(self) -> Tensor:
+        """Visual tokens, and all tokens, alive in every span after prefill: int64 [2, spans, B], on the device."""
+        return torch.stack([getattr(span, name) for name in ("num_visual", "num_valid") for span in self.spans]).view(
+            2, len(self.spans), -1
+        )
 
-    def kv_bytes(self) -> list[int]:
+    def visual_per_layer(self, alive: Tensor | None = None) -> list[tuple[int, ...]]:
+        """Per row, visual tokens alive in each block after prefill; `alive` where it was read already."""
+        table = (self.alive() if alive is None else alive)[0].tolist()
+        return [tuple(row) for row in zip(*(table[span] for span in self.span_of), strict=True)]
+
+    def kv_bytes(self, alive: Tensor | None = None) -> list[int]:
         """Per row, bytes of the live cache after prefill, read off the cache tensors; padding not counted."""
-        per_block = [
-            self.spans[span].num_valid * self.cache.bytes_per_position(index) for index, span in enumerate(self.span_of)
-        ]
-        return [int(value) for value in torch.stack(per_block).sum(0).tolist()]
+        table = (self.alive() if alive is None else alive)[1].tolist()
+        sizes = [self.cache.bytes_per_position(index) for index in range(len(self.span_of))]
+        per_row = zip(*(table[span] for span in self.span_of), strict=True)
+        return [sum(count * size for count, size in zip(row, sizes, strict=True)) for row in per_row]
 
 
 class Runner(Blocks):
@@ -90,7 +96,8 @@ class Runner(Blocks):
             SelectionError: a pruner's answer does not fit the batch.
         """
         tokens = live_tokens(batch)
-        num_visual = torch.tensor(batch.num_visual, device=batch.embeds.device)
+        # Only a pruner asks.
+        num_visual = torch.tensor(() if pruner is None else batch.num_visual, device=batch.embeds.device)
         cache = KeyValueCache(self.num_layers, room)
         spans: list[Span] = []
         span_of: list[int] = []

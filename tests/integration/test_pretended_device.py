@@ -14,6 +14,7 @@ from PIL import Image
 
 from hero_ray import benchmarks, models
 from hero_ray.core.config import ProfileSettings, build
+from hero_ray.core.encoded import keep_all
 from hero_ray.core.plan import units
 from hero_ray.engine.cut import Pruning
 from hero_ray.engine.evaluate import Evaluator, Settings
@@ -308,3 +309,53 @@ def test_profiles_count_alike(miniatures: Any, captured: bool, monkeypatch: pyte
         assert {key: mine[key] for key in told} == {key: theirs[key] for key in told}
     assert records[1][0]["certificate"]["device"] == "cuda"
     assert records[1][0]["certificate"]["cuda_graphs"] is captured
+
+
+# -- how often the host waits ---------------------------------------------------------------------------------------
+
+EARLY = [(name, settings) for name, settings in SETTINGS if create(name, **settings).stage != "in-llm"]
+
+
+def waits_of_one_answer(model: VisionLanguageModel, name: str, parameters: dict[str, Any]) -> Any:
+    method = create(name, **parameters)
+    with pretended() as device:
+        model.generate(PICTURE, "is it red", method=method, retention_ratio=0.4, max_new_tokens=1)
+    return device
+
+
+@pytest.mark.parametrize("name", ["hero", "prumerge+", "visionzip"])
+def test_the_host_waits_little_before_a_first_token(miniatures: Any, name: str) -> None:
+    device = waits_of_one_answer(miniatures[1], name, {})
+    assert sum(device.waits.values()) <= 4 + 1, device.told()  # and once for the token itself
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "parameters"), EARLY, ids=str)
+def test_no_early_method_waits_more_than_four_times(embedded: Any, name: str, parameters: dict[str, Any]) -> None:
+    device = waits_of_one_answer(embedded[1], name, parameters)
+    assert sum(device.waits.values()) <= 4 + 1, device.told()
+
+
+@pytest.mark.slow
+def test_batched_answers_wait_less_than_once_each(embedded: Any) -> None:
+    plan, unit = cells_and_unit(embedded[1].info.name, ["synth-attribute"], [0.4, 0.1])
+    evaluator = Evaluator(embedded[1].adapter, plan.cells, plan.benchmarks, Settings(batch_size=64))
+    with pretended() as device:
+        answers = evaluator.evaluate(unit)
+    assert sum(device.waits.values()) <= len(answers), device.told()
+
+
+def test_a_decode_step_waits_once_at_most(miniatures: Any) -> None:
+    method, waits = create("full"), []
+    for steps in (8, 32):
+        adapter = miniatures[1].adapter
+        with pretended() as device:
+            picture = adapter.encode(adapter.prepare(PICTURE), method.needs(adapter.vision))
+            visual = adapter.assemble(picture, keep_all(picture.layout), "unpadded_rows")
+            device.clear()
+            requests = [Request(adapter.prompt(text), visual, steps) for text in ("is it red", "what is it")]
+            ended, adapter.decoder = adapter.decoder, replace(adapter.decoder, end=frozenset())
+            adapter.generate(requests)
+            adapter.decoder = ended
+        waits.append(sum(device.waits.values()))
+    assert waits == [6, 12]  # at steps 0 to 3 and every fourth behind them, and once at the end
