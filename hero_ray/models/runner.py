@@ -161,9 +161,7 @@ class Runner(Blocks):
         """One step: feed `token_ids` [B], advance `state`, return logits [B, vocab] (also left in `state.logits`)."""
         hidden = self.embed(token_ids[:, None])
         tables = [self._step_tables(span, hidden) for span in state.spans]
-        for index, number in enumerate(state.span_of):
-            masks, rope = tables[number]
-            hidden = self.block(index, hidden, masks, rope, state.cache)
+        hidden = self.step(hidden, tables, state.span_of, state.cache)
         for span in state.spans:
             span.length += 1
             if span.positions is not None:
