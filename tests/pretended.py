@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from typing import Any
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-
-from hero_ray.models.graphs import FixedSteps
 
 CUDA = torch.device("cuda:0")
 aten = torch.ops.aten
@@ -282,59 +280,3 @@ def pretended() -> Iterator[Device]:
             yield _current[-1]
     finally:
         _current.pop()
-
-
-def lift(module: torch.nn.Module) -> None:
-    """Put a module's weights on the pretended device, in place."""
-    for part in module.modules():
-        for name, weight in part._parameters.items():
-            if _plain(weight):
-                part._parameters[name] = torch.nn.Parameter(Pretended(weight.data), requires_grad=False)
-        for name, buffer in part._buffers.items():
-            part._buffers[name] = up(buffer)
-
-
-def on_device(adapter: Any) -> Any:
-    """A loaded model, with its CLIP side, on the pretended device; in place, it is of no use on the CPU then."""
-    clip = adapter.clip
-    lift(adapter.model)
-    for value in vars(clip).values() if clip is not None else ():
-        if isinstance(value, torch.nn.Module):
-            lift(value)
-    if clip is not None:
-        clip.visual_projection = up(clip.visual_projection)
-        clip.forget()
-    adapter._device, adapter.info = CUDA, replace(adapter.info, device="cuda")
-    return adapter
-
-
-class _Uncaptured:
-    """Stands for a CUDA graph: the step itself."""
-
-    def __init__(self, steps: FixedSteps) -> None:
-        self._steps = steps
-
-    def replay(self) -> None:
-        self._steps._logits = self._steps._advance()
-
-
-def stub_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's clock, allocator and graphs, which no pretence stands for: they tick, count and capture nothing."""
-
-    def nothing(*_: Any, **__: Any) -> int:
-        return 0
-
-    class Event:
-        def __init__(self, **_: Any) -> None: ...
-        def record(self, _: Any = None) -> None: ...
-        def elapsed_time(self, _: Any) -> float:
-            return 1.0
-
-    stubs: dict[str, Callable[..., Any]] = dict.fromkeys(
-        ("synchronize", "empty_cache", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"), nothing
-    )
-    stubs |= {"max_memory_reserved": nothing, "current_stream": nothing, "Event": Event}
-    for name, stub in stubs.items():
-        monkeypatch.setattr(torch.cuda, name, stub)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a pretended device")
-    monkeypatch.setattr(FixedSteps, "_capture", lambda steps: setattr(steps, "_graph", _Uncaptured(steps)))

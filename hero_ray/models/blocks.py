@@ -6,7 +6,7 @@ Shape letters: B rows, S positions, D width, H heads, R queries, T positions of 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hero_ray.models.cache import cache_argument
 from hero_ray.models.heads import Rope, grouped_products, projected, rotate, turning_point, windows
-from hero_ray.models.lean import LeanBlock, turns
+from hero_ray.models.lean import LeanBlock
 from hero_ray.models.live import LiveTokens
 
 Moved = tuple[Tensor, Tensor]
@@ -133,18 +133,6 @@ class Blocks:
             position_embeddings=rope,
             **{self._cache_names[index]: cache},
         )
-
-    def step(self, hidden: Tensor, tables: Sequence[tuple[Masks, Rope]], table_of: Sequence[int], cache: Any) -> Tensor:
-        """All blocks on one new token a row, [B, 1, D], block i under the mask and rotary tables `table_of[i]`."""
-        short = [turns(*rope) for _, rope in tables]
-        for index, number in enumerate(table_of):
-            masks, rope = tables[number]
-            lean = self._lean[index]
-            if lean is None:
-                hidden = self.block(index, hidden, masks, rope, cache)
-            else:
-                hidden = lean(hidden, masks[self._windows[index]], short[number], cache)
-        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [B, vocab] of the last position of `hidden` [B, T, D]."""

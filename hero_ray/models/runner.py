@@ -7,6 +7,7 @@ block and per row. The blocks themselves are transformers' own; with nothing pru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from hero_ray.core.errors import SelectionError
 from hero_ray.models.batch import PromptBatch
 from hero_ray.models.blocks import Blocks, BlockState, Masks, Rope
 from hero_ray.models.cache import KeyValueCache
+from hero_ray.models.lean import turns
 from hero_ray.models.live import LiveTokens, Positions
 
 
@@ -155,6 +157,18 @@ class Runner(Blocks):
             positions=seen if self.sizes else None,
         )
         return DecodeState(self.logits(hidden), cache, [span], [0] * self.num_layers)
+
+    def step(self, hidden: Tensor, tables: Sequence[tuple[Masks, Rope]], table_of: Sequence[int], cache: Any) -> Tensor:
+        """All blocks on one new token a row, [B, 1, D], block i under the mask and rotary tables `table_of[i]`."""
+        short = [turns(*rope) for _, rope in tables]
+        for index, number in enumerate(table_of):
+            masks, rope = tables[number]
+            lean = self._lean[index]
+            if lean is None:
+                hidden = self.block(index, hidden, masks, rope, cache)
+            else:
+                hidden = lean(hidden, masks[self._windows[index]], short[number], cache)
+        return hidden
 
     @torch.no_grad()
     def decode(self, state: DecodeState, token_ids: Tensor) -> Tensor:
