@@ -17,8 +17,9 @@ from torch import Tensor
 
 from hero_ray.core.errors import SelectionError
 from hero_ray.models.batch import PromptBatch
-from hero_ray.models.blocks import Blocks, BlockState, Masks, Rope
+from hero_ray.models.blocks import Blocks, BlockState, Masks
 from hero_ray.models.cache import KeyValueCache
+from hero_ray.models.heads import Rope
 from hero_ray.models.lean import turns
 from hero_ray.models.live import LiveTokens, Positions
 
