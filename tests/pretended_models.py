@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,11 +55,15 @@ def stub_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(*_: Any, **__: Any) -> int:
         return 0
 
+    ticks = itertools.count()
+
     class Event:
         def __init__(self, **_: Any) -> None: ...
-        def record(self, _: Any = None) -> None: ...
-        def elapsed_time(self, _: Any) -> float:
-            return 1.0
+        def record(self, _: Any = None) -> None:
+            self.at = float(next(ticks)) ** 2  # every interval is longer than the one before
+
+        def elapsed_time(self, later: Any) -> float:
+            return float(later.at - self.at)
 
     stubs: dict[str, Callable[..., Any]] = dict.fromkeys(
         ("synchronize", "empty_cache", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"), nothing
@@ -65,5 +71,7 @@ def stub_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     stubs |= {"max_memory_reserved": nothing, "current_stream": nothing, "Event": Event}
     for name, stub in stubs.items():
         monkeypatch.setattr(torch.cuda, name, stub)
+    properties = SimpleNamespace(name="a pretended device", uuid="none", total_memory=2**37)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: properties)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a pretended device")
     monkeypatch.setattr(FixedSteps, "_capture", lambda steps: setattr(steps, "_graph", _Uncaptured(steps)))
