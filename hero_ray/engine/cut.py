@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial, reduce
 from operator import or_
 from typing import Any
 
@@ -20,12 +20,13 @@ from torch import Tensor
 from hero_ray.core.encoded import Budget, BudgetBase, Encoded, ImagePlan, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.layout import Layout, NewlinePolicy
+from hero_ray.core.looks import Looks, ensure
 from hero_ray.core.plan import digest
 from hero_ray.core.types import Cell, TokenCount
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner, Method
 from hero_ray.models.base import Adapter, Generation, Prepared, Prompt, Request
-from hero_ray.models.finite import check_features
+from hero_ray.models.finite import refuse_features
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Picture:
     needs: Needs = field(default_factory=Needs)
     counters: Counters = field(default_factory=Counters)
     _looks: dict[ImagePlan | None, Encoded] = field(default_factory=dict)
+    _sound: dict[ImagePlan | None, Tensor] = field(default_factory=dict)
     _asked: dict[str, Encoded] = field(default_factory=dict)
 
     @cached_property
@@ -138,22 +140,24 @@ class Picture:
         """One look through the vision tower; a smaller one is only kept, never scored, so it captures nothing."""
         if plan not in self._looks:
             encoded = self.adapter.encode(self.look(plan), self.needs if plan is None else Needs())
-            check_features(encoded.features)  # or some methods would fail on them and others answer nonsense
-            self._looks[plan] = encoded
+            self._looks[plan], self._sound[plan] = encoded, encoded.features.isfinite().all()
             self.counters.encodes += plan is None
             self.counters.resized_encodes += plan is not None
             if plan is None:
                 # Pixels outweigh an encoding, and nobody looks at them again; the layout is kept for later budgets.
                 self.layout, _ = self.prepared.layout, vars(self).pop("prepared")
+        # Some methods would fail on what overflowed and others answer nonsense; so everyone who asks is told.
+        ensure(self._sound[plan], partial(refuse_features, self._looks[plan].features.dtype))
         return self._looks[plan]
 
     def asked(self, question: str, prompt: Prompt | None = None) -> Encoded:
         """The whole picture with a question's scores, as far as `needs` names any."""
+        encoded = self.encoded()
         if not self.needs.question:
-            return self.encoded()
+            return encoded
         if question not in self._asked:
             prompt = prompt or self.adapter.prompt(question, question)
-            self._asked[question] = self.adapter.ask(self.encoded(), question, self.needs, prompt)
+            self._asked[question] = self.adapter.ask(encoded, question, self.needs, prompt)
         return self._asked[question]
 
 
@@ -163,6 +167,7 @@ class Cut:
 
     Attributes:
         encoded: the picture as the method saw it.
+        selection: the method's choice, mask and order on the CPU.
         visual: [n_visual_llm, D] embeddings in LLM order. Requests with the very same tensor share its cache.
     """
 
@@ -175,7 +180,7 @@ class Cut:
     @cached_property
     def mask(self) -> bytes:
         """The kept patch tokens as packed bits over (views, tokens), thumbnail first."""
-        return np.packbits(self.selection.keep.cpu().numpy().reshape(-1)).tobytes()
+        return np.packbits(self.selection.keep.numpy().reshape(-1)).tobytes()
 
     @cached_property
     def num_selected(self) -> int:
@@ -207,13 +212,28 @@ def cut(picture: Picture, pruning: Pruning, question: str = "", prompt: Prompt |
     """
     adapter, budget = picture.adapter, pruning.budget(picture.layout)
     needs, plan = pruning.needs(adapter.vision, budget), picture.plan(pruning, budget)
-    # A method that does not read the question gets the encoding without one, so that its cut serves all questions.
-    encoded = picture.asked(question, prompt) if needs.question else picture.encoded(plan)
-    selection = pruning.select(encoded, budget)
+    looks = Looks()
+    with looks.shared():
+        # A method that does not read the question gets the encoding without one: its cut serves all questions.
+        encoded = picture.asked(question, prompt) if needs.question else picture.encoded(plan)
+        selection = pruning.select(encoded, budget)
+    selection = settled(selection, looks)
     if not (budget.is_full or pruning.method.stage == "image"):
         picture.counters.selections += 1
         check_selection(selection, encoded, pruning.method.name)
     return Cut(pruning, encoded, selection, budget, adapter.assemble(encoded, selection, pruning.policy))
+
+
+def settled(selection: Selection, looks: Looks) -> Selection:
+    """The same selection with mask and order on the CPU, where the order for the LLM and all figures are made of them.
+
+    One transfer brings them and every check of the scores: whatever a selection takes, the host waits for it once.
+
+    Raises:
+        NonFiniteScoreError: a check does not hold.
+    """
+    keep, *order = looks.fetch(selection.keep, *(() if selection.order is None else (selection.order,)))
+    return replace(selection, keep=keep, order=order[0] if order else None)
 
 
 def generate(adapter: Adapter, requests: Sequence[Request], cuts: Sequence[Cut], **options: Any) -> list[Generation]:
@@ -239,7 +259,7 @@ def check_selection(selection: Selection, encoded: Encoded, method: str) -> None
         raise SelectionError(
             f"{method} returned a mask of {tuple(selection.keep.shape)}, expected {tuple(valid.shape)}"
         )
-    if bool((selection.keep & ~valid.to(selection.keep.device)).any()):
+    if bool((selection.keep & ~valid).any()):
         raise SelectionError(f"{method} kept padding tokens; only tokens of the picture may survive")
     if selection.n_selected == 0 and selection.extra is None:
         raise SelectionError(f"{method} kept no visual token at all")

@@ -100,7 +100,8 @@ def shipped_picks(features: Tensor, words: Tensor, count: int) -> Tensor:
 def relevance(cosines: Tensor, valid: Tensor) -> Tensor:
     """Min-max of the negated cosines over all real tokens of the picture: [V, N]."""
     negated = -cosines
-    low, high = negated[valid].min(), negated[valid].max()
+    low = negated.masked_fill(~valid, torch.inf).amin()
+    high = negated.masked_fill(~valid, -torch.inf).amax()
     spread = high - low
     return torch.where(spread > 0, (negated - low + 1e-6) / spread.clamp(min=1e-12), torch.ones_like(negated))
 

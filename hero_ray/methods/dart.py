@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.allocation import EPSILON, equal
@@ -90,10 +91,10 @@ class _Pivots(LayerPruner):
             return None
         assert self._norms is not None
         hidden = torch.nn.functional.normalize(state.final_norm(state.hidden).float(), dim=-1)
-        wanted = dropping.share_of(self._ratio, state.num_visual).tolist()
+        wanted, *masks = on_host([dropping.share_of(self._ratio, state.num_visual), state.visual, state.after_image])
         keep = state.valid & ~state.visual
-        for row, count in enumerate(wanted):
-            visual, text = (mask[row].nonzero()[:, 0] for mask in (state.visual, state.after_image))
+        for row, count in enumerate(wanted.tolist()):
+            visual, text = (mask[row].nonzero()[:, 0].to(keep.device) for mask in masks)
             chosen = self._method.pick(hidden[row], self._norms[row], visual, text, int(count))
             keep[row, visual[chosen]] = True
         return Survivors(keep)
@@ -111,8 +112,9 @@ class _EmbeddingPivots(LayerPruner):
         embedded = finite(state.hidden.masked_fill(~state.valid[..., None], 0.0), self._method.name, "input embeddings")
         unit, norms = torch.nn.functional.normalize(embedded, dim=-1), embedded.abs().sum(-1)
         keep = state.valid & ~state.visual
-        for row, total in enumerate(state.num_visual.tolist()):
-            visual, text = (mask[row].nonzero()[:, 0] for mask in (state.visual, state.valid & ~state.visual))
+        totals, *masks = on_host([state.num_visual, state.visual, keep])
+        for row, total in enumerate(totals.tolist()):
+            visual, text = (mask[row].nonzero()[:, 0].to(keep.device) for mask in masks)
             wanted = max(1, math.ceil(self._ratio * total - EPSILON))
             keep[row, visual[self._method.pick(unit[row], norms[row], visual, text, wanted)]] = True
         return Survivors(keep)
@@ -127,10 +129,11 @@ def choose(likeness: Tensor, pivots: Tensor, counts: list[int]) -> Tensor:
     """
     taken = torch.zeros(likeness.shape[1], dtype=torch.bool, device=likeness.device)
     taken[pivots] = True
-    order = [pivots]
+    order, left = [pivots], len(taken) - len(pivots)
     for row, count in zip(likeness, counts, strict=True):
         distant = row.masked_fill(taken, torch.inf).argsort(stable=True)
-        added = distant[: min(count, int((~taken).sum()))]
+        added = distant[: min(count, left)]
+        left -= len(added)
         taken[added] = True
         order.append(added)
     return torch.cat(order)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.layout import NEWLINE, Layout
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import allocate, floor
 from hero_ray.methods.kit.scores import LEAST_TEMPERATURE, caps, captured, keep_top
@@ -55,7 +56,9 @@ class GlobalCom2(Method):
         keep = keep_top(scores, counts, layout.valid)
         if self.variant == "exact":
             return Selection(keep, scores=scores, view_budgets=tuple(counts))
-        order = _released_order(layout, keep, scores[0])
+        ranks = scores[0].masked_fill(~keep[0], -torch.inf).argsort(descending=True, stable=True)
+        keep, ranks = on_host([keep, ranks])
+        order = _released_order(layout, keep, ranks)
         note = "retention per tile is floored and clipped at 1, the remainder is lost"
         return Selection(keep, order=order, scores=scores, view_budgets=tuple(counts), note=note)
 
@@ -91,8 +94,8 @@ class GlobalCom2(Method):
 
 def global_map(thumbnail: Tensor, layout: Layout) -> Tensor:
     """The thumbnail's scores resized to the unpadded mosaic, as tokens of every tile: [V, N], zero elsewhere."""
-    mosaic = layout.mosaic().to(thumbnail.device)
-    real = layout.valid.to(thumbnail.device).reshape(-1)[mosaic]
+    mosaic = layout.mosaic()
+    real = layout.valid.reshape(-1)[mosaic]
     rows, cols = real.any(1), real.any(0)
     size = (int(rows.sum()), int(cols.sum()))
     flat = torch.zeros(layout.valid.numel(), dtype=thumbnail.dtype, device=thumbnail.device)
@@ -100,7 +103,7 @@ def global_map(thumbnail: Tensor, layout: Layout) -> Tensor:
         return flat.view(layout.valid.shape)
     image = thumbnail.view(1, 1, *layout.side)
     resized = torch.nn.functional.interpolate(image, size=size, mode="bilinear", align_corners=False)[0, 0]
-    flat[mosaic[rows][:, cols]] = resized
+    flat[mosaic[rows][:, cols].to(flat.device)] = resized
     return flat.view(layout.valid.shape)
 
 
@@ -110,21 +113,21 @@ def _unit(scores: Tensor, valid: Tensor) -> Tensor:
     return scores / norm.clamp(min=1e-12)
 
 
-def _released_order(layout: Layout, keep: Tensor, thumbnail: Tensor) -> Tensor:
-    """Thumbnail by descending score, then the padded mosaic with compacted indices misplaced as in the code."""
-    first = thumbnail.masked_fill(~keep[0], -torch.inf).argsort(descending=True, stable=True)[: int(keep[0].sum())]
+def _released_order(layout: Layout, keep: Tensor, ranks: Tensor) -> Tensor:
+    """Thumbnail by rank, then the padded mosaic with compacted indices misplaced as in the code. All on the CPU."""
+    first = ranks[: int(keep[0].sum())]
     if not layout.num_newlines:
         tiles = keep.clone()
         tiles[0] = False
-        rest = layout.order(tiles).to(first.device)
+        rest = layout.order(tiles)
         thumbnail_last = int(layout.sequence[0]) >= layout.tokens_per_view
         return torch.cat([rest, first] if thumbnail_last else [first, rest])
-    valid = layout.valid.to(keep.device)
+    valid = layout.valid
     place = valid.cumsum(1) - 1  # index of a real token in its tile's compacted list
-    tokens = torch.arange(valid.numel(), device=keep.device).view(valid.shape)
+    tokens = torch.arange(valid.numel()).view(valid.shape)
     grid = torch.full_like(tokens, NEWLINE - 1)
     view, position = keep.nonzero(as_tuple=True)
     grid[view, place[view, position]] = tokens[view, position]
-    rows = grid.reshape(-1)[layout.mosaic().to(keep.device)]
+    rows = grid.reshape(-1)[layout.mosaic()]
     rows = torch.cat([rows, torch.full_like(rows[:, :1], NEWLINE)], 1).reshape(-1)
     return torch.cat([first, rows[rows >= NEWLINE]])

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
-from hero_ray.core.lazy import Tensor
+from hero_ray.core.lazy import Tensor, torch
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.kit.scores import caps, captured, keep_top
@@ -61,8 +61,8 @@ class HiPrune(Method):
 
 def with_neighbours(chosen: Tensor, width: int) -> Tensor:
     """The chosen tokens and the four around each, by flat index, kept within the view: bool [V, N]."""
-    view, place = chosen.nonzero(as_tuple=True)
-    grown = chosen.clone()
+    place = torch.arange(chosen.shape[1], device=chosen.device)
+    reached = chosen.long()
     for step in (-1, 1, -width, width):
-        grown[view, (place + step).clamp(0, chosen.shape[1] - 1)] = True
-    return grown
+        reached = reached.index_add(1, (place + step).clamp(0, len(place) - 1), chosen.long())
+    return reached > 0

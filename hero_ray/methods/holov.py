@@ -13,12 +13,13 @@ Differs: the code's 64 tokens are its constant, R is the sweep's here; equal sco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import places
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import allocate
 from hero_ray.methods.kit.scores import cls_attention, finite, ranked
@@ -50,18 +51,18 @@ class HoloV(Method):
         if budget.is_full:
             return keep_all(layout)
         scores = cls_attention(encoded, (encoded.vision.feature_layer,), self.name)
-        real = layout.sequence[layout.sequence >= 0].to(scores.device)
-        runs = Runs.cut(real, self.runs)
+        here = Runs.cut(layout.sequence[layout.sequence >= 0], self.runs)
+        runs = here.to(scores.device)
         attention = scores.flatten()[runs.tokens] * runs.inside
         products = grouped_gram(encoded.features.flatten(0, 1), runs.tokens, runs.inside)
         finite(products.diagonal(dim1=1, dim2=2), self.name, "squares of projected features")
         weights = run_scores(attention, mean_variances(products, runs.sizes), runs.sizes, self.variety)
         if self.variant == "exact":
-            counts, note = allocate(budget.total, weights, runs.sizes.tolist()), ""
+            counts, note = allocate(budget.total, weights, here.sizes.tolist()), ""
         else:
             counts, note = released_counts(budget.total, weights), "a run's surplus is lost"
-        order = runs.best(attention, torch.tensor(counts, device=real.device))
-        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
+        order = runs.best(attention, counts, here.sizes.tolist())
+        keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=scores.device)
         keep[order] = True
         ordered = None if self.variant == "exact" else order
         return Selection(keep.view(layout.valid.shape), order=ordered, scores=scores, note=note)
@@ -91,14 +92,21 @@ class Runs:
         inside = places < sizes[:, None]
         return cls(tokens[(ends[:-1, None] + places).clamp(max=len(tokens) - 1)] * inside, inside, sizes)
 
-    def best(self, scores: Tensor, counts: Tensor) -> Tensor:
-        """The `counts` [r] best tokens of every run by `scores` [r, s], run by run: int64 [k].
+    def to(self, device: torch.device) -> Runs:
+        """The same runs on a device."""
+        return Runs(self.tokens.to(device), self.inside.to(device), self.sizes.to(device))
+
+    def best(self, scores: Tensor, wanted: Sequence[int], sizes: Sequence[int]) -> Tensor:
+        """The `wanted` [r] best tokens of every run by `scores` [r, s], run by run: int64 [k].
 
         Best first, but a run that is kept whole stays as it lies, as in the code, which has nothing to choose there.
+        `sizes` are the runs' own as the host knows them.
         """
-        places = torch.arange(scores.shape[1], device=scores.device)
-        order = torch.where((counts >= self.sizes)[:, None], places, ranked(scores, self.inside))
-        return self.tokens.gather(1, order)[places < torch.minimum(counts, self.sizes)[:, None]]
+        counts, total = torch.tensor(wanted, device=scores.device), sum(map(min, wanted, sizes))
+        index = torch.arange(scores.shape[1], device=scores.device)
+        order = torch.where((counts >= self.sizes)[:, None], index, ranked(scores, self.inside))
+        taken = index < torch.minimum(counts, self.sizes)[:, None]
+        return self.tokens.gather(1, order).flatten()[places(taken.flatten(), total)]
 
 
 def mean_variances(products: Tensor, sizes: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.kit.covering import covering
@@ -56,12 +57,14 @@ class MMTok(Method):
         features = finite(encoded.features, self.name, "projected features")
         words = finite(question.llm_words, self.name, "the question's words").to(features.device)
         counts = equal(budget.total, caps(layout.valid))
-        keep = torch.zeros(layout.valid.shape, dtype=torch.bool, device=features.device)
-        for view, count in enumerate(counts):
-            real = layout.valid[view].to(features.device).nonzero()[:, 0]
-            if count:
-                shares = self.coverage(features[view, real], source[view, real], words)
-                keep[view, real[covering(shares.T, torch.ones_like(shares[0]), count)]] = True
+        keep = torch.zeros(layout.valid.shape, dtype=torch.bool)
+        places = {view: layout.valid[view].nonzero()[:, 0] for view, count in enumerate(counts) if count}
+        shares = []
+        for view, place in places.items():
+            real = place.to(features.device)
+            shares.append(self.coverage(features[view, real], source[view, real], words))
+        for (view, real), seen in zip(places.items(), on_host(shares), strict=True):
+            keep[view, real[covering(seen.T, torch.ones_like(seen[0]), counts[view])]] = True
         return Selection(keep, view_budgets=tuple(counts))
 
     def coverage(self, features: Tensor, source: Tensor, words: Tensor) -> Tensor:

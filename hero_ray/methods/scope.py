@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.kit.covering import covering
@@ -47,9 +48,12 @@ class Scope(Method):
         source = finite(encoded.projector_input, self.name, "the projector's input")
         saliency = captured(encoded.cls_attention, layer, self.name, "CLS attention of layer").sum(1)
         counts = equal(budget.total, caps(layout.valid))
-        keep = torch.zeros_like(saliency, dtype=torch.bool)
-        for view, count in enumerate(counts):
-            real = layout.valid[view].to(keep.device).nonzero()[:, 0]
-            weights = saliency[view, real] ** self.alpha
-            keep[view, real[covering(cosines(source[view, real]), weights, count)]] = True
+        keep = torch.zeros(layout.valid.shape, dtype=torch.bool)
+        places = [valid.nonzero()[:, 0] for valid in layout.valid]
+        on_device = [real.to(source.device) for real in places]
+        likeness = [cosines(source[view, real]) for view, real in enumerate(on_device)]
+        weights = [saliency[view, real] ** self.alpha for view, real in enumerate(on_device)]
+        read = on_host([*likeness, *weights])  # greedy picks are work for the host
+        for view, (real, count) in enumerate(zip(places, counts, strict=True)):
+            keep[view, real[covering(read[view], read[len(places) + view], count)]] = True
         return Selection(keep, scores=saliency, view_budgets=tuple(counts))

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.clustering import averaged
@@ -114,8 +115,9 @@ class _Sparsifier(LayerPruner):
     def _recycle(self, state: LayerState, keep: Tensor) -> Survivors:
         assert self._scores is not None
         merged = []
-        for row, gone in enumerate(state.visual & ~keep):
-            dropped = gone.nonzero()[:, 0]
+        (gone,) = on_host([state.visual & ~keep])
+        for row, mask in enumerate(gone):
+            dropped = mask.nonzero()[:, 0].to(keep.device)
             pool, clusters = self._method.recycled_counts(len(dropped))
             best = descending(self._scores[row, dropped], pool)
             merged.append(averaged(state.hidden[row, dropped[best]], clusters) if clusters else state.hidden[row, :0])

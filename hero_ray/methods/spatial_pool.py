@@ -34,7 +34,7 @@ class SpatialPool(Method):
         layout = encoded.layout
         if budget.is_full:
             return keep_all(layout)
-        valid = layout.valid.to(encoded.features.device)
+        valid = layout.valid
         edge = pooled_side(layout.tokens_per_view, budget.ratio)
         filled = _filled(valid, layout.side, edge)
         while edge > 1 and int(filled.sum()) > budget.total:
@@ -56,9 +56,12 @@ def pooled_side(tokens: int, ratio: float) -> int:
 
 
 def pool(features: Tensor, valid: Tensor, side: tuple[int, int], edge: int) -> Tensor:
-    """Mean of the real tokens in every adaptive bin: [V, N, D] -> [V, edge * edge, D]; empty bins give zeros."""
+    """Mean of the real tokens in every adaptive bin: [V, N, D] -> [V, edge * edge, D]; empty bins give zeros.
+
+    `valid` lies on the CPU, like every layout's.
+    """
     rows, cols = _bins(side[0], edge).to(features.device), _bins(side[1], edge).to(features.device)
-    weight = valid.view(-1, *side).float()
+    weight = valid.to(features.device).view(-1, *side).float()
     counts = torch.einsum("gh,vhw,kw->vgk", rows, weight, cols).flatten(1)
     image = features.float().view(-1, *side, features.shape[-1])
     if not bool(valid.all()):

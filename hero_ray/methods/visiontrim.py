@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host, places
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank, group_sums
+from hero_ray.methods.kit.merging import blank, copied, group_sums
 from hero_ray.methods.kit.scores import caps, captured, cls_attention, descending, finite, keep_top
 
 
@@ -61,16 +62,19 @@ class VisionTrim(Method):
         counts = equal(budget.total, caps(layout.valid))
         words, patches, note = self._words(encoded)
         extra = [0 if words is None else floor(self.complement_share * count) for count in counts]
-        leading = keep_top(scores, [count - more for count, more in zip(counts, extra, strict=True)], valid)
-        edited, complements = blank(encoded.projector_input), torch.zeros_like(leading)
-        edited[leading] = encoded.projector_input[leading]
+        leads = [count - more for count, more in zip(counts, extra, strict=True)]
+        # What leads is told to the host once; from there on it knows every count.
+        (leading,) = on_host([keep_top(scores, leads, valid)])
+        edited, complements = blank(encoded.projector_input), torch.zeros_like(valid)
+        copied(encoded.projector_input, edited, leading)
         for view, count in enumerate(extra):
             if words is None or patches is None or not count:
                 continue
-            rest = (valid[view] & ~leading[view]).nonzero()[:, 0]
+            rest = (layout.valid[view] & ~leading[view]).nonzero()[:, 0].to(source.device)
             chosen, taken = complemented(source[view], patches[view], rest, words, count, self.rounds)
             complements[view, chosen] = True
             edited[view].index_copy_(0, chosen, taken.to(edited.dtype))
+        (complements,) = on_host([complements])
         order = None
         if not layout.num_tiles:
             order = torch.cat([leading[0].nonzero()[:, 0], complements[0].nonzero()[:, 0]])
@@ -109,9 +113,8 @@ def complemented(
     words = torch.nn.functional.normalize(words, dim=-1)
     to_words = torch.nn.functional.normalize(patches.index_select(0, rest), dim=-1) @ words.T  # [n, Q]
     best = descending(to_words.mean(1), count).sort().values
-    others = torch.ones(len(rest), dtype=torch.bool, device=rest.device)
-    others[best] = False
-    chosen, others = rest[best], others.nonzero()[:, 0]
+    left = torch.ones(len(rest), dtype=torch.bool, device=rest.device).index_fill_(0, best, False)
+    chosen, others = rest[best], places(left, len(rest) - len(best))
     rest, rest_words = rest[others], to_words[others]
     taken, place = source.index_select(0, chosen), patches.index_select(0, chosen)
     for _ in range(rounds if len(rest) else 0):

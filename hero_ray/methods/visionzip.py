@@ -20,10 +20,11 @@ from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo,
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.layout import Layout
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank
-from hero_ray.methods.kit.scores import caps, captured, finite, keep_top
+from hero_ray.methods.kit.merging import blank, copied
+from hero_ray.methods.kit.scores import caps, captured, finite, keep_top, tally
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,17 @@ class VisionZip(Method):
         counts = equal(budget.total, caps(layout.valid))
         passes_cls = _passes_cls(encoded.vision)
         shares = [self.split(count, passes_cls) for count in counts]
-        leading = keep_top(scores, [dominant for _, dominant, _ in shares], layout.valid)
+        device = source.device
+        # What leads is told to the host once; from there on all counts and places are known to it.
+        (leading,) = on_host([keep_top(scores, [dominant for _, dominant, _ in shares], layout.valid)])
         edited, targets = blank(encoded.projector_input), torch.zeros_like(leading)
-        edited[leading] = encoded.projector_input[leading]
+        copied(encoded.projector_input, edited, leading)
         for view, (_, _, contextual) in enumerate(shares):
-            rest = (layout.valid[view].to(leading.device) & ~leading[view]).nonzero()[:, 0]
-            chosen, merged = contextual_tokens(source[view, rest], metric[view, rest], contextual)
-            targets[view, rest[chosen]] = True
-            edited[view, rest[chosen]] = merged.to(edited.dtype)
+            places = (layout.valid[view] & ~leading[view]).nonzero()[:, 0]
+            rest, chosen = places.to(device), target_places(len(places), contextual)
+            merged = contextual_tokens(source[view, rest], metric[view, rest], chosen.to(device))
+            targets[view, places[chosen]] = True
+            edited[view].index_copy_(0, places[chosen].to(device), merged.to(edited.dtype))
         cls = None
         if passes_cls:
             cls = captured(encoded.cls_embedding, "feature_layer", self.name, "CLS embedding").to(edited.dtype)
@@ -88,38 +92,40 @@ def _passes_cls(vision: VisionInfo) -> bool:
     return vision.has_cls and vision.patches_per_token == 1
 
 
-def contextual_tokens(features: Tensor, metric: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Targets among n tokens and their merged features.
+def target_places(tokens: int, count: int) -> Tensor:
+    """Every (n // c)-th of n tokens: int64 [c], c = min(count, n)."""
+    count = min(count, tokens)
+    return torch.arange(0, tokens, max(1, tokens // max(1, count)))[:count]
+
+
+def contextual_tokens(features: Tensor, metric: Tensor, targets: Tensor) -> Tensor:
+    """Merged features [c, W] of the `targets` [c] among n tokens.
 
     Args:
         features: [n, W], metric: [n, C] keys that similarity is taken from.
-
-    Returns:
-        int64 [c] positions of the targets and [c, W], c = min(count, n).
     """
-    count = min(count, len(features))
+    count = len(targets)
     if not count:
-        return torch.empty(0, dtype=torch.long, device=features.device), features[:0]
-    targets = torch.arange(0, len(features), max(1, len(features) // count), device=features.device)[:count]
+        return features[:0]
     unit = torch.nn.functional.normalize(metric.float(), dim=-1)
     group = (unit @ unit[targets].T).argmax(1)
     group[targets] = count  # one row more takes the targets themselves, so that no token is copied to be summed
     sums = torch.zeros(count + 1, features.shape[1], dtype=features.dtype, device=features.device)
     sums.index_add_(0, group, features)
-    sizes = torch.bincount(group, minlength=count + 1).clamp(min=1)
-    return targets, features[targets] + sums[:count] / sizes[:count, None]
+    sizes = tally(group, count + 1).clamp(min=1)
+    return features[targets] + sums[:count] / sizes[:count, None]
 
 
 def _order(layout: Layout, leading: Tensor, targets: Tensor, with_cls: list[int]) -> Tensor:
     """The release's order: thumbnail block, the tiles' dominant tokens, their CLS tokens, their contextual tokens."""
-    views, device = layout.num_views, leading.device
-    tokens = torch.arange(leading.numel(), device=device).view(leading.shape)
-    cls = [torch.tensor([-2 - view] * own, dtype=torch.long, device=device) for view, own in enumerate(with_cls)]
+    views = layout.num_views
+    tokens = torch.arange(leading.numel()).view(leading.shape)
+    cls = [torch.tensor([-2 - view] * own, dtype=torch.long) for view, own in enumerate(with_cls)]
     tiles = leading.clone()
     tiles[0] = False
     thumbnail = [cls[0], tokens[0][leading[0]], tokens[0][targets[0]]]
     rest = [
-        layout.order(tiles, "none").to(device),
+        layout.order(tiles, "none"),
         *cls[1:],
         *(tokens[view][targets[view]] for view in range(1, views)),
     ]

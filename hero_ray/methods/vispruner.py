@@ -54,7 +54,7 @@ class VisPruner(Method):
         counts = equal(budget.total, caps(layout.valid))
         keep = torch.zeros_like(scores, dtype=torch.bool)
         for view, count in enumerate(counts):
-            real = layout.valid[view].to(scores.device).nonzero()[:, 0]
+            real = layout.valid[view].nonzero()[:, 0].to(scores.device)
             important = floor(count * self.important_share)
             chosen = self._choose(scores[view, real], source[view, real], important, count - important)
             keep[view, real[chosen]] = True

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hero_ray.models.cache import cache_argument
 from hero_ray.models.heads import Rope, grouped_products, projected, rotate, turning_point, windows
+from hero_ray.models.lean import LeanBlock
 from hero_ray.models.live import LiveTokens
 
 Moved = tuple[Tensor, Tensor]
@@ -43,6 +44,7 @@ class Blocks:
         self._model = language_model
         self._blocks = list(language_model.layers)
         self._cache_names = [cache_argument(block) for block in self._blocks]
+        self._lean = [LeanBlock.of(block, attention) for block in self._blocks]
         self._head = head
         self._attention = attention
         config = getattr(language_model, "config", None)

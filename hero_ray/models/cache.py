@@ -66,10 +66,10 @@ class KeyValueCache:
                 "ask for the room of all new tokens when the prompt is run"
             )
         else:
-            stored_keys[:, :, start : start + new] = keys
-            stored_values[:, :, start : start + new] = values
+            stored_keys.narrow(2, start, new).copy_(keys)
+            stored_values.narrow(2, start, new).copy_(values)
         self._lengths[layer_idx] = start + new
-        return stored_keys[:, :, : start + new], stored_values[:, :, : start + new]
+        return stored_keys.narrow(2, 0, start + new), stored_values.narrow(2, 0, start + new)
 
     def keys(self, index: int) -> Tensor:
         """Keys of a block after RoPE, `[rows, kv_heads, length, head_dim]`."""

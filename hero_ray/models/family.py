@@ -130,13 +130,14 @@ class FamilyAdapter(TowerEncoder):
         first, last = prompt.instruction
         queries = torch.arange(text + first, text + last, device=self._device)[None]
         rows = self.runner.rows_of(batch, layers, queries)
-        sequence = encoded.layout.sequence.to(self._device)
+        sequence = encoded.layout.sequence  # on the CPU, where reading costs no wait
         patch = sequence >= 0
-        columns = len(prompt.prefix) + patch.nonzero()[:, 0]
+        columns = (len(prompt.prefix) + patch.nonzero()[:, 0]).to(self._device)
+        tokens = sequence[patch].to(self._device)
         found = {}
         for layer, row in rows.items():
             flat = row.new_zeros(*row.shape[1:3], encoded.layout.valid.numel())
-            flat[..., sequence[patch]] = row[0][..., columns]
+            flat[..., tokens] = row[0][..., columns]
             found[layer] = flat.unflatten(-1, tuple(encoded.layout.valid.shape))
         return found
 
@@ -154,17 +155,16 @@ class FamilyAdapter(TowerEncoder):
         flat = source.reshape(-1, source.shape[-1])
         extra = selection.extra
         newline = getattr(self._core, "image_newline", None)
-        if selection.order is not None:  # the layout's own order is right by construction; looking would cost a sync
+        if selection.order is not None:  # the layout's own order is right by construction
             _check_order(selection.order, flat.shape[0], 0 if extra is None else extra.shape[0], newline is not None)
         visual = flat[sequence.clamp(min=0).to(flat.device)]
         if selection.edited is not None:  # what was dropped need not be projected
             visual = self._in_llm_space(visual, selection)
         if newline is not None:
             visual = torch.where((sequence == NEWLINE)[:, None], newline.to(visual.dtype), visual)
-        if extra is not None:
+        if extra is not None and len(extra):
             added = self._in_llm_space(extra, selection).to(visual.dtype)
-            place = sequence <= -2
-            visual[place] = added[-2 - sequence[place]]
+            visual = torch.where((sequence <= -2)[:, None], added[(-2 - sequence).clamp(min=0)], visual)
         return visual
 
     def _in_llm_space(self, tensor: Tensor, selection: Selection) -> Tensor:

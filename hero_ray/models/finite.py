@@ -13,30 +13,29 @@ from torch import Tensor
 from hero_ray.core.errors import NonFiniteScoreError
 
 
-def check_logits(finite: Tensor, visuals: Sequence[Tensor], dtype: torch.dtype) -> None:
+def check_logits(finite: Sequence[bool], visuals: Sequence[Tensor], dtype: torch.dtype) -> None:
     """Refuse a batch in which some answer cannot be read.
 
     Args:
-        finite: bool [B], whether all logits of a row are finite.
+        finite: per row, whether all its logits are finite.
         visuals: per row the embeddings [n, D] it was asked with, to tell whether those overflowed already; may be none.
 
     Raises:
         NonFiniteScoreError: naming what overflowed, the dtype and the remedy.
     """
-    bad = (~finite).nonzero()[:, 0].tolist()
+    bad = [row for row, good in enumerate(finite) if not good]
     if bad:
         spoilt = any(not bool(visuals[row].isfinite().all()) for row in bad if visuals)
         raise NonFiniteScoreError(_overflow("visual features" if spoilt else "logits", dtype))
 
 
-def check_features(features: Tensor) -> None:
+def refuse_features(dtype: torch.dtype) -> None:
     """Refuse an encoded picture whose features hold NaN or infinity, also for methods that never look at them.
 
     Raises:
         NonFiniteScoreError: naming the dtype and the remedy.
     """
-    if not bool(features.isfinite().all()):
-        raise NonFiniteScoreError(_overflow("visual features", features.dtype))
+    raise NonFiniteScoreError(_overflow("visual features", dtype))
 
 
 def _overflow(what: str, dtype: torch.dtype) -> str:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError
+from hero_ray.core.looks import Looks
 from hero_ray.models.base import Request
 from hero_ray.models.batch import length_of, own_parts, share_groups, shared_parts, whole_prompts
-from hero_ray.models.finite import check_logits
 from hero_ray.models.live import Positions
+from hero_ray.models.rows import DecodedRows
 from hero_ray.models.runner import DecodeState, Runner
 
 log = logging.getLogger(__name__)
@@ -144,10 +145,12 @@ class Decoder:
         options: GenerationOptions,
     ) -> dict[int, DecodedAnswer]:
         mine = [requests[index] for index in chunk]
+        looks = Looks()
         try:
-            state = self.prefill(mine, pruner, positions, options.share_prefix)
-            per_layer, kv_bytes = state.visual_per_layer(), state.kv_bytes()
-            rows = self._decode(state, chunk, mine, options)
+            with looks.shared():
+                state = self.prefill(mine, pruner, positions, options.share_prefix)
+            rows = DecodedRows(mine, self.end, options.ignore_eos, looks)
+            alive = self._decode(state, chunk, rows, options)
         except torch.OutOfMemoryError as error:
             if len(chunk) == 1 or pruner is not None:  # a pruner's state belongs to its whole batch
                 raise DeviceMemoryError(
@@ -157,53 +160,39 @@ class Decoder:
             half = len(chunk) // 2
             log.warning("out of memory with %d requests together; going on with %d", len(chunk), half)
         else:
+            per_layer, kv_bytes = state.visual_per_layer(alive), state.kv_bytes(alive)
             return {
-                index: DecodedAnswer(tuple(ids), layers, size, finish)
-                for index, (ids, finish), layers, size in zip(chunk, rows, per_layer, kv_bytes, strict=True)
+                index: DecodedAnswer(tuple(rows.ids[row]), per_layer[row], kv_bytes[row], rows.finish(row))
+                for row, index in enumerate(chunk)
             }
         # Outside the handler: the traceback it holds would keep the failed batch's tensors alive.
         torch.cuda.empty_cache()
         first = self._answer_chunk(requests, chunk[:half], pruner, positions, options)
         return first | self._answer_chunk(requests, chunk[half:], pruner, positions, options)
 
-    def _decode(
-        self, state: DecodeState, chunk: list[int], requests: Sequence[Request], options: GenerationOptions
-    ) -> list[tuple[list[int], Literal["stop", "length"]]]:
-        limits = [request.max_new_tokens for request in requests]
-        limit, device = max(limits), state.logits.device
-        end = torch.tensor(sorted(self.end), device=device)
-        done = torch.zeros(len(requests), dtype=torch.bool, device=device)
-        pick = _Picker(requests, chunk, options, device)
-        steps: list[Tensor] = []
-        logits = state.logits
-        finite, own, visuals = torch.ones_like(done), torch.tensor(limits, device=device), [r.visual for r in requests]
+    def _decode(self, state: DecodeState, chunk: list[int], rows: DecodedRows, options: GenerationOptions) -> Tensor:
+        """Decode a prefilled batch into `rows`; gives `state.alive()` on the CPU."""
+        limit, logits, pick = rows.longest, state.logits, _Picker(chunk, options)
+        unread, alive = [state.alive()], list[Tensor]()
         for count in range(limit):
-            finite &= done | (own <= count) | logits.isfinite().all(-1)
-            if count == 0 or options.on_token is not None or options.temperature > 0.0:
-                check_logits(finite, visuals, logits.dtype)  # before anyone sees a token, or a draw breaks on it
+            if options.temperature > 0.0:
+                rows.check_next(logits)  # a draw breaks on what is not finite
             tokens = pick(logits)
-            steps.append(tokens)
-            if options.on_token is not None:
-                _tell(options.on_token, tokens, done, chunk, requests, count, end, options.ignore_eos)
-            if not options.ignore_eos:
-                done |= torch.isin(tokens, end)
-                if bool(done.all()):
+            rows.add(logits, tokens)
+            if options.on_token is not None or count + 1 == limit or rows.due(count, logits.device):
+                known = [len(ids) for ids in rows.ids]
+                alive += rows.look(*unread)
+                unread = []
+                rows.check(logits.dtype)  # before anyone sees a token
+                if options.on_token is not None:
+                    for row, ids in enumerate(rows.ids):
+                        for token in ids[known[row] :]:
+                            options.on_token(chunk[row], token)
+                if rows.complete:
                     break
             if count + 1 < limit:
                 logits = self.decode(state, tokens)
-        check_logits(finite, visuals, logits.dtype)
-        table = torch.stack(steps, 1).tolist() if steps else [[] for _ in requests]
-        return [self._cut(row, request, options) for row, request in zip(table, requests, strict=True)]
-
-    def _cut(
-        self, row: list[int], request: Request, options: GenerationOptions
-    ) -> tuple[list[int], Literal["stop", "length"]]:
-        ids = row[: request.max_new_tokens]
-        if not options.ignore_eos:
-            for position, token in enumerate(ids):
-                if token in self.end:
-                    return ids[:position], "stop"
-        return ids, "length"
+        return alive[0]
 
     def _check(self, request: Request) -> None:
         if request.max_new_tokens < 1:
@@ -244,9 +233,7 @@ def _fits(part: list[int], chunk: list[int], requests: Sequence[Request], batch_
 class _Picker:
     """Next tokens from logits [B, vocab]: the largest, or a draw per row with the row's own generator."""
 
-    def __init__(
-        self, requests: Sequence[Request], chunk: list[int], options: GenerationOptions, device: torch.device
-    ) -> None:
+    def __init__(self, chunk: list[int], options: GenerationOptions) -> None:
         self._options = options
         self._generators = []
         if options.temperature > 0.0:
@@ -269,19 +256,3 @@ class _Picker:
             for row, generator in zip(shares, self._generators, strict=True)
         ]
         return torch.cat(drawn).to(logits.device)
-
-
-def _tell(
-    on_token: OnToken,
-    tokens: Tensor,
-    done: Tensor,
-    chunk: list[int],
-    requests: Sequence[Request],
-    count: int,
-    end: Tensor,
-    ignore_eos: bool,
-) -> None:
-    ended = done if ignore_eos else done | torch.isin(tokens, end)
-    for row, (token, over) in enumerate(zip(tokens.tolist(), ended.tolist(), strict=True)):
-        if not over and count < requests[row].max_new_tokens:
-            on_token(chunk[row], token)

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hero_ray.models.blocks import Masks
+from hero_ray.models.heads import Rope
 from hero_ray.models.runner import DecodeState, Runner
 
 _BUCKET = 256
@@ -96,16 +98,10 @@ class FixedSteps:
         runner = self._runner
         hidden = runner.embed(self._tokens[:, None])
         slots = torch.arange(self._capacity, device=hidden.device)
-        tables = [
-            (
-                (span.valid & (slots <= span.slot))[:, None, None],
-                runner.rope(hidden, span.position),
-            )
-            for span in self._spans
-        ]
-        for index, number in enumerate(self._span_of):
-            mask, rope = tables[number]
-            hidden = runner.block(index, hidden, {None: mask}, rope, self._cache)
+        masks = [(span.valid & (slots <= span.slot))[:, None, None] for span in self._spans]
+        ropes = [runner.rope(hidden, span.position) for span in self._spans]
+        tables: list[tuple[Masks, Rope]] = [({None: mask}, rope) for mask, rope in zip(masks, ropes, strict=True)]
+        hidden = runner.step(hidden, tables, self._span_of, self._cache)
         for span in self._spans:
             span.slot += 1
             span.position += 1

@@ -53,7 +53,7 @@ class LiveTokens:
         merged, keep = self, (survivors.keep | ~self.visual) & self.valid
         if survivors.recycled is not None:
             merged, keep = self._with_recycled(survivors.recycled, survivors.recycled_valid, keep)
-        order, alive = _right_aligned(keep)
+        order, alive, padded = _right_aligned(keep)
         packed_positions = merged.positions.gather(1, order)
         if positions == "compact":
             packed_positions = (alive.long().cumsum(1) - 1).clamp(min=0)
@@ -64,12 +64,12 @@ class LiveTokens:
             visual=merged.visual.gather(1, order) & alive,
             instruction=merged.instruction.gather(1, order) & alive,
             after_image=merged.after_image.gather(1, order) & alive,
-            padded=bool((~alive).any()),
+            padded=padded,
         )
 
     def places(self, keep: Tensor) -> tuple[Tensor, Tensor]:
         """Where `pack` takes each of its positions from, int64 [B, kept], and which of them live, bool [B, kept]."""
-        return _right_aligned((keep | ~self.visual) & self.valid)
+        return _right_aligned((keep | ~self.visual) & self.valid)[:2]
 
     def _with_recycled(self, recycled: Tensor, valid: Tensor | None, keep: Tensor) -> tuple[LiveTokens, Tensor]:
         rows, count = recycled.shape[:2]
@@ -100,8 +100,10 @@ class LiveTokens:
         return merged, merge(keep, valid)
 
 
-def _right_aligned(keep: Tensor) -> tuple[Tensor, Tensor]:
-    length = int(keep.sum(1).max())
+def _right_aligned(keep: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Where survivors come from, which of these places live, and whether any row is padded; one look at the device."""
+    counts = keep.sum(1).tolist()
+    length = max(counts)
     # Stable sort of a 0/1 key: the dropped go left in any order, survivors keep theirs on the right.
     order = torch.sort(keep.long(), dim=1, stable=True).indices[:, -length:]
-    return order, keep.gather(1, order)
+    return order, keep.gather(1, order), min(counts) < length

@@ -7,6 +7,7 @@ block and per row. The blocks themselves are transformers' own; with nothing pru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from hero_ray.models.batch import PromptBatch
 from hero_ray.models.blocks import Blocks, BlockState, Masks
 from hero_ray.models.cache import KeyValueCache
 from hero_ray.models.heads import Rope
+from hero_ray.models.lean import turns
 from hero_ray.models.live import LiveTokens, Positions
 
 
@@ -59,17 +61,23 @@ class DecodeState:
     spans: list[Span]
     span_of: list[int]
 
-    def visual_per_layer(self) -> list[tuple[int, ...]]:
-        """Per row, visual tokens alive in each block after prefill."""
-        columns = [self.spans[index].num_visual.tolist() for index in self.span_of]
-        return [tuple(row) for row in zip(*columns, strict=True)]
+    def alive(self) -> Tensor:
+        """Visual tokens, and all tokens, alive in every span after prefill: int64 [2, spans, B], on the device."""
+        return torch.stack([getattr(span, name) for name in ("num_visual", "num_valid") for span in self.spans]).view(
+            2, len(self.spans), -1
+        )
 
-    def kv_bytes(self) -> list[int]:
+    def visual_per_layer(self, alive: Tensor | None = None) -> list[tuple[int, ...]]:
+        """Per row, visual tokens alive in each block after prefill; `alive` where it was read already."""
+        table = (self.alive() if alive is None else alive)[0].tolist()
+        return [tuple(row) for row in zip(*(table[span] for span in self.span_of), strict=True)]
+
+    def kv_bytes(self, alive: Tensor | None = None) -> list[int]:
         """Per row, bytes of the live cache after prefill, read off the cache tensors; padding not counted."""
-        per_block = [
-            self.spans[span].num_valid * self.cache.bytes_per_position(index) for index, span in enumerate(self.span_of)
-        ]
-        return [int(value) for value in torch.stack(per_block).sum(0).tolist()]
+        table = (self.alive() if alive is None else alive)[1].tolist()
+        sizes = [self.cache.bytes_per_position(index) for index in range(len(self.span_of))]
+        per_row = zip(*(table[span] for span in self.span_of), strict=True)
+        return [sum(count * size for count, size in zip(row, sizes, strict=True)) for row in per_row]
 
 
 class Runner(Blocks):
@@ -91,7 +99,8 @@ class Runner(Blocks):
             SelectionError: a pruner's answer does not fit the batch.
         """
         tokens = live_tokens(batch)
-        num_visual = torch.tensor(batch.num_visual, device=batch.embeds.device)
+        # Only a pruner asks.
+        num_visual = torch.tensor(() if pruner is None else batch.num_visual, device=batch.embeds.device)
         cache = KeyValueCache(self.num_layers, room)
         spans: list[Span] = []
         span_of: list[int] = []
@@ -150,14 +159,24 @@ class Runner(Blocks):
         )
         return DecodeState(self.logits(hidden), cache, [span], [0] * self.num_layers)
 
+    def step(self, hidden: Tensor, tables: Sequence[tuple[Masks, Rope]], table_of: Sequence[int], cache: Any) -> Tensor:
+        """All blocks on one new token a row, [B, 1, D], block i under the mask and rotary tables `table_of[i]`."""
+        short = [turns(*rope) for _, rope in tables]
+        for index, number in enumerate(table_of):
+            masks, rope = tables[number]
+            lean = self._lean[index]
+            if lean is None:
+                hidden = self.block(index, hidden, masks, rope, cache)
+            else:
+                hidden = lean(hidden, masks[self._windows[index]], short[number], cache)
+        return hidden
+
     @torch.no_grad()
     def decode(self, state: DecodeState, token_ids: Tensor) -> Tensor:
         """One step: feed `token_ids` [B], advance `state`, return logits [B, vocab] (also left in `state.logits`)."""
         hidden = self.embed(token_ids[:, None])
         tables = [self._step_tables(span, hidden) for span in state.spans]
-        for index, number in enumerate(state.span_of):
-            masks, rope = tables[number]
-            hidden = self.block(index, hidden, masks, rope, state.cache)
+        hidden = self.step(hidden, tables, state.span_of, state.cache)
         for span in state.spans:
             span.length += 1
             if span.positions is not None:

@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hero_ray.benchmarks import sizes
 from hero_ray.core import hub
-from hero_ray.core.errors import StoreError
+from hero_ray.core.errors import BudgetError, StoreError
 from hero_ray.core.plan import ModelFact
 from hero_ray.core.types import Cell
 from hero_ray.costs.costs import ELEMENT_BYTES
 from hero_ray.costs.ledger import ledger
+from hero_ray.costs.memory import MemoryForecast, batch_memory, largest_batch
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder
 from hero_ray.pipeline.facts import Plan, sample_prompts
-from hero_ray.profiling.roofline import weight_bytes
 from hero_ray.results import needs
 from hero_ray.stats import detectable
 from hero_ray.store import open_store
@@ -40,11 +40,15 @@ GPUS = 8
 
 @dataclass(frozen=True)
 class CellForecast:
-    """Upper estimates for one model: petaFLOPs of all its cells and bytes of its hungriest batch."""
+    """Upper estimates for one model.
+
+    Attributes:
+        petaflops: of all its cells.
+        memory: of its hungriest batch, by the number of rows; the questions of a picture share its prefix.
+    """
 
     petaflops: float
-    weights_bytes: int
-    cache_bytes: int
+    memory: Callable[[int], MemoryForecast]
 
     @property
     def hours(self) -> float:
@@ -128,12 +132,26 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
     per_view = rows[0]["tflops_encoder"] or 0.0
     views = max(1, model.max_tokens * _patches_per_token(model) // vision.patches)
     answers = sum(plan.expected[cell.id] * row["tflops_model"] for cell, row in zip(cells, rows, strict=True))
-    largest = max(row["kv_bytes"] for row in rows)
-    return CellForecast(
-        petaflops=(answers + plan.pictures * views * per_view) / 1000,
-        weights_bytes=weight_bytes(language, ELEMENT_BYTES[model.dtype]),
-        cache_bytes=largest * plan.config.batch_size,
-    )
+    most = max(_visual_tokens(cell, model) for cell in cells)
+    listed = Counter(sample.image_key for sample in plan.samples).values()
+    questions = max([*listed, math.ceil(sum(plan.asked.values()) / max(1, plan.pictures))])
+
+    def memory(rows: int) -> MemoryForecast:
+        return batch_memory(
+            language,
+            vision,
+            views=views,
+            visual=most,
+            prefix=TEXT_TOKENS // 2,
+            suffix=TEXT_TOKENS // 2,
+            room=TEXT_TOKENS // 4,
+            rows=rows,
+            groups=-(-rows // questions),
+            element=ELEMENT_BYTES[model.dtype],
+            tower="internvit" if model.family == "internvl2" else "clip",
+        )
+
+    return CellForecast((answers + plan.pictures * views * per_view) / 1000, memory)
 
 
 def _visual_tokens(cell: Cell, model: ModelFact) -> int:
@@ -167,14 +185,14 @@ def answer_rates(models: Sequence[ModelFact], url: str) -> dict[str, float]:
 def _model_line(plan: Plan, model: ModelFact, rate: float | None) -> str:
     found = forecast(plan, model)
     answers = sum(plan.expected[cell.id] for cell in plan.cells_of(model.name))
-    memory = found.weights_bytes + found.cache_bytes
+    memory = found.memory(plan.config.batch_size)
     line = (
-        f"{model.name}: about {_flops(found.petaflops)}; weights {_size(found.weights_bytes)} and cache "
-        f"{_size(found.cache_bytes)} for a batch of {plan.config.batch_size}"
+        f"{model.name}: about {_flops(found.petaflops)}; weights {_size(memory.weights)}, cache {_size(memory.cache)} "
+        f"and work {_size(max(memory.prefill, memory.encode))} for a batch of {plan.config.batch_size}"
     )
     device = _device_bytes()
-    if device is not None and memory > device:
-        line += f" (WARNING: over the {_size(device)} of this device; lower --batch-size)"
+    if device is not None and memory.peak > device:
+        line += f" (WARNING: over the {_size(device)} of this device; {_remedy(found, plan, device)})"
     if rate:
         line += f"; {answers / rate:.0f} s at the {rate:.0f} answers/s of earlier runs here"
     elif not plan.hash:
@@ -185,6 +203,14 @@ def _model_line(plan: Plan, model: ModelFact, rate: float | None) -> str:
     else:
         line += "; no finished run of this model here to forecast the time from"
     return line
+
+
+def _remedy(found: CellForecast, plan: Plan, device: int) -> str:
+    try:
+        fitting = largest_batch(device, plan.config.batch_size, lambda rows: found.memory(rows).peak)
+    except BudgetError:
+        return "not even one answer fits"
+    return f"--batch-size {fitting} fits"
 
 
 def _flops(peta: float) -> str:

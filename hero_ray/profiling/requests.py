@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection
-from hero_ray.engine.cut import Picture, Pruning
+from hero_ray.core.looks import Looks
+from hero_ray.engine.cut import Picture, Pruning, settled
 from hero_ray.models.base import Adapter, Prepared, Prompt, Request
 from hero_ray.models.runner import DecodeState
 
@@ -78,15 +79,18 @@ def encode(adapter: Adapter, arrangement: Arrangement, batch_size: int) -> list[
 def select(adapter: Adapter, arrangement: Arrangement, batch: Sequence[Encoded]) -> list[tuple[Selection, Tensor]]:
     """Scores of the question, the method's choice and the splice, row by row: all that a method adds before the LLM.
 
-    The steps of `hero_ray.engine.cut.cut` without its check of the selection, which would make the host wait.
+    The steps of `hero_ray.engine.cut.cut`.
     """
     needs, pruning, made = arrangement.needs, arrangement.pruning, []
     for encoded in batch:
-        if needs.question:
-            if adapter.clip is not None:
-                adapter.clip.forget()  # a sweep remembers texts; a request alone embeds its own
-            encoded = adapter.ask(encoded, arrangement.probe.question, needs, arrangement.prompt)
-        selection = pruning.select(encoded, arrangement.budget)
+        looks = Looks()
+        with looks.shared():
+            if needs.question:
+                if adapter.clip is not None:
+                    adapter.clip.forget()  # a sweep remembers texts; a request alone embeds its own
+                encoded = adapter.ask(encoded, arrangement.probe.question, needs, arrangement.prompt)
+            selection = pruning.select(encoded, arrangement.budget)
+        selection = settled(selection, looks)
         made.append((selection, adapter.assemble(encoded, selection, pruning.policy)))
     return made
 

@@ -68,7 +68,7 @@ def survey(adapter: Adapter, arrangement: Arrangement, batch_size: int, new_toke
     device = adapter.info.device
     outcome = run_request(adapter, arrangement, batch_size, new_tokens, watched)
     logits = outcome.state.logits  # of the last step: what overflows in one is not finite in any later
-    check_logits(logits.isfinite().all(-1), [], logits.dtype)
+    check_logits(logits.isfinite().all(-1).tolist(), [], logits.dtype)
     visual_per_layer = outcome.state.visual_per_layer()[0]
     prompt, layout = arrangement.prompt, arrangement.prepared.layout
     prefill = counted["prefill"].total / batch_size

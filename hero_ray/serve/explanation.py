@@ -70,7 +70,7 @@ def explain(
         if scores and made.selection.scores is not None:
             row["scores"] = [[round(x, 6) for x in view] for view in made.selection.scores.float().cpu().tolist()]
         if overlay:
-            row["overlay"] = overlay_png(image, made.selection.keep.cpu(), made.encoded, adapter.info.family)
+            row["overlay"] = overlay_png(image, made.selection.keep, made.encoded, adapter.info.family)
         rows.append(row)
     return {
         "model": adapter.info.name,
@@ -85,7 +85,7 @@ def explain(
 
 def _row(adapter: Adapter, made: Cut, prompt: Prompt, generation: Generation) -> dict[str, Any]:
     layout, selection, method = made.encoded.layout, made.selection, made.pruning.method
-    keep, count = selection.keep.cpu(), made.count(prompt, generation)
+    keep, count = selection.keep, made.count(prompt, generation)
     per_layer = list(count.visual_per_layer)
     return {
         "method": method.name,

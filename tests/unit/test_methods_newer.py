@@ -12,7 +12,7 @@ from hero_ray.methods.divprune import max_min
 from hero_ray.methods.holov import HoloV, Runs, mean_variances, released_counts, run_scores
 from hero_ray.methods.kit.conformance import INTERNVIT, internvl_layout, llava_layout, random_encoded, single_layout
 from hero_ray.methods.kit.similarity import grouped_gram
-from hero_ray.methods.visionzip import contextual_tokens
+from hero_ray.methods.visionzip import contextual_tokens, target_places
 from hero_ray.methods.vispruner import thinned
 from tests.method_vectors import encoded, kept, vector
 
@@ -36,7 +36,8 @@ def test_visionzip_vector() -> None:
     method = create("visionzip", contextual_share=params["contextual"] / total)
     selection = method.select(image, Budget.of(layout, tokens=total))
     rest = [0, 2, 4, 5]
-    targets, merged = contextual_tokens(image.projector_input[0, rest], metric[rest], 2)  # type: ignore[index]
+    targets = target_places(len(rest), 2)
+    merged = contextual_tokens(image.projector_input[0, rest], metric[rest], targets)  # type: ignore[index]
     assert [rest[place] for place in targets] == expected["targets"]
     assert merged.tolist() == [pytest.approx(row) for row in expected["contextual"]]
     assert sorted(kept(selection)["G"]) == sorted(expected["dominant"] + expected["targets"])
@@ -134,7 +135,7 @@ def test_holov_scores_runs_of_any_length_by_its_definition(tokens: int, count: i
         run if n >= len(run) else run[attention[run].argsort(descending=True)][:n]
         for run, n in zip(ids.tensor_split(count), counts, strict=True)
     ]
-    assert runs.best(attention[runs.tokens], counts).tolist() == torch.cat(best).tolist()
+    assert runs.best(attention[runs.tokens], counts.tolist(), runs.sizes.tolist()).tolist() == torch.cat(best).tolist()
 
 
 def test_cdpruner_vector() -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from hero_ray.core.errors import CheckpointError, DeviceMemoryError, NonFiniteScoreError, ParameterError, PromptError
 from hero_ray.models import miniature
@@ -378,3 +378,43 @@ def test_a_meta_model_has_no_storage():
     model = build(LlamaForCausalLM, miniature.text_config(), META, torch.bfloat16, "sdpa")
     randomise(model, 0)
     assert all(weight.device == META for weight in model.parameters())
+
+
+@pytest.mark.parametrize("kv_heads", [8, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lean_steps_are_the_blocks_own_to_the_last_bit(kv_heads, dtype, monkeypatch):
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(miniature.text_config(kv_heads=kv_heads)).eval().to(dtype)
+    made = []
+    for lean in (True, False):
+        runner = Runner(model.model, model.lm_head)
+        assert all(runner._lean)
+        if not lean:
+            monkeypatch.setattr(runner, "_lean", [None] * runner.num_layers)
+        width = model.config.hidden_size
+        visuals = [
+            torch.randn(count, width, generator=torch.Generator().manual_seed(count)).to(dtype) for count in (9, 4)
+        ]
+        asked = [Request(Prompt((1, 5), (7, 8, 9), (0, 2)), visual, 6) for visual in visuals]
+        for rows in (asked, asked[:1]):
+            state = runner.prefill(whole_prompts(rows, runner.embed), room=6)
+            for _ in range(5):
+                made.append(runner.decode(state, state.logits.argmax(-1)).clone())
+    half = len(made) // 2
+    assert all(torch.equal(one, other) for one, other in zip(made[:half], made[half:], strict=True))
+
+
+def test_blocks_of_another_kind_keep_their_own_step():
+    config = Qwen3Config(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    model = Qwen3ForCausalLM(config).eval()
+    assert Runner(model.model, model.lm_head)._lean == [None, None]
+    model = LlamaForCausalLM(miniature.text_config()).eval()
+    assert Runner(model.model, model.lm_head, "eager")._lean == [None] * 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hero_ray.core.lazy import Tensor, torch
-from hero_ray.methods.kit.scores import descending
+from hero_ray.methods.kit.scores import descending, tally
 
 
 def density_peaks(tokens: Tensor, clusters: int) -> Tensor:
@@ -30,5 +30,5 @@ def averaged(tokens: Tensor, clusters: int) -> Tensor:
     group = density_peaks(tokens, clusters)
     sums = torch.zeros(clusters, tokens.shape[-1], dtype=torch.float32, device=tokens.device)
     sums.index_add_(0, group, tokens.float())
-    sizes = torch.bincount(group, minlength=clusters).clamp(min=1)
+    sizes = tally(group, clusters).clamp(min=1)
     return (sums / sizes[:, None]).to(tokens.dtype)

@@ -12,14 +12,14 @@ _AT_ONCE = 16
 
 
 def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Greedy picks by gain in coverage times weight, in order, ties to the lower index: int64 [count].
+    """Greedy picks by gain in coverage times weight, in order, ties to the lower index: int64 [count]. On the CPU.
 
     Args:
         shares: [n, m], how much each of n candidates covers each of m things; what is below 0 covers nothing.
         weights: [n] of at least 0.
     """
-    rows = np.ascontiguousarray(shares.cpu().numpy())
-    worth = weights.cpu().numpy().astype(rows.dtype)
+    rows = np.ascontiguousarray(shares.numpy())
+    worth = weights.numpy().astype(rows.dtype)
     covered = np.zeros(rows.shape[1], rows.dtype)
     gains = _gains(rows, covered) * worth
     picks: list[int] = []
@@ -39,7 +39,7 @@ def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
         np.maximum(covered, rows[best], out=covered)
         gains[best] = -np.inf
         fresh[best] = count
-    return torch.tensor(picks, dtype=torch.long, device=shares.device)
+    return torch.tensor(picks, dtype=torch.long)
 
 
 def _gains(rows: NDArray[np.floating], covered: NDArray[np.floating]) -> NDArray[np.floating]:

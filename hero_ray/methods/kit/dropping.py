@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import places
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.methods.kit.allocation import EPSILON
 from hero_ray.methods.kit.scores import finite, keep_top
@@ -116,7 +117,7 @@ class Deferred(LayerPruner):
             raise SelectionError(f"{self._method} got {len(self._alive)} deferred selections for {len(keep)} rows")
         for row, alive in enumerate(self._alive):
             assert alive is not None
-            keep[row, state.visual[row]] = alive.to(keep.device)
+            keep[row].index_copy_(0, places(state.visual[row], len(alive)), alive.to(keep.device))
         return Survivors(keep)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from hero_ray.core.encoded import Encoded, Selection
 from hero_ray.core.errors import SelectionError
 from hero_ray.core.lazy import Tensor, torch
-from hero_ray.methods.kit.scores import caps, captured, finite, unchecked
+from hero_ray.core.looks import on_host
+from hero_ray.methods.kit.scores import caps, captured, finite, tally, unchecked
 from hero_ray.methods.kit.similarity import inverse_norm
 
 
@@ -78,7 +79,8 @@ def merged_selection(
 ) -> Selection:
     """Run `choose(view, scores)` on the real tokens of every view and put the merged tokens view by view.
 
-    `choose` returns kept positions in output order; every view ends with its leftover token. No newlines.
+    `choose` gets its scores, and returns kept positions in output order, on the CPU; every view ends with its leftover
+    token. No newlines.
     """
     layout, device = encoded.layout, encoded.features.device
     query = captured(encoded.cls_query, layer, name, "CLS query of layer").flatten(1)
@@ -86,12 +88,9 @@ def merged_selection(
     source = encoded.projector_input
     if source is None:
         raise SelectionError(f"{name} merges tokens before the projector, but the encoder did not capture its input")
-    keep = torch.zeros(layout.valid.shape, dtype=torch.bool, device=device)
+    keep = torch.zeros(layout.valid.shape, dtype=torch.bool)
     attention = torch.zeros(layout.valid.shape, dtype=query.dtype, device=device)
-    edited = blank(source)
-    extra: list[Tensor] = []
-    order: dict[int, Tensor] = {}
-    # All work on one view before the next: a view's keys stay in the processor's cache, the whole picture's do not.
+    views: dict[int, View] = {}
     for index, count in enumerate(caps(layout.valid)):
         if not count:
             continue
@@ -99,17 +98,21 @@ def merged_selection(
         # Norms and leftover are made from every key and every feature, and are finite only if all of those are.
         norms = finite(torch.linalg.vector_norm(keys, dim=1), name, f"norms of keys of layer {layer!r}")
         attention[index] = torch.softmax(keys @ query[index] * keys.shape[1] ** -0.5, 0)[1:]
-        view = View(attention[index], keys[1:], norms[1:], source[index])
-        real = None if count == layout.tokens_per_view else layout.valid[index].to(device).nonzero()[:, 0]
-        if real is not None:
-            view = view.only(real)
-        chosen = choose(index, view.scores)
-        tokens, leftover = merge(view, chosen, neighbours)
-        places = chosen if real is None else real[chosen]
-        keep[index].index_fill_(0, places, True)
-        edited[index].index_copy_(0, places, tokens.to(edited.dtype))
-        entry = torch.full((1,), -2 - len(extra), device=device)
-        order[index] = torch.cat([index * layout.tokens_per_view + places, entry])
+        views[index] = View(attention[index], keys[1:], norms[1:], source[index])
+    edited = blank(source)
+    extra: list[Tensor] = []
+    order: dict[int, Tensor] = {}
+    (scores,) = on_host([attention])  # how many survive follows from their values: read once for all views
+    for index, view in views.items():
+        real = layout.valid[index].nonzero()[:, 0]
+        if len(real) < layout.tokens_per_view:
+            view = view.only(real.to(device))
+        chosen = choose(index, scores[index, real])
+        tokens, leftover = merge(view, chosen.to(device), neighbours)
+        kept = real[chosen]
+        keep[index, kept] = True
+        edited[index].index_copy_(0, kept.to(device), tokens.to(edited.dtype))
+        order[index] = torch.cat([index * layout.tokens_per_view + kept, torch.tensor([-2 - len(extra)])])
         extra.append(finite(leftover, name, "the sum of projector inputs").to(edited.dtype))
     turn = sorted(order, key=lambda index: _turn(encoded, index))
     return Selection(
@@ -132,22 +135,21 @@ def with_merged(selection: Selection, encoded: Encoded, name: str) -> Selection:
         NonFiniteScoreError: a projected token holds NaN or infinity.
     """
     features = encoded.features if encoded.features.dtype == torch.float64 else encoded.features.float()
-    keep, valid = selection.keep.to(features.device), encoded.layout.valid.to(features.device)
+    (keep,) = on_host([selection.keep])
     edited = blank(encoded.features)
     for view, kept in enumerate(keep):
-        edited[view].index_copy_(
-            0, kept.nonzero()[:, 0], averages(features[view], kept, valid[view], name).to(edited.dtype)
-        )
-    return replace(selection, edited=edited)
+        merged = averages(features[view], kept, encoded.layout.valid[view], name)
+        edited[view].index_copy_(0, kept.nonzero()[:, 0].to(features.device), merged.to(edited.dtype))
+    return replace(selection, keep=keep, edited=edited)
 
 
 def averages(features: Tensor, keep: Tensor, valid: Tensor, name: str) -> Tensor:
-    """Kept tokens averaged with the real tokens that are most like them: [N, D], bool [N], bool [N] -> [n, D].
+    """Kept tokens averaged with the real tokens that are most like them: [N, D] and, on the CPU, bool [N] -> [n, D].
 
     Raises:
         NonFiniteScoreError: one of them holds NaN or infinity; `name` is the method's.
     """
-    kept, rest = keep.nonzero()[:, 0], (valid & ~keep).nonzero()[:, 0]
+    kept, rest = (mask.nonzero()[:, 0].to(features.device) for mask in (keep, valid & ~keep))
     leading = features.index_select(0, kept)
     if not len(kept) or not len(rest):
         return leading
@@ -176,7 +178,7 @@ def group_sums(features: Tensor, tokens: Tensor, groups: Tensor, count: int) -> 
     Returns:
         [count, D], zero for a group without tokens, and int64 [count].
     """
-    sizes = torch.bincount(groups, minlength=count)
+    sizes = tally(groups, count)
     bags = tokens[groups.argsort(stable=True)]
     return torch.nn.functional.embedding_bag(bags, features, sizes.cumsum(0) - sizes, mode="sum"), sizes
 
@@ -189,6 +191,12 @@ def blank(like: Tensor) -> Tensor:
     if like.device.type != "cpu":
         return torch.zeros_like(like)
     return torch.from_numpy(np.zeros(like.numel() * like.element_size(), np.uint8)).view(like.dtype).view(like.shape)
+
+
+def copied(source: Tensor, target: Tensor, keep: Tensor) -> None:
+    """Copy the tokens of `keep` (bool [V, N], on the CPU) from source to target, both [V, N, W]."""
+    places = keep.flatten().nonzero()[:, 0].to(source.device)
+    target.flatten(0, 1).index_copy_(0, places, source.flatten(0, 1).index_select(0, places))
 
 
 def _turn(encoded: Encoded, view: int) -> int:

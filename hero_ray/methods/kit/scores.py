@@ -5,13 +5,14 @@ Shape letters: V views, N visual tokens per view, H heads.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from hero_ray.core.encoded import Encoded
 from hero_ray.core.errors import NonFiniteScoreError, SelectionError
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import ensure
 
 Key = TypeVar("Key", int, str)
 LEAST_TEMPERATURE = 1e-6
@@ -22,17 +23,22 @@ def finite(scores: Tensor, method: str, what: str) -> Tensor:
     """`scores` themselves, in fp32 or better.
 
     Raises:
-        NonFiniteScoreError: NaN or infinity among them; a mask made from those would be silent nonsense.
+        NonFiniteScoreError: NaN or infinity among them; a mask made from those would be silent nonsense. Where looks at
+            the device are shared (`hero_ray.core.looks`), at the end of the method and not here.
     """
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    wide = scores if scores.dtype == torch.float64 else scores.float()
     # A sum is finite only if every term is: one pass without a mask in the usual case.
-    if not math.isfinite(scores.sum()) and not bool(torch.isfinite(scores).all()):
-        bad = int((~torch.isfinite(scores)).sum())
+    ensure(wide.sum().isfinite(), partial(_refuse, scores, method, what))
+    return wide
+
+
+def _refuse(scores: Tensor, method: str, what: str) -> None:
+    bad = int((~torch.isfinite(scores)).sum())
+    if bad:  # else finite terms whose sum overflowed
         raise NonFiniteScoreError(
             f"{method}: {bad} of {scores.numel()} values of {what} are NaN or infinite; expected finite scores. "
             "Check the model's dtype (float16 overflows) or its weights."
         )
-    return scores
 
 
 def unchecked(source: Mapping[Key, Tensor], key: Key, method: str, what: str) -> Tensor:
@@ -88,6 +94,11 @@ def cosine_to_thumbnail(embeddings: Tensor) -> Tensor:
     """Cosine of every tile's embedding with the thumbnail's (row 0): [V, width] -> [V - 1]."""
     unit = torch.nn.functional.normalize(embeddings, dim=-1)
     return unit[1:] @ unit[0]
+
+
+def tally(groups: Tensor, count: int) -> Tensor:
+    """Members of every group 0..count-1: int64 [count]; unlike `bincount` it reads nothing from the device."""
+    return torch.zeros(count, dtype=torch.long, device=groups.device).index_add_(0, groups, torch.ones_like(groups))
 
 
 def caps(valid: Tensor) -> list[int]:

@@ -1,0 +1,91 @@
+"""Looking at values that lie on a device: every look makes the host wait for all that was queued, so looks are shared.
+
+What must hold of tensors (scores are finite) is noted where it is known and looked at once, together with whatever else
+the host has to read. Nothing is skipped: who leaves the block without an error has seen every check hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from hero_ray.core.lazy import Tensor, torch
+
+Refusal = Callable[[], None]
+"""Raises the error that a truth which does not hold stands for; returns where it holds after all."""
+
+
+@dataclass
+class Looks:
+    """What is to be read from the device in one transfer.
+
+    Attributes:
+        pending: truths (bool, no dimension) with what is to be done where one does not hold.
+    """
+
+    pending: list[tuple[Tensor, Refusal]] = field(default_factory=list)
+
+    def fetch(self, *tensors: Tensor) -> list[Tensor]:
+        """These tensors on the CPU, and every pending truth looked at in the same transfer.
+
+        Raises:
+            HeroRayError: what the first truth that does not hold stands for.
+        """
+        asked, self.pending = self.pending, []
+        if not asked:
+            return on_host(tensors)
+        together = torch.stack([truth.to(asked[0][0].device) for truth, _ in asked])
+        *found, truths = on_host([*tensors, together])
+        for holds, (_, refuse) in zip(truths.tolist(), asked, strict=True):
+            if not holds:
+                refuse()
+        return found
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """What is ensured inside waits for `fetch`; an error that comes first is told as what made it, if anything."""
+        token = _current.set(self)
+        try:
+            yield
+        except Exception:
+            self.fetch()
+            raise
+        finally:
+            _current.reset(token)
+
+
+_current: ContextVar[Looks | None] = ContextVar("looks", default=None)
+
+
+def ensure(truth: Tensor, refuse: Refusal) -> None:
+    """See that a truth (bool, no dimension) holds: now, or with everything else where looks are shared."""
+    looks = _current.get()
+    if looks is not None:
+        looks.pending.append((truth, refuse))
+    elif not truth:
+        refuse()
+
+
+def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors on the CPU, those of a device in one transfer."""
+    away = [index for index, tensor in enumerate(tensors) if tensor.device.type != "cpu"]
+    found = list(tensors)
+    if len(away) < 2:
+        for index in away:
+            found[index] = tensors[index].cpu()
+        return found
+    raw = [tensors[index].contiguous().reshape(-1).view(torch.uint8) for index in away]
+    parts = torch.cat(raw).cpu().split([len(part) for part in raw])
+    for index, part in zip(away, parts, strict=True):
+        # A copy of its own begins where any type may begin.
+        found[index] = part.clone().view(tensors[index].dtype).view(tensors[index].shape)
+    return found
+
+
+def places(mask: Tensor, count: int) -> Tensor:
+    """Where a mask [..., n] is true, ascending, for a `count` the host knows: int64 [..., count]; reads nothing."""
+    if mask.device.type == "cpu" and mask.dim() == 1:
+        return mask.nonzero()[:, 0]
+    return mask.byte().argsort(dim=-1, descending=True, stable=True)[..., :count]
