@@ -17,9 +17,21 @@ from hero_ray.core import hub
 from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.encoded import Needs, VisionInfo
 from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
-from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
+from hero_ray.core.plan import (
+    ENDPOINT,
+    MethodFact,
+    ModelFact,
+    TaskFact,
+    Unit,
+    cells,
+    digest,
+    split_unit,
+    sweep_hash,
+    units,
+)
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
+from hero_ray.engine.endpoint import Endpoint, is_endpoint
 from hero_ray.models.asking import shown_prompt, worded_anew
 from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
@@ -114,7 +126,9 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
         on_gpu = bool(config.gpus_per_replica) or cuda_here()
         with_clip = any(fact.reads_clip for _, fact in method_facts)
         model_facts = [
-            model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name)
+            endpoint_fact(name, config.model_args)
+            if is_endpoint(name)
+            else (model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name))
             for name in config.models
         ]
     limited = tasks_of(config)
@@ -240,12 +254,25 @@ def sample_prompts(plan: Plan) -> dict[str, str]:
     found = {}
     with hub.pinned(plan.commits):
         for model in plan.models:
+            if is_endpoint(model.name):
+                continue  # the server puts its own template around a question
             text = "TEXT" if first is None else plan.benchmarks[first.benchmark].prompt(first, model.family)
             try:
                 found[model.name] = shown_prompt(model.name, text, plan.config.model_args.get("style"))
             except (CheckpointError, UnknownNameError):
                 continue
     return found
+
+
+def endpoint_fact(name: str, arguments: Mapping[str, Any]) -> ModelFact:
+    """Identity of a server: the model it says it serves, and the flag it prunes by; how fast it is asked is no part.
+
+    Raises:
+        ConfigError: not allowed, or an argument it does not have. EndpointError: it cannot be asked which.
+    """
+    endpoint = Endpoint.of(name, arguments)
+    options = {"flag": endpoint.flag} if endpoint.flag else {}
+    return ModelFact(name, ENDPOINT, endpoint.find_served(), "n/a", 1, options)
 
 
 def published_fact(name: str) -> ModelFact:

@@ -120,16 +120,22 @@ def ask_twice(picture: Picture, pruning: Pruning, asked: Sequence[tuple[Benchmar
         (own,) = generate(adapter, [request(place, cuts[place])], [cuts[place]])
         first, common = own, 1.0
         if replayed is not None:
-            options = {"pruner": replayed, "positions": pruning.method.positions}
-            (first,) = adapter.generate([request(place, cuts[0])], **options)
+            again = [request(place, cuts[0])]
+            (first,) = adapter.generate(again, pruner=replayed, positions=pruning.method.positions)
         elif cuts[place].visual is not cuts[0].visual:
             (first,) = generate(adapter, [request(place, cuts[0])], [cuts[0]])
             kept = cuts[0].selection.keep
             common = float((kept & cuts[place].selection.keep).sum() / kept.sum().clamp(min=1))
-        scores = (asking.main_score(benchmark, answer.text, sample) for answer in (own, first))
-        inside = replayed is not None
-        changed = own.text != first.text
-        found.append(Twice(pruning.method.name, sample, *scores, changed, None if inside else common))
+        found.append(
+            Twice(
+                pruning.method.name,
+                sample,
+                own=asking.main_score(benchmark, own.text, sample),
+                first=asking.main_score(benchmark, first.text, sample),
+                changed=own.text != first.text,
+                common=None if replayed is not None else common,
+            )
+        )
     return found
 
 
@@ -152,10 +158,7 @@ def run(request: StudyRequest) -> Study:
         raise InputError(
             "no picture has a second question; name benchmarks that ask several, such as gqa, with --tasks"
         )
-    rows = [
-        _row(method, name, prunings[method].method.text_aware, group)
-        for (method, name), group in _grouped(twice).items()
-    ]
+    rows = [_row(method, name, group, prunings[method]) for (method, name), group in _grouped(twice).items()]
     note = (
         f"{request.ratio:.0%} of the tokens, {adapter.info.name}. Loss: score from a question's own tokens minus score "
         "from those of the picture's first question, 95 % intervals over pictures. The first question is not repeated "
