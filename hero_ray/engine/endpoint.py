@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from hero_ray.core.errors import ConfigError, EndpointError
+from hero_ray.core.secret import secret_of
 
 PREFIX = "endpoint:"
 ALLOWED, TOKEN = "HERO_RAY_ENDPOINTS", "HERO_RAY_ENDPOINT_TOKEN"
@@ -199,7 +200,7 @@ class Endpoint:
 
     def _request(self, path: str, body: Mapping[str, Any] | None = None) -> urllib.request.Request:
         headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-        if token := os.environ.get(TOKEN):
+        if token := secret_of(TOKEN):
             headers["Authorization"] = f"Bearer {token}"
         data = None if body is None else json.dumps(body).encode()
         return urllib.request.Request(self.url + path, data, headers)

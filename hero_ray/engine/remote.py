@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
+from hero_ray.core.errors import INFRASTRUCTURE
 from hero_ray.core.plan import ENDPOINT, Unit
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.engine.cut import Counters
@@ -59,6 +60,8 @@ class RemoteEvaluator:
         first = unit.samples[0]
         try:
             image = load() if load else self.benchmarks[first.benchmark].load_image(first.image_ref)
+        except INFRASTRUCTURE:
+            raise
         except Exception as error:
             return [failed(cell, sample, error) for cell, sample in pairs]
         with ThreadPoolExecutor(self.endpoint.clients) as threads:
@@ -73,6 +76,8 @@ class RemoteEvaluator:
             self.counters.answers += 1
             text = reply.text
             scores = benchmark.score(text, sample.references, sample)
+        except INFRASTRUCTURE:
+            raise
         except Exception as error:
             return replace(failed(cell, sample, error), text=text)
         told = {key: value for key, value in vars(reply).items() if key != "text"}
