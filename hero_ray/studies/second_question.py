@@ -22,9 +22,9 @@ from hero_ray.engine.cut import Cut, Picture, Pruning, cut, generate, needs_of
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.models.base import Request
-from hero_ray.stats import Interval, mean_interval
+from hero_ray.stats import paired
 from hero_ray.studies import asking
-from hero_ray.studies.records import FigureTable, Study, StudyRequest, figures
+from hero_ray.studies.records import FigureTable, Study, StudyRequest
 
 NAME = "second-question"
 TASKS = ("synth-attribute", "synth-digits", "synth-words", "synth-exist")
@@ -187,10 +187,11 @@ def _grouped(twice: Sequence[Twice]) -> dict[tuple[str, str], list[Twice]]:
 def _row(method: str, benchmark: str, group: Sequence[Twice], pruning: Pruning) -> tuple[Any, ...]:
     clusters = np.array([one.sample.image_key for one in group])
     own, first = (np.array([getattr(one, side) for one in group]) for side in ("own", "first"))
-    loss: Interval = mean_interval(own - first, clusters)
+    loss = paired(own, first, clusters)
     common = [one.common for one in group if one.common is not None]
+    bounds = tuple(None if v is None else round(v, 4) for v in (loss.difference, loss.low, loss.high))
     reads = "yes" if pruning.method.text_aware else "no"
     means = tuple(round(float(side.mean()), 4) for side in (own, first))
     changed = round(float(np.mean([one.changed for one in group])), 4)
     shared = round(float(np.mean(common)), 4) if common else None
-    return (method, benchmark, reads, *means, *figures(loss), changed, shared, len(group), len(set(clusters)))
+    return (method, benchmark, reads, *means, *bounds, changed, shared, len(group), len(set(clusters)))
