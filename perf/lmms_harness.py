@@ -30,7 +30,8 @@ from hero_ray import models
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.engine.evaluate import Settings
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
-from hero_ray.pipeline.facts import Plan, open_task
+from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.opening import open_task
 from perf.report import keep, report
 from perf.sweep_vs_loop import evaluated, plan_for, say
 

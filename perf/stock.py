@@ -20,7 +20,7 @@ from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
 from hero_ray.engine.cut import Picture, Pruning, cut
-from hero_ray.pipeline.facts import open_task
+from hero_ray.pipeline.opening import open_task
 
 
 @torch.no_grad()

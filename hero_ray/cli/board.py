@@ -13,8 +13,8 @@ from hero_ray.cli.options import Db, Device
 from hero_ray.cli.results import Run, finish
 
 EXIT_FAULTS = 1
-board_app = typer.Typer(help="An open board of results: records in a folder, rendered as a site.")
-app.add_typer(board_app, name="board")
+board_app = typer.Typer(name="board", help="An open board of results: records in a folder, rendered as a site.")
+app.add_typer(board_app)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of records, one folder each.")]
 
@@ -22,7 +22,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of records, 
 @board_app.command()
 def build(
     folder: Folder,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the site.")] = Path("site"),
+    out: Annotated[Path, typer.Option("--output", "--out", help="Folder of the site.")] = Path("site"),
 ) -> None:
     """Render a folder of records as pages that open offline: frontiers per model and benchmark, ties, straw men.
 

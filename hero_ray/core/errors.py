@@ -17,6 +17,7 @@ HeroRayError
 +-- SelectionError            a method broke its own contract
 +-- NonFiniteScoreError       NaN or infinity where a score should be
 +-- HubError                  the hub, or what it was asked for, is not there
++-- EndpointError             a server that is asked as a model gives no answer
 +-- CapacityError             nodes that were asked for did not come
 +-- ReplicaError              a worker failed in a way that no retry mends
 +-- DeviceMemoryError         the device is out of memory even at batch size one
@@ -122,6 +123,10 @@ class HubError(HeroRayError):
     def __init__(self, message: str, absent: bool = False, unfetched: bool = False) -> None:
         super().__init__(message)
         self.absent, self.unfetched = absent, unfetched
+
+
+class EndpointError(HeroRayError):
+    """A server that is asked as a model refused, or gave no answer in all attempts."""
 
 
 class CapacityError(HeroRayError):

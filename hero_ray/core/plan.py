@@ -18,6 +18,8 @@ from hero_ray.core.errors import ConfigError
 from hero_ray.core.types import Cell, Sample
 
 FULL = "full"
+ENDPOINT = "endpoint"
+"""The family of models that are asked over HTTP: whatever they prune is their own affair, so `full` alone fits them."""
 NOTHING_LEFT = "the sweep has no cells left: `include` and `exclude` rule out every combination"
 
 
@@ -99,6 +101,8 @@ def cells(
     for model in models:
         for task in tasks:
             for entry, fact in methods:
+                if model.family == ENDPOINT and fact.name != FULL:
+                    continue
                 for budget in _budgets(config, entry, fact):
                     for seed in _seeds(config, entry, fact):
                         cell = _cell(config, model, task, fact, budget, seed)

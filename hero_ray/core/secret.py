@@ -16,7 +16,7 @@ from pathlib import Path
 from hero_ray.core.errors import ConfigError
 
 FOLDER = "HERO_RAY_SECRETS"
-WORKERS = ("PGPASSWORD", "HERO_RAY_JUDGE_KEY")
+WORKERS = ("PGPASSWORD", "HERO_RAY_JUDGE_KEY", "HERO_RAY_ENDPOINT_TOKEN")
 """What workers and jobs use beside the database's URL, which is part of their orders."""
 NAMES = (*WORKERS, "HERO_RAY_DB", "HERO_RAY_TOKENS", "HERO_RAY_WEBHOOK", "HERO_RAY_READER_PASSWORD")
 _handed: dict[str, str] = {}

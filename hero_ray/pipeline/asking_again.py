@@ -10,11 +10,12 @@ from typing import Any
 from hero_ray import methods
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.errors import HeroRayError
-from hero_ray.core.plan import Unit, split_unit, units
+from hero_ray.core.plan import ENDPOINT, Unit, split_unit, units
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
 from hero_ray.engine.evaluate import Settings
-from hero_ray.pipeline.facts import MAX_SAMPLES_PER_UNIT, make_task, task_fact
+from hero_ray.pipeline.facts import MAX_SAMPLES_PER_UNIT
+from hero_ray.pipeline.opening import make_task, task_fact
 from hero_ray.store.records import CELL, CellRow, RunRow, sample_id
 
 
@@ -141,6 +142,8 @@ def _changed(row: CellRow, task: OpenTask) -> str:
     spec = row.spec
     if not isinstance(spec.get("model"), Mapping) or not isinstance(spec.get("method"), Mapping):
         return "an import that does not say with what model, weights and settings it was made"
+    if spec["model"].get("family") == ENDPOINT:
+        return f"answers of a server ({row.model}): nobody can say what weights and settings were behind them"
     method = spec["method"]
     try:
         now = methods.create(row.method, variant=row.variant, **row.params).version

@@ -14,7 +14,8 @@ from hero_ray.models.registry import SPECS
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder, is_clip
 from hero_ray.models.supported import family_of
-from hero_ray.pipeline.facts import clip_source, make_task, method_fact, tasks_of
+from hero_ray.pipeline.facts import clip_source, method_fact
+from hero_ray.pipeline.opening import make_task, tasks_of
 
 
 def to_fetch(config: SweepConfig) -> list[Download]:

@@ -12,22 +12,21 @@ from typing import Any
 from hero_ray import benchmarks, methods, models
 from hero_ray.benchmarks import sizes
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.benchmarks.dataset import DatasetBenchmark
 from hero_ray.core import hub
 from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.encoded import Needs, VisionInfo
 from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
-from hero_ray.core.plan import MethodFact, ModelFact, TaskFact, Unit, cells, digest, split_unit, sweep_hash, units
+from hero_ray.core.plan import ENDPOINT, MethodFact, ModelFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
+from hero_ray.engine.endpoint import Endpoint, is_endpoint
 from hero_ray.methods.base import Method
 from hero_ray.models.asking import shown_prompt, worded_anew
 from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_clip, find_folder, is_clip
-
-NO_QUESTIONS = frozenset({"duts"})
+from hero_ray.pipeline.opening import make_task, open_task, task_fact, tasks_of
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
 """What Linux shows of a GPU driver: NVIDIA's, AMD's, Windows' below it, Jetson's."""
@@ -115,7 +114,9 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
         on_gpu = bool(config.gpus_per_replica) or cuda_here()
         with_clip = any(fact.reads_clip for _, fact in method_facts)
         model_facts = [
-            model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name)
+            endpoint_fact(name, config.model_args)
+            if is_endpoint(name)
+            else (model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name))
             for name in config.models
         ]
     limited = tasks_of(config)
@@ -241,12 +242,25 @@ def sample_prompts(plan: Plan) -> dict[str, str]:
     found = {}
     with hub.pinned(plan.commits):
         for model in plan.models:
+            if is_endpoint(model.name):
+                continue  # the server puts its own template around a question
             text = "TEXT" if first is None else plan.benchmarks[first.benchmark].prompt(first, model.family)
             try:
                 found[model.name] = shown_prompt(model.name, text, plan.config.model_args.get("style"))
             except (CheckpointError, UnknownNameError):
                 continue
     return found
+
+
+def endpoint_fact(name: str, arguments: Mapping[str, Any]) -> ModelFact:
+    """Identity of a server: the model it says it serves, and the flag it prunes by; how fast it is asked is no part.
+
+    Raises:
+        ConfigError: not allowed, or an argument it does not have. EndpointError: it cannot be asked which.
+    """
+    endpoint = Endpoint.of(name, arguments)
+    options = {"flag": endpoint.flag} if endpoint.flag else {}
+    return ModelFact(name, ENDPOINT, endpoint.find_served(), "n/a", 1, options)
 
 
 def published_fact(name: str) -> ModelFact:
@@ -257,43 +271,3 @@ def published_fact(name: str) -> ModelFact:
     """
     found = shape(name)
     return ModelFact(name, found.family, "", "bfloat16", found.largest)
-
-
-def tasks_of(config: SweepConfig) -> tuple[TaskEntry, ...]:
-    """The benchmarks of a sweep, each with the limit that holds for it: workers read as much data as the plan."""
-    return tuple(task.model_copy(update={"limit": task.limit or config.limit}) for task in config.tasks)
-
-
-def make_task(task: TaskEntry) -> Benchmark:
-    """The benchmark object of one task entry; no row is read.
-
-    Raises:
-        ConfigError: a benchmark that asks no questions.
-    """
-    benchmark = benchmarks.get(task.name, flavour=task.flavour, **task.source)
-    if benchmark.name in NO_QUESTIONS:
-        raise ConfigError(f"{benchmark.name} asks no questions; it serves `hero-ray study`, not sweeps")
-    if task.limit is not None and isinstance(benchmark, DatasetBenchmark):
-        benchmark.only(task.limit)
-    return benchmark
-
-
-def open_task(task: TaskEntry) -> Benchmark:
-    """`make_task`, with all that scoring needs at hand.
-
-    Raises:
-        ConfigError: a benchmark that asks no questions.
-        JudgeError: a judge-based one without a judge.
-    """
-    benchmark = make_task(task)
-    benchmark.require()
-    return benchmark
-
-
-def task_fact(benchmark: Benchmark, families: set[str], samples: Sequence[Sample] | None) -> TaskFact:
-    """A benchmark's identity; its prompts enter as a hash over the first samples' texts, None where there are none."""
-    if samples is None:
-        return TaskFact(benchmark.name, benchmark.flavour, "", benchmark.max_new_tokens)
-    mine = [sample for sample in samples if sample.benchmark == benchmark.name][:8]
-    prompts = {family: digest([benchmark.prompt(sample, family) for sample in mine]) for family in sorted(families)}
-    return TaskFact(benchmark.name, benchmark.flavour, benchmark.fingerprint(), benchmark.max_new_tokens, prompts)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hero_ray.benchmarks import sizes
 from hero_ray.core import hub
 from hero_ray.core.errors import BudgetError, StoreError
-from hero_ray.core.plan import ModelFact
+from hero_ray.core.plan import ENDPOINT, ModelFact
 from hero_ray.core.types import Cell
 from hero_ray.costs.costs import ELEMENT_BYTES
 from hero_ray.costs.ledger import ledger
@@ -87,7 +87,8 @@ def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
         lines.append(f"reads {name.replace(':', ' ', 1)} at commit {commit}")
     rates = {} if missing else answer_rates(plan.models, url)
     for model in plan.models:
-        lines.append(_model_line(plan, model, rates.get(model.name)))
+        if model.family != ENDPOINT:  # what a server spends is its own affair
+            lines.append(_model_line(plan, model, rates.get(model.name)))
     return "\n".join([*lines, *_beyond(plan), *plan.cautions])
 
 

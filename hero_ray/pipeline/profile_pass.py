@@ -19,7 +19,8 @@ from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell
 from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.execute import named_failures
-from hero_ray.pipeline.facts import Plan, open_task
+from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.opening import open_task
 from hero_ray.pipeline.worker import load_callable
 from hero_ray.store import Store, figures
 

@@ -13,10 +13,11 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from hero_ray.core.plan import Unit
+from hero_ray.core.plan import ENDPOINT, Unit
 from hero_ray.core.secret import for_workers
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import cluster, predecessor
+from hero_ray.pipeline.endpoint_speeds import endpoint_speeds
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan, sample_prompts
 from hero_ray.pipeline.finished import CANCELLED, COMPLETE, FAILED, INTERRUPTED, RUNNING, RunOutcome, already, earlier
@@ -155,7 +156,9 @@ def _execute_all(
                         return
                     still_ours(run_id, lost)
             still_ours(run_id, lost)
-            if plan.config.profile.enabled:
+            if model.family == ENDPOINT:
+                endpoint_speeds(store, run_id, plan.cells_of(model.name), model_args(plan, model.name))
+            elif plan.config.profile.enabled:
                 progress.stage(f"timing {model.name} alone on the machine")
                 profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)
         still_ours(run_id, lost)
@@ -221,6 +224,8 @@ def pending_units(plan: Plan, store: Store, run_id: str, model: str) -> list[Uni
 def model_args(plan: Plan, model: str) -> dict[str, Any]:
     """Loader arguments of a model, the dtype the plan decided on among them."""
     fact = next(fact for fact in plan.models if fact.name == model)
+    if fact.family == ENDPOINT:
+        return dict(plan.config.model_args) | {"served": fact.revision}
     return dict(plan.config.model_args) | {"dtype": fact.dtype}
 
 

@@ -19,15 +19,18 @@ from typing import Any
 
 import numpy as np
 
+from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core import hub
 from hero_ray.core.errors import HeroRayError, ReplicaError
 from hero_ray.core.plan import Unit
 from hero_ray.core.secret import hand_over
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.engine.endpoint import Endpoint, is_endpoint
 from hero_ray.engine.evaluate import Evaluator, Settings, failed
-from hero_ray.pipeline.facts import open_task
+from hero_ray.engine.remote import RemoteEvaluator
 from hero_ray.pipeline.invariance import certify_run
+from hero_ray.pipeline.opening import open_task
 from hero_ray.pipeline.pictures import picture_record
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
@@ -116,6 +119,13 @@ def as_planned(job: WorkerJob, revision: str, data: Mapping[str, str]) -> None:
                 )
 
 
+def evaluator_of(job: WorkerJob, benchmarks: Mapping[str, Benchmark]) -> Evaluator | RemoteEvaluator:
+    """What answers a job's units: a model that is loaded here, or a server that is asked."""
+    if is_endpoint(job.model):
+        return RemoteEvaluator(Endpoint.of(job.model, job.model_args), job.cells, benchmarks, job.settings)
+    return Evaluator(load_callable(job.loader)(job.model, **job.model_args), job.cells, benchmarks, job.settings)
+
+
 class UnitWorker:
     """Ray Data calls this with batches of packed units; a plain class, so it is tested without Ray."""
 
@@ -128,11 +138,11 @@ class UnitWorker:
         hand_over(job.secrets)
         self._store = open_store(job.store_url, upgrade=False)
         hub.pin(job.commits)
-        adapter = load_callable(job.loader)(job.model, **job.model_args)
         opened = [open_task(task) for task in job.tasks]
+        self._evaluator = evaluator_of(job, {benchmark.name: benchmark for benchmark in opened})
         if job.loader == WorkerJob.loader:
-            as_planned(job, adapter.info.revision, {benchmark.name: benchmark.fingerprint() for benchmark in opened})
-        self._evaluator = Evaluator(adapter, job.cells, {b.name: b for b in opened}, job.settings)
+            revision = self._evaluator.adapter.info.revision
+            as_planned(job, revision, {benchmark.name: benchmark.fingerprint() for benchmark in opened})
         self._cells_by_benchmark: dict[str, set[str]] = {task.name: set() for task in opened}
         for cell in job.cells:
             self._cells_by_benchmark[cell.benchmark].add(cell.id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.errors import HeroRayError
+from hero_ray.core.plan import ENDPOINT
 from hero_ray.core.text import brief
 from hero_ray.core.types import Prediction, Sample
 from hero_ray.results.close import metrics_of
@@ -56,10 +57,12 @@ def rows_alone(
         except HeroRayError as error:
             yield Untrue("score", cell.id, key, str(row.stored["score"]), f"{type(error).__name__}: {error}")
             continue
+        stored = {name: row.stored[name] for name in ("score", "scores")}
+        stored["scores"] = {key: one for key, one in (stored["scores"] or {}).items() if key != ENDPOINT}
         earned = as_stored(Prediction(cell.id, sample, row.stored["text"], scores), benchmark.main_metric)
         for name in ("score", "scores"):
-            if earned[name] != row.stored[name]:
-                yield Untrue("score", cell.id, key, brief(str(row.stored[name])), brief(str(earned[name])))
+            if earned[name] != stored[name]:
+                yield Untrue("score", cell.id, key, brief(str(stored[name])), brief(str(earned[name])))
                 break
 
 

@@ -22,9 +22,9 @@ from hero_ray.engine.cut import Cut, Picture, Pruning, cut, generate, needs_of
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.models.base import Request
-from hero_ray.stats import Interval, mean_interval
+from hero_ray.stats import paired
 from hero_ray.studies import asking
-from hero_ray.studies.records import FigureTable, Study, StudyRequest, figures
+from hero_ray.studies.records import FigureTable, Study, StudyRequest
 
 NAME = "second-question"
 TASKS = ("synth-attribute", "synth-digits", "synth-words", "synth-exist")
@@ -120,16 +120,22 @@ def ask_twice(picture: Picture, pruning: Pruning, asked: Sequence[tuple[Benchmar
         (own,) = generate(adapter, [request(place, cuts[place])], [cuts[place]])
         first, common = own, 1.0
         if replayed is not None:
-            options = {"pruner": replayed, "positions": pruning.method.positions}
-            (first,) = adapter.generate([request(place, cuts[0])], **options)
+            again = [request(place, cuts[0])]
+            (first,) = adapter.generate(again, pruner=replayed, positions=pruning.method.positions)
         elif cuts[place].visual is not cuts[0].visual:
             (first,) = generate(adapter, [request(place, cuts[0])], [cuts[0]])
             kept = cuts[0].selection.keep
             common = float((kept & cuts[place].selection.keep).sum() / kept.sum().clamp(min=1))
-        scores = (asking.main_score(benchmark, answer.text, sample) for answer in (own, first))
-        inside = replayed is not None
-        changed = own.text != first.text
-        found.append(Twice(pruning.method.name, sample, *scores, changed, None if inside else common))
+        found.append(
+            Twice(
+                pruning.method.name,
+                sample,
+                own=asking.main_score(benchmark, own.text, sample),
+                first=asking.main_score(benchmark, first.text, sample),
+                changed=own.text != first.text,
+                common=None if replayed is not None else common,
+            )
+        )
     return found
 
 
@@ -152,10 +158,7 @@ def run(request: StudyRequest) -> Study:
         raise InputError(
             "no picture has a second question; name benchmarks that ask several, such as gqa, with --tasks"
         )
-    rows = [
-        _row(method, name, prunings[method].method.text_aware, group)
-        for (method, name), group in _grouped(twice).items()
-    ]
+    rows = [_row(method, name, group, prunings[method]) for (method, name), group in _grouped(twice).items()]
     note = (
         f"{request.ratio:.0%} of the tokens, {adapter.info.name}. Loss: score from a question's own tokens minus score "
         "from those of the picture's first question, 95 % intervals over pictures. The first question is not repeated "
@@ -184,10 +187,11 @@ def _grouped(twice: Sequence[Twice]) -> dict[tuple[str, str], list[Twice]]:
 def _row(method: str, benchmark: str, group: Sequence[Twice], pruning: Pruning) -> tuple[Any, ...]:
     clusters = np.array([one.sample.image_key for one in group])
     own, first = (np.array([getattr(one, side) for one in group]) for side in ("own", "first"))
-    loss: Interval = mean_interval(own - first, clusters)
+    loss = paired(own, first, clusters)
     common = [one.common for one in group if one.common is not None]
+    bounds = tuple(None if v is None else round(v, 4) for v in (loss.difference, loss.low, loss.high))
     reads = "yes" if pruning.method.text_aware else "no"
     means = tuple(round(float(side.mean()), 4) for side in (own, first))
     changed = round(float(np.mean([one.changed for one in group])), 4)
     shared = round(float(np.mean(common)), 4) if common else None
-    return (method, benchmark, reads, *means, *figures(loss), changed, shared, len(group), len(set(clusters)))
+    return (method, benchmark, reads, *means, *bounds, changed, shared, len(group), len(set(clusters)))

@@ -220,7 +220,12 @@ def _speed(cell: CellRow, row: Mapping[str, Any], evaluation: str, key: str) -> 
 def _generation(cell: CellRow, name: str) -> dict[str, Any]:
     limit = (cell.spec.get("generation") or {}).get("max_new_tokens")
     arguments = {"temperature": 0.0, "max_tokens": int(limit)} if limit is not None else {}
-    readable = {"cell": name, "method": cell.method, "variant": cell.variant, "params": dict(cell.params)}
+    readable: dict[str, Any] = {
+        "cell": name,
+        "method": cell.method,
+        "variant": cell.variant,
+        "params": dict(cell.params),
+    }
     readable |= {"budget": budget_of(cell), "retention_ratio": cell.retention_ratio, "seed": cell.seed}
     readable |= {f"mean_{key}": getattr(cell, f"mean_{key}") for key in ("n_visual_llm", "flops", "kv_bytes")}
     return {"generation_args": arguments, "additional_details": texts(readable)}

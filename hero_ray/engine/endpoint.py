@@ -1,0 +1,262 @@
+"""Any OpenAI-compatible server as a model: asked over HTTP, one question at a time, streamed for its first token.
+
+`endpoint:URL` names it, up to and including `/v1`. It is asked only if `HERO_RAY_ENDPOINTS` lists its origin or a
+beginning of its address, so that a sweep file cannot make a machine talk to whatever it likes; the bearer token comes
+from `HERO_RAY_ENDPOINT_TOKEN` and is never stored. Redirects are not followed: they would carry the token elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+from hero_ray.core.errors import ConfigError, EndpointError
+from hero_ray.core.secret import secret_of
+
+PREFIX = "endpoint:"
+ALLOWED, TOKEN = "HERO_RAY_ENDPOINTS", "HERO_RAY_ENDPOINT_TOKEN"
+RETRIED = frozenset({408, 409, 425, 429})
+"""What a server may answer otherwise a moment later, beside everything from 500 on."""
+LONGEST_WAIT_S = 60.0
+_OPTIONS = {"served": str, "flag": str, "rate": float, "clients": int, "timeout_s": float, "attempts": int}
+
+
+def is_endpoint(model: str) -> bool:
+    """Whether a model's name is an address."""
+    return model.startswith(PREFIX)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer.
+
+    Attributes:
+        prompt_tokens, completion_tokens: as the server counts them; None where it does not say.
+        ttft_ms, total_ms: from the request to the first piece of text, and to the last.
+    """
+
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    ttft_ms: float
+    total_ms: float
+    attempts: int = 1
+
+
+@dataclass
+class Endpoint:
+    """A server and how it is asked.
+
+    Attributes:
+        url: its base, up to and including `/v1`.
+        served: the model's name there; the first it lists if "".
+        flag: what it was started with to prune, as the cell is to be told (`--pruning-rate 0.8`); "" for nothing.
+        rate: requests begun per second at most; 0 for no limit.
+        clients: requests under way at once.
+    """
+
+    url: str
+    served: str = ""
+    flag: str = ""
+    rate: float = 0.0
+    clients: int = 1
+    timeout_s: float = 300.0
+    attempts: int = 5
+    _next: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def of(cls, model: str, arguments: Mapping[str, Any]) -> Endpoint:
+        """The endpoint a model's name and arguments mean.
+
+        Raises:
+            ConfigError: no http(s) address, one that is not allowed, or an argument that endpoints do not have.
+        """
+        url = model.removeprefix(PREFIX).rstrip("/")
+        check_allowed(url)
+        given = {key: value for key, value in arguments.items() if key not in ("dtype", "device")}
+        if unknown := sorted(given.keys() - _OPTIONS.keys()):
+            raise ConfigError(f"{model} has no model argument {unknown[0]!r}; it has {', '.join(_OPTIONS)}")
+        try:
+            typed = {key: _OPTIONS[key](value) for key, value in given.items()}
+        except (TypeError, ValueError) as problem:
+            raise ConfigError(f"model arguments of {model}: {problem}") from None
+        made = cls(url, **typed)
+        if made.rate < 0 or made.clients < 1 or made.timeout_s <= 0 or made.attempts < 1:
+            raise ConfigError(f"{model}: rate must be 0 or more, clients and attempts 1 or more, timeout_s above 0")
+        return made
+
+    def find_served(self) -> str:
+        """The name of the model that is asked, from the server where none was given.
+
+        Raises:
+            EndpointError: it cannot be reached, or lists no model.
+        """
+        if not self.served:
+            listed = json.load(self._retried(self._request("/models")))
+            try:
+                self.served = str(listed["data"][0]["id"])
+            except (KeyError, IndexError, TypeError):
+                raise EndpointError(
+                    f"{self.url}/models lists no model; name one with --model-args served=NAME"
+                ) from None
+        return self.served
+
+    def ask(self, image: Image.Image, text: str, max_tokens: int, more: Mapping[str, Any] | None = None) -> Reply:
+        """One greedy answer.
+
+        Args:
+            more: further fields of the body, such as our own service's `pruning`.
+
+        Raises:
+            EndpointError: refused, or no answer in all attempts.
+        """
+        content = [
+            {"type": "image_url", "image_url": {"url": picture_url(image)}},
+            {"type": "text", "text": text},
+        ]
+        body: dict[str, Any] = {"model": self.find_served(), "messages": [{"role": "user", "content": content}]}
+        body |= {"max_tokens": max_tokens, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
+        request = self._request("/chat/completions", body | dict(more or {}))
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return self._streamed(request, attempt)
+            except urllib.error.HTTPError as error:
+                if attempt == self.attempts or (error.code not in RETRIED and error.code < 500):
+                    raise EndpointError(f"{self.url} answered {error.code}: {_said(error)}") from None
+                self._pause(attempt, error.headers.get("Retry-After"))
+            except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+                if attempt == self.attempts:
+                    raise EndpointError(f"{self.url} gave no answer in {attempt} attempts: {error}") from None
+                self._pause(attempt, None)
+        raise AssertionError("unreachable")
+
+    def _streamed(self, request: urllib.request.Request, attempt: int) -> Reply:
+        self._take_turn()
+        begun = time.perf_counter()
+        pieces: list[str] = []
+        first, usage = 0.0, dict[str, Any]()
+        with self._open(request) as response:
+            for event in _events(response):
+                usage = event.get("usage") or usage
+                for choice in event.get("choices") or ():
+                    if piece := (choice.get("delta") or choice.get("message") or {}).get("content"):
+                        first = first or time.perf_counter()
+                        pieces.append(piece)
+        over = time.perf_counter()
+        return Reply(
+            "".join(pieces).strip(),
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+            1000 * ((first or over) - begun),
+            1000 * (over - begun),
+            attempt,
+        )
+
+    def _take_turn(self) -> None:
+        """Wait until the rate allows another request; threads of this process share it."""
+        if self.rate > 0:
+            with self._lock:
+                now = time.monotonic()
+                self._next = max(self._next, now) + 1 / self.rate
+                wait = self._next - 1 / self.rate - now
+            time.sleep(max(0.0, wait))
+
+    @staticmethod
+    def _pause(attempt: int, told: str | None) -> None:
+        """As long as the server says, else doubling from a quarter of a second."""
+        seconds = float(told) if told and told.replace(".", "", 1).isdigit() else 0.25 * 2 ** (attempt - 1)
+        time.sleep(min(seconds, LONGEST_WAIT_S))
+
+    def _retried(self, request: urllib.request.Request) -> Any:
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return self._open(request)
+            except urllib.error.HTTPError as error:
+                if attempt == self.attempts or (error.code not in RETRIED and error.code < 500):
+                    raise EndpointError(f"{self.url} answered {error.code}: {_said(error)}") from None
+            except OSError as error:
+                if attempt == self.attempts:
+                    raise EndpointError(f"{self.url} cannot be reached: {error}") from None
+            self._pause(attempt, None)
+        raise AssertionError("unreachable")
+
+    def _request(self, path: str, body: Mapping[str, Any] | None = None) -> urllib.request.Request:
+        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        if token := secret_of(TOKEN):
+            headers["Authorization"] = f"Bearer {token}"
+        data = None if body is None else json.dumps(body).encode()
+        return urllib.request.Request(self.url + path, data, headers)
+
+    def _open(self, request: urllib.request.Request) -> Any:
+        opener = urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler({}))
+        return opener.open(request, timeout=self.timeout_s)
+
+
+def check_allowed(url: str) -> None:
+    """Refuse an address that `HERO_RAY_ENDPOINTS` does not list.
+
+    Raises:
+        ConfigError: not http(s), with a password or query in it, or not listed.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{PREFIX}{url} is no address; write {PREFIX}http://HOST:PORT/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigError(f"an endpoint's address holds no password and no ?; the token is read from {TOKEN}")
+    allowed = [one.strip().rstrip("/") for one in os.environ.get(ALLOWED, "").split(",") if one.strip()]
+    if not any(url == one or url.startswith(one + "/") for one in allowed):
+        origin = f"{parts.scheme}://{parts.netloc}"
+        raise ConfigError(f"{origin} is not among the endpoints that may be asked; allow it with {ALLOWED}={origin}")
+
+
+def picture_url(image: Image.Image) -> str:
+    """A picture as a data URL, without loss."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _events(response: Any) -> Iterator[Mapping[str, Any]]:
+    """Chunks of a stream of server-sent events; a server that does not stream gives its whole answer as one."""
+    if "text/event-stream" not in (response.headers.get("Content-Type") or ""):
+        yield json.load(response)
+        return
+    ended = False
+    for raw in response:
+        line = raw.decode("utf-8").strip()
+        if line == "data: [DONE]":
+            ended = True
+        elif line.startswith("data:"):
+            event = json.loads(line.removeprefix("data:"))
+            if event.get("error"):
+                raise ValueError(str(event["error"].get("message", event["error"]))[:300])
+            yield event
+    if not ended:
+        raise ValueError("the stream ended before the answer did")
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The server's own words, as far as they are OpenAI's shape."""
+    text = error.read(4096).decode("utf-8", "replace")
+    try:
+        return str(json.loads(text)["error"]["message"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return (text or str(error.reason))[:300]
