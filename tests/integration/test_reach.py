@@ -199,6 +199,7 @@ class Row:
             "random": port >= 1024 and port not in (own, 8265),
             "`--port`": port == own,
             "8265": 8265 <= port < 8365,
+            "44227": port == 44227,
         }
         fits = next(value for name, value in ports.items() if self.port.startswith(name))
         return program == self.program and (kind or "the machine's address") in self.address and fits
@@ -218,7 +219,7 @@ def hold_to_the_docs(found: Listening, verb: str, own: int = 0) -> None:
         fitting = [row for row in rows if row.allows(*each, own)]
         assert fitting, f"{each} is in no line of the table"
         unseen -= set(fitting)
-    assert not unseen
+    assert not {row for row in unseen if "nothing if it is taken" not in row.port}
 
 
 def test_a_sweep_opens_what_the_docs_say(swept: tuple[Watched, dict[str, Any]]) -> None:
