@@ -17,7 +17,7 @@ Refusal = Callable[[], None]
 """Raises the error that a truth which does not hold stands for; returns where it holds after all."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Looks:
     """What is to be read from the device in one transfer.
 
@@ -33,7 +33,8 @@ class Looks:
         Raises:
             HeroRayError: what the first truth that does not hold stands for.
         """
-        asked, self.pending = self.pending, []
+        asked = list(self.pending)
+        self.pending.clear()
         if not asked:
             return on_host(tensors)
         together = torch.stack([truth.to(asked[0][0].device) for truth, _ in asked])

@@ -41,7 +41,7 @@ class Feather(Method):
     def check(self) -> None:
         first, second = self.after_blocks
         self.require(1 <= first < second <= 31, "after_blocks", "two rising blocks 1 to 31 of a 32-deep LLM")
-        self.require(self.stride >= 1, "stride", "1 or more rows and columns")
+        self.require(1 <= self.stride <= 1000, "stride", "1 to 1,000 rows and columns")
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         if budget.is_full:
