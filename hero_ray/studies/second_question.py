@@ -9,7 +9,7 @@ visual tokens stand before the question, so their states, and what a method merg
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,9 @@ class Recorded(LayerPruner):
         self._inner = inner
         self.boundaries: dict[int, tuple[Any, Survivors]] = {}
 
+    def watches(self, layer: int, num_layers: int) -> bool:
+        return self._inner.watches(layer, num_layers)
+
     def before(self, state: LayerState) -> Survivors | None:
         said = self._inner.before(state)
         if said is not None:
@@ -67,7 +70,7 @@ class Replayed(LayerPruner):
         alive, said = self._boundaries[state.layer]
         keep = state.valid.clone()
         keep[0, state.visual[0]] = alive
-        return Survivors(keep, said.recycled, said.recycled_valid)
+        return replace(said, keep=keep)
 
 
 @dataclass(frozen=True)
