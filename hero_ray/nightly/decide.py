@@ -57,13 +57,13 @@ def decide(night: str, jobs: Iterable[Job], verdict: str | None, at_work: Mappin
         at_work: nightly run id -> holder, for runs whose lease has not run out.
         attempts: submissions of one night before it is given up.
     """
-    if verdict not in (None, "failed"):
-        return Action("done", night, str(verdict))
     known = sorted((job for job in jobs if job.night), key=lambda job: (job.night, job.attempt))
     mine = [job for job in known if job.night == night]
     for job in mine:
-        if not job.ended:
+        if not job.ended:  # after its verdict too: the next night would find it in its way
             return Action("follow", job.id)
+    if verdict not in (None, "failed"):
+        return Action("done", night, str(verdict))
     for job in known:
         if not job.ended:
             return Action("wait", night, f"job {job.id} is still {job.status.lower()}")

@@ -178,6 +178,13 @@ def test_last_night_still_at_work_is_waited_for_and_then_tonight_runs() -> None:
     assert cluster.submitted == [f"nightly-{NIGHT}"]
 
 
+def test_a_judged_night_is_followed_until_its_job_has_ended() -> None:
+    ending = Job(f"nightly-{NIGHT}", "RUNNING")
+    assert decide(NIGHT, [ending], "ok", {}, 3).kind == "follow"
+    assert decide(NIGHT, [replace(ending, status="SUCCEEDED", exit_code=0)], "ok", {}, 3).kind == "done"
+    assert decide(NIGHT, [], "ok", {}, 3).kind == "done"
+
+
 def test_a_lease_of_another_night_blocks_even_when_the_head_forgot_its_job() -> None:
     assert decide(NIGHT, [], None, {f"nightly-{BEFORE}-abc123": "node:7"}, 3).reason == (
         f"run nightly-{BEFORE}-abc123 is still held by node:7"
