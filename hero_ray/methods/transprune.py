@@ -51,8 +51,7 @@ class TransPrune(Method):
 
     def check(self) -> None:
         blocks, shares = self.after_blocks, self.shares
-        rising = bool(blocks) and all(1 <= block <= 31 for block in blocks) and sorted(set(blocks)) == list(blocks)
-        self.require(rising, "after_blocks", "rising blocks 1 to 31 of a 32-deep LLM")
+        self.require(dropping.are_cuts(blocks), "after_blocks", "rising blocks 1 to 31 of a 32-deep LLM")
         falling = all(0.0 < share < 1.0 for share in shares) and sorted(shares, reverse=True) == list(shares)
         self.require(falling and len(shares) == len(blocks), "shares", "one falling share in (0, 1) per block")
 

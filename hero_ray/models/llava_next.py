@@ -125,13 +125,16 @@ class LlavaNextAdapter(ClipTowerAdapter):
             pixels = self._processor(
                 image,
                 image_grid_pinpoints=[[rows * view, columns * view]],
-                size={"shortest_edge": view},
-                crop_size={"height": view, "width": view},
+                **self._view_size(view),
                 return_tensors="pt",
             )["pixel_values"][0]
         except ValueError as error:
             raise ImageError(f"a picture of {image.width} x {image.height} pixels cannot be tiled: {error}") from error
         return pixels.to(torch.float32)
+
+    def _view_size(self, view: int) -> dict[str, Any]:
+        """How the family's processor is told the side of a view."""
+        return {"size": {"shortest_edge": view}, "crop_size": {"height": view, "width": view}}
 
     @cached_property
     def _processor(self) -> Any:

@@ -7,11 +7,9 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from hero_ray.core.encoded import Encoded, Selection, VisionInfo
-from hero_ray.core.errors import ImageError
 from hero_ray.core.layout import NEWLINE, Layout, NewlinePolicy
 from hero_ray.models.base import Prepared
 from hero_ray.models.family import Parts
@@ -77,18 +75,8 @@ class LlavaOneVisionAdapter(LlavaNextAdapter):
         visual[places[own]] = encoded.features.flatten(0, 1)[tokens[own]]
         return visual
 
-    def _cut(self, image: Image.Image, grid: Grid, view: int) -> Tensor:
-        rows, columns = grid if grid != (0, 0) else (1, 1)
-        try:
-            pixels = self._processor(
-                image,
-                image_grid_pinpoints=[[rows * view, columns * view]],
-                size={"height": view, "width": view},
-                return_tensors="pt",
-            )["pixel_values"][0]
-        except ValueError as error:
-            raise ImageError(f"a picture of {image.width} x {image.height} pixels cannot be tiled: {error}") from error
-        return pixels.to(torch.float32)
+    def _view_size(self, view: int) -> dict[str, Any]:
+        return {"size": {"height": view, "width": view}}
 
     @cached_property
     def _processor(self) -> Any:

@@ -30,6 +30,13 @@ def after_block(block: int, num_layers: int) -> int:
     return max(1, min(num_layers - 1, scaled))
 
 
+def are_cuts(blocks: Sequence[int]) -> bool:
+    """Whether these are rising blocks 1 to 31 of a 32-block model, behind each of which something can be cut."""
+    return (
+        bool(blocks) and all(1 <= block < REFERENCE_DEPTH for block in blocks) and sorted(set(blocks)) == list(blocks)
+    )
+
+
 def let_all_in(encoded: Encoded, budget: Budget, note: str) -> Selection:
     """Everything enters the LLM; `note` says what happens inside."""
     everything = keep_all(encoded.layout)
