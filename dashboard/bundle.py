@@ -50,8 +50,14 @@ dd{margin:0;min-width:0;overflow-wrap:anywhere}
 .scroll th:first-child{text-align:left}
 .infolayer text,.xtick text,.ytick text{fill:CanvasText!important}
 @media print{body{max-width:none}h2{break-after:avoid}figure,article{break-inside:avoid}
-.scroll{overflow:visible}.scroll table{font-size:8px}}
+.scroll{overflow:visible}.scroll table{font-size:8px}.scroll th,.scroll td{padding:1px 3px}body{padding:0}}
 """
+_ON_PAPER = """
+const charts = change => document.querySelectorAll(".js-plotly-plot").forEach(one => Plotly.relayout(one, change));
+addEventListener("beforeprint", () => charts({autosize: false, width: 680}));
+addEventListener("afterprint", () => charts({autosize: true, width: null}));
+"""
+"""A chart is drawn for the width it has on the screen and knows of no other: before a print it is drawn for A4."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ def _page(runs: Sequence[RunRow], body: Sequence[str]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
-        f'<style>{_CSS}{tables.CSS}</style><script src="plotly.min.js"></script></head>'
+        f'<style>{_CSS}{tables.CSS}</style><script src="plotly.min.js"></script>'
+        f"<script>{_ON_PAPER}</script></head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
 

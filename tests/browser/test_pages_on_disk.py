@@ -52,10 +52,22 @@ def test_it_fits_the_screen(opened: Any, name: str, width: int, scheme: str) -> 
 def test_nothing_is_cut_on_paper(opened: Any, name: str) -> None:
     page = opened(name)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.set_viewport_size(A4)
     page.emulate_media(media="print")
     assert page.locator("table").count() > 3
-    assert page.evaluate(CUT) == 0
+    page.wait_for_function(f"({CUT})() === 0", timeout=20_000)
+
+
+def test_charts_are_drawn_for_paper_and_again_for_the_screen(opened: Any) -> None:
+    page = opened("bundle")
+    page.wait_for_selector(".js-plotly-plot svg")
+    widths = "[...document.querySelectorAll('.js-plotly-plot')].map(one => one._fullLayout.width)"
+    shown = page.evaluate(widths)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert max(page.evaluate(widths)) < A4["width"] < max(shown), "without a wait: a browser prints at once"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function(f"Math.max(...{widths}) === {max(shown)}")
 
 
 def test_charts_of_the_bundle_hover_and_are_tables_too(opened: Any) -> None:
