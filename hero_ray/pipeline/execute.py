@@ -14,21 +14,26 @@ from hero_ray.pipeline.cluster import Pool
 from hero_ray.pipeline.worker import UnitOutcome, UnitWorker, WorkerJob, pack_unit
 
 MAX_BLOCK_UNITS = 16
-MAX_DECIDING_UNITS = 4
-"""Where cells stop once they are decided: a look counts pictures up to the first that is still in a block."""
+MAX_FIRST_UNITS, MAX_GROWN_SHARE = 4, 0.04
+"""Where cells stop once they are decided: a look counts pictures up to the first that is still in a block, so blocks
+grow with what was given out before them, as the looks grow apart."""
 IN_FLIGHT = 2
 """Blocks a replica holds at once: one at work, one waiting, so that a slow unit delays few others."""
 
 
-def block_sizes(num_units: int, replicas: int, most: int = MAX_BLOCK_UNITS) -> list[int]:
+def block_sizes(num_units: int, replicas: int, deciding: bool = False) -> list[int]:
     """Units per block in the order they are given out: half a replica's share of what is left, one at the end.
 
     Large blocks spare Ray's cost per block (15 ms), small last ones let all replicas end together (guided
     self-scheduling, Polychronopoulos and Kuck 1987).
+
+    Args:
+        deciding: small first ones too, for what is decided by them need not be asked in the others.
     """
     sizes, left = [], num_units
     while left:
-        sizes.append(max(1, min(most, left // (2 * replicas))))
+        known = max(MAX_FIRST_UNITS, int(MAX_GROWN_SHARE * (num_units - left))) if deciding else MAX_BLOCK_UNITS
+        sizes.append(max(1, min(MAX_BLOCK_UNITS, known, left // (2 * replicas))))
         left -= sizes[-1]
     return sizes
 
@@ -46,8 +51,7 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
     DataContext.get_current().execution_options.preserve_order = False
     DataContext.get_current().raise_original_map_exception = True
     DataContext.get_current().execution_no_progress_timeout_s = int(max(1800, 2 * deadline_s))
-    most = MAX_DECIDING_UNITS if job.until_decided else MAX_BLOCK_UNITS
-    starts = accumulate(block_sizes(len(units), pool.replicas, most), initial=0)
+    starts = accumulate(block_sizes(len(units), pool.replicas, job.until_decided), initial=0)
     # Texts of one block at a time: those of a large sweep are hundreds of MB.
     blocks = [pyarrow.table({"unit": [pack_unit(unit) for unit in units[a:b]]}) for a, b in pairwise(starts)]
     # Not from_arrow: it has tasks measure the blocks, and a replica then waits for a process that is not theirs.

@@ -135,6 +135,7 @@ def _execute_all(
         Progress(store, run_id, total, already) as progress,
     ):
         pool = _pool(plan, store, run_id, address, progress, say)
+        cancelled = _cancelled(store, run_id)
         for model in plan.models:
             watch = Watch.over(plan, store, run_id, model.name, say) if until_decided else None
             pending = pending_units(plan, store, run_id, model.name)
@@ -152,7 +153,7 @@ def _execute_all(
                         watch.arrived(unit.picture)
                         if watch.over_and_done:
                             break
-                    if store.cancel_requested(run_id):
+                    if cancelled():
                         return
                     still_ours(run_id, lost)
             still_ours(run_id, lost)
@@ -182,6 +183,20 @@ def _pool(
     return cluster.choose_pool(
         asked.replicas, asked.gpus_per_replica, useful=useful or 1, patience_s=patience_s, say=waiting
     )
+
+
+def _cancelled(store: Store, run_id: str, every_s: float = 1.0) -> Callable[[], bool]:
+    """Whether the run was cancelled, looked up no more often than this: a look takes as long as a short answer."""
+    next_look = time.monotonic()
+
+    def cancelled() -> bool:
+        nonlocal next_look
+        if time.monotonic() < next_look:
+            return False
+        next_look = time.monotonic() + every_s
+        return store.cancel_requested(run_id)
+
+    return cancelled
 
 
 def _note_saved(store: Store, run_id: str, replica_s: float | None) -> None:

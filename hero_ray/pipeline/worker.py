@@ -146,11 +146,14 @@ class UnitWorker:
         self._cells_by_benchmark: dict[str, set[str]] = {task.name: set() for task in opened}
         for cell in job.cells:
             self._cells_by_benchmark[cell.benchmark].add(cell.id)
+        self._decided: set[str] = set()
         self._main_metrics = {benchmark.name: benchmark.main_metric for benchmark in opened}
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         units = [unpack_unit(text) for text in batch["unit"]]
+        if self._job.until_decided:
+            self._decided = set(self._store.stopped(self._job.run_id))
         outcomes = []
         upcoming = self._decode(units[0]) if units else None
         for index, unit in enumerate(units):
@@ -196,11 +199,10 @@ class UnitWorker:
         """(cell id, sample key) of every answer the unit still owes."""
         ids = [sample_id(sample) for sample in unit.samples]
         done = self._store.done_cells(self._job.run_id, ids)
-        decided = set(self._store.stopped(self._job.run_id)) if self._job.until_decided else set()
         return {
             (cell, sample.key)
             for sample, identity in zip(unit.samples, ids, strict=True)
-            for cell in self._cells_by_benchmark[sample.benchmark] - done.get(identity, set()) - decided
+            for cell in self._cells_by_benchmark[sample.benchmark] - done.get(identity, set()) - self._decided
         }
 
     def _give_up(self, unit: Unit, wanted: set[tuple[str, str]], attempts: int) -> list[Prediction]:

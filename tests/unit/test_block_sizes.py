@@ -27,3 +27,15 @@ def test_no_block_is_more_than_half_a_fair_share() -> None:
 
 def test_nothing_to_do_has_no_blocks() -> None:
     assert block_sizes(0, 4) == []
+
+
+def test_where_cells_are_decided_blocks_begin_small_and_grow_with_what_was_given_out() -> None:
+    sizes = block_sizes(1000, 2, deciding=True)
+    assert sum(sizes) == 1000
+    assert set(sizes[:25]) == {4}
+    given = 0
+    for size in sizes:
+        assert size <= max(4, 0.04 * given)
+        given += size
+    assert max(sizes) == MAX_BLOCK_UNITS
+    assert len(sizes) < 1000 / 4 / 2, "Ray's cost a block is paid less than half as often as with blocks of four"
