@@ -48,6 +48,11 @@ def short_id(run_id: str) -> str:
     return run_id if len(run_id) <= 12 else f"…{run_id[-6:]}"
 
 
+def in_run(cell: str, run_id: str) -> str:
+    """A cell's name where several runs are looked at."""
+    return f"{cell} in {short_id(run_id)}"
+
+
 def switch(label: str, key: str, default: bool = False, **more: Any) -> bool:
     """Yes or no, bound to `?key=`."""
     return bool(st.toggle(label, value=default, key=key, bind="query-params", **more))

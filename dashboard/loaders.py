@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from hero_ray.core.errors import HeroRayError, StoreError
-from hero_ray.results import advice, early
+from hero_ray.results import advice, early, two_runs
 from hero_ray.results.averages import averages
 from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.marks import Mark
 from hero_ray.results.shown import palette
-from hero_ray.store import RunRow, Store, answers, default_url, figures, flips, open_store, studies
+from hero_ray.store import RunRow, Store, answers, default_url, figures, flips, open_store, searching, studies
 from hero_ray.store import runs as stored
 from hero_ray.store.engine import parse_url, sqlite_path
 
@@ -116,11 +116,13 @@ _LOADERS: dict[str, Callable[..., Any]] = {
     "advice": lambda runs, model, allowance, axis, benchmarks: advice.advise(
         results(runs, model)[0], advice.Allowance(*allowance), AXES[axis], benchmarks
     ),
+    "two_runs": lambda a, b: two_runs.cells(store(), store().run(a), store().run(b)),
     "metric_names": lambda runs: read(figures.metric_names, runs),
     "categories": lambda benchmark: read(answers.categories, benchmark),
     "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),
     "cells": lambda run: store().cells(run),
     "profiles": lambda runs: read(figures.profiles, runs),
+    "hits": lambda where, *asked: read(searching.answers if where == "answers" else searching.questions, *asked),
     "flip_counts": lambda a, b, category: read(flips.flip_counts, a, b, category),
     "flips": lambda a, b, direction, category: read(flips.flips, a, b, direction, category),
     "trend": lambda sweep: read(figures.trend, sweep),
@@ -128,6 +130,11 @@ _LOADERS: dict[str, Callable[..., Any]] = {
     "studies": lambda: read(studies.newest),
     "failures": lambda run: (read(answers.failure_counts, run), store().failures(run)),
 }
+
+
+def forget() -> None:
+    """Look again at once, where this visitor has just written; others notice within two seconds."""
+    _stamp.clear()
 
 
 def load(name: str, *arguments: Any) -> Any:

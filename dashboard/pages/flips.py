@@ -1,25 +1,24 @@
-"""Flips: samples on which two cells disagree, with the tokens each of them kept drawn on the picture."""
+"""Flips: samples on which two cells disagree, one by one with the tokens each of them kept, or many as a grid."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import filters, loaders
+from dashboard import filters, loaders, samples
 from dashboard.loaders import plain
-from hero_ray.benchmarks.images import decode
-from hero_ray.core.errors import ImageError
-from hero_ray.results import masks
-from hero_ray.results.names import FULL, budget_of, name_all, seeds_told
+from hero_ray.results.names import FULL, name_all, seeds_told
 from hero_ray.results.shown import palette
 from hero_ray.store import CellRow
 from hero_ray.store import answers as stored
-from hero_ray.store.answers import AnswerRow, CellRef, SampleRow
+from hero_ray.store.answers import CellRef
 from hero_ray.store.flips import FlipRow
 
 DIRECTIONS = {"worse": "B loses", "better": "B wins", "any": "either", "all": "all samples"}
+VIEWS = {"one": "one by one", "grid": "grid"}
+GRID = 12
+"""Samples on one page of the grid."""
 
 
 def main() -> None:
@@ -27,11 +26,11 @@ def main() -> None:
     st.title("Flips")
     runs = filters.pick_runs()
     cells = [cell for run in runs for cell in loaders.load("cells", run.id) if cell.n_done]
-    if len({cell.id for cell in cells}) < 2:
+    if len(cells) < 2:
         st.info("Flips compare two cells with answers; the chosen runs hold fewer. Choose another run in the sidebar.")
         st.stop()
     first, second = _pair(cells)
-    direction, category = _narrow(second.benchmark)
+    direction, category, view = _narrow(second.benchmark)
     a, b = CellRef(first.run_id, first.id), CellRef(second.run_id, second.id)
     counts = loaders.load("flip_counts", a, b, category)
     found: list[FlipRow] = loaders.load("flips", a, b, direction, category)
@@ -42,7 +41,10 @@ def main() -> None:
     if not found:
         st.info("No sample fits these filters: the two cells agree here. “All samples” shows their masks anyway.")
         st.stop()
-    _one(found, first, second)
+    if view == "grid":
+        _grid(found, (a, b))
+    else:
+        _one(found, (first, second), (a, b))
 
 
 def _pair(cells: Sequence[CellRow]) -> tuple[CellRow, CellRow]:
@@ -50,13 +52,12 @@ def _pair(cells: Sequence[CellRow]) -> tuple[CellRow, CellRow]:
     one, two = st.columns(2)
     with one:
         model = filters.choose("Model", models, "model_one")
-    own = [cell for cell in cells if cell.model == model]
+    own = [(name, cell) for name, cell in zip(_names(cells), cells, strict=True) if cell.model == model]
     with two:
-        benchmark = filters.choose("Benchmark", list(dict.fromkeys(c.benchmark for c in own)), "on")
-    own = [cell for cell in own if cell.benchmark == benchmark]
-    own.sort(key=lambda cell: (palette.rank(cell.method), -cell.retention_ratio, cell.seed))
-    names = _names(own)
-    by_name = {names[cell.id]: cell for cell in own}
+        benchmark = filters.choose("Benchmark", list(dict.fromkeys(cell.benchmark for _, cell in own)), "on")
+    own = [(name, cell) for name, cell in own if cell.benchmark == benchmark]
+    own.sort(key=lambda named: (palette.rank(named[1].method), -named[1].retention_ratio, named[1].seed))
+    by_name = dict(own)
     options = list(by_name)
     start = next((n for n in options if by_name[n].method == FULL), options[0])
     pruned = [n for n in options if n != start]
@@ -69,102 +70,72 @@ def _pair(cells: Sequence[CellRow]) -> tuple[CellRow, CellRow]:
     return by_name[first], by_name[second]
 
 
-def _names(cells: Sequence[CellRow]) -> dict[str, str]:
+def _names(cells: Sequence[CellRow]) -> list[str]:
+    """A name for each; the same cell of two runs is two, and compares a run with its repetition."""
     names = name_all(cells)
-    several_runs = len({cell.run_id for cell in cells}) > 1
-    return {
-        cell.id: f"{name}{seed}" + (f" in {filters.short_id(cell.run_id)}" if several_runs else "")
-        for cell, name, seed in zip(cells, names, seeds_told(cells, names), strict=True)
-    }
+    told = [f"{name}{seed}" for name, seed in zip(names, seeds_told(cells, names), strict=True)]
+    if len({cell.run_id for cell in cells}) == 1:
+        return told
+    return [filters.in_run(name, cell.run_id) for cell, name in zip(cells, told, strict=True)]
 
 
-def _narrow(benchmark: str) -> tuple[str, str | None]:
-    left, right = st.columns(2)
+def _narrow(benchmark: str) -> tuple[str, str | None, str]:
+    left, middle, right = st.columns([3, 2, 2])
     with left:
         direction = filters.toggle("Show samples where", list(DIRECTIONS), "direction", lambda key: DIRECTIONS[key])
+    with middle:
+        view = filters.toggle("As", list(VIEWS), "view", lambda key: VIEWS[key])
     categories = loaders.load("categories", benchmark)
     if not categories:
-        return direction, None
+        return direction, None, view
     with right:
         category = filters.choose("Category", ["all", *categories], "category")
-    return direction, None if category == "all" else category
+    return direction, None if category == "all" else category, view
 
 
-def _step(by: int, last: int) -> None:
-    st.session_state["at"] = min(max(1, st.session_state.get("at", 1) + by), last)
-
-
-def _one(found: Sequence[FlipRow], first: CellRow, second: CellRow) -> None:
-    last = len(found)
-    if st.session_state.get("at", 1) > last:
-        st.session_state["at"] = last
-    back, number, forth = st.columns([1, 2, 1], vertical_alignment="bottom")
-    back.button("Previous", on_click=_step, args=(-1, last), shortcut="left", width="stretch", key="previous")
-    at = number.number_input(f"Sample of {last:,}", 1, last, key="at", bind="query-params")
-    forth.button("Next", on_click=_step, args=(1, last), shortcut="right", width="stretch", key="next")
-    row = found[int(at) - 1]
-    sample = loaders.read(stored.sample, row.sample_id)
-    refs = [CellRef(first.run_id, first.id), CellRef(second.run_id, second.id)]
-    answers = loaders.read(stored.answers, row.sample_id, refs)
+def _one(found: Sequence[FlipRow], cells: Sequence[CellRow], refs: Sequence[CellRef]) -> None:
+    row = found[samples.stepper(len(found)) - 1]
+    sample = samples.load(row.sample_id)
     if sample is None:
         st.warning("This sample is no longer in the database.")
         return
-    _question(sample, row)
-    columns = st.columns(2)
-    for column, letter, cell, ref in zip(columns, "AB", (first, second), refs, strict=True):
+    given = loaders.read(stored.answers, row.sample_id, refs)
+    samples.question(sample)
+    for column, letter, cell, ref in zip(st.columns(2), "AB", cells, refs, strict=True):
         with column:
-            _answer(letter, cell, sample, answers.get(ref))
+            samples.answer(letter, cell, sample, given.get(ref))
 
 
-def _question(sample: SampleRow, row: FlipRow) -> None:
-    references = sample.reference if isinstance(sample.reference, list) else [sample.reference]
-    accepted = " · ".join(dict.fromkeys(str(reference) for reference in references[:8]))
-    with st.container(border=True):
-        st.markdown(f"**{plain(sample.question)}**")
-        st.caption(f"Expected: {plain(accepted)}  |  {plain(', '.join(filter(None, (row.sample_key, row.category))))}")
+def _grid(found: Sequence[FlipRow], refs: Sequence[CellRef]) -> None:
+    """Many disagreements at once, small; each opens large."""
+    pages = -(-len(found) // GRID)
+    page = samples.stepper(pages, "Page", "page") if pages > 1 else 1
+    start = (page - 1) * GRID
+    shown = list(enumerate(found[start : start + GRID], start + 1))
+    for row in (shown[at : at + 4] for at in range(0, len(shown), 4)):
+        for column, (at, flip) in zip(st.columns(4), row, strict=False):
+            with column, st.container(border=True):
+                _small(at, flip, refs)
 
 
-def _answer(letter: str, cell: CellRow, sample: SampleRow, answer: AnswerRow | None) -> None:
-    look = palette.look(cell.method, cell.straw_man)
-    name = f"{letter}: {cell.method} at {budget_of(cell)}"
-    st.html(f'<b style="border-left:.5rem solid {look.colour};padding-left:.5rem">{html.escape(name)}</b>')
-    if answer is None:
-        st.info("No answer is stored.")
+def _small(at: int, row: FlipRow, refs: Sequence[CellRef]) -> None:
+    sample = samples.load(row.sample_id)
+    if sample is None:
         return
-    if answer.error_type:
-        st.error(plain(f"{answer.error_type}: {answer.error_message}"))
-        return
-    score = "not scored" if answer.score is None else f"score {answer.score:g}"
-    st.markdown(f"“{plain(answer.text) or '(empty)'}” · {score}")
-    if answer.n_visual_llm is not None:
-        st.caption(f"{answer.n_selected:,} patch tokens kept, {answer.n_visual_llm:,} visual tokens enter the LLM")
-    _panels(cell, sample, answer, look.colour)
+    given = loaders.read(stored.answers, row.sample_id, refs)
+    samples.picture(sample)
+    st.markdown(f"**{plain(sample.question)}**")
+    st.caption(f"Expected: {plain(samples.expected(sample, 3))}")
+    said = [
+        f"{letter}: “{given[ref].text}” ({score:g})" if ref in given else f"{letter}: no answer stored"
+        for letter, ref, score in zip("AB", refs, (row.score_a, row.score_b), strict=True)
+    ]
+    st.markdown("  \n".join(map(plain, said)))
+    st.button("Large", key=f"open-{at}", on_click=_open, args=(at,), help=f"Sample {at} with the tokens kept")
 
 
-def _panels(cell: CellRow, sample: SampleRow, answer: AnswerRow, colour: str) -> None:
-    if sample.thumbnail is None:
-        st.caption("The picture was not kept, so there is nothing to draw on.")
-        return
-    try:
-        picture = decode(sample.thumbnail)
-    except ImageError as error:
-        st.caption(f"The stored picture cannot be shown: {error}")
-        return
-    if answer.keep_mask is None or answer.geometry is None:
-        st.image(picture, width="stretch", alt="The picture")
-        st.caption("No mask is stored for this answer.")
-        return
-    family = str((cell.spec.get("model") or {}).get("family") or cell.model)
-    size = (sample.width, sample.height)
-    try:
-        views = masks.panels(picture, size, answer.keep_mask, answer.geometry, family, colour)
-    except ValueError as problem:
-        st.warning(f"The stored mask cannot be drawn: {problem}")
-        return
-    for view in reversed(views):
-        st.image(view.png(), width="stretch", alt=f"{view.title}: {view.kept} of {view.total} tokens kept")
-        tiles = f"; per tile {', '.join(map(str, view.per_tile))}" if view.per_tile else ""
-        st.caption(f"{plain(view.title)}: {view.kept} of {view.total} tokens kept{tiles}")
+def _open(at: int) -> None:
+    st.session_state["at"], st.session_state["view"] = at, "one"
 
 
 with loaders.guard():

@@ -1,23 +1,19 @@
-"""Runs: live progress of running sweeps, history, configuration, provenance, failures, alerts, cancelling."""
+"""Runs: live progress of running sweeps, history, what a run is called, its configuration, provenance, failures."""
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import streamlit as st
 
-from dashboard import evidence, figures, filters, loaders
+from dashboard import evidence, figures, filters, history, loaders
 from dashboard.loaders import plain
 from hero_ray.results.names import FULL, budget_of
-from hero_ray.store import RunRow, answers, default_url, open_store
+from hero_ray.store import RunRow, answers
 from hero_ray.store import runs as stored
 from hero_ray.store.records import TERMINAL
 from hero_ray.store.runs import RunProgress
-
-# Set to 1 (`hero-ray dashboard --allow-cancel`) to let people stop sweeps from this page.
-CANCEL = "HERO_RAY_DASHBOARD_CANCEL"
 
 
 def main() -> None:
@@ -29,7 +25,7 @@ def main() -> None:
         st.stop()
     if any(run.status == "running" for run in found):
         _running()
-    _history(found)
+    history.table(found)
     by_id = {run.id: run for run in found}
     run_id = filters.choose("Run in full", list(by_id), "one", format_func=lambda key: filters.run_name(by_id[key]))
     _one(by_id[run_id])
@@ -56,8 +52,8 @@ def _live(run: RunRow, progress: RunProgress) -> None:
         finished = progress.done + progress.failed
         text = f"{finished:,} of {progress.expected:,} answers, {progress.failed:,} failed, {_eta(run, progress)}"
         st.progress(progress.share, text=text)
-        if os.environ.get(CANCEL) == "1" and alive and not run.cancel_requested:
-            st.button("Stop after the current unit", key=f"cancel-{run.id}", on_click=_cancel, args=(run.id,))
+        if history.may_write() and alive and not run.cancel_requested:
+            st.button("Stop after the current unit", key=f"cancel-{run.id}", on_click=history.cancel, args=(run.id,))
 
 
 def _eta(run: RunRow, progress: RunProgress) -> str:
@@ -69,41 +65,8 @@ def _eta(run: RunRow, progress: RunProgress) -> str:
     return f"{finished / seconds:.1f} answers/s, about {left} left"
 
 
-def _cancel(run_id: str) -> None:
-    with open_store(default_url(), upgrade=False) as writable:
-        writable.request_cancel(run_id)
-
-
-def _history(found: list[RunRow]) -> None:
-    st.header("History")
-    sizes = loaders.load("sizes")
-    rows = []
-    for run in found:
-        cells, expected, figures = sizes.get(run.id, (0, 0, 0))
-        rows.append(
-            {
-                "sweep": run.sweep_name,
-                "run": run.id,
-                "status": run.status,
-                "begun": run.created_at.strftime("%Y-%m-%d %H:%M"),
-                "took": _took(run),
-                "cells": cells,
-                "with figures": figures,
-                "answers": expected,
-                "trigger": run.trigger,
-                "commit": (run.git_commit or "")[:10],
-            }
-        )
-    st.dataframe(rows, hide_index=True, height=min(36 * len(rows) + 40, 320))
-
-
-def _took(run: RunRow) -> str:
-    if not run.started_at or not run.finished_at:
-        return ""
-    return str(timedelta(seconds=round((run.finished_at - run.started_at).total_seconds())))
-
-
 def _one(run: RunRow) -> None:
+    history.described(run)
     progress = loaders.read(stored.progress, run.id, run.status not in TERMINAL)
     status, cells, done, failed = st.columns(4)
     status.metric("Status", run.status)

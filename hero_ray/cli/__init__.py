@@ -56,7 +56,7 @@ GROUPS = {
     "Choose parameters": ("tune", "calibrate"),
     "Measure and serve": ("profile", "serve"),
     "Exchange": ("export", "import", "verify", "board"),
-    "Look after it": ("doctor", "list", "db"),
+    "Look after it": ("doctor", "list", "describe", "db"),
 }
 """Verbs as `hero-ray --help` shows them, in the order in which people come to need them."""
 

@@ -104,9 +104,11 @@ def dashboard(
     db: Db = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8501,
-    allow_cancel: Annotated[bool, typer.Option("--allow-cancel", help="Let visitors stop running sweeps.")] = False,
+    allow_cancel: Annotated[
+        bool, typer.Option("--allow-cancel", help="Let visitors stop sweeps and name runs.")
+    ] = False,
 ) -> None:
-    """Open the results in a browser: frontier, tables, flips, speed, runs. Reads the database, never writes it."""
+    """Open the results in a browser: frontier, tables, flips, speed, runs. Only reads, unless allowed more."""
     from hero_ray.serve.settings import is_loopback
     from hero_ray.store import default_url
     from hero_ray.store.engine import parse_url, shown
@@ -117,8 +119,8 @@ def dashboard(
     if not is_loopback(host):
         sys.stderr.write(
             f"warning: the dashboard has no login: whoever reaches {host}:{port} sees questions, pictures and answers"
-            f"{', stops sweeps' if allow_cancel else ''} and asks the model of Try it; put a proxy with a login before "
-            "it (SECURITY.md)\n"
+            f"{', stops sweeps, names runs' if allow_cancel else ''} and asks the model of Try it; put a proxy with a "
+            "login before it (SECURITY.md)\n"
         )
     sys.stderr.flush()
     # In this process's place: whoever stops it stops the server, and no child is left holding the port.

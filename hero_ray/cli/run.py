@@ -245,14 +245,14 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until the run ends.")] = False,
 ) -> None:
     """Progress of a run, from the database: works from any machine that reaches it."""
-    from hero_ray.pipeline.status import describe_failures, describe_run
+    from hero_ray.pipeline.status import describe_failures, describe_run, listed
     from hero_ray.store import default_url, open_store
     from hero_ray.store.records import TERMINAL
 
     store = open_store(db or default_url(), read_only=True)
     if every:
         for run in store.runs():
-            typer.echo(f"{run.id}  {run.status:<11}  {run.created_at:%Y-%m-%d %H:%M}  {run.sweep_name}")
+            typer.echo(listed(run))
         return
     while True:
         run = store.run(run_named or run_id)

@@ -11,6 +11,15 @@ from hero_ray.store.records import RunRow
 FAILURES_SHOWN = 50
 
 
+def listed(run: RunRow) -> str:
+    """A line of the list of all runs: id, state, begin, sweep, and what people say of it."""
+    said = " · ".join(
+        part for part in (run.name, *(f"#{tag}" for tag in run.tags), run.note.partition("\n")[0]) if part
+    )
+    line = f"{run.id}  {run.status:<11}  {run.created_at:%Y-%m-%d %H:%M}  {run.sweep_name}"
+    return f"{line}  {said}" if said else line
+
+
 def describe_run(store: Store, run: RunRow) -> str:
     """A line for people, one per certified model, and one JSON line for scripts."""
     counts = store.counts(run.id).values()

@@ -37,7 +37,7 @@ _SHARED: tuple[type[Base], ...] = (CellTable, ImageTable, SampleTable)
 _OWNED: tuple[type[Base], ...] = (RunCell, UnitAttempt, PredictionTable, MetricTable, Profile)
 """What belongs to one run. Leases stay behind: nobody works on a run through a copy of it."""
 _MEANING = ("model", "method", "variant", "params", "retention_ratio", "tokens", "seed", "benchmark", "flavour")
-_PASSING = ("cancel_requested",)
+_PASSING = ("cancel_requested", "name", "tags", "note", "described_at")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,7 @@ class RunRow:
     Attributes:
         saved_answers, saved_replica_s: answers that were not asked because their cells were decided, and about how many
             seconds one replica would have taken for them.
+        name, tags, note, described_at: what people say of it, and when they last did; see `described`.
     """
 
     id: str
@@ -82,6 +83,10 @@ class RunRow:
     cancel_requested: bool
     saved_answers: int = 0
     saved_replica_s: float = 0.0
+    name: str = ""
+    tags: Sequence[str] = ()
+    note: str = ""
+    described_at: datetime | None = None
 
 
 @dataclass(frozen=True)

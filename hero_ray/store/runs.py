@@ -176,10 +176,10 @@ def run_sizes(connection: Connection) -> dict[str, tuple[int, int, int]]:
 def version(connection: Connection) -> tuple[Any, ...]:
     """A cheap stamp that changes when pages should look again; what cached loaders take as an argument.
 
-    Runs added, changed state or closed another cell change it, and new studies; single answers do not.
+    Runs added, described, in another state or with another cell closed change it, and new studies; answers do not.
     """
     runs = connection.execute(
-        select(func.count(), func.max(Run.created_at), func.max(Run.started_at), func.max(Run.finished_at))
+        select(func.count(), *map(func.max, (Run.created_at, Run.started_at, Run.finished_at, Run.described_at)))
     ).one()
     closed = connection.execute(select(func.count(RunCell.summarised_at), func.max(RunCell.summarised_at))).one()
     alerts = connection.execute(select(func.max(Alert.id))).scalar()

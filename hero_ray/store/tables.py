@@ -40,6 +40,10 @@ class Run(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
     saved_answers: Mapped[int] = mapped_column(default=0, server_default="0")
     saved_replica_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    name: Mapped[str] = mapped_column(default="", server_default="")
+    tags: Mapped[Any] = mapped_column(default=list, server_default="[]")
+    note: Mapped[str] = mapped_column(default="", server_default="")
+    described_at: Mapped[datetime | None]
 
 
 class CellTable(Base):

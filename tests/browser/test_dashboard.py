@@ -13,7 +13,7 @@ from PIL import Image
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-PAGES = ("", "advise", "compare", "flips", "efficiency", "runs", "nightly", "studies", "try_it")
+PAGES = ("", "advise", "compare", "two_runs", "flips", "search", "efficiency", "runs", "nightly", "studies", "try_it")
 Visit = Callable[..., Any]
 
 

@@ -372,3 +372,66 @@ def test_runs_of_one_day_are_told_apart() -> None:
 
     assert short_id("20261130-104727-37fd13") != short_id("20261130-104727-a1b2c3")
     assert short_id("mine") == "mine"
+
+
+@pytest.mark.slow
+def test_naming_a_run_needs_leave_and_is_seen_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = data.make_one_cell(f"sqlite:///{tmp_path / 'one.db'}")
+    assert not page("runs", url, monkeypatch).text_area
+    monkeypatch.setenv("HERO_RAY_DASHBOARD_CANCEL", "1")
+    test = page("runs", url, monkeypatch)
+    name, tags = (box for box in test.text_input if box.label in ("Name", "Tags, with commas between"))
+    name.set_value("Baseline of the paper")
+    tags.set_value("paper, gpu")
+    test.text_area[0].set_value("weights of <b>May</b>")
+    (save,) = (button for button in test.button if button.label == "Save")
+    save.click().run()
+    row = test.dataframe[0].value.iloc[0]
+    assert (row["name"], list(row["tags"]), row["note"]) == (
+        "Baseline of the paper", ["paper", "gpu"], "weights of <b>May</b>",
+    )  # fmt: skip
+    assert "**Baseline of the paper** · #paper · #gpu" in words(test)
+    test = page("runs", url, monkeypatch, find="baseline MAY")
+    assert len(test.dataframe[0].value) == 1
+    assert "No run fits" in words(page("runs", url, monkeypatch, find="another"))
+
+
+@pytest.mark.slow
+def test_two_runs_of_one_cell_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'two.db'}"
+    own = data.grid(("synth-words",))[:4]
+    with open_store(url) as store:
+        data.fill_run(store, "one", own, 6)
+        data.fill_run(store, "two", own[:3], 6)
+    test = page("two_runs", url, monkeypatch)
+    assert "3 same cell, 1 only in A" in words(test)
+    frames = [frame.value for frame in test.dataframe]
+    assert list(frames[-1]["state"]) == ["same cell"] * 3 + ["only in A"]
+    assert set(frames[-1]["of both"].dropna()) == {6}
+    names = test.get("html")
+    link = next(str(each.proto.body) for each in names if "Open in Flips" in str(each.proto.body))
+    assert link.startswith('<a href="flips?run=')
+    test = page("two_runs", url, monkeypatch, state="only in B")
+    assert "No cell is in this state" in words(test)
+
+
+@pytest.mark.slow
+def test_search_finds_answers_and_shows_what_every_cell_said(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "press Enter" in words(page("search", results, monkeypatch))
+    test = page("search", results, monkeypatch, text="SHAPE 3?", **{"in": "questions"})
+    hits, said = (frame.value for frame in test.dataframe)
+    assert list(hits["question"]) == ["What colour is shape 3?"] * len(hits)
+    assert len(said) > 10
+    assert said["cell"].iloc[0].startswith("full")
+    assert "None of the answers holds this text" in words(page("search", results, monkeypatch, text="%"))
+
+
+@pytest.mark.slow
+def test_a_grid_of_flips_opens_one_large(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("flips", results, monkeypatch, direction="all samples", view="grid")
+    assert len(test.get("image")) == 12
+    larger = [button for button in test.button if button.label == "Large"]
+    assert len(larger) == 12
+    larger[4].click().run()
+    assert test.number_input(key="at").value == 5
+    assert len(test.get("image")) == 4

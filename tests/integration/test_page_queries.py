@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hero_ray.core.types import Prediction, TokenCount
-from hero_ray.store import MetricRow, Store, figures, flips, open_store, runs
+from hero_ray.store import MetricRow, Store, figures, flips, open_store, runs, searching
 from hero_ray.store import answers as stored
 from hero_ray.store.answers import CellRef
 from tests import stored as stores
@@ -132,3 +132,29 @@ def test_alerts_are_newest_first_and_by_run(store: Store) -> None:
     store.add_alert("b", "second")
     assert [alert["message"] for alert in ask(store, runs.alerts)] == ["second", "first"]
     assert [alert["message"] for alert in ask(store, runs.alerts, "run1")] == ["first"]
+
+
+def test_questions_are_found_by_a_part_in_any_case(store: Store) -> None:
+    found = ask(store, searching.questions, ["run1"], "wHAT IS 2")
+    assert [(hit.sample_key, hit.question, hit.cells) for hit in found] == [("q2", "What is 2?", 0)]
+    assert len(ask(store, searching.questions, ["run1"], "what")) == 5
+    assert len(ask(store, searching.questions, ["run1"], "what", None, 2)) == 2
+    assert ask(store, searching.questions, ["run1"], "what", "another") == []
+    assert ask(store, searching.questions, ["run2"], "what") == []
+
+
+@pytest.mark.parametrize("text", ["%", "_", "What%2", "'; --"])
+def test_signs_of_the_database_are_letters(store: Store, text: str) -> None:
+    assert ask(store, searching.questions, ["run1"], text) == []
+    assert ask(store, searching.answers, ["run1"], text) == []
+
+
+def test_equal_answers_to_a_question_are_one(store: Store) -> None:
+    found = ask(store, searching.answers, ["run1"], "ANSWER 1")
+    told = [(hit.sample_key, hit.text, hit.cells, hit.score) for hit in found]
+    assert told[0] == ("q3", "answer 1.0", 2, 1.0), "said in two cells"
+    assert {key for key, *_ in told} == {"q0", "q1", "q2", "q3", "q4"}
+    assert all(cells == 1 for _, _, cells, _ in told[1:])
+    assert ask(store, searching.answers, ["run1"], "it broke") == [], "a failure is no answer"
+    given = ask(store, searching.given, found[0].sample_id, ["run1"])
+    assert {(row.cell_id, row.text) for row in given} == {(FULL.id, "answer 1.0"), (HERO.id, "answer 1.0")}

@@ -12,6 +12,7 @@ from test_store_maintenance import HERO, RANDOM, everything, fill
 from hero_ray.cli import main
 from hero_ray.core.errors import StoreError
 from hero_ray.store import MetricRow, Store, maintenance, open_store
+from hero_ray.store.described import describe
 from hero_ray.store.merging import merge
 
 
@@ -52,6 +53,15 @@ def test_a_second_time_changes_nothing(ours: Store, theirs: Store) -> None:
     again = merge(theirs, ours)
     assert (again.runs, again.known, again.predictions) == ((), ("theirs",), 0)
     assert (everything(ours), maintenance.sizes(ours)) == (before, sizes)
+
+
+def test_what_a_run_is_called_comes_along_and_makes_no_other_run_of_it(ours: Store, theirs: Store) -> None:
+    theirs.transaction(describe, "theirs", "Baseline", ["paper"])
+    merge(theirs, ours)
+    assert (ours.run("theirs").name, list(ours.run("theirs").tags)) == ("Baseline", ["paper"])
+    ours.transaction(describe, "theirs", "Ours by now")
+    assert merge(theirs, ours).known == ("theirs",)
+    assert ours.run("theirs").name == "Ours by now"
 
 
 def test_another_run_of_the_same_id_is_refused_or_renamed(ours: Store, theirs: Store) -> None:
