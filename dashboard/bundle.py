@@ -82,7 +82,7 @@ def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
     files = {"plotly.min.js": get_plotlyjs().encode()}
     body = [_head(runs), "<h2>Frontier</h2>", *(chart for results in found for chart in _charts(results))]
     for results in found:
-        table = tables.method_table(results.marks(), averages(results), flagged(results))
+        table = tables.method_table(results.marks(), averages(results), flagged(results), results.unit)
         name = _file_name(results.model, {path.removeprefix("table-").removesuffix(".csv") for path in files})
         files |= {
             f"table-{name}.csv": tables.to_csv(table).encode(),
@@ -141,13 +141,13 @@ def _charts(results: Results) -> list[str]:
         title = "Share of the unpruned score, %" if charts else "Score"
         for chart in charts or frontiers(results, by, apart=True):
             if chart.placed and chart.certificate != "mixed":
-                blocks.append(_chart(chart, title))
+                blocks.append(_chart(results, chart, title))
     return blocks
 
 
-def _chart(chart: Frontier, title: str) -> str:
+def _chart(results: Results, chart: Frontier, title: str) -> str:
     axis = AXES[chart.axis]
-    figure = figures.frontier(list(chart.marks.values()), axis, title, chart.line)
+    figure = figures.frontier(list(chart.marks.values()), axis, title, chart.line, unit=results.unit(axis))
     drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=figures.CONFIG)
     name = html.escape(f"{chart.model}: {chart.benchmark + ', ' if chart.benchmark else ''}{axis.title}")
     figures_of = grids.frontier(chart).html(f"{chart.model}: {chart.title}")

@@ -57,6 +57,7 @@ def frontier(
     line: Sequence[Mark] = (),
     published: Sequence[Mapping[str, Any]] = (),
     log_x: bool = False,
+    unit: tuple[float, str] | None = None,
 ) -> go.Figure:
     """Score against one cost: a series per method with intervals, the Pareto line with its band.
 
@@ -64,9 +65,10 @@ def frontier(
         marks: points that may share the axis.
         line: those on the Pareto line, cheapest first.
         published: points printed in papers: `method label x y source`, x in the axis's base unit.
+        unit: (factor, name) of the cost's unit; default: the one that suits these marks.
     """
-    factor, unit = axis.unit([mark.costs[axis.name] for mark in marks])
-    x_title = axis.headed(unit)
+    factor, name = unit or axis.unit([mark.costs[axis.name] for mark in marks])
+    x_title = axis.headed(name)
     x_title = x_title[0].upper() + x_title[1:]
     figure = go.Figure()
     if line:

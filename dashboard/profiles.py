@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from hero_ray.results.axes import AXES
 from hero_ray.results.names import FULL, name_all
 from hero_ray.results.shown import palette
 
@@ -108,33 +109,52 @@ def differing_conditions(certificates: Sequence[Mapping[str, Any]]) -> list[str]
     return found
 
 
-def table_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The columns of HERO's Table VIII and the stages behind them; columns nobody measured are left out."""
-    lines = [_line(row) for row in rows]
+Unit = tuple[float, str]
+
+
+def table_rows(rows: Sequence[Row], flops: Unit | None = None, cache: Unit | None = None) -> list[dict[str, Any]]:
+    """The columns of HERO's Table VIII and the stages behind them; columns nobody measured are left out.
+
+    Args:
+        flops, cache: (factor, name) of the units of computation and of the KV cache; default: what suits these rows.
+    """
+    flops = flops or AXES["flops"].unit(1e12 * _whole(row) for row in rows)
+    cache = cache or AXES["kv"].unit(row["kv_bytes"] for row in rows)
+    memory = AXES["memory"].unit(row["peak_memory_bytes"] for row in rows)
+    lines = [_line(row, flops, cache, memory) for row in rows]
     used = [name for name in (lines[0] if lines else {}) if any(line[name] is not None for line in lines)]
     return [{name: line[name] for name in used} for line in lines]
 
 
-def _line(row: Row) -> dict[str, Any]:
-    flops = [row[f"tflops_{part}"] or 0.0 for part in ("model", "encoder", "scoring")]
+def _whole(row: Row) -> float:
+    return float(sum(row[f"tflops_{part}"] or 0.0 for part in ("model", "encoder", "scoring")))
+
+
+def _line(row: Row, flops: Unit, cache: Unit, memory: Unit) -> dict[str, Any]:
+    tera = 1e12 / flops[0]
     return {
         "Method": row["series"],
         "Budget": row["budget"],
-        "Visual tokens": _round(row["tokens"], 1),
-        "LLM prefill, GFLOPs": _round(row["tflops_model"], 3, 1e3),
-        "Eq. 7, GFLOPs": _round(row["tflops_paper"], 3, 1e3),
-        "With encoder, GFLOPs": _round(sum(flops), 3, 1e3) if any(flops) else None,
-        "KV cache, MiB": _round(row["kv_bytes"], 3, 2**-20),
-        "Peak memory, MiB": _round(row["peak_memory_bytes"], 1, 2**-20),
+        "Tokens": _round(row["tokens"], 1),
+        f"Encode and prefill, {flops[1]}": _round(_whole(row), 1, tera) if _whole(row) else None,
+        f"KV cache, {cache[1]}": _round(row["kv_bytes"], 1, 1 / cache[0]),
+        f"Memory, {memory[1]}": _round(row["peak_memory_bytes"], 1, 1 / memory[0]),
         "Encode, ms": _round(row["encode_ms"], 2),
         "Select, ms": _round(row["select_ms"], 2),
         "Prefill, ms": _round(row["prefill_ms"], 2),
-        "TTFT p50, ms": _round(row["ttft_ms_p50"], 2),
+        "TTFT, ms": _round(row["ttft_ms_p50"], 2),
         "TTFT p95, ms": _round(row["ttft_ms_p95"], 2),
         "Per token, ms": _round(row["tpot_ms_p50"], 2),
         "Decode, tokens/s": _round(row["decode_tokens_per_s"], 0),
+        f"Prefill, {flops[1]}": _round(row["tflops_model"], 1, tera),
+        f"{PAPERS_COUNT}, {flops[1]}": _round(row["tflops_paper"], 1, tera),
         "n": row["n"],
     }
+
+
+PAPERS_COUNT = "Prefill as HERO's Eq. 7 counts"
+USUAL = 9
+"""Columns that a screen of 1440 pixels holds."""
 
 
 def _round(value: float | None, digits: int, factor: float = 1.0) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hero_ray.results import masks
+from hero_ray.results.axes import AXES
 from hero_ray.results.shown import palette
 
 MAX_PIXELS = 16_000_000
@@ -79,12 +80,14 @@ def ask(
 
 def ledger(full: TriedAnswer, pruned: TriedAnswer) -> list[dict[str, str]]:
     """The two answers' costs side by side."""
+    flops, flop_unit = AXES["flops"].unit((full.flops, pruned.flops))
+    held, held_unit = AXES["kv"].unit((full.kv_bytes, pruned.kv_bytes))
     rows = (
         ("patch tokens kept", full.kept, pruned.kept, "{:,.0f}"),
         ("visual tokens into the LLM", full.n_visual_llm, pruned.n_visual_llm, "{:,.0f}"),
         ("equivalent tokens", full.equivalent_tokens, pruned.equivalent_tokens, "{:,.1f}"),
-        ("GFLOPs, encoder included", full.flops / 1e9, pruned.flops / 1e9, "{:,.3f}"),
-        ("KV cache, KiB", full.kv_bytes / 1024, pruned.kv_bytes / 1024, "{:,.1f}"),
+        (f"{flop_unit}, encoder included", full.flops / flops, pruned.flops / flops, "{:,.1f}"),
+        (f"KV cache, {held_unit}", full.kv_bytes / held, pruned.kv_bytes / held, "{:,.1f}"),
         ("ms on this machine, one run", full.seconds * 1e3, pruned.seconds * 1e3, "{:,.0f}"),
     )
     return [

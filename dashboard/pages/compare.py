@@ -7,10 +7,14 @@ import streamlit as st
 from dashboard import figures, filters, loaders
 from dashboard.loaders import plain
 from hero_ray.results.averages import averages, flagged
+from hero_ray.results.axes import AXES
 from hero_ray.results.comparisons import Comparison, compare_labels
+from hero_ray.results.contenders import Results
 from hero_ray.results.marks import Mark
 from hero_ray.results.names import FULL
 from hero_ray.results.shown import palette, tables
+
+BY_BUDGET = "budgets, then methods"
 
 
 def main() -> None:
@@ -46,12 +50,27 @@ def _table(ids: tuple[str, ...], marks: list[Mark]) -> None:
         st.caption(f"{len(marks):,} figures: the table shows the first 1,200. Narrow it down in the sidebar.")
         shown = marks[:1200]
     (own,), benchmarks = loaders.results(ids, shown[0].model), _benchmarks(shown)
-    table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks))
+    left, right = st.columns([3, 1])
+    with left:
+        costs = _costs(own)
+    table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks), own.unit, costs)
+    with right:
+        order = filters.choose("Best first in", [BY_BUDGET, *table.columns], "sort")
+    if order != BY_BUDGET:
+        table = tables.sorted_by(table, order)
     st.html(f"<style>{tables.CSS}</style>{tables.to_html(table)}")
     st.caption(plain(" ".join(table.notes)))
     left, right, _ = st.columns([1, 1, 3])
     left.download_button("Download LaTeX", tables.to_latex(table), "table.tex", "text/x-tex", width="stretch")
     right.download_button("Download CSV", tables.to_csv(table), "table.csv", "text/csv", width="stretch")
+
+
+def _costs(own: Results) -> list[str]:
+    """Names of the cost columns, in the order of the axes."""
+    marks = own.marks()
+    known = [key for key in AXES if any(mark.costs[key] is not None for mark in marks)]
+    usual = [key for key in tables.COSTS if key in known]
+    return filters.several("Cost columns", known, "costs", usual, format_func=lambda key: AXES[key].short)
 
 
 def _benchmarks(marks: list[Mark]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dashboard import figures, filters, loaders, profiles, speed_figures
 from dashboard.loaders import plain
 from dashboard.profiles import Conditions
 from hero_ray.results import published
+from hero_ray.results.axes import AXES
 from hero_ray.results.names import FULL
 from hero_ray.results.shown import palette
 
@@ -20,13 +21,13 @@ def main() -> None:
     runs = filters.pick_runs()
     groups = profiles.conditions(loaders.load("profiles", filters.ids(runs)))
     if groups:
-        _measured(groups)
+        _measured(groups, filters.ids(runs))
     else:
         st.info("These runs hold no speed figures. A sweep's profile pass, or `hero-ray profile`, takes them.")
     _printed()
 
 
-def _measured(groups: list[Conditions]) -> None:
+def _measured(groups: list[Conditions], ids: tuple[str, ...]) -> None:
     chosen = _conditions(groups)
     left, right = st.columns([1, 2])
     with left:
@@ -36,7 +37,7 @@ def _measured(groups: list[Conditions]) -> None:
         budgets = list(dict.fromkeys(row["budget"] for row in rows if row["method"] != FULL))
         near = min(budgets, key=lambda name: abs(_ratio(name, rows) - 0.2), default="all")
         budget = filters.choose("Budget in the charts", ["all", *budgets], "budget", near)
-    st.dataframe(profiles.table_rows(rows), hide_index=True)
+    _table(rows, ids)
     shown = [row for row in rows if budget == "all" or row["budget"] == budget or row["method"] == FULL]
     _card(chosen)
     one, two = st.columns(2)
@@ -49,6 +50,21 @@ def _measured(groups: list[Conditions]) -> None:
         _batches([row for row in chosen.rows if budget == "all" or row["budget"] == budget or row["method"] == FULL])
     with two:
         _roofline(shown)
+
+
+def _table(rows: list[profiles.Row], ids: tuple[str, ...]) -> None:
+    """Cost columns of one's choice, in the units in which Frontier and Compare show this model."""
+    own = next((each for each in loaders.results(ids, rows[0]["model"]) if each.marks()), None)
+    units = [own.unit(AXES[name]) for name in ("flops", "kv")] if own is not None else []
+    lines = profiles.table_rows(rows, *units)
+    columns = [name for name in lines[0] if name not in ("Method", "Budget")]
+    shown = filters.several("Columns", columns, "columns", columns[: profiles.USUAL])
+    st.dataframe([{name: line[name] for name in ("Method", "Budget", *shown)} for line in lines], hide_index=True)
+    st.caption(
+        "Means and medians over the few pictures that were timed: tokens and costs differ from those on other pages, "
+        "which are means over every picture of a benchmark and hold the answer's decoding too. A click on a column's "
+        "head sorts."
+    )
 
 
 def _ratio(budget: str, rows: list[profiles.Row]) -> float:

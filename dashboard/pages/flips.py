@@ -17,8 +17,8 @@ from hero_ray.store.flips import FlipRow
 
 DIRECTIONS = {"worse": "B loses", "better": "B wins", "any": "either", "all": "all samples"}
 VIEWS = {"one": "one by one", "grid": "grid"}
+# Samples on one page of the grid.
 GRID = 12
-"""Samples on one page of the grid."""
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -39,7 +40,8 @@ def main() -> None:
     if overlay:
         _about_overlay(extra, benchmark)
     charts = loaders.load("charts", ids, axis.name, *score) if marks else []
-    _charts(charts, marks, axis, title, extra, log_x, opened)
+    units = {each.model: each.unit(axis) for each in loaders.results(ids)}
+    _charts(charts, marks, axis, title, extra, log_x, opened, units)
     if any(is_embedded(mark.model) for mark in marks):
         st.caption(EMBEDDED_NOTE)
 
@@ -116,6 +118,7 @@ def _charts(
     extra: list[dict[str, Any]],
     log_x: bool,
     opened: str,
+    units: Mapping[str, tuple[float, str]],
 ) -> None:
     if not marks:
         st.info("Nothing is left to draw. Choose at least one model and one method in the sidebar.")
@@ -131,7 +134,7 @@ def _charts(
         columns = st.columns(2) if len(charts) > 1 else [st.container()]
         for column, (chart, members, line) in zip(columns, row, strict=False):
             with column:
-                _chart(chart, members, line, axis, title, extra, log_x, opened)
+                _chart(chart, members, line, axis, title, extra, log_x, opened, units[chart.model])
     if not charts:
         st.info("No cell has this cost. Speeds come from the profile pass of a sweep (`hero-ray sweep`, or `profile`).")
 
@@ -168,12 +171,13 @@ def _chart(
     extra: list[dict[str, Any]],
     log_x: bool,
     opened: str,
+    unit: tuple[float, str],
 ) -> None:
     st.header(plain(chart.model))
     if chart.certificate is not None:
         conditions = _certificate(members[0])
         st.caption(plain(f"{conditions.get('device_name', 'unknown device')}, {conditions.get('dtype', '')}"))
-    figure = figures.frontier(members, axis, title, line, extra, log_x)
+    figure = figures.frontier(members, axis, title, line, extra, log_x, unit)
     words = _pareto_line(line)
     # Read long before a browser has drawn the chart.
     st.markdown(f"On the Pareto line, cheapest first: {plain(words)}.")

@@ -86,9 +86,8 @@ def _cells(pairs: Sequence[CellPair]) -> None:
 def _line(pair: CellPair) -> dict[str, Any]:
     counts = pair.counts
     return {
-        "model": pair.model,
-        "benchmark": pair.benchmark,
         "cell": pair.label,
+        "benchmark": pair.benchmark,
         "state": pair.state,
         "A": None if pair.score_a is None else round(pair.score_a, 1),
         "B": None if pair.score_b is None else round(pair.score_b, 1),
@@ -97,6 +96,7 @@ def _line(pair: CellPair) -> dict[str, Any]:
         "B worse": None if counts is None else counts.worse,
         "of both": None if counts is None else counts.both,
         "what changed": "; ".join(f"{one.key}: {one.a} to {one.b}" for one in pair.changed),
+        "model": pair.model,
     }
 
 

@@ -13,6 +13,7 @@ from hero_ray import stats
 from hero_ray.core.budgets import BudgetEntry, parse_budget
 from hero_ray.core.config import MethodEntry, parse_method
 from hero_ray.core.errors import ClaimError, InputError, NotComparableError, UnknownNameError
+from hero_ray.results.axes import Axis
 from hero_ray.results.marks import Mark, marks
 from hero_ray.results.names import budget_of, name_all, settings
 from hero_ray.store import CellRow, Store, answers
@@ -124,6 +125,14 @@ class Results:
             return marks([row for row in rows if (row.run_id, row.cell_id) in held], self.names)
 
         return self.once(("marks", chosen, metric, categories, batch_size), make)
+
+    def unit(self, axis: Axis) -> tuple[float, str]:
+        """(factor, name) of the unit that every page shows this cost of this model in, whatever it filters.
+
+        What comes before the LLM is part of the computation and is told in its unit.
+        """
+        whole = "flops" if axis.name == "encode_flops" else axis.name
+        return axis.unit(mark.costs[whole] for mark in self.marks())
 
     def only(self, names: Iterable[str] | None) -> tuple[str, ...]:
         """Benchmarks asked for, or all.

@@ -435,3 +435,16 @@ def test_a_grid_of_flips_opens_one_large(results: str, monkeypatch: pytest.Monke
     larger[4].click().run()
     assert test.number_input(key="at").value == 5
     assert len(test.get("image")) == 4
+
+
+@pytest.mark.slow
+def test_compare_shows_the_columns_and_the_order_of_the_address(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def table(**query: str) -> str:
+        test = page("compare", results, monkeypatch, **query)
+        return next(str(each.proto.body) for each in test.get("html") if "<table" in str(each.proto.body))
+
+    usual, narrow = table(), table(costs="Tokens", sort="Tokens")
+    assert ">KV cache, " in usual
+    assert ">KV cache, " not in narrow
+    assert usual.index(">full ") < usual.index(">hero ") < usual.index("10%")
+    assert narrow.index("10%") < narrow.index(">full ")

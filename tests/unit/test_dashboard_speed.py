@@ -72,7 +72,15 @@ def test_the_same_measurement_stored_with_several_benchmarks_counts_once() -> No
 def test_efficiency_table_leaves_out_what_nobody_measured() -> None:
     (line,) = profiles.table_rows([profile("hero", 0.2) | {"series": "hero", "budget": "20%"}])
     assert line["KV cache, MiB"] == 1.0
-    assert "Peak memory, MiB" not in line
+    assert not [name for name in line if name.startswith("Memory")]
+
+
+def test_efficiency_speaks_in_the_units_it_is_given() -> None:
+    row = profile("hero", 0.2) | {"series": "hero", "budget": "20%"}
+    (line,) = profiles.table_rows([row], (1e6, "MFLOPs"), (1024.0, "KiB"))
+    assert line["KV cache, KiB"] == 1024.0
+    (other,) = profiles.table_rows([row], (1e9, "GFLOPs"), (1024.0, "KiB"))
+    assert line["Prefill, MFLOPs"] == pytest.approx(1000 * other["Prefill, GFLOPs"], rel=0.01)
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 200])

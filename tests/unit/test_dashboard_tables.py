@@ -47,3 +47,19 @@ def test_csv_keeps_interval_and_flag_in_columns() -> None:
     lines = tables.to_csv(tables.method_table(marks(GRID))).splitlines()
     assert lines[0].startswith("model,method,budget,straw_man_flag,bench,bench ±")
     assert "hero-tiny,hero,20%,0,85.0,10.0" in lines[2] + lines[3] + lines[4]
+
+
+def test_lines_come_best_first_in_a_column_of_either_kind() -> None:
+    table = tables.method_table(marks([*GRID, row("ptp", 0.4, 0.8)]))
+    by_score = [line.series for line in tables.sorted_by(table, "bench").lines]
+    assert by_score[0] == "full"
+    assert by_score[-1] == "random"
+    (tokens,) = [name for name in table.columns if name.startswith("Tokens")]
+    assert [line.series for line in tables.sorted_by(table, tokens).lines][-2:] == ["ptp", "full"]
+    assert set(tables.sorted_by(table, tokens).lines) == set(table.lines)
+
+
+def test_costs_and_their_units_are_those_asked_for() -> None:
+    table = tables.method_table(marks(GRID), unit=lambda axis: axis.units[0], costs=["flops", "retention"])
+    assert [name for name in table.columns if "," in name or name == "Ratio"] == ["Computation, FLOPs", "Ratio"]
+    assert tables.method_table(marks(GRID), costs=["ttft"]).columns == ("bench", "Avg. % of full"), "nobody timed it"

@@ -7,7 +7,7 @@ import html
 import io
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hero_ray.results.averages import FLAG, FLAG_NOTE
 from hero_ray.results.axes import AXES, Axis
@@ -17,16 +17,24 @@ from hero_ray.results.shown import palette
 from hero_ray.results.writer import csv_cell, latex_table, latex_text
 
 AVERAGE = "Avg. % of full"
-COSTS = (("tokens", "Tokens"), ("flops", "Computation"), ("kv", "KV cache"), ("ttft", "TTFT"))
+COSTS = ("tokens", "flops", "kv", "ttft")
+"""Costs that a table shows where nobody asks for others."""
+_TITLES = {"flops": "Computation", "encode_flops": "Before the LLM"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One figure of the table; `place` 1 is the best of its budget, 2 the second, 0 any other."""
+    """One figure of the table.
+
+    Attributes:
+        place: 1 is the best of its budget, 2 the second, 0 any other.
+        value: what lines are sorted by, the best first when it is smallest; None comes last.
+    """
 
     text: str = ""
     place: int = 0
     title: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,20 @@ class MethodTable:
     notes: tuple[str, ...]
 
 
-def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: Collection[str] = ()) -> MethodTable:
+def method_table(
+    found: Sequence[Mark],
+    averages: Sequence[Mark] = (),
+    flagged: Collection[str] = (),
+    unit: Callable[[Axis], tuple[float, str]] | None = None,
+    costs: Sequence[str] = COSTS,
+) -> MethodTable:
     """Every contender by benchmark, with the retention average and the costs; budgets from large to small.
 
     Args:
         found: marks of one model.
         averages, flagged: from `results.averages`, over the same benchmarks.
+        unit: (factor, name) of a cost's unit; default: what suits these marks.
+        costs: names of the axes to show.
     """
     benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
     rows: dict[str, dict[str, Mark]] = defaultdict(dict)
@@ -64,9 +80,10 @@ def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: 
     for mark in averages:
         if mark.name.key in rows:
             rows[mark.name.key][AVERAGE] = mark
-    shown = [(AXES[key], title) for key, title in COSTS if any(mark.costs[key] is not None for mark in found)]
-    units = [axis.unit([mark.costs[axis.name] for mark in found]) for axis, _ in shown]
-    heads = [f"{title}, {unit}" if unit else title for (_, title), (_, unit) in zip(shown, units, strict=True)]
+    shown = [AXES[key] for key in costs if any(mark.costs[key] is not None for mark in found)]
+    units = [unit(axis) if unit else axis.unit([mark.costs[axis.name] for mark in found]) for axis in shown]
+    titles = [_TITLES.get(axis.name, axis.short) for axis in shown]
+    heads = [f"{title}, {name}" if name else title for title, (_, name) in zip(titles, units, strict=True)]
     scored = (*benchmarks, AVERAGE)
     places = _places(rows, scored)
     lines = []
@@ -74,7 +91,7 @@ def method_table(found: Sequence[Mark], averages: Sequence[Mark] = (), flagged: 
         first = _any(own)
         entries = [_score(own.get(name), places.get((key, name), 0)) for name in scored]
         group = [mark for mark in own.values() if mark.benchmark]
-        entries += [_cost(group, axis, factor) for (axis, _), (factor, _) in zip(shown, units, strict=True)]
+        entries += [_cost(group, axis, factor) for axis, (factor, _) in zip(shown, units, strict=True)]
         head = (first.model, first.method, first.name.series, first.name.budget)
         lines.append(TableLine(*head, key in flagged, tuple(entries)))
     notes = ("Best of a budget bold, second underlined; ± is half the 95 % interval, clustered by picture.",)
@@ -96,12 +113,25 @@ def _score(mark: Mark | None, place: int) -> Entry:
         return Entry("-")
     spread = "" if mark.half is None else f" ± {mark.half:.1f}"
     people = f"n = {mark.n:,}" + (f" on {mark.n_clusters:,} pictures" if mark.n_clusters else "")
-    return Entry(f"{mark.value:.1f}{spread}", place, people)
+    return Entry(f"{mark.value:.1f}{spread}", place, people, -mark.value)
 
 
 def _cost(group: Sequence[Mark], axis: Axis, factor: float) -> Entry:
     value = mean_of((mark.costs[axis.name] for mark in group), some=True)
-    return Entry("-" if value is None else f"{value / factor:.1f}")
+    if value is None:
+        return Entry("-")
+    return Entry(f"{value / factor:.1f}", value=-value if axis.higher_is_cheaper else value)
+
+
+def sorted_by(table: MethodTable, column: str) -> MethodTable:
+    """The same lines with the best in a column first: the highest score, the lowest cost.
+
+    Raises:
+        ValueError: no such column.
+    """
+    at = table.columns.index(column)
+    known = lambda line: line.entries[at].value  # noqa: E731
+    return replace(table, lines=tuple(sorted(table.lines, key=lambda line: (known(line) is None, known(line) or 0.0))))
 
 
 def _places(rows: Mapping[str, Mapping[str, Mark]], columns: Sequence[str]) -> dict[tuple[str, str], int]:
@@ -165,6 +195,7 @@ CSS = """
 .hr-table caption{text-align:left;opacity:.8;padding:.2rem .6rem}
 .hr-table th:first-child{text-align:left;font-weight:500;position:sticky;left:0;background:Canvas}
 .hr-budget{opacity:.8;margin-left:.35rem}
+.hr-table thead th{white-space:normal;vertical-align:bottom}
 .hr-table thead th{border-bottom:1.5px solid rgba(128,132,140,.7);font-weight:600}
 .hr-table tbody tr:hover{background:rgba(128,132,140,.12)}
 .hr-table tr.hr-rule th,.hr-table tr.hr-rule td{border-top:1px solid rgba(128,132,140,.35)}
