@@ -16,6 +16,7 @@ PAGES = {
         "flips": "Flips",
         "search": "Search",
         "efficiency": "Efficiency",
+        "load": "Load",
     },
     "Operation": {"runs": "Runs", "nightly": "Nightly"},
     "Insight": {"studies": "Studies", "try_it": "Try it"},

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from dashboard import loaders
+from dashboard import loaders, profiles
+from dashboard.profiles import Conditions
 from hero_ray.store import RunRow
 
 T = TypeVar("T")
@@ -92,6 +93,28 @@ def pick_runs() -> tuple[RunRow, ...]:
 def ids(runs: Sequence[RunRow]) -> tuple[str, ...]:
     """Run ids, newest first."""
     return tuple(run.id for run in runs)
+
+
+def conditions(groups: Sequence[Conditions]) -> Conditions:
+    """One of several groups of profile rows, and why the others cannot stand beside it."""
+    names = list(dict.fromkeys(_unique(group, groups) for group in groups))
+    name = names[0]
+    if len(groups) > 1:
+        name = choose("Measured under", names, "conditions")
+        varied = [{key: value for key, value in group.certificate.items() if key != "batch_size"} for group in groups]
+        if differing := profiles.differing_conditions(varied):
+            reason = "; ".join(differing)
+            st.caption(
+                loaders.plain(f"Figures of unlike conditions are never drawn together. They differ in {reason}.")
+            )
+        elif len({group.model for group in groups}) > 1:
+            st.caption("Each model has its own figures.")
+    return groups[names.index(name)]
+
+
+def _unique(group: Conditions, groups: Sequence[Conditions]) -> str:
+    same = [other for other in groups if other.name == group.name]
+    return group.name if len(same) == 1 else f"{group.name} ({same.index(group) + 1})"
 
 
 def nothing_measured(runs: Sequence[RunRow]) -> None:

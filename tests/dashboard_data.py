@@ -258,3 +258,45 @@ def make_many_cells(url: str, count: int = 2000) -> str:
         store.transaction(change)
         store.set_status("wide", "complete")
     return url
+
+
+def load_records() -> list[dict[str, Any]]:
+    """Two cells under three numbers of clients: hero pays alone, and costs where the server is full."""
+    rates = {"full": (10.0, 40.0, 50.0), "hero": (15.0, 40.0, 40.0)}
+    found = []
+    for method, ratio in (("full", 1.0), ("hero", 0.2)):
+        for place, clients in enumerate((1, 8, 64)):
+            rate, gained = rates[method][place], (1.5, 1.0, 0.8)[place]
+            gain = {"ratio": gained, "low": gained / 1.1, "high": gained * 1.1, "pairs": 5}
+            load = {"requests_per_s": rate, "requests_per_s_low": rate - 2, "requests_per_s_high": rate + 2}
+            load |= {"score": 0.85, "score_low": 0.8, "score_high": 0.9, "metric": "accuracy", "answer_ms_p95": 30.0}
+            load |= {"requests": 320, "failed": 0, "errors": {}}
+            faster = gain | {"ratio": 1.5, "low": 1.4, "high": 1.6}
+            over = None if method == "full" else {"requests_per_s": gain, "ttft_ms_p95": faster}
+            certificate = {"kind": "load", "device_name": "Test CPU", "dtype": "float32", "engine": "hero_ray service"}
+            certificate |= {"benchmark": "synth-attribute", "requests": 64, "rounds": 5, "commit": "", "hash": "load-a"}
+            found.append(
+                {
+                    "kind": "profile",
+                    "format": 1,
+                    "key": f"{method}@{ratio:.0%}",
+                    "model": "hero-tiny",
+                    "family": "llava-next",
+                    "revision": "r",
+                    "method": method,
+                    "variant": "exact",
+                    "params": {},
+                    "retention_ratio": ratio,
+                    "budget": {"tokens": None, "base": "real", "newline_policy": "unpadded_rows"},
+                    "benchmark": "synth-attribute",
+                    "batch_size": clients,
+                    "new_tokens": 0,
+                    "n": 320,
+                    "ttft_ms_p50": 10.0 * clients,
+                    "ttft_ms_p95": 20.0 * clients,
+                    "certificate": certificate,
+                    "certificate_hash": "load-a",
+                    "details": {"load": load | {"over_base": over}},
+                }
+            )
+    return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from dashboard import figures, filters, loaders, profiles, speed_figures
@@ -11,6 +9,7 @@ from dashboard.loaders import plain
 from dashboard.profiles import Conditions
 from hero_ray.results import published
 from hero_ray.results.axes import AXES
+from hero_ray.results.load import is_load
 from hero_ray.results.names import FULL
 from hero_ray.results.shown import palette
 
@@ -19,7 +18,8 @@ def main() -> None:
     """Conditions, table, stages, break-even, batches, roofline, certificate, printed figures."""
     st.title("Efficiency")
     runs = filters.pick_runs()
-    groups = profiles.conditions(loaders.load("profiles", filters.ids(runs)))
+    rows = loaders.load("profiles", filters.ids(runs))
+    groups = profiles.conditions([row for row in rows if not is_load(row)])
     if groups:
         _measured(groups, filters.ids(runs))
     else:
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _measured(groups: list[Conditions], ids: tuple[str, ...]) -> None:
-    chosen = _conditions(groups)
+    chosen = filters.conditions(groups)
     left, right = st.columns([1, 2])
     with left:
         batch = int(filters.choose("Requests at once", chosen.batch_sizes, "batch"))
@@ -69,30 +69,6 @@ def _table(rows: list[profiles.Row], ids: tuple[str, ...]) -> None:
 
 def _ratio(budget: str, rows: list[profiles.Row]) -> float:
     return next(float(row["retention_ratio"]) for row in rows if row["budget"] == budget)
-
-
-def _conditions(groups: list[Conditions]) -> Conditions:
-    names = list(dict.fromkeys(_unique(group, groups) for group in groups))
-    name = names[0]
-    if len(groups) > 1:
-        name = filters.choose("Measured under", names, "conditions")
-        differing = profiles.differing_conditions([_conditions_of(group) for group in groups])
-        reason = f" They differ in {'; '.join(differing)}." if differing else ""
-        models = len({group.model for group in groups})
-        if differing:
-            st.caption(f"Figures of unlike conditions are never drawn together.{reason}")
-        elif models > 1:
-            st.caption("Each model has its own figures.")
-    return groups[names.index(name)]
-
-
-def _conditions_of(group: Conditions) -> dict[str, Any]:
-    return {key: value for key, value in group.certificate.items() if key != "batch_size"}
-
-
-def _unique(group: Conditions, groups: list[Conditions]) -> str:
-    same = [other for other in groups if other.name == group.name]
-    return group.name if len(same) == 1 else f"{group.name} ({same.index(group) + 1})"
 
 
 def _card(chosen: Conditions) -> None:

@@ -69,3 +69,10 @@ class Benchmark(Protocol):
 
 
 References = Mapping[str, Any]
+
+
+def main_score(benchmark: Benchmark, text: str, sample: Sample) -> float:
+    """The sample's main figure; of composite figures the sample's own `score`."""
+    scores: dict[str, Any] = benchmark.score(text, sample.references, sample)
+    value = scores.get(benchmark.main_metric, next(iter(scores.values())))
+    return float(value["score"] if isinstance(value, Mapping) else value)

@@ -11,20 +11,20 @@ import hashlib
 import json
 import os
 import threading
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hero_ray.core.again import Again
 from hero_ray.core.errors import JudgeError
 from hero_ray.core.secret import secret_of
 
 URL, MODEL, KEY, CACHE = "HERO_RAY_JUDGE_URL", "HERO_RAY_JUDGE_MODEL", "HERO_RAY_JUDGE_KEY", "HERO_RAY_JUDGE_CACHE"
 TEMPERATURE_STEP, TEMPERATURE_LIMIT = 0.5, 2.0
 MAX_OUT_OF_RANGE = 5
+FIRST_PAUSE_S, PASSING = 2.0, frozenset({408, 409, 429})
 
 Ask = Callable[[str, float], str]
 """(prompt, temperature) -> reply, "" for none."""
@@ -155,19 +155,11 @@ class Judge:
             "temperature": temperature,
             "max_tokens": self.max_tokens,
         }
-        failure: Exception | None = None
-        for attempt in range(self.attempts):
-            if attempt:
-                time.sleep(2.0**attempt)
-            try:
-                return str(self._post(body)["choices"][0]["message"]["content"] or "").strip()
-            except urllib.error.HTTPError as error:
-                failure = error
-                if error.code not in (408, 409, 429) and error.code < 500:
-                    break
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-                failure = error
-        raise JudgeError(f"the judge {self.model!r} at {self.url} cannot be asked: {failure}") from failure
+        again = Again(self.attempts, FIRST_PAUSE_S, PASSING)
+        try:
+            return again.ask(lambda _: str(self._post(body)["choices"][0]["message"]["content"] or "").strip())
+        except again.lost as failure:
+            raise JudgeError(f"the judge {self.model!r} at {self.url} cannot be asked: {failure}") from failure
 
     def _post(self, body: dict[str, Any]) -> Any:
         if not self.url.startswith(("http://", "https://")):

@@ -34,6 +34,23 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or
 Out = Annotated[
     Path | None, typer.Option("--output", "--out", help="Write JSONL here and, unless --db is given, nowhere else.")
 ]
+Clients = Annotated[
+    str, typer.Option("--clients", help="Load a server with so many clients at once instead: 1,8,32,64.")
+]
+Task = Annotated[
+    str, typer.Option("--tasks", "--task", help="With --clients: the benchmark whose questions are asked.")
+]
+Requests = Annotated[
+    int, typer.Option("--requests", min=1, help="With --clients: requests of a round (--repeats many).")
+]
+Questions = Annotated[int, typer.Option("--limit", min=1, help="With --clients: different questions at most.")]
+Against = Annotated[
+    str | None, typer.Option("--against", help="With --clients and an endpoint: the unpruned server, asked in turns.")
+]
+Stream = Annotated[
+    bool | None,
+    typer.Option("--stream/--whole", help="With --clients: answers piece by piece; default for endpoints alone."),
+]
 
 
 @app.command()
@@ -58,12 +75,19 @@ def profile(
     dtype: Dtype = None,
     attention: Attention = None,
     model_args: ModelArgs = None,
+    clients: Clients = "",
+    task: Task = "synth-attribute",
+    requests: Requests = 64,
+    limit: Questions = 64,
+    against: Against = None,
+    stream: Stream = None,
     out: Out = None,
     db: Db = None,
 ) -> None:
     """Time methods side by side on one model: tokens, FLOPs, cache, memory, TTFT and TPOT, with a certificate.
 
     Every request runs alone and whole; pictures are cut and questions tokenised beforehand. Accuracy needs a sweep.
+    With --clients a server is loaded instead, ours or any endpoint:URL: requests a second, TTFT and accuracy.
     """
     from hero_ray.core import config
     from hero_ray.profiling import job as room
@@ -75,7 +99,7 @@ def profile(
             "models": [model],
             "methods": methods,
             "budgets": budgets,
-            "tasks": [room.BENCHMARK],
+            "tasks": [task if clients else room.BENCHMARK],
             "model_args": {key: value for key, value in loading.items() if value is not None},
             "budget_base": budget_base,
             "newline_policy": newline_policy,
@@ -87,10 +111,22 @@ def profile(
             },
         }
     )
+    if clients:
+        from hero_ray.serve import load
+
+        asked = load.LoadRequest(built, _numbers(clients, "clients"), requests, limit, against, stream)
+        records = load.run(asked, lambda message: typer.echo(message, err=True))
+        _print_load(records)
+        _finish(records, out, db, started)
+        return
     sizes, more = _sizes(image_sizes), _numbers(batches)
     job = room.ProfileJob(built, sizes, prompt, more, with_stock=with_stock, energy=energy, roofline=roofline)
     records = room.run(job, lambda message: typer.echo(message, err=True))
     _print(records)
+    _finish(records, out, db, started)
+
+
+def _finish(records: list[dict[str, Any]], out: Path | None, db: str | None, started: float) -> None:
     run_id = _keep(records, out, db)
     summary = {"records": len(records), "out": str(out) if out else None, "run_id": run_id}
     typer.echo(json.dumps(summary | {"seconds": round(time.perf_counter() - started, 2)}))
@@ -111,6 +147,20 @@ def _print(records: list[dict[str, Any]]) -> None:
         f"{certificate['cache']} cache, {certificate['new_tokens']} new tokens, {certificate['warmup']} warm-up runs, "
         f"n = {records[0]['n']}, torch {certificate['torch']}, "
         f"{'random' if certificate['random_weights'] else 'trained'} weights; certificate {certificate['hash']}\n"
+    )
+
+
+def _print_load(records: list[dict[str, Any]]) -> None:
+    from hero_ray.profiling import load_tables
+
+    for table in (load_tables.load_table, load_tables.pays_table):
+        if text := table(records):
+            typer.echo(text + "\n")
+    certificate = records[0]["certificate"]
+    typer.echo(
+        f"{certificate['engine']} on {certificate['device_name']}, {certificate['answers']} answers to "
+        f"{certificate['questions']} questions of {certificate['benchmark']}, {certificate['rounds']} rounds of "
+        f"{certificate['requests']} requests; certificate {certificate['hash']}\n"
     )
 
 
@@ -141,10 +191,10 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _numbers(text: str, what: str = "batch sizes") -> tuple[int, ...]:
     from hero_ray.core.errors import ConfigError
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdigit() and int(part) for part in parts):
-        raise ConfigError(f"batch sizes {text!r} are not positive numbers, as in 1,2,4,8")
+        raise ConfigError(f"{what} {text!r} are not positive numbers, as in 1,2,4,8")
     return tuple(int(part) for part in parts)

@@ -15,21 +15,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from PIL import Image
 
+from hero_ray.core.again import Again
 from hero_ray.core.errors import ConfigError, EndpointError
 from hero_ray.core.secret import secret_of
 
+T = TypeVar("T")
+
 PREFIX = "endpoint:"
 ALLOWED, TOKEN = "HERO_RAY_ENDPOINTS", "HERO_RAY_ENDPOINT_TOKEN"
-RETRIED = frozenset({408, 409, 425, 429})
-"""What a server may answer otherwise a moment later, beside everything from 500 on."""
-LONGEST_WAIT_S = 60.0
+FIRST_PAUSE_S, LONGEST_WAIT_S = 0.25, 60.0
 _OPTIONS = {"served": str, "flag": str, "rate": float, "clients": int, "timeout_s": float, "attempts": int}
 
 
@@ -110,7 +111,7 @@ class Endpoint:
             EndpointError: it cannot be reached, or lists no model.
         """
         if not self.served:
-            listed = json.load(self._retried(self._request("/models")))
+            listed = json.load(self._again(lambda _: self._open(self._request("/models"))))
             try:
                 self.served = str(listed["data"][0]["id"])
             except (KeyError, IndexError, TypeError):
@@ -128,25 +129,28 @@ class Endpoint:
         Raises:
             EndpointError: refused, or no answer in all attempts.
         """
-        content = [
-            {"type": "image_url", "image_url": {"url": picture_url(image)}},
-            {"type": "text", "text": text},
-        ]
+        return self.answer(self.prepared(picture_url(image), text, max_tokens, more))
+
+    def prepared(self, picture: str, text: str, max_tokens: int, more: Mapping[str, Any] | None = None) -> bytes:
+        """The body of one question, to be sent as often as one likes.
+
+        Args:
+            picture: a data URL, see `picture_url`.
+            more: further fields; None takes one out.
+        """
+        content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": text}]
         body: dict[str, Any] = {"model": self.find_served(), "messages": [{"role": "user", "content": content}]}
         body |= {"max_tokens": max_tokens, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
-        request = self._request("/chat/completions", body | dict(more or {}))
-        for attempt in range(1, self.attempts + 1):
-            try:
-                return self._streamed(request, attempt)
-            except urllib.error.HTTPError as error:
-                if attempt == self.attempts or (error.code not in RETRIED and error.code < 500):
-                    raise EndpointError(f"{self.url} answered {error.code}: {_said(error)}") from None
-                self._pause(attempt, error.headers.get("Retry-After"))
-            except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-                if attempt == self.attempts:
-                    raise EndpointError(f"{self.url} gave no answer in {attempt} attempts: {error}") from None
-                self._pause(attempt, None)
-        raise AssertionError("unreachable")
+        body |= dict(more or {})
+        return json.dumps({key: value for key, value in body.items() if value is not None}).encode()
+
+    def answer(self, body: bytes) -> Reply:
+        """What the server answers to a prepared body.
+
+        Raises:
+            EndpointError: refused, or no answer in all attempts.
+        """
+        return self._again(lambda attempt: self._streamed(self._request("/chat/completions", body), attempt))
 
     def _streamed(self, request: urllib.request.Request, attempt: int) -> Reply:
         self._take_turn()
@@ -179,31 +183,20 @@ class Endpoint:
                 wait = self._next - 1 / self.rate - now
             time.sleep(max(0.0, wait))
 
-    @staticmethod
-    def _pause(attempt: int, told: str | None) -> None:
-        """As long as the server says, else doubling from a quarter of a second."""
-        seconds = float(told) if told and told.replace(".", "", 1).isdigit() else 0.25 * 2 ** (attempt - 1)
-        time.sleep(min(seconds, LONGEST_WAIT_S))
+    def _again(self, call: Callable[[int], T]) -> T:
+        again = Again(self.attempts, FIRST_PAUSE_S, longest_s=LONGEST_WAIT_S)
+        try:
+            return again.ask(call)
+        except urllib.error.HTTPError as error:
+            raise EndpointError(f"{self.url} answered {error.code}: {_said(error)}") from None
+        except again.lost as error:
+            raise EndpointError(f"{self.url} gave no answer in {self.attempts} attempts: {error}") from None
 
-    def _retried(self, request: urllib.request.Request) -> Any:
-        for attempt in range(1, self.attempts + 1):
-            try:
-                return self._open(request)
-            except urllib.error.HTTPError as error:
-                if attempt == self.attempts or (error.code not in RETRIED and error.code < 500):
-                    raise EndpointError(f"{self.url} answered {error.code}: {_said(error)}") from None
-            except OSError as error:
-                if attempt == self.attempts:
-                    raise EndpointError(f"{self.url} cannot be reached: {error}") from None
-            self._pause(attempt, None)
-        raise AssertionError("unreachable")
-
-    def _request(self, path: str, body: Mapping[str, Any] | None = None) -> urllib.request.Request:
+    def _request(self, path: str, body: bytes | None = None) -> urllib.request.Request:
         headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         if token := secret_of(TOKEN):
             headers["Authorization"] = f"Bearer {token}"
-        data = None if body is None else json.dumps(body).encode()
-        return urllib.request.Request(self.url + path, data, headers)
+        return urllib.request.Request(self.url + path, body, headers)
 
     def _open(self, request: urllib.request.Request) -> Any:
         opener = urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler({}))

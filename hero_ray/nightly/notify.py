@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
+from hero_ray.core.again import Again
 from hero_ray.core.secret import secret_of
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4
 TIMEOUT_S = 5.0
 PAUSE_S = 1.0
+PASSING = frozenset({429})
 
 
 def webhook_url() -> str | None:
@@ -33,20 +34,20 @@ def send(body: Mapping[str, Any], url: str | None = None, pause_s: float = PAUSE
     if not url:
         return False
     data = json.dumps(body).encode()
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(pause_s * 2 ** (attempt - 1))
-        try:
-            request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
-                return True
-        except urllib.error.HTTPError as error:
-            problem = f"HTTP {error.code}"
-            if 400 <= error.code < 500 and error.code != 429:
-                break
-        except (OSError, ValueError) as error:
-            problem = type(error).__name__
+    again = Again(ATTEMPTS, pause_s, PASSING, lost=(OSError, ValueError))
+
+    def post(_: int) -> None:
+        request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+            pass
+
+    try:
+        again.ask(post)
+        return True
+    except urllib.error.HTTPError as error:
+        problem = f"HTTP {error.code}"
+    except again.lost as error:
+        problem = type(error).__name__
     log.warning("the webhook could not be told (%s); the night's outcome is unaffected", problem)
     return False
 

@@ -149,7 +149,7 @@ def certify(
         warmup=warmup,
         random_weights=info.random_weights,
         torch=torch.__version__,
-        transformers=_version("transformers"),
+        transformers=version_of("transformers"),
         python=platform.python_version(),
         n=n,
         model=info.name,
@@ -158,6 +158,11 @@ def certify(
         commit=commit(),
         clock_mhz=machine["clock_mhz"],
     )
+
+
+def device_name(device: str = "cpu") -> str:
+    """Product name of a device: `cpu`, `cuda` or `cuda:N`."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
 
 
 def _cuda_facts(device: torch.device) -> dict[str, Any]:
@@ -215,7 +220,8 @@ def _number(text: str) -> float:
         return 0.0  # nvidia-smi prints [N/A] for what a device does not tell
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Of an installed package; "" where it is not."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -164,7 +164,7 @@ def cell_of(record: Mapping[str, Any]) -> Cell:
         "method": {"name": record["method"], "variant": record["variant"], "params": params},
         "budget": {"ratio": record["retention_ratio"], "tokens": budget["tokens"], "base": budget["base"]},
         "newline_policy": budget["newline_policy"],
-        "benchmark": {"name": BENCHMARK},
+        "benchmark": {"name": record.get("benchmark", BENCHMARK)},
     }
     return Cell(
         id=digest(spec),
@@ -173,7 +173,7 @@ def cell_of(record: Mapping[str, Any]) -> Cell:
         variant=record["variant"],
         params=params,
         retention_ratio=record["retention_ratio"],
-        benchmark=BENCHMARK,
+        benchmark=record.get("benchmark", BENCHMARK),
         flavour="",
         tokens=budget["tokens"],
         seed=int(params.get("seed", 0)),

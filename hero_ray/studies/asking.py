@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hero_ray import benchmarks
-from hero_ray.benchmarks.base import Benchmark
+from hero_ray.benchmarks.base import Benchmark, main_score
 from hero_ray.core.encoded import Encoded, Selection
 from hero_ray.core.types import Sample
 from hero_ray.models import base
@@ -70,13 +69,6 @@ def ask(
 def prompt_of(adapter: Adapter, benchmark: Benchmark, sample: Sample) -> base.Prompt:
     """A sample as the model is asked it."""
     return adapter.prompt(benchmark.prompt(sample, adapter.info.family), sample.question)
-
-
-def main_score(benchmark: Benchmark, text: str, sample: Sample) -> float:
-    """The sample's main figure; of composite figures the sample's own `score`."""
-    scores: dict[str, Any] = benchmark.score(text, sample.references, sample)
-    value = scores.get(benchmark.main_metric, next(iter(scores.values())))
-    return float(value["score"] if isinstance(value, Mapping) else value)
 
 
 def means(outcomes: Sequence[AskedOutcome], by_category: bool = False) -> dict[tuple[str, str, str], Interval]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hero_ray import methods
-from hero_ray.benchmarks.base import Benchmark
+from hero_ray.benchmarks.base import Benchmark, main_score
 from hero_ray.core.errors import InputError
 from hero_ray.core.types import Sample
 from hero_ray.engine.cut import Cut, Picture, Pruning, cut, generate, needs_of
@@ -133,8 +133,8 @@ def ask_twice(picture: Picture, pruning: Pruning, asked: Sequence[tuple[Benchmar
             Twice(
                 pruning.method.name,
                 sample,
-                own=asking.main_score(benchmark, own.text, sample),
-                first=asking.main_score(benchmark, first.text, sample),
+                own=main_score(benchmark, own.text, sample),
+                first=main_score(benchmark, first.text, sample),
                 changed=own.text != first.text,
                 common=None if replayed is not None else common,
             )

@@ -13,7 +13,10 @@ from PIL import Image
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-PAGES = ("", "advise", "compare", "two_runs", "flips", "search", "efficiency", "runs", "nightly", "studies", "try_it")
+PAGES = (
+    "", "advise", "compare", "two_runs", "flips", "search",
+    "efficiency", "load", "runs", "nightly", "studies", "try_it",
+)  # fmt: skip
 Visit = Callable[..., Any]
 
 

@@ -16,6 +16,7 @@ pytest.importorskip("plotly")
 
 from streamlit.testing.v1 import AppTest
 
+from hero_ray.profiling.job import store_records
 from hero_ray.store import open_store
 from tests import dashboard_data as data
 
@@ -235,6 +236,24 @@ def test_efficiency_shows_stages_and_certificate(results: str, monkeypatch: pyte
     stages = charts(test)[0]
     assert [trace["name"] for trace in stages["data"]] == ["encode", "select", "prefill", "decode"]
     assert "Device: Test CPU" in words(test)
+
+
+def test_load_shows_where_pruning_stops_paying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = data.make_one_cell(f"sqlite:///{tmp_path / 'one.db'}")
+    assert "profile --clients 1,8,32,64" in words(page("load", url, monkeypatch))
+    with open_store(url) as store:
+        store_records(store, data.load_records())
+    import streamlit
+
+    streamlit.cache_data.clear()
+    test = page("load", url, monkeypatch, clients="8")
+    assert not test.exception
+    waiting, accuracy, gains = charts(test)
+    assert [trace["name"] for trace in waiting["data"]] == ["full 100%", "hero 20%"]
+    assert accuracy["data"][1]["x"] == [40.0]
+    assert gains["data"][0]["y"] == [1.5, 1.0, 0.8]
+    assert "benchmark: synth-attribute" in words(test)
+    assert "benchmark: synth-attribute" not in words(page("efficiency", url, monkeypatch))
 
 
 def test_runs_shows_live_progress_and_failures(results: str, monkeypatch: pytest.MonkeyPatch) -> None:

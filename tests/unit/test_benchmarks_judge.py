@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    monkeypatch.setattr("hero_ray.benchmarks.judge.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hero_ray.core.again.time.sleep", lambda seconds: None)
     server = Endpoint()
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
