@@ -17,6 +17,7 @@ Differs: pivots are visited best first, where the code follows the order of a Py
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
@@ -55,17 +56,29 @@ class DART(Method):
     def pruner(self, budget: Budget) -> LayerPruner:
         return _EmbeddingPivots(self, budget.ratio) if self.variant == "embeddings" else _Pivots(self, budget.ratio)
 
-    def pick(self, hidden: Tensor, norms: Tensor, visual: Tensor, text: Tensor, wanted: int) -> Tensor:
-        """Which of the visual tokens of one row live on, in the order taken.
+    def pick(
+        self, hidden: Tensor, norms: Tensor, visual: Sequence[Tensor], text: Sequence[Tensor], wanted: Sequence[int]
+    ) -> list[Tensor]:
+        """Which visual tokens of every row live on, as their positions in the order taken: int64 [n] each.
 
         Args:
-            hidden: [S, D] unit states; norms: [S], what ranks pivots.
-            visual, text: int64 positions of visual tokens and of the text that pivots are sought in.
+            hidden: [B, S, D] unit states; norms: [B, S], what ranks pivots.
+            visual, text: per row int64 positions of visual tokens and of the text that pivots are sought in.
+            wanted: how many of each row.
         """
-        mine = descending(norms[visual], min(self.visual_pivots, wanted))
-        theirs = descending(norms[text], self.text_pivots)
-        likeness = torch.cat([hidden[visual[mine]], hidden[text[theirs]]]) @ hidden[visual].T
-        return choose(likeness, mine, self.counts(wanted, len(mine), len(theirs)))
+        alike: dict[tuple[int, ...], list[tuple[int, Tensor, Tensor]]] = {}
+        for row, (seen, read, count) in enumerate(zip(visual, text, wanted, strict=True)):
+            mine = descending(norms[row, seen], min(self.visual_pivots, count))
+            theirs = descending(norms[row, read], self.text_pivots)
+            likeness = hidden[row, torch.cat([seen[mine], read[theirs]])] @ hidden[row, seen].T
+            shape = (len(seen), len(mine), *self.counts(count, len(mine), len(theirs)))
+            alike.setdefault(shape, []).append((row, mine, likeness))
+        chosen: dict[int, Tensor] = {}
+        for (_, _, *counts), group in alike.items():  # rows of one shape take turns together
+            rows, pivots, likeness = zip(*group, strict=True)
+            taken = choose(torch.stack(likeness), torch.stack(pivots), counts)
+            chosen |= {row: visual[row][places] for row, places in zip(rows, taken, strict=True)}
+        return [chosen[row] for row in range(len(chosen))]
 
     def counts(self, wanted: int, visual: int, text: int) -> list[int]:
         """Tokens that each pivot adds, given `wanted` in all and how many pivots of each kind there are."""
@@ -92,12 +105,8 @@ class _Pivots(LayerPruner):
         assert self._norms is not None
         hidden = torch.nn.functional.normalize(state.final_norm(state.hidden).float(), dim=-1)
         wanted, *masks = on_host([dropping.share_of(self._ratio, state.num_visual), state.visual, state.after_image])
-        keep = state.valid & ~state.visual
-        for row, count in enumerate(wanted.tolist()):
-            visual, text = (mask[row].nonzero()[:, 0].to(keep.device) for mask in masks)
-            chosen = self._method.pick(hidden[row], self._norms[row], visual, text, int(count))
-            keep[row, visual[chosen]] = True
-        return Survivors(keep)
+        visual, text = (dropping.placed(mask, hidden.device) for mask in masks)
+        return living(state, self._method.pick(hidden, self._norms, visual, text, wanted.tolist()))
 
 
 class _EmbeddingPivots(LayerPruner):
@@ -111,29 +120,37 @@ class _EmbeddingPivots(LayerPruner):
             return None
         embedded = finite(state.hidden.masked_fill(~state.valid[..., None], 0.0), self._method.name, "input embeddings")
         unit, norms = torch.nn.functional.normalize(embedded, dim=-1), embedded.abs().sum(-1)
-        keep = state.valid & ~state.visual
-        totals, *masks = on_host([state.num_visual, state.visual, keep])
-        for row, total in enumerate(totals.tolist()):
-            visual, text = (mask[row].nonzero()[:, 0].to(keep.device) for mask in masks)
-            wanted = max(1, math.ceil(self._ratio * total - EPSILON))
-            keep[row, visual[self._method.pick(unit[row], norms[row], visual, text, wanted)]] = True
-        return Survivors(keep)
+        totals, *masks = on_host([state.num_visual, state.visual, state.valid & ~state.visual])
+        visual, text = (dropping.placed(mask, unit.device) for mask in masks)
+        wanted = [max(1, math.ceil(self._ratio * total - EPSILON)) for total in totals.tolist()]
+        return living(state, self._method.pick(unit, norms, visual, text, wanted))
 
 
-def choose(likeness: Tensor, pivots: Tensor, counts: list[int]) -> Tensor:
+def living(state: LayerState, chosen: Sequence[Tensor]) -> Survivors:
+    """All text and the `chosen` positions of every row."""
+    keep = state.valid & ~state.visual
+    for row, places in enumerate(chosen):
+        keep[row].index_fill_(0, places, True)
+    return Survivors(keep)
+
+
+def choose(likeness: Tensor, pivots: Tensor, counts: Sequence[int]) -> Tensor:
     """Visual pivots, then for every pivot the `counts[p]` remaining tokens least like it, in the order taken.
 
     Args:
-        likeness: [P, M] cosine of every pivot with every visual token; the first `len(pivots)` rows are visual pivots.
-        pivots: positions of the visual pivots among the M tokens.
+        likeness: [G, P, M] cosine of every pivot, visual ones first, with every visual token of G prompts.
+        pivots: [G, p] positions of the visual pivots among the M tokens.
+
+    Returns:
+        int64 [G, n].
     """
-    taken = torch.zeros(likeness.shape[1], dtype=torch.bool, device=likeness.device)
-    taken[pivots] = True
-    order, left = [pivots], len(taken) - len(pivots)
-    for row, count in zip(likeness, counts, strict=True):
-        distant = row.masked_fill(taken, torch.inf).argsort(stable=True)
-        added = distant[: min(count, left)]
-        left -= len(added)
-        taken[added] = True
+    taken = torch.zeros(len(likeness), likeness.shape[2], dtype=torch.bool, device=likeness.device)
+    taken.scatter_(1, pivots, True)
+    order, left = [pivots], taken.shape[1] - pivots.shape[1]
+    for row, count in zip(likeness.unbind(1), counts, strict=True):
+        distant = row.masked_fill(taken, torch.inf).argsort(dim=1, stable=True)
+        added = distant[:, : min(count, left)]
+        left -= added.shape[1]
+        taken.scatter_(1, added, True)
         order.append(added)
-    return torch.cat(order)
+    return torch.cat(order, 1)

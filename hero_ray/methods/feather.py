@@ -87,10 +87,15 @@ class _TwoCuts(LayerPruner):
         assert self._scores is not None
         survivors = dropping.keep_visual(state, self._scores, dropping.share_of(share, state.visual.sum(1)))
         if state.layer - 1 == min(cuts):
-            for row, even in enumerate(self._even):
-                assert even is not None
-                survivors.keep[row, state.visual[row]] |= even.to(survivors.keep.device)
+            survivors.keep.logical_or_(self._grid(state))
         return survivors
+
+    def _grid(self, state: LayerState) -> Tensor:
+        """The grid's tokens where they stand in the prompt: bool [B, S]; reads nothing from the device."""
+        even = [row for row in self._even if row is not None]
+        grid = torch.nn.utils.rnn.pad_sequence(even, batch_first=True).to(state.visual.device)
+        entered = state.visual.cumsum(1).sub_(1).clamp_(0, grid.shape[1] - 1)
+        return grid.gather(1, entered) & state.visual
 
 
 def unturned_attention(state: LayerState) -> Tensor:

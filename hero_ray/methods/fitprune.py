@@ -21,6 +21,7 @@ from itertools import accumulate
 from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.core.errors import ParameterError
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import LayerPruner, LayerState, Method
 from hero_ray.methods.kit import dropping
 
@@ -79,7 +80,7 @@ class FitPrune(Method):
         return dropping.StagedPruner(
             self.name,
             lambda depth: self.stages(budget.ratio, depth),
-            lambda state: dropping.checked(state, picture_attention(state) * text_attention(state), self.name),
+            lambda state: dropping.checked(state, attention_product(state), self.name),
         )
 
     def stages(self, ratio: float, num_layers: int) -> Mapping[int, float]:
@@ -122,21 +123,24 @@ def _curve(dropped: Sequence[int], num_layers: int) -> list[float]:
     return curve
 
 
-def picture_attention(state: LayerState) -> Tensor:
-    """Sum over visual queries of the attention a key gets from them, maximum over heads: [B, S]."""
-    return _received(state, state.visual)
+def attention_product(state: LayerState) -> Tensor:
+    """Attention a key gets from the picture times that from the text behind it: [B, S]."""
+    asking = (state.visual, state.after_image)
+    # Which positions ask, in any row: one look for both.
+    used = [mask.nonzero()[:, 0] for mask in on_host([torch.stack([mask.any(0) for mask in asking])])[0]]
+    by_picture, by_text = (received(state, *one) for one in zip(asking, used, strict=True))
+    return by_picture * by_text
 
 
-def text_attention(state: LayerState) -> Tensor:
-    """The same from the text behind the picture."""
-    return _received(state, state.after_image)
+def received(state: LayerState, asking: Tensor, used: Tensor) -> Tensor:
+    """Sum over queries of the attention a key gets from them, maximum over heads: fp32 [B, S].
 
-
-def _received(state: LayerState, asking: Tensor) -> Tensor:
+    Args:
+        asking: bool [B, S]; used: int64, on the CPU, the positions where any row asks.
+    """
     rows, length = asking.shape
     total = torch.zeros(rows, length, dtype=torch.float32, device=asking.device)
-    used = asking.any(0).nonzero()[:, 0]
-    for queries in used.split(_CHUNK):
+    for queries in used.to(asking.device).split(_CHUNK):
         seen = state.attention_rows(queries.expand(rows, -1)).amax(1)
         total += torch.where(asking[:, queries, None], seen, torch.zeros_like(seen)).sum(1)
     return total

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.scores import descending, finite
@@ -68,7 +69,7 @@ class IVCPrune(Method):
 class _OneCut(LayerPruner):
     def __init__(self, method: IVCPrune, ratio: float) -> None:
         self._method, self._ratio = method, ratio
-        self._chosen: list[Tensor] = []
+        self._chosen: list[tuple[Tensor, Tensor]] = []  # per row, places of its visual tokens and who lives on
 
     def after(self, state: LayerState) -> None:
         if state.layer != dropping.after_block(self._method.after_block, state.num_layers):
@@ -79,27 +80,22 @@ class _OneCut(LayerPruner):
             self._method.name,
             f"values of block {state.layer}",
         )
-        for row, total in enumerate(state.num_visual.tolist()):
-            seen = state.visual[row]
-            text = state.after_image[row].nonzero()[:, 0]
+        totals, *masks = on_host([state.num_visual, state.valid, state.visual, state.after_image])
+        for row, total in enumerate(totals.tolist()):
+            live, seen, text = (mask[row].nonzero()[:, 0] for mask in masks)
             asking = text[_LEADING:] if len(text) > _LEADING else text
-            live = state.valid[row]
-            self._chosen.append(
-                choose(
-                    values[row, :, live],
-                    (live.cumsum(0) - 1)[asking],
-                    seen[live],
-                    torch.stack([cos[row, seen], sin[row, seen]]),
-                    self._method.counts(self._ratio, int(total)),
-                )
-            )
+            first = int(live[0])  # rows are padded on the left
+            visual, asking = ((places - first).to(values.device) for places in (seen, asking))
+            tables = torch.stack([cos[row, first:], sin[row, first:]])[:, visual]
+            counts = self._method.counts(self._ratio, int(total))
+            self._chosen.append((visual + first, choose(values[row, :, first:], asking, visual, tables, counts)))
 
     def before(self, state: LayerState) -> Survivors | None:
         if state.layer != dropping.after_block(self._method.after_block, state.num_layers) + 1:
             return None
         keep = state.valid & ~state.visual
-        for row, chosen in enumerate(self._chosen):
-            keep[row, state.visual[row]] = chosen
+        for row, (visual, chosen) in enumerate(self._chosen):
+            keep[row].index_copy_(0, visual, chosen)
         return Survivors(keep, everywhere=True)
 
 
@@ -107,22 +103,21 @@ def choose(values: Tensor, asking: Tensor, visual: Tensor, tables: Tensor, count
     """Which visual tokens of one prompt live on: bool [M].
 
     Args:
-        values: [H, S, d] of every token; asking: int64 positions of the question's tokens; visual: bool [S].
+        values: [H, S, d] of every token; asking, visual: int64 positions of the question's and the picture's tokens.
         tables: [2, M], mean cosine and sine of every visual token's rotary table.
         counts: seeds, tokens by value, tokens by either table, and the most to keep.
     """
     seeds, by_value, by_table, most = counts
-    places = visual.nonzero()[:, 0]
     rows = likeness(values, asking)
-    first = descending(rows.mean(0)[places], seeds)
-    anchors = torch.cat([likeness(values, places[first]), rows])
-    keep = torch.zeros(len(places), dtype=torch.bool, device=values.device)
+    first = descending(rows.mean(0)[visual], seeds)
+    anchors = torch.cat([likeness(values, visual[first]), rows])
+    keep = torch.zeros(len(visual), dtype=torch.bool, device=values.device)
     for part in (first, *(descending(table, by_table) for table in tables)):
-        keep[part] = True
-    ranked = descending(anchors.mean(0)[places], by_value)
-    fresh = ranked[~keep[ranked]]
-    keep[fresh[: most - int(keep.sum())]] = True
-    return keep
+        keep.index_fill_(0, part, True)
+    ranked = descending(anchors.mean(0)[visual], by_value)
+    taken = keep[ranked]
+    room = (~taken).cumsum(0) <= most - keep.sum()  # best first, whoever is not in yet
+    return keep.index_copy_(0, ranked, taken | room)
 
 
 def likeness(values: Tensor, asking: Tensor) -> Tensor:

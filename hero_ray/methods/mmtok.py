@@ -56,13 +56,15 @@ class MMTok(Method):
         source = finite(encoded.projector_input, self.name, "the projector's input")
         features = finite(encoded.features, self.name, "projected features")
         words = finite(question.llm_words, self.name, "the question's words").to(features.device)
+        words = torch.nn.functional.normalize(words, dim=-1)
         counts = equal(budget.total, caps(layout.valid))
         keep = torch.zeros(layout.valid.shape, dtype=torch.bool)
         places = {view: layout.valid[view].nonzero()[:, 0] for view, count in enumerate(counts) if count}
         shares = []
         for view, place in places.items():
-            real = place.to(features.device)
-            shares.append(self.coverage(features[view, real], source[view, real], words))
+            whole = len(place) == layout.tokens_per_view  # then nothing has to be copied
+            real = slice(None) if whole else place.to(features.device)
+            shares.append(self.coverage(features[view][real], source[view][real], words))
         for (view, real), seen in zip(places.items(), on_host(shares), strict=True):
             keep[view, real[covering(seen.T, torch.ones_like(seen[0]), counts[view])]] = True
         return Selection(keep, view_budgets=tuple(counts))
@@ -71,12 +73,9 @@ class MMTok(Method):
         """How much each of n tokens covers words and tokens: [Q + n, n].
 
         Args:
-            features: [n, D] projected; source: [n, C] the same before; words: [Q, D].
+            features: [n, D] projected; source: [n, C] the same before; words: [Q, D], of length 1.
         """
-        to_words = (
-            torch.nn.functional.normalize(words, dim=-1)
-            @ torch.nn.functional.normalize(features, dim=-1).to(words.dtype).T
-        )
-        by_words = (to_words / self.word_temperature).softmax(1) / len(words)
-        by_tokens = (cosines(source) / self.token_temperature).softmax(1) / len(source)
-        return torch.cat([by_words.to(by_tokens.dtype), self.alpha * by_tokens])
+        to_words = words @ torch.nn.functional.normalize(features, dim=-1).to(words.dtype).T
+        by_words = to_words.div_(self.word_temperature).softmax(1).div_(len(words))
+        by_tokens = cosines(source).div_(self.token_temperature).softmax(1).div_(len(source)).mul_(self.alpha)
+        return torch.cat([by_words.to(by_tokens.dtype), by_tokens])

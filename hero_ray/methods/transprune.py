@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import on_host
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.methods.kit import dropping
 from hero_ray.methods.kit.scores import finite
@@ -80,6 +81,8 @@ class _Transitions(LayerPruner):
     def __init__(self, method: TransPrune, ratio: float) -> None:
         self._method, self._ratio = method, ratio
         self._sums: list[Tensor] = []
+        self._places: list[Tensor] = []  # per row, where its visual tokens stand until the next cut
+        self._text = 0  # tokens of the longest text behind a picture
         self._stages: Mapping[int, float] = {}
 
     def watches(self, layer: int, num_layers: int) -> bool:
@@ -93,7 +96,10 @@ class _Transitions(LayerPruner):
         checked = finite(
             added.masked_fill(~state.visual, 0.0), self._method.name, f"transitions in block {state.layer}"
         )
-        rows = [row[seen] for row, seen in zip(checked, state.visual, strict=True)]
+        if not self._places:  # the first block watched, or the first behind a cut
+            visual, text = on_host([state.visual, state.after_image.sum(1)])
+            self._places, self._text = dropping.placed(visual, state.visual.device), int(text.max())
+        rows = [row.index_select(0, seen) for row, seen in zip(checked, self._places, strict=True)]
         self._sums = [old + new for old, new in zip(self._sums, rows, strict=True)] if self._sums else rows
 
     def before(self, state: LayerState) -> Survivors | None:
@@ -101,12 +107,18 @@ class _Transitions(LayerPruner):
         share = self._stages.get(state.layer - 1)
         if share is None:
             return None
-        scores = dropping.checked(state, text_attention(state), self._method.name)
+        scores = dropping.checked(state, text_attention(state, self._text), self._method.name)
         scores = scores / (scores.sum(1, keepdim=True) + _TINY)
-        for row, moved in enumerate(self._sums):
-            scores[row, state.visual[row]] += (moved / (moved.sum() + _TINY)).to(scores.dtype)
+        for row, (seen, moved) in enumerate(zip(self._places, self._sums, strict=True)):
+            scores[row].index_add_(0, seen, (moved / (moved.sum() + _TINY)).to(scores.dtype))
         survivors = dropping.keep_visual(state, scores, dropping.share_of(share, state.num_visual))
-        self._sums = [moved[survivors.keep[row, state.visual[row]]] for row, moved in enumerate(self._sums)]
+        if state.layer <= max(self._stages):  # another cut follows
+            lived = dropping.placed(on_host([survivors.keep & state.visual])[0], state.visual.device)
+            self._sums = [
+                moved.index_select(0, torch.searchsorted(seen, left))
+                for moved, seen, left in zip(self._sums, self._places, lived, strict=True)
+            ]
+        self._places = []
         return survivors
 
 
@@ -122,10 +134,14 @@ def transition(given: Tensor, made: Tensor, valid: Tensor) -> Tensor:
     return torch.where(before > 0.0, after / before, torch.zeros_like(after)) * shares
 
 
-def text_attention(state: LayerState) -> Tensor:
-    """Attention a key gets from the text behind the picture, mean over heads and over those queries: [B, S]."""
-    counts = state.after_image.sum(1)
-    last = torch.arange(state.valid.shape[1] - int(counts.max()), state.valid.shape[1], device=state.valid.device)
+def text_attention(state: LayerState, longest: int) -> Tensor:
+    """Attention a key gets from the text behind the picture, mean over heads and over those queries: [B, S].
+
+    Args:
+        longest: text tokens behind the picture in the row that has most.
+    """
+    length, counts = state.valid.shape[1], state.after_image.sum(1)
+    last = torch.arange(length - longest, length, device=state.valid.device)
     rows = state.attention_rows(last.expand(len(counts), -1)).mean(1)
     asking = state.after_image[:, last, None]
     return torch.where(asking, rows, torch.zeros_like(rows)).sum(1) / counts.clamp(min=1)[:, None]

@@ -89,12 +89,13 @@ class VisionTrim(Method):
         )
 
     def _words(self, encoded: Encoded) -> tuple[Tensor | None, Tensor | None, str]:
-        """Words [Q, P] and patches [V, N, P] in CLIP's shared space, or None with what that means."""
+        """Unit words [Q, P] and patches [V, N, P] in CLIP's shared space, or None with what that means."""
         question = encoded.question
         if question is None or question.clip_words is None or question.clip_patches is None:
             return None, None, "visiontrim-v: no CLIP words, no complements"
         patches = finite(question.clip_patches, self.name, "patches in CLIP's space")
-        return finite(question.clip_words, self.name, "the question's CLIP words").to(patches.device), patches, ""
+        words = finite(question.clip_words, self.name, "the question's CLIP words").to(patches.device)
+        return torch.nn.functional.normalize(words, dim=-1), patches, ""
 
 
 def complemented(
@@ -105,21 +106,23 @@ def complemented(
     Projection is linear, so that a merged token's place in CLIP's space is the sum of its parts' there.
 
     Args:
-        source: [N, C]; patches: [N, P] the same tokens projected; words: [Q, P].
+        source: [N, C]; patches: [N, P] the same tokens projected; words: [Q, P], of length 1.
 
     Returns:
         int64 [c] tokens and [c, C], c = min(count, n).
     """
-    words = torch.nn.functional.normalize(words, dim=-1)
-    to_words = torch.nn.functional.normalize(patches.index_select(0, rest), dim=-1) @ words.T  # [n, Q]
+    own = patches.index_select(0, rest)
+    own.div_(torch.linalg.vector_norm(own, dim=-1, keepdim=True).clamp_(min=1e-12))
+    to_words = own @ words.T  # [n, Q]
     best = descending(to_words.mean(1), count).sort().values
     left = torch.ones(len(rest), dtype=torch.bool, device=rest.device).index_fill_(0, best, False)
     chosen, others = rest[best], places(left, len(rest) - len(best))
     rest, rest_words = rest[others], to_words[others]
     taken, place = source.index_select(0, chosen), patches.index_select(0, chosen)
-    for _ in range(rounds if len(rest) else 0):
+    for turn in range(rounds if len(rest) else 0):
         nearest = (rest_words @ (torch.nn.functional.normalize(place, dim=-1) @ words.T).T).argmax(1)
-        (more, sizes), (moved, _) = (group_sums(of, rest, nearest, len(chosen)) for of in (source, patches))
-        taken = taken + more / sizes.clamp(min=1)[:, None]
-        place = place + moved / sizes.clamp(min=1)[:, None]
+        more, sizes = group_sums(source, rest, nearest, len(chosen))
+        taken = taken + more.div_(sizes.clamp_(min=1)[:, None])
+        if turn + 1 < rounds:
+            place = place + group_sums(patches, rest, nearest, len(chosen))[0].div_(sizes[:, None])
     return chosen, taken

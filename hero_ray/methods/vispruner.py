@@ -15,6 +15,7 @@ change; between dtypes, devices, BLAS versions and batches as many may.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
@@ -53,33 +54,37 @@ class VisPruner(Method):
         scores = cls_attention(encoded, (encoded.vision.feature_layer,), self.name)
         counts = equal(budget.total, caps(layout.valid))
         keep = torch.zeros_like(scores, dtype=torch.bool)
-        for view, count in enumerate(counts):
-            real = layout.valid[view].nonzero()[:, 0].to(scores.device)
+        alike: dict[tuple[int, int], list[int]] = {}
+        for view, (real, count) in enumerate(zip(caps(layout.valid), counts, strict=True)):
+            alike.setdefault((real, count), []).append(view)
+        for (_, count), views in alike.items():  # views of one shape are thinned together
+            places = [layout.valid[view].nonzero()[:, 0].to(scores.device) for view in views]
+            own = [(scores[view, real], source[view, real]) for view, real in zip(views, places, strict=True)]
+            order = torch.stack([score for score, _ in own]).argsort(dim=1, descending=True, stable=True)
             important = floor(count * self.important_share)
-            chosen = self._choose(scores[view, real], source[view, real], important, count - important)
-            keep[view, real[chosen]] = True
+            rest = thinned([token for _, token in own], order[:, important:], count - important, self.removed_per_round)
+            chosen = torch.cat([order[:, :important], rest], 1)
+            for view, real, kept in zip(views, places, chosen, strict=True):
+                keep[view].index_fill_(0, real[kept], True)
         return Selection(keep, scores=scores, view_budgets=tuple(counts))
 
-    def _choose(self, scores: Tensor, features: Tensor, important: int, diverse: int) -> Tensor:
-        order = scores.argsort(descending=True, stable=True)
-        rest = thinned(features, order[important:], diverse, self.removed_per_round)
-        return torch.cat([order[:important], rest])
 
-
-def thinned(features: Tensor, residual: Tensor, count: int, per_round: int) -> Tensor:
-    """Residual positions thinned to `count` by pairing even with odd places.
+def thinned(features: Sequence[Tensor], residual: Tensor, count: int, per_round: int) -> Tensor:
+    """Residual positions of g views thinned to `count` each by pairing even with odd places: int64 [g, count].
 
     Args:
-        features: [n, C]; residual: int64 positions among the n, best first.
+        features: g times [n, C]; residual: int64 [g, m] positions among the n, best first.
     """
-    likeness = cosines(features.index_select(0, residual))
-    alive = torch.arange(len(residual), device=residual.device)
-    while len(alive) > count:
-        even, odd = alive[::2], alive[1::2]
-        removed = min(per_round, len(alive) - count, len(even))
-        if len(odd):
-            even = even[
-                likeness.index_select(0, even).index_select(1, odd).amax(1).argsort(descending=True, stable=True)
-            ]
-        alive = torch.cat([even[removed:], odd])
-    return residual[alive]
+    views, size = residual.shape
+    likeness = torch.cat([cosines(own.index_select(0, rest)) for own, rest in zip(features, residual, strict=True)])
+    first = size * torch.arange(views, device=residual.device)[:, None]  # row of a view's first token in `likeness`
+    alive = torch.arange(size, device=residual.device).expand(views, -1)
+    while alive.shape[1] > count:
+        even, odd = alive[:, ::2], alive[:, 1::2]
+        removed = min(per_round, alive.shape[1] - count, even.shape[1])
+        if odd.shape[1]:
+            rows = likeness.index_select(0, (even + first).flatten()).unflatten(0, even.shape)
+            nearest = rows.gather(2, odd[:, None].expand(-1, even.shape[1], -1)).amax(2)
+            even = even.gather(1, nearest.argsort(dim=1, descending=True, stable=True))
+        alive = torch.cat([even[:, removed:], odd], 1)
+    return residual.gather(1, alive)

@@ -87,15 +87,15 @@ class VScan(Method):
 
 def best_of_windows(scores: Tensor, counts: Sequence[int], side: tuple[int, int], valid: Tensor) -> Tensor:
     """The same number of best tokens of every window, all together at most `counts` [V] of a view: bool [V, N]."""
-    rows, cols = (torch.arange(length, device=scores.device) * min(_WINDOWS, length) // length for length in side)
+    rows, cols = (torch.arange(length) * min(_WINDOWS, length) // length for length in side)
     across = min(_WINDOWS, side[1])
-    window = (rows[:, None] * across + cols[None]).flatten()
+    window = (rows[:, None] * across + cols[None]).flatten()  # on the host, which knows every window's size then
     windows = min(_WINDOWS, side[0]) * across
+    sizes = torch.bincount(window, minlength=windows)
+    place = (torch.arange(len(window)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)).to(scores.device)
     # Best first, then by window: a token's place among those of its window is its place less the window's first.
     order = ranked(scores, valid)
-    order = order.gather(1, window[order].argsort(dim=1, stable=True))
-    sizes = torch.bincount(window, minlength=windows)
-    place = torch.arange(len(window), device=order.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    order = order.gather(1, window.to(order.device)[order].argsort(dim=1, stable=True))
     rank = torch.empty_like(order).scatter_(1, order, place.expand_as(order))
     each = torch.tensor([count // windows for count in counts], device=order.device)
     return (rank < each[:, None]) & valid

@@ -133,9 +133,8 @@ def test_answers_are_drawn_and_told_alike(miniatures: Any) -> None:
 # -- many answers ------------------------------------------------------------------------------------------------------
 
 
-def cells_and_unit(model: str, tasks: list[str], budgets: list[float], chosen: Any = None) -> Any:
-    listed = list(chosen or names())
-    document = {"models": [model], "methods": listed, "budgets": budgets, "tasks": tasks, "straw_men": False}
+def cells_and_unit(model: str, tasks: list[str], budgets: list[float]) -> Any:
+    document = {"models": [model], "methods": list(names()), "budgets": budgets, "tasks": tasks, "straw_men": False}
     plan = make_plan(build(document))
     return plan, units(list(benchmarks.get(tasks[0]).samples()))[0]
 
@@ -267,14 +266,9 @@ def test_no_early_method_waits_more_than_four_times(embedded: Any, name: str, pa
     assert sum(device.waits.values()) <= 4 + 1, device.told()
 
 
-WAITING = {"feather", "fitprune", "ivc-prune", "transprune"}
-"""In-LLM methods that still look at every row of a batch by itself, several times an answer."""
-
-
 @pytest.mark.slow
 def test_batched_answers_wait_less_than_once_each(embedded: Any) -> None:
-    chosen = [name for name in names() if name not in WAITING]
-    plan, unit = cells_and_unit(embedded[1].info.name, ["synth-attribute"], [0.4, 0.1], chosen)
+    plan, unit = cells_and_unit(embedded[1].info.name, ["synth-attribute"], [0.4, 0.1])
     evaluator = Evaluator(embedded[1].adapter, plan.cells, plan.benchmarks, Settings(batch_size=64))
     with pretended() as device:
         answers = evaluator.evaluate(unit)

@@ -13,7 +13,7 @@ from hero_ray.core.errors import NonFiniteScoreError, ParameterError, SelectionE
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.methods.feather import Feather
-from hero_ray.methods.fitprune import FitPrune, picture_attention, text_attention
+from hero_ray.methods.fitprune import FitPrune, received
 from hero_ray.methods.ivc_prune import IVCPrune, choose
 from hero_ray.methods.kit.conformance import CLIP, layouts, llava_layout, random_encoded, single_layout
 from hero_ray.methods.kit.dropping import mean_share
@@ -165,8 +165,7 @@ def test_feather_serves_pictures_without_a_grid_point() -> None:
 @pytest.mark.parametrize("ratio", [0.01, 0.1, 0.3, 0.7, 0.99])
 def test_ivc_prune_keeps_as_many_as_the_ratio_says(ratio: float) -> None:
     for total in (1, 2, 3, 9, 50, 576):
-        values, visual = drawn(2, total + 9, 4), torch.zeros(total + 9, dtype=torch.bool)
-        visual[3 : 3 + total] = True
+        values, visual = drawn(2, total + 9, 4), torch.arange(3, 3 + total)
         counts = IVCPrune().counts(ratio, total)
         keep = choose(values, torch.arange(total + 5, total + 9), visual, drawn(2, total, seed=2), counts)
         assert int(keep.sum()) == max(1, int(ratio * total + 1e-9))
@@ -177,11 +176,9 @@ def test_ivc_prune_reads_positions_and_values() -> None:
     values[0, 9] = torch.tensor([4.0, 0.0])  # the question
     values[0, 4] = torch.tensor([2.0, 0.0])  # like it: the seed
     values[0, 6] = torch.tensor([1.0, 0.0])
-    visual = torch.zeros(10, dtype=torch.bool)
-    visual[2:9] = True
     tables = torch.zeros(2, 7)
     tables[0, 0], tables[1, 6] = 1.0, 1.0
-    kept = choose(values, torch.tensor([9]), visual, tables, (1, 4, 1, 4))
+    kept = choose(values, torch.tensor([9]), torch.arange(2, 9), tables, (1, 4, 1, 4))
     assert kept.nonzero()[:, 0].tolist() == [0, 2, 4, 6]
 
 
@@ -189,8 +186,9 @@ def test_fitprune_sums_the_strongest_head() -> None:
     attention = seen_back(products(drawn(19, 8, seed=3)))
     state = WrittenState(5, 32, SPAN, attention)
     strongest = attention.amax(1)[0]
-    torch.testing.assert_close(picture_attention(state)[0], strongest[3:15].sum(0))
-    torch.testing.assert_close(text_attention(state)[0], strongest[15:].sum(0))
+    for asking, part in ((state.visual, slice(3, 15)), (state.after_image, slice(15, None))):
+        found = received(state, asking, asking[0].nonzero()[:, 0])
+        torch.testing.assert_close(found[0], strongest[part].sum(0))
 
 
 @pytest.mark.parametrize("name", ["transprune", "feather", "ivc-prune", "fitprune"])

@@ -328,8 +328,9 @@ def test_dart_vector() -> None:
     theirs = descending(torch.tensor(inputs["text_key_l1"]), params["pivot_text"])
     assert (mine.tolist(), theirs.tolist()) == (expected["pivot_image"], expected["pivot_text"])
     unit = torch.nn.functional.normalize(torch.cat([pictures[mine], words[theirs]]), dim=-1)
-    order = choose(unit @ torch.nn.functional.normalize(pictures, dim=-1).T, mine, [params["per_pivot"]] * 2)
-    assert order.tolist() == [*expected["pivot_image"], *expected["added"]]
+    likeness = unit @ torch.nn.functional.normalize(pictures, dim=-1).T
+    order = choose(likeness[None], mine[None], [params["per_pivot"]] * 2)
+    assert order[0].tolist() == [*expected["pivot_image"], *expected["added"]]
     hidden = torch.cat([pictures, words])[None]
     seen, cut = (WrittenState(layer, 32, [(0, 6, 2)], hidden=hidden, block_keys=keys) for layer in (2, 3))
     pruner = create("dart", visual_pivots=1, text_pivots=1).pruner(vector_budget(0.5))

@@ -83,7 +83,8 @@ def test_vispruner_vector() -> None:
     order = attention.argsort(descending=True, stable=True)
     assert sorted(order[:4].tolist()) == expected["important"]
     for count, residual in zip((6, 4), expected["residual_trace"], strict=True):
-        assert thinned(features, order[4:], count, params["max_remove_per_iter"]).tolist() == residual
+        left = thinned([features], order[None, 4:], count, params["max_remove_per_iter"])
+        assert left[0].tolist() == residual
     layout = single_layout((3, 4))
     image = encoded(layout, cls_attention={23: attention[None, None]}, projector_input=features[None])
     method = create("vispruner", removed_per_round=params["max_remove_per_iter"])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hero_ray.core.lazy import Tensor, torch
 
-_AT_ONCE = 16
+_AT_ONCE = 8
 """Stale gains brought up to date together at first: a call of numpy costs as much as a few rows."""
 
 
@@ -21,20 +21,20 @@ def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
     rows = np.ascontiguousarray(shares.numpy())
     worth = weights.numpy().astype(rows.dtype)
     covered = np.zeros(rows.shape[1], rows.dtype)
-    gains = _gains(rows, covered) * worth
+    gains = _gains(rows.copy(), covered) * worth
     picks: list[int] = []
     # Coverage only grows, so a gain only shrinks: what is out of date is an upper bound, and once the largest of all is
     # up to date it is the answer. Few have to be looked at again for a pick, where the definition asks for all.
     fresh = np.zeros(len(rows), dtype=np.int64)
     for step in range(count):
-        most = _AT_ONCE // 2
+        most = _AT_ONCE
         while fresh[best := int(gains.argmax())] < step:
+            # The most promising; which of equals does not matter, nor that some are fresh. Those picked are the last.
+            most = min(most, len(rows) - step)
+            best_ones = gains.argpartition(len(rows) - most)[len(rows) - most :]
+            gains[best_ones] = _gains(rows[best_ones], covered) * worth[best_ones]
+            fresh[best_ones] = step
             most *= 2
-            stale = np.flatnonzero(fresh < step)
-            if len(stale) > most:  # the most promising ones; which of equals does not matter
-                stale = stale[np.argpartition(gains[stale], -most)[-most:]]
-            gains[stale] = _gains(rows[stale], covered) * worth[stale]
-            fresh[stale] = step
         picks.append(best)
         np.maximum(covered, rows[best], out=covered)
         gains[best] = -np.inf
@@ -43,6 +43,6 @@ def covering(shares: Tensor, weights: Tensor, count: int) -> Tensor:
 
 
 def _gains(rows: NDArray[np.floating], covered: NDArray[np.floating]) -> NDArray[np.floating]:
-    """What every candidate [k, m] would add to the coverage of m things: [k]."""
-    more = rows - covered
-    return np.asarray(np.maximum(more, 0.0, out=more).sum(1))
+    """What every candidate [k, m] would add to the coverage of m things: [k]. `rows` is written over."""
+    rows -= covered
+    return np.asarray(np.maximum(rows, 0.0, out=rows).sum(1))

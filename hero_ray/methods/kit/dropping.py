@@ -69,6 +69,11 @@ def keep_visual(state: LayerState, scores: Tensor, counts: Tensor) -> Survivors:
     return Survivors((state.valid & ~state.visual) | keep_top(scores, counts, state.visual))
 
 
+def placed(mask: Tensor, device: torch.device) -> list[Tensor]:
+    """Where every row of a mask [B, S] on the CPU is true, ascending: int64 [m] each, on the device."""
+    return [row.nonzero()[:, 0].to(device) for row in mask]
+
+
 class StagedPruner(LayerPruner):
     """Cuts after certain blocks to a share of the visual tokens that entered, by a score seen before the cut.
 
