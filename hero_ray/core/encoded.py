@@ -29,7 +29,7 @@ class VisionInfo:
         num_layers: transformer blocks in the tower.
         feature_layer: block whose output is projected (LLaVA: num_layers - 1; InternVL2: num_layers).
         patches_per_token: ViT patches behind one visual token (InternVL2's pixel shuffle: 4).
-        tower: "clip", "internvit" or "siglip".
+        tower: "clip", "internvit", "siglip" or "qwen".
     """
 
     num_layers: int
@@ -40,7 +40,7 @@ class VisionInfo:
     @property
     def has_cls(self) -> bool:
         """Whether the tower has a CLS token; where it has none, the mean over its patches stands in (`Encoded`)."""
-        return self.tower != "siglip"
+        return self.tower not in ("siglip", "qwen")
 
     def scaled(self, layers: tuple[int, ...], reference: int = 24) -> tuple[int, ...]:
         """Map layers given for a `reference`-deep tower to this depth, without repeats."""
@@ -58,11 +58,13 @@ class ImagePlan:
         grid: (rows, columns) of tiles beside the thumbnail, or (0, 0) for the thumbnail alone.
         side: visual tokens along one edge of a view; below the tower's own it interpolates position embeddings.
         num_tokens: real patch tokens this look gives.
+        shape: (rows, columns) of tokens of a single view that need not be square; None where views are squares.
     """
 
     grid: tuple[int, int]
     side: int
     num_tokens: int
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,9 @@ class Question:
 class Encoded:
     """One image after the vision tower and projector; everything a before-LLM method may look at.
 
-    A tower without a CLS token (SigLIP) has the mean over patches in its place: `cls_attention` is what a patch gets
-    from all patches on average, `cls_query`, the first of `keys`, `cls_logits` and `cls_embedding` are made from the
-    mean query, key and state, and nothing is `received` from CLS.
+    A tower without a CLS token (SigLIP, Qwen-VL's) has the mean over patches in its place: `cls_attention` is what a
+    patch gets from all patches on average, `cls_query`, the first of `keys`, `cls_logits` and `cls_embedding` are made
+    from the mean query, key and state, and nothing is `received` from CLS.
 
     Attributes:
         image_id: stable id of the picture (seeds the random baseline).
@@ -236,6 +238,8 @@ class Selection:
             NEWLINE, or `-2 - e` for row e of `extra`. None: layout order under the newline policy.
         edited: [V, N, width] features that replace the encoder's (only kept positions are read).
         extra: [E, width] tokens that no single patch stands for (merged, pooled, CLS).
+        extra_at: int64 [E], the flat token whose place each of them takes on models whose tokens have places (M-RoPE);
+            None: that of the token before it.
         space: whether `edited` and `extra` live before or after the projector.
         newline_policy: the method's own policy, where its definition demands one.
         scores: [V, N] per-token scores, for explanation only.
@@ -251,6 +255,7 @@ class Selection:
     order: Tensor | None = None
     edited: Tensor | None = None
     extra: Tensor | None = None
+    extra_at: Tensor | None = None
     space: Space = "llm"
     newline_policy: NewlinePolicy | None = None
     scores: Tensor | None = None

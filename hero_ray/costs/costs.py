@@ -61,23 +61,36 @@ def decode_flops(language: LanguageShape, per_layer: Sequence[int], new_tokens: 
     return float(steps * linear + 4 * d_q * keys)
 
 
-def at_view(vision: VisionShape, tokens_per_view: int) -> VisionShape:
-    """The tower as it sees a view of `tokens_per_view` visual tokens: smaller looks (`downsample`) cost less.
+def at_view(vision: VisionShape, view: int | tuple[int, int]) -> VisionShape:
+    """The tower as it sees a view of `view` visual tokens: smaller looks (`downsample`) cost less.
 
-    Where the projector folds patches, it reads several for each visual token.
+    Where the projector folds patches, it reads several for each visual token. What windows cost depends on (rows,
+    columns) of the view.
     """
-    return replace(vision, tokens=tokens_per_view * (vision.projector[0] // vision.hidden) + vision.cls)
+    count = view if isinstance(view, int) else view[0] * view[1]
+    side = vision.side if isinstance(view, int) or vision.side == (0, 0) else view
+    return replace(vision, tokens=count * (vision.projector[0] // vision.hidden) + vision.cls, side=side)
 
 
 def encoder_flops(vision: VisionShape, views: int, layers: int | None = None) -> float:
     """Patch embedding, `layers` blocks (default: those that run) and the projector, for `views` views."""
     n, d, m = vision.tokens, vision.hidden, vision.intermediate
     blocks = vision.layers_run if layers is None else layers
-    tower = blocks * (8 * n * d * d + 4 * n * n * d + 4 * n * d * m)
-    embedding = 2 * vision.patches * 3 * vision.patch**2 * d
+    whole = sum(block <= blocks for block in vision.whole) if vision.whole else blocks
+    pairs = whole * n * n + ((blocks - whole) * _pairs_in_windows(vision) if whole < blocks else 0)
+    tower = blocks * (8 * n * d * d + 2 * vision.mlp * n * d * m) + 4 * d * pairs
+    embedding = 2 * vision.patches * 3 * vision.frames * vision.patch**2 * d
     tokens = vision.patches * d // vision.projector[0]
     projector = sum(2 * tokens * a * b for a, b in zip(vision.projector, vision.projector[1:], strict=False))
+    projector *= vision.projectors
     return float(views * (tower + embedding + projector))
+
+
+def _pairs_in_windows(vision: VisionShape) -> int:
+    """Pairs of patches that see each other in a block of windows: a product of sums along the two edges of the grid."""
+    folded = (vision.projector[0] // vision.hidden) ** 2
+    sums = [edge // vision.window * vision.window**2 + (edge % vision.window) ** 2 for edge in vision.side]
+    return folded * sums[0] * sums[1]
 
 
 def scoring_flops(
@@ -99,9 +112,10 @@ def scoring_flops(
     """
     vision = info.vision
     row = 2 * vision.hidden * vision.tokens * views
-    total = float(row * len(needs.tower_layers))
+    total = float(row * len({vision.nearest(layer) for layer in needs.tower_layers}))
     # A row for every token: what they receive, and what stands in for the CLS row of a tower without one.
-    total += float(row * vision.tokens * len(needs.received | (frozenset() if vision.cls else needs.cls_attention)))
+    everyone = needs.received | (frozenset() if vision.cls else needs.cls_attention)
+    total += float(row * vision.tokens * len({vision.nearest(layer) for layer in everyone}))
     if needs.clip:
         tower = text_tower or TextTowerShape()
         total += text_tower_flops(tower, clip_tokens)

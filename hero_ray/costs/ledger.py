@@ -133,7 +133,7 @@ def answer_cost(
     new_tokens: int,
     views: int,
     scoring: float = 0.0,
-    tokens_per_view: int | None = None,
+    tokens_per_view: int | tuple[int, int] | None = None,
 ) -> AnswerCost:
     """Cost of one answer from its token counts.
 
@@ -144,7 +144,8 @@ def answer_cost(
         new_tokens: tokens generated, the first included.
         views: tiles and thumbnail encoded.
         scoring: FLOPs the method adds before the LLM, from `scoring_flops`.
-        tokens_per_view: visual tokens of one view as it was encoded; those of the model's own views if None.
+        tokens_per_view: visual tokens of one view as it was encoded, or its (rows, columns), on which the cost of
+            windows depends; those of the model's own views if None.
     """
     vision = info.vision if tokens_per_view is None else costs.at_view(info.vision, tokens_per_view)
     per_layer = [visual + text_tokens for visual in visual_per_layer]

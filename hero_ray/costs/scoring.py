@@ -26,7 +26,7 @@ def method_scoring(adapter: Adapter, needs: Needs, layout: Layout, prompt: Promp
         needs = replace(needs, clip_score=False, clip_tokens=False, clip_words=False)
     flops = partial(
         costs.scoring_flops,
-        adapter.info,
+        replace(adapter.info, vision=costs.at_view(adapter.info.vision, layout.side)),
         needs,
         layout.num_views,
         prompt_tokens=prompt.num_text + layout.sequence.shape[0],

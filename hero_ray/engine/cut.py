@@ -25,7 +25,7 @@ from hero_ray.core.plan import digest
 from hero_ray.core.types import Cell, TokenCount
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner, Method
-from hero_ray.models.base import Adapter, Generation, Prepared, Prompt, Request
+from hero_ray.models.base import Adapter, Generation, Prepared, Prompt, Request, Visual
 from hero_ray.models.finite import refuse_features
 
 
@@ -168,14 +168,14 @@ class Cut:
     Attributes:
         encoded: the picture as the method saw it.
         selection: the method's choice, mask and order on the CPU.
-        visual: [n_visual_llm, D] embeddings in LLM order. Requests with the very same tensor share its cache.
+        visual: [n_visual_llm, D] embeddings in LLM order. Requests with the very same object share its cache.
     """
 
     pruning: Pruning
     encoded: Encoded
     selection: Selection
     budget: Budget
-    visual: Tensor
+    visual: Visual
 
     @cached_property
     def mask(self) -> bytes:

@@ -227,7 +227,7 @@ class Evaluator:
         """
         layout, needs = job.cut.encoded.layout, job.cut.pruning.needs(self.adapter.vision, job.cut.budget)
         asked = job.request.prompt, job.sample.question
-        sizes = tokens.visual_per_layer, tokens.n_text, new_tokens, layout.num_views, layout.tokens_per_view
+        sizes = tokens.visual_per_layer, tokens.n_text, new_tokens, layout.num_views, layout.side
         key = (*sizes, needs, layout.sequence.shape[0], asked if needs != NOTHING else None)
         if key not in self._costs:
             cost = answer_cost(
@@ -238,7 +238,7 @@ class Evaluator:
                 views=layout.num_views,
                 # As if this answer were asked alone.
                 scoring=method_scoring(self.adapter, needs, layout, *asked),
-                tokens_per_view=layout.tokens_per_view,
+                tokens_per_view=layout.side,
             )
             if len(self._costs) >= COSTS_KEPT:
                 self._costs.clear()

@@ -45,6 +45,7 @@ class SpatialPool(Method):
             keep=torch.zeros_like(valid),
             order=_order(layout, filled, edge, self.newline_policy),
             extra=pooled.flatten(0, 1),
+            extra_at=_centres(layout, edge),
             view_budgets=tuple(int(count) for count in filled.sum(1).tolist()),
             note=f"{edge} x {edge} averages per view stand for the patches; only square sizes exist",
         )
@@ -81,6 +82,13 @@ def _bins(size: int, edge: int) -> Tensor:
     low = (torch.arange(edge) * size) // edge
     high = -((-(torch.arange(edge) + 1) * size) // edge)
     return ((cell >= low[:, None]) & (cell < high[:, None])).float()
+
+
+def _centres(layout: Layout, edge: int) -> Tensor:
+    """The token in the middle of every bin: int64 [V * edge * edge] of flat token ids."""
+    rows, cols = (((torch.arange(edge) + 0.5) * size / edge).long() for size in layout.side)
+    one = (rows[:, None] * layout.side[1] + cols).flatten()
+    return (torch.arange(layout.num_views)[:, None] * layout.tokens_per_view + one).flatten()
 
 
 def _filled(valid: Tensor, side: tuple[int, int], edge: int) -> Tensor:

@@ -10,8 +10,8 @@ from typing import Any
 from hero_ray.core.errors import CheckpointError
 from hero_ray.models.chat import style_of
 from hero_ray.models.checkpoints.plausible import read_config, read_object
-from hero_ray.models.prompts import IMAGE, PromptStyle, style, written
-from hero_ray.models.registry import FAMILY_STYLES, SPECS, ModelSpec, foreign
+from hero_ray.models.prompts import IMAGE, IMAGE_PAD, PromptStyle, style, written
+from hero_ray.models.registry import FAMILY_STYLES, NATIVE, SPECS, ModelSpec, foreign
 from hero_ray.models.sources import find_folder
 from hero_ray.models.supported import ORIGINAL_LANGUAGE, family_of, is_original_llava
 from hero_ray.models.tokenizer import Tokenizer
@@ -48,10 +48,12 @@ def _own_style(chosen: ModelSpec, folder: Path | None, raw: Mapping[str, Any]) -
         return _internvl_style(raw, folder)
     if is_original_llava(raw):
         return style(_by_language(ORIGINAL_LANGUAGE[raw["model_type"]], int(raw["vocab_size"]), folder))
-    image = CONTEXT if raw.get("model_type") == "internvl" else IMAGE
+    image = CONTEXT if raw.get("model_type") == "internvl" else IMAGE_PAD if chosen.family in NATIVE else IMAGE
     found = style_of(folder, image)
     if found is not None:
         return found
+    if chosen.family in NATIVE:
+        return style(chosen.style)
     text = raw.get("text_config") or {}
     kind = text.get("model_type", "llama")
     vocab = text.get("vocab_size") or raw.get("vocab_size") or 32_000

@@ -35,8 +35,12 @@ class VisionShape:
     """Sizes of the vision tower; `layers_run` are the blocks that produce the features.
 
     Attributes:
-        tokens: of one view, CLS among them.
+        tokens: of one view, CLS among them; of the largest one where views differ in size.
         cls: CLS tokens, 1 or 0.
+        whole: the blocks (from 1) in which every patch sees every other, where the others see windows; () where all do.
+        window: visual tokens along the edge of such a window. side: (rows, columns) of visual tokens of the view.
+        mlp: matrices of a block's MLP, 3 where it is gated. frames: times that a patch embedding reads a pixel.
+        projectors: of the projector's size, all in all (DeepStack).
     """
 
     num_layers: int
@@ -48,11 +52,23 @@ class VisionShape:
     patch: int
     projector: tuple[int, ...]
     cls: int = 1
+    whole: tuple[int, ...] = ()
+    window: int = 0
+    side: tuple[int, int] = (0, 0)
+    mlp: int = 2
+    frames: int = 1
+    projectors: int = 1
 
     @property
     def patches(self) -> int:
         """Patches of one view."""
         return self.tokens - self.cls
+
+    def nearest(self, layer: int) -> int:
+        """The block that answers for `layer`: itself, or of those that see the whole view the one nearest to it."""
+        if not self.whole or not 1 <= layer <= self.num_layers:
+            return layer
+        return min(self.whole, key=lambda block: (abs(block - layer), block))
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class ModelInfo:
 
     Attributes:
         name: as asked for; `:random` kept.
-        family: `llava-next`, `llava-1.5`, `llava-onevision` or `internvl2`.
+        family: as in `hero_ray.models.registry.ModelSpec`.
         revision: weight hash, or `random:SEED`.
         random_weights: accuracy is refused for these.
     """
@@ -101,15 +117,49 @@ class Prompt:
         return len(self.prefix) + len(self.suffix)
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedTokens:
+    """Visual embeddings with places of their own, for language models that turn time, row and column (M-RoPE).
+
+    Attributes:
+        embeds: [n, D].
+        places: int64 [n, 3] on the CPU: (time, row, column), counted from the position behind the prefix.
+        span: positions the whole picture takes, whatever is left of it; the text behind begins there.
+        deep: [n, L, D], what is added to these tokens behind each of the first L blocks (DeepStack), or None.
+    """
+
+    embeds: Tensor
+    places: Tensor
+    span: int
+    deep: Tensor | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.embeds.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.embeds.device
+
+
+Visual = Tensor | PlacedTokens
+"""What `assemble` makes of a picture: embeddings [n, D], or such with their places."""
+
+
+def embeddings(visual: Visual) -> Tensor:
+    """The embeddings [n, D] alone."""
+    return visual.embeds if isinstance(visual, PlacedTokens) else visual
+
+
 @dataclass(frozen=True)
 class Request:
     """One answer to generate.
 
-    Requests whose `visual` is the very same tensor object share the key-value cache of prefix and picture.
+    Requests whose `visual` is the very same object share the key-value cache of prefix and picture.
     """
 
     prompt: Prompt
-    visual: Tensor
+    visual: Visual
     max_new_tokens: int
 
 
@@ -178,8 +228,8 @@ class Adapter(Protocol):
         """Token ids of the chat template around a user text; `question` marks the instruction span inside it."""
         ...
 
-    def assemble(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Tensor:
-        """Visual embeddings [n_visual_llm, D] in LLM order."""
+    def assemble(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Visual:
+        """Visual embeddings [n_visual_llm, D] in LLM order, with their places where the model has such."""
         ...
 
     def generate(

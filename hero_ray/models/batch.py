@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hero_ray.models.base import Request
+from hero_ray.models.base import PlacedTokens, Request, Visual, embeddings
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -26,6 +26,9 @@ class PromptBatch:
         valid, visual, instruction, after_image: bool [B, S].
         lengths: real tokens per row.
         num_visual: visual tokens per row.
+        positions: int64 [B, S, 3] (time, row, column), where visual tokens have places of their own; else None, and
+            positions count tokens. next_position: int64 [B, 1] of the token behind each row, given with them.
+        deep: [B, S, L, D], added to the hidden states behind each of the first L blocks, or None.
     """
 
     embeds: Tensor
@@ -35,6 +38,9 @@ class PromptBatch:
     after_image: Tensor
     lengths: tuple[int, ...]
     num_visual: tuple[int, ...]
+    positions: Tensor | None = None
+    next_position: Tensor | None = None
+    deep: Tensor | None = None
 
     @property
     def padded(self) -> bool:
@@ -44,7 +50,7 @@ class PromptBatch:
 @dataclass(frozen=True)
 class _Row:
     prefix: tuple[int, ...]
-    visual: Tensor | None
+    visual: Visual | None
     suffix: tuple[int, ...]
     instruction: tuple[int, int]
 
@@ -74,7 +80,7 @@ def own_parts(requests: Sequence[Request], embed: Embed) -> PromptBatch:
 
 
 def share_groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests with the same prefix and the very same `visual` tensor, in order of first appearance."""
+    """Indices of requests with the same prefix and the very same `visual` object, in order of first appearance."""
     groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for index, request in enumerate(requests):
         groups.setdefault((id(request.visual), request.prompt.prefix), []).append(index)
@@ -108,6 +114,47 @@ def _build(rows: list[_Row], embed: Embed) -> PromptBatch:
     for index, row in enumerate(rows):
         if row.visual is not None:
             end = width - len(row.suffix)
-            embeds[index, end - row.num_visual : end] = row.visual
+            embeds[index, end - row.num_visual : end] = embeddings(row.visual)
     valid, visual, instruction, after_image = torch.from_numpy(kinds).to(embeds.device)
-    return PromptBatch(embeds, valid, visual, instruction, after_image, lengths, tuple(row.num_visual for row in rows))
+    return PromptBatch(
+        embeds,
+        valid,
+        visual,
+        instruction,
+        after_image,
+        lengths,
+        tuple(row.num_visual for row in rows),
+        *_placed(rows, width, embeds),
+    )
+
+
+def _placed(rows: list[_Row], width: int, embeds: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """`positions`, `next_position` and `deep` of a batch; None where no picture has places.
+
+    The text behind a picture goes on where the whole picture would have ended, so that no question moves with what was
+    dropped.
+    """
+    if not any(isinstance(row.visual, PlacedTokens) for row in rows):
+        return None, None, None
+    positions = np.zeros((len(rows), width, 3), dtype=np.int64)
+    ends = np.zeros((len(rows), 1), dtype=np.int64)
+    depth = max(_depth(row) for row in rows)
+    deep = embeds.new_zeros(*embeds.shape[:2], depth, embeds.shape[-1]) if depth else None
+    for index, row in enumerate(rows):
+        start, before = width - row.length, len(row.prefix)
+        picture, text, span = start + before, width - len(row.suffix), row.num_visual
+        positions[index, start:picture] = np.arange(before)[:, None]
+        if isinstance(row.visual, PlacedTokens):
+            positions[index, picture:text], span = before + row.visual.places.numpy(), row.visual.span
+            if deep is not None and row.visual.deep is not None:
+                deep[index, picture:text] = row.visual.deep
+        elif span:
+            positions[index, picture:text] = before + np.arange(span)[:, None]
+        ends[index] = before + span + len(row.suffix)
+        positions[index, text:] = before + span + np.arange(len(row.suffix))[:, None]
+    return torch.from_numpy(positions).to(embeds.device), torch.from_numpy(ends).to(embeds.device), deep
+
+
+def _depth(row: _Row) -> int:
+    deep = row.visual.deep if isinstance(row.visual, PlacedTokens) else None
+    return 0 if deep is None else deep.shape[1]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hero_ray.models.cache import cache_argument
 from hero_ray.models.heads import Rope, grouped_products, projected, rotate, turning_point, windows
 from hero_ray.models.lean import LeanBlock
-from hero_ray.models.live import LiveTokens
+from hero_ray.models.live import LiveTokens, taken
 
 Moved = tuple[Tensor, Tensor]
 """What a part of a block was given, after its norm, and what it gave, before it is added: [B, S, D] each."""
@@ -77,7 +77,7 @@ class Blocks:
     def unturned_logits(self, index: int, tokens: LiveTokens, queries: Tensor) -> Tensor:
         """Logits [B, H, R, S], fp32, of queries [B, R] over all keys of a block before RoPE, its scale applied."""
         attention, normed = self._blocks[index].self_attn, self._normed(index, tokens.hidden)
-        chosen = normed.gather(1, queries[..., None].expand(-1, -1, normed.shape[-1]))
+        chosen = taken(normed, queries)
         heads, keys = projected(attention, chosen, "q"), projected(attention, normed, "k")
         return grouped_products(heads.transpose(1, 2), keys.transpose(1, 2)) * attention.scaling
 
@@ -110,9 +110,9 @@ class Blocks:
         Recomputed from the block's input, so the model itself can keep a kernel that returns no weights.
         """
         attention = self._blocks[index].self_attn
-        chosen = tokens.hidden.gather(1, queries[..., None].expand(-1, -1, tokens.hidden.shape[-1]))
+        chosen = taken(tokens.hidden, queries)
         heads = projected(attention, self._normed(index, chosen), "q").transpose(1, 2)
-        asked = tokens.positions.gather(1, queries)
+        asked = taken(tokens.positions, queries)
         heads = rotate(heads, self.rope(tokens.hidden, asked, tokens.positions))
         logits = grouped_products(heads, keys) * attention.scaling
         key_index = torch.arange(keys.shape[2], device=keys.device)
@@ -139,12 +139,14 @@ class Blocks:
         return self._head(self._model.norm(hidden[:, -1:]))[:, -1]
 
     def rope(self, hidden: Tensor, positions: Tensor, reach: Tensor | None = None) -> Rope:
-        """Rotary tables (cos, sin) for position ids [B, T] of rows that reach as far as `reach` (default: as these).
+        """Rotary tables (cos, sin) for position ids [B, T], or [B, T, 3] in time, row and column, of rows that reach as
+        far as `reach` (default: as these).
 
         Phi-3's long variant has other frequencies for a prompt beyond its original context. Stock asks the longest
         row of a batch; here every row is asked alone, so that no answer depends on its neighbours.
         """
         rotary = self._model.rotary_emb
+        positions = positions if positions.dim() == 2 else positions.movedim(-1, 0)  # as transformers wants planes
         if self._dynamic or (hidden.is_meta and self.turning is not None):
             # Past what looks at the positions: shapes have none, and no prompt gets where dynamic scaling begins.
             return inspect.unwrap(type(rotary).forward)(rotary, hidden, positions)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from transformers import (
     LlavaNextConfig,
     LlavaOnevisionConfig,
     MistralConfig,
+    Qwen2_5_VLConfig,
     Qwen2Config,
 )
 
@@ -174,6 +175,14 @@ def internvl(folder: Path, raw: Mapping[str, Any]) -> tuple[Any, Translate]:
             f"{folder}: vision_config.use_mean_pooling is false; no released InternVL norms its features"
         )
     return config, hub
+
+
+def qwen_vl(folder: Path, family: str) -> Any:
+    """Configuration of a Qwen-VL folder."""
+    return _QWEN_CLASSES[family].from_pretrained(folder)
+
+
+_QWEN_CLASSES: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLConfig}
 
 
 def intern_vit_shape(config: Any) -> VisionShape:

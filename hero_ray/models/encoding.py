@@ -52,7 +52,8 @@ class TowerEncoder:
         """Cheaper looks at a picture of (width, height), most tokens first."""
         raise NotImplementedError
 
-    def _tap_points(self) -> dict[int, TapPoint]:
+    def _tap_points(self, pixels: Tensor) -> dict[int, TapPoint]:
+        """Where the queries and keys of every block appear while the tower looks at `pixels`."""
         raise NotImplementedError
 
     def _run_tower(self, pixels: Tensor, taken: frozenset[int]) -> dict[int, Tensor]:
@@ -66,6 +67,18 @@ class TowerEncoder:
     def _post_norm(self, states: Tensor) -> Tensor:
         """The tower's last norm."""
         raise NotImplementedError
+
+    def _projected(self, tokens: Tensor) -> Tensor:
+        """Tokens [..., C] in the width of the LLM."""
+        return self._core.multi_modal_projector(tokens)  # type: ignore[no-any-return]
+
+    def _features(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        """Projected tokens [V, N, D] of a pass over `pixels`, as the model itself makes them."""
+        return self._projected(tokens)
+
+    def _per_token(self, patches: Tensor, dim: int = -1) -> Tensor:
+        """Mean over the patches behind each visual token, along the axis `dim` of patches."""
+        return pool_patches(patches, round(self.vision.patches_per_token**0.5), dim)
 
     def encode(self, prepared: Prepared, needs: Needs) -> Encoded:
         """One pass of the vision tower and projector, capturing what `needs` names.
@@ -117,10 +130,9 @@ class TowerEncoder:
         taken = {feature} | ({depth} if own_clip or sources & {"last_pre_ln", "post_ln"} else set())
         deepest = max([*taken, *needs.tower_layers])
         pixels = pixels.to(self._device, self.model.dtype)
-        with ClsTaps(self._tap_points(), needs, self.vision.has_cls) as taps:
+        with ClsTaps(self._tap_points(pixels), needs, self.vision.has_cls) as taps:
             outputs = self._run_tower(pixels, frozenset(taken | {min(deepest, depth)}))
         tokens = self._projector_input(outputs[feature])
-        fold = round(self.vision.patches_per_token**0.5)
         embeddings = {}
         for source in sources - {"projected"}:
             states = outputs[feature if source == "feature_layer" else depth]
@@ -137,13 +149,13 @@ class TowerEncoder:
             image_id="",
             layout=None,  # type: ignore[arg-type]  # set per picture
             vision=self.vision,
-            features=self._core.multi_modal_projector(tokens),
+            features=self._features(tokens, pixels),
             projector_input=tokens if needs.projector_input else None,
-            cls_attention={layer: pool_patches(row, fold) for layer, row in taps.attention.items()},
-            cls_logits={layer: pool_patches(row, fold) for layer, row in taps.logits.items()},
+            cls_attention={layer: self._per_token(row) for layer, row in taps.attention.items()},
+            cls_logits={layer: self._per_token(row) for layer, row in taps.logits.items()},
             cls_query=dict(taps.query),
-            keys={layer: _pool_keys(keys, fold) for layer, keys in taps.keys.items()},
-            received={layer: pool_patches(shares, fold) for layer, shares in taps.received.items()},
+            keys={layer: self._pooled_keys(keys) for layer, keys in taps.keys.items()},
+            received={layer: self._per_token(shares) for layer, shares in taps.received.items()},
             cls_embedding=embeddings,
         )
 
@@ -179,9 +191,8 @@ class TowerEncoder:
             cls_embedding={source: tensor[views] for source, tensor in captured.cls_embedding.items()},
         )
 
-
-def _pool_keys(keys: Tensor, fold: int) -> Tensor:
-    """Keys [V, H, 1 + patches, head_dim] with the patches behind each token averaged."""
-    if fold == 1:
-        return keys
-    return torch.cat([keys[:, :, :1], pool_patches(keys[:, :, 1:], fold, dim=2)], 2)
+    def _pooled_keys(self, keys: Tensor) -> Tensor:
+        """Keys [V, H, 1 + patches, head_dim] with the patches behind each token averaged."""
+        if self.vision.patches_per_token == 1:
+            return keys
+        return torch.cat([keys[:, :, :1], self._per_token(keys[:, :, 1:], dim=2)], 2)

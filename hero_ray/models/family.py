@@ -17,7 +17,7 @@ from hero_ray.core.encoded import Encoded, Needs, Question, Selection, keep_all
 from hero_ray.core.errors import ParameterError, PromptError, SelectionError
 from hero_ray.core.layout import NEWLINE, NewlinePolicy
 from hero_ray.core.text import clean_text
-from hero_ray.models.base import Generation, ModelInfo, Prompt, Request
+from hero_ray.models.base import Generation, ModelInfo, Prompt, Request, Visual
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.encoding import TowerEncoder
 from hero_ray.models.generation import Decoder, GenerationOptions
@@ -144,12 +144,15 @@ class FamilyAdapter(TowerEncoder):
     # -- language ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def assemble(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Tensor:
+    def assemble(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Visual:
         """Visual embeddings [n_visual_llm, D] in LLM order.
 
         Raises:
             SelectionError: the order names a token or an extra row that is not there.
         """
+        return self._spliced(encoded, selection, policy)
+
+    def _spliced(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Tensor:
         sequence = selection.sequence(encoded.layout, policy).to(self._device)
         source = encoded.features if selection.edited is None else selection.edited
         flat = source.reshape(-1, source.shape[-1])
@@ -169,7 +172,7 @@ class FamilyAdapter(TowerEncoder):
 
     def _in_llm_space(self, tensor: Tensor, selection: Selection) -> Tensor:
         tensor = tensor.to(self._device, self.model.dtype)
-        return self._core.multi_modal_projector(tensor) if selection.space == "projector_input" else tensor
+        return self._projected(tensor) if selection.space == "projector_input" else tensor
 
     def generate(
         self,

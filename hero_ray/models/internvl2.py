@@ -75,7 +75,7 @@ class InternVL2Adapter(FamilyAdapter):
     def _stock_grid(self, image: Image.Image) -> Grid:
         return tile_grid((image.height, image.width), self.most_tiles, self._side * self._patch * self._fold)
 
-    def _tap_points(self) -> dict[int, TapPoint]:
+    def _tap_points(self, pixels: Tensor) -> dict[int, TapPoint]:
         # The norms are identities where the model has none; their hooks fire all the same.
         return {
             number: TapPoint(layer.attention.q_norm, layer.attention.k_norm, self._heads)
@@ -98,13 +98,18 @@ class InternVL2Adapter(FamilyAdapter):
 
     def _clip_pixels(self, pixels: Tensor, side: int) -> Tensor:
         """Views in CLIP's own normalisation: no text tower pairs with InternViT, so CLIP looks at the crops itself."""
-        raw = pixels.float() * _channel(self._std, pixels) + _channel(self._mean, pixels)
-        resized = torch.nn.functional.interpolate(raw, size=(side, side), mode="bicubic", antialias=True)
-        return (resized.clamp(0, 1) - _channel(_CLIP_MEAN, pixels)) / _channel(_CLIP_STD, pixels)
+        return resized_for_clip(pixels, side, self._mean, self._std)
 
     def _normalised(self, image: Image.Image) -> Tensor:
         values = torch.from_numpy(np.asarray(image, dtype=np.float32) / np.float32(255)).permute(2, 0, 1)
         return (values - _channel(self._mean, values)) / _channel(self._std, values)
+
+
+def resized_for_clip(pixels: Tensor, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Views [V, 3, H, W] normalised by `mean` and `std`, as CLIP wants them: [V, 3, side, side] in its own."""
+    raw = pixels.float() * _channel(std, pixels) + _channel(mean, pixels)
+    resized = torch.nn.functional.interpolate(raw, size=(side, side), mode="bicubic", antialias=True)
+    return (resized.clamp(0, 1) - _channel(_CLIP_MEAN, pixels)) / _channel(_CLIP_STD, pixels)
 
 
 def _channel(values: Sequence[float], like: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class ClipTowerAdapter(FamilyAdapter):
         """Pixels along the edge of a view of `side` tokens; the tower's own need not be a multiple of its patches."""
         return self._pixels if side == self._side else side * self._patch
 
-    def _tap_points(self) -> dict[int, TapPoint]:
+    def _tap_points(self, pixels: Tensor) -> dict[int, TapPoint]:
         layers = self._core.vision_tower.encoder.layers
         return {
             number: TapPoint(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.num_heads)

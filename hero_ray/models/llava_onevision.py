@@ -65,7 +65,7 @@ class LlavaOneVisionAdapter(LlavaNextAdapter):
     @torch.no_grad()
     def assemble(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Tensor:
         """As the base's; a token that was left as it is enters as the model has it, interpolated once projected."""
-        visual, inputs = super().assemble(encoded, selection, policy), encoded.projector_input
+        visual, inputs = self._spliced(encoded, selection, policy), encoded.projector_input
         if selection.edited is None or selection.space != "projector_input" or inputs is None:
             return visual
         sequence = selection.sequence(encoded.layout, policy).to(inputs.device)

@@ -23,7 +23,8 @@ from hero_ray.models.job import LoadJob, Target
 from hero_ray.models.llava_15 import Llava15Adapter
 from hero_ray.models.llava_next import LlavaNextAdapter
 from hero_ray.models.llava_onevision import LlavaOneVisionAdapter
-from hero_ray.models.parts import internvl2_parts, llava_parts
+from hero_ray.models.parts import internvl2_parts, llava_parts, qwen_parts
+from hero_ray.models.qwen_vl import QwenVLAdapter
 from hero_ray.models.registry import SPECS, ModelSpec, foreign
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_clip, find_folder
@@ -37,12 +38,14 @@ _ADAPTERS: dict[str, Callable[[Parts], FamilyAdapter]] = {
     "llava-1.5": Llava15Adapter,
     "llava-onevision": LlavaOneVisionAdapter,
     "internvl2": InternVL2Adapter,
+    "qwen2.5-vl": QwenVLAdapter,
 }
 _PARTS: dict[str, Callable[[LoadJob], Parts]] = {
     "llava-next": llava_parts,
     "llava-1.5": llava_parts,
     "llava-onevision": llava_parts,
     "internvl2": internvl2_parts,
+    "qwen2.5-vl": qwen_parts,
 }
 
 
@@ -74,7 +77,7 @@ def load(
         seed: of random weights.
         graphs: replay decode steps as CUDA graphs (SDPA only); greedy answers stay the same.
         style: name of the conversation to ask in, instead of what the checkpoint says of itself.
-        options: settings of one family, for example `max_tiles` of internvl2.
+        options: settings of one family, for example `max_tiles` of internvl2, `max_pixels` of qwen2.5-vl.
 
     Raises:
         UnknownNameError: no such model.

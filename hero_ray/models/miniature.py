@@ -29,6 +29,8 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     SiglipVisionConfig,
 )
@@ -124,13 +126,51 @@ def llava_onevision(seed: int = 0, most: int = 3, text: Any = None, image_id: in
     return _widened(LlavaOnevisionForConditionalGeneration(config), seed)
 
 
+def qwen_vl(seed: int = 0, image_id: int = IMAGE_ID, **text: Any) -> Any:
+    """A stock Qwen2.5-VL: a tower of five blocks, two of them without windows, windows of 2 x 2 tokens of 16 pixels."""
+    vision = {
+        "depth": 5,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 4,
+        "patch_size": 8,
+        "window_size": 32,
+        "out_hidden_size": 64,
+        "fullatt_block_indexes": [1, 4],
+    }
+    sizes = text_config(kv_heads=2).to_dict()
+    kept = {key: sizes[key] for key in _SIZES} | {"rms_norm_eps": 1e-6, **text}
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+    config = Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config=kept | {"rope_parameters": rope},
+        image_token_id=image_id,
+        video_token_id=image_id + 1,
+        tie_word_embeddings=bool(text.get("tie_word_embeddings")),
+    )
+    return _widened(Qwen2_5_VLForConditionalGeneration(config), seed)
+
+
+_SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id"),
+)
+
+
+def write_qwen_vl(model: Any, folder: Path) -> Path:
+    """Save as a Qwen-VL folder of the hub, with tokenizer and settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer(end=None, picture="<|image_pad|>").save(str(folder / "tokenizer.json"))
+    unit = 2 * model.config.vision_config.patch_size
+    settings = {"patch_size": unit // 2, "min_pixels": 4 * unit**2, "max_pixels": 40 * unit**2, "merge_size": 2}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"temporal_patch_size": 2}))
+    return folder
+
+
 def _qwen2() -> Qwen2Config:
     sizes = text_config().to_dict()
-    kept = [
-        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-        *("num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id"),
-    ]
-    return Qwen2Config(**{key: sizes[key] for key in kept}, tie_word_embeddings=False)
+    return Qwen2Config(**{key: sizes[key] for key in _SIZES}, tie_word_embeddings=False)
 
 
 def clip(seed: int = 0) -> Any:
@@ -231,14 +271,14 @@ def write_clip(model: Any, folder: Path, with_vision: bool = True) -> Path:
     return folder
 
 
-def tokenizer(end: str | None) -> Tokenizer:
-    """One token per character of a small alphabet."""
+def tokenizer(end: str | None, picture: str = "<image>") -> Tokenizer:
+    """One token per character of a small alphabet; `picture` is the text of the picture's token."""
     alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,?!:'\n"
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "<image>": IMAGE_ID}
+    words = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, picture: IMAGE_ID}
     words |= {letter: number for number, letter in enumerate(alphabet, start=4)}
     built = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     built.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    built.add_special_tokens(["<pad>", "<s>", "</s>", "<image>"])
+    built.add_special_tokens(["<pad>", "<s>", "</s>", picture])
     template = f"<s> $A {end}" if end else "<s> $A"
     built.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[("<s>", 1)] + ([(end, 2)] if end else [])

@@ -9,17 +9,18 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
 )
 
 from hero_ray.core.errors import CheckpointError, ParameterError
-from hero_ray.models import configs
+from hero_ray.models import configs, qwen_shapes
 from hero_ray.models.asking import end_tokens
-from hero_ray.models.checkpoints import internvl2, llava
+from hero_ray.models.checkpoints import internvl2, llava, qwen
 from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.checkpoints.reader import fill, keys
 from hero_ray.models.family import Parts
 from hero_ray.models.job import LoadJob
-from hero_ray.models.prompts import IMAGE
+from hero_ray.models.prompts import IMAGE, IMAGE_PAD
 from hero_ray.models.settings import check_views, internvl_pixels, read_settings
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder, is_clip
@@ -123,3 +124,39 @@ def internvl2_parts(job: LoadJob) -> Parts:
     # The configuration names </s> alone, but a turn ends with the style's own token.
     end = end_tokens(job.folder, text, tokenizer, job.style)
     return Parts(info, model, tokenizer, job.style, end, internvl2.CONTEXT, settings | {"max_tiles": most})
+
+
+_QWENS: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLForConditionalGeneration}
+
+
+def qwen_parts(job: LoadJob) -> Parts:
+    """Qwen-VL in the hub's layout.
+
+    Raises:
+        CheckpointError: the tokenizer lacks the picture's token.
+        ParameterError: an option that is no number of pixels.
+    """
+    if "engine" in job.options:
+        raise ParameterError(f"engine={job.options['engine']} cannot be told where its tokens stand; leave engine out")
+    unknown = sorted(set(job.options) - {"min_pixels", "max_pixels"})
+    if unknown:
+        raise ParameterError(f"{job.chosen.family} has no option {unknown}; it has ['max_pixels', 'min_pixels']")
+    assert job.folder is not None
+    settings = read_settings(job.folder)
+    least, most = qwen_shapes.pixel_limits(settings, job.options, job.folder)
+    config = configs.qwen_vl(job.folder, job.chosen.family)
+    tokenizer = read_tokenizer(job.folder)
+    if tokenizer.special(IMAGE_PAD) != config.image_token_id:
+        raise CheckpointError(
+            f"{job.folder}: its tokenizer knows {IMAGE_PAD} as {tokenizer.special(IMAGE_PAD)}; its config.json says "
+            f"{config.image_token_id}"
+        )
+    model = job.build(_QWENS[job.chosen.family], config)
+    if job.has_weights and not job.is_quantised:
+        fill(model, [job.folder], qwen.hub, job.target.device)
+    text = config.text_config
+    vision = qwen_shapes.vision_shape(config.vision_config.to_dict(), job.chosen.family, most)
+    info = job.info(model, configs.language_shape(text), vision, text)
+    end = end_tokens(job.folder, text, tokenizer, job.style)
+    settings |= {"min_pixels": least, "max_pixels": most}
+    return Parts(info, model, tokenizer, job.style, end, IMAGE_PAD, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hero_ray.core.errors import PromptError, UnknownNameError
@@ -11,6 +11,8 @@ from hero_ray.models.base import Prompt
 from hero_ray.models.tokenizer import Tokenizer
 
 IMAGE, VIDEO = "<image>", "<video>"
+IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
+"""What Qwen-VL's tokenizers know as one token of a picture, and of a film."""
 
 _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -69,6 +71,7 @@ def _chatml(name: str, system: str, gap: str, around: tuple[str, str] = ("", "")
 
 
 _IMG = ("<img>", "</img>")
+_QWEN_PICTURE = f"<|vision_start|>{IMAGE}<|vision_end|>"
 STYLES = {
     style.name: style
     for style in (
@@ -96,6 +99,7 @@ STYLES = {
             end="<|end|>",
         ),
         _chatml("internvl2_5", _INTERNVL25_SYSTEM, "\n", _IMG),
+        replace(_chatml("qwen2.5-vl", "You are a helpful assistant.", "\n"), lead=_QWEN_PICTURE),
     )
 }
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hero_ray.core.looks import Looks
-from hero_ray.models.base import Request
+from hero_ray.models.base import Request, embeddings
 from hero_ray.models.finite import check_logits
 
 _EVERY_STEP = 4
@@ -89,7 +89,7 @@ class DecodedRows:
         Raises:
             NonFiniteScoreError: naming what overflowed.
         """
-        check_logits(self._finite, [request.visual for request in self._requests], dtype)
+        check_logits(self._finite, [embeddings(request.visual) for request in self._requests], dtype)
 
     def check_next(self, logits: Tensor) -> None:
         """The same of the logits [B, vocab] that the next tokens are picked from, at the price of a look of their own.

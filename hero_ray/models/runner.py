@@ -123,7 +123,7 @@ class Runner(Blocks):
                 hidden = self.block(index, tokens.hidden, masks, rope, cache)
             if pruner is not None:
                 pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index), moves))
-            tokens = replace(tokens, hidden=hidden)
+            tokens = replace(tokens, hidden=tokens.deepened(hidden, index))
         return DecodeState(self.logits(tokens.hidden), cache, spans, span_of)
 
     @torch.no_grad()
@@ -202,7 +202,7 @@ class Runner(Blocks):
                 found[index + 1] = self.attention_rows(index, tokens, queries, keys)
             if index + 1 < max(layers):
                 hidden = self.block(index, tokens.hidden, masks, rope, cache)
-                tokens = replace(tokens, hidden=hidden)
+                tokens = replace(tokens, hidden=tokens.deepened(hidden, index))
         return found
 
     def _step_tables(self, span: Span, hidden: Tensor) -> tuple[Masks, Rope]:
@@ -239,15 +239,17 @@ class Runner(Blocks):
 
 
 def live_tokens(batch: PromptBatch) -> LiveTokens:
-    """All tokens of a batch, positions counted from 0 in every row."""
+    """All tokens of a batch; positions count from 0 in every row, where the batch does not say them."""
     return LiveTokens(
         hidden=batch.embeds,
-        positions=(batch.valid.long().cumsum(1) - 1).clamp(min=0),
+        positions=(batch.valid.long().cumsum(1) - 1).clamp(min=0) if batch.positions is None else batch.positions,
         valid=batch.valid,
         visual=batch.visual,
         instruction=batch.instruction,
         after_image=batch.after_image,
         padded=batch.padded,
+        next_position=batch.next_position,
+        deep=batch.deep,
     )
 
 
@@ -256,7 +258,7 @@ def _span(tokens: LiveTokens, room: int, with_positions: bool) -> Span:
         valid=_with_room(tokens.valid, room),
         length=tokens.valid.shape[1],
         padded=tokens.padded,
-        next_position=tokens.positions[:, -1:] + 1,
+        next_position=tokens.behind,
         num_valid=tokens.valid.sum(1),
         num_visual=tokens.visual.sum(1),
         positions=tokens.positions if with_positions else None,

@@ -7,15 +7,18 @@ Lin-Chen/ShareGPT4V-7B, OpenGVLab/InternVL2-*). Embedded models and local folder
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import CheckpointError, UnknownNameError
+from hero_ray.models import qwen_shapes
 from hero_ray.models.base import LanguageShape, VisionShape
 from hero_ray.models.checkpoints.plausible import check_sizes, read_object
-from hero_ray.models.registry import EMBEDDED_WEIGHTS
+from hero_ray.models.registry import EMBEDDED_WEIGHTS, NATIVE
+from hero_ray.models.settings import read_settings
 from hero_ray.models.supported import family_of, is_original_llava
 
 EMBEDDED = ("hero-tiny", "hero-tiny-internvl")
@@ -27,7 +30,8 @@ class ModelShape:
 
     Attributes:
         views: of a LLaVA-NeXT's largest picture, thumbnail included.
-        most: views whose tokens a LLaVA-OneVision's mosaic is brought down to; 0 where it is not.
+        most: views whose tokens a LLaVA-OneVision's mosaic is brought down to; 0 where it is not. Of families that look
+            at a picture in its own resolution, the tokens of their largest one.
     """
 
     name: str
@@ -47,6 +51,8 @@ class ModelShape:
             return 7 * patches // 4
         if self.family == "llava-1.5":
             return patches
+        if self.family in NATIVE:
+            return self.most
         tiles = (self.views - 1) * patches
         # Up to 1.21 times as many as `most` views have stay as they are.
         return patches + (min(tiles, int(1.21 * self.most * patches)) if self.most else tiles)
@@ -114,11 +120,14 @@ def shape(name: str) -> ModelShape:
         raise UnknownNameError("model", name, (*_NAMED, *EMBEDDED))
     config = read_object(path)
     check_sizes(config, path)
-    return from_config(config, plain)
+    return from_config(config, plain, read_settings(folder))
 
 
-def from_config(config: Mapping[str, Any], name: str) -> ModelShape:
+def from_config(config: Mapping[str, Any], name: str, settings: Mapping[str, Any] | None = None) -> ModelShape:
     """Sizes from a parsed `config.json` of any layout that can be loaded.
+
+    Args:
+        settings: of its image processor, where they decide how many tokens a picture has.
 
     Raises:
         CheckpointError: another model type, or a missing entry.
@@ -128,6 +137,8 @@ def from_config(config: Mapping[str, Any], name: str) -> ModelShape:
     try:
         if is_original_llava(config):
             return _original(config, name, family)
+        if family in NATIVE:
+            return _native(config, name, family, qwen_shapes.pixel_limits(settings or {}, where=name)[1])
         return (
             _llava(config, name, family) if "text_config" in config and kind != "internvl" else _internvl(config, name)
         )
@@ -157,6 +168,27 @@ _BASE |= {"image_size": 224, "patch_size": 32}
 _SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26, "num_attention_heads": 16}
 _SIGLIP |= {"image_size": 384, "patch_size": 14}
 _INTERNVIT = _CLIP | {"image_size": 448}
+
+
+def _native(config: Mapping[str, Any], name: str, family: str, most_pixels: int) -> ModelShape:
+    text = qwen_shapes.text_of(config, family)
+    vision = qwen_shapes.vision_shape(config.get("vision_config") or {}, family, most_pixels)
+    tokens, context = qwen_shapes.most_tokens(vision, most_pixels), text["max_position_embeddings"]
+    return ModelShape(name, family, _language(text), vision, context, _dtype(config, text), views=1, most=tokens)
+
+
+def limited(known: ModelShape, options: Mapping[str, Any]) -> ModelShape:
+    """The sizes of a model that is loaded with these options; of Qwen-VL, `max_pixels` says how many tokens there are.
+
+    Raises:
+        ParameterError: no number of pixels.
+    """
+    if known.family not in NATIVE or "max_pixels" not in options:
+        return known
+    most_pixels = qwen_shapes.pixel_limits({"min_pixels": 1}, options)[1]
+    edge = max(1, math.isqrt(most_pixels) // (known.vision.patch * qwen_shapes.FOLD))
+    vision = replace(known.vision, tokens=edge * edge * qwen_shapes.FOLD**2, side=(edge, edge))
+    return replace(known, vision=vision, most=qwen_shapes.most_tokens(vision, most_pixels))
 
 
 def _llava(config: Mapping[str, Any], name: str, family: str) -> ModelShape:

@@ -16,11 +16,12 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
 )
 
 from hero_ray.core.encoded import Needs, keep_all
 from hero_ray.core.errors import ParameterError
-from hero_ray.models.base import Request
+from hero_ray.models.base import Prepared, Request
 from hero_ray.models.chat import find_template, render, special_tokens
 from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.family import FamilyAdapter
@@ -28,6 +29,7 @@ from hero_ray.models.internvl2 import IMAGENET_MEAN, IMAGENET_STD
 from hero_ray.models.invariance import QUESTIONS, drawn_picture
 from hero_ray.models.job import in_one_dtype
 from hero_ray.models.prompts import IMAGE
+from hero_ray.models.qwen_vl import QwenVLAdapter
 from hero_ray.models.settings import read_settings
 from hero_ray.models.supported import is_original_llava, quantised
 
@@ -37,11 +39,14 @@ PIXELS = 1e-5
 LOGITS = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02}
 """Largest difference of first-token logits, in their own standard deviations, that rounding explains."""
 
+_NOBODY = torch.zeros(1, 1, dtype=torch.long)
+
 _CLASSES: dict[str, Any] = {
     "llava_next": LlavaNextForConditionalGeneration,
     "llava": LlavaForConditionalGeneration,
     "llava_onevision": LlavaOnevisionForConditionalGeneration,
     "internvl": InternVLForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
 }
 
 
@@ -102,14 +107,16 @@ def against_stock(adapter: FamilyAdapter, folder: Path, samples: int = 8) -> Sto
     pixels = logits = 0.0
     for index, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
         prepared = adapter.prepare(picture, f"stock-{index}")
-        stock_pixels = _stock_pixels(adapter, folder, picture)
-        mine = _in_stock_order(adapter, prepared.pixels)
+        if isinstance(adapter, QwenVLAdapter):
+            stock_pixels, mine = adapter.stock_patches(picture), adapter.stock_inputs(prepared, _NOBODY)["pixel_values"]
+        else:
+            stock_pixels, mine = _stock_pixels(adapter, folder, picture), _in_stock_order(adapter, prepared.pixels)
         same = mine.shape == stock_pixels.shape
         pixels = max(pixels, float((mine - stock_pixels).abs().max()) if same else float("inf"))
         encoded = adapter.encode(prepared, Needs())
         visual = adapter.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
         request = Request(adapter.prompt(question), visual, NEW_TOKENS)
-        theirs, tokens = _stock_answer(adapter, stock, request, stock_pixels, picture)
+        theirs, tokens = _stock_answer(adapter, stock, request, stock_pixels, prepared)
         ours = adapter.decoder.prefill([request]).logits[0].float()
         logits = max(logits, float((ours - theirs).abs().max()))
         found.append(theirs)
@@ -186,18 +193,20 @@ def _in_stock_order(adapter: FamilyAdapter, pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _stock_answer(
-    adapter: FamilyAdapter, stock: Any, request: Request, pixels: Tensor, picture: Image.Image
+    adapter: FamilyAdapter, stock: Any, request: Request, pixels: Tensor, prepared: Prepared
 ) -> tuple[Tensor, list[int]]:
     """(first-token logits [vocab] in fp32, greedy tokens up to an end token) of the stock model."""
     config, device = stock.config, adapter.model.device
     picture_id = getattr(config, "image_token_id", None) or config.image_token_index
     prompt = request.prompt
-    ids = torch.tensor([[*prompt.prefix, *[picture_id] * len(request.visual), *prompt.suffix]], device=device)
+    ids = torch.tensor([[*prompt.prefix, *[picture_id] * request.visual.shape[0], *prompt.suffix]], device=device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if isinstance(adapter, QwenVLAdapter):
+        inputs |= adapter.stock_inputs(prepared, ids)
     inputs["pixel_values"] = pixels.to(device, stock.dtype)
     if adapter.family in ("llava-next", "llava-onevision"):
         inputs["pixel_values"] = inputs["pixel_values"][None]
-        inputs["image_sizes"] = torch.tensor([[picture.height, picture.width]], device=device)
+        inputs["image_sizes"] = torch.tensor([[prepared.size[1], prepared.size[0]]], device=device)
     logits = stock(**inputs, logits_to_keep=1).logits[0, -1].float()
     end = sorted(adapter.decoder.end)
     made = stock.generate(

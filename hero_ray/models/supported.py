@@ -38,9 +38,11 @@ _FAMILIES = {
     "llava_onevision": "llava-onevision",
     "internvl_chat": "internvl2",
     "internvl": "internvl2",
+    "qwen2_5_vl": "qwen2.5-vl",
 }
-_KNOWN = "llava, llava_next, llava_onevision, internvl, internvl_chat and the original LLaVA layouts"
-_HUB_LAYOUTS = ("llava", "llava_next", "llava_onevision", "internvl")
+_KNOWN = "llava, llava_next, llava_onevision, internvl, internvl_chat, qwen2_5_vl and the original LLaVA layouts"
+_HUB_LAYOUTS = ("llava", "llava_next", "llava_onevision", "internvl", "qwen2_5_vl")
+_QWEN = ("qwen2_5_vl",)
 _TOWERS = {"internvl": "internvl_vision", "llava_onevision": "siglip_vision_model"}
 CLIP_TOWER = "clip-vit-large-patch14-336"
 _OTHER_TOWERS = ("siglip", "eva", "dino", "convnext", "internvit", "openclip", "laion", "clip-vit-base", "imagebind")
@@ -68,6 +70,9 @@ def family_of(config: Mapping[str, Any], where: object) -> str:
     if kind == "internvl_chat":
         _internvl_chat(config, where)
         return "internvl2"
+    if kind in _QWEN:
+        _qwen_vl(config, where)
+        return _FAMILIES[str(kind)]
     text, vision = _part(config, "text_config", where), _part(config, "vision_config", where)
     _language(text.get("model_type") or ("qwen2" if kind in _TOWERS else "llama"), where)
     tower = _TOWERS.get(str(kind), "clip_vision_model")
@@ -122,6 +127,22 @@ def _part(config: Mapping[str, Any], key: str, where: object) -> Mapping[str, An
 def _language(kind: Any, where: object) -> None:
     if kind not in LANGUAGE:
         raise CheckpointError(f"{where}: its language model is {kind!r}; supported are {', '.join(LANGUAGE)}")
+
+
+def _qwen_vl(config: Mapping[str, Any], where: object) -> None:
+    """Refuse what the released Qwen-VLs do not have and the block loop does not know."""
+    text = _part(config, "text_config", where) or config
+    vision = _part(config, "vision_config", where)
+    if text.get("use_sliding_window"):
+        raise CheckpointError(
+            f"{where}: use_sliding_window is set; windows over positions in rows and columns are not supported"
+        )
+    if (fold := vision.get("spatial_merge_size", 2)) != 2:
+        raise CheckpointError(f"{where}: spatial_merge_size is {fold!r}; only 2 x 2 patches a token are supported")
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    kind = rope.get("rope_type", rope.get("type", "mrope")) if isinstance(rope, Mapping) else rope
+    if kind not in ("mrope", "default", "yarn"):
+        raise CheckpointError(f"{where}: its rotary positions are {kind!r}; supported are mrope (default) and yarn")
 
 
 def _original(config: Mapping[str, Any], where: object) -> str:

@@ -8,7 +8,7 @@ the tower.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -19,14 +19,21 @@ from torch import Tensor, nn
 from hero_ray.core.encoded import Needs
 from hero_ray.core.errors import ParameterError
 
+_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class TapPoint:
-    """Where a block's queries and keys appear: modules whose outputs are `[V, 1 + N, C]`, CLS (if any) first."""
+    """Where a block's queries and keys appear: modules whose outputs are `[V, 1 + N, C]`, CLS (if any) first.
+
+    Attributes:
+        split: makes both of the output of `query`, where one module gives them together; `key` is not looked at then.
+    """
 
     query: nn.Module
     key: nn.Module
     num_heads: int
+    split: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass
@@ -71,6 +78,10 @@ class ClsTaps:
 
     def _tap(self, layer: int, point: TapPoint) -> None:
         seen: dict[str, Tensor] = {}
+        if (split := point.split) is not None:
+            hook = point.query.register_forward_hook(lambda _m, _i, both: self._record(layer, point, *split(both)))
+            self._handles.append(hook)
+            return
 
         def take(name: str, output: Tensor) -> None:
             # A copy: a view would keep the queries of every patch alive as long as the row.
@@ -127,9 +138,16 @@ def passed_on(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """
     total, own = [], []
     for query, key in zip(queries, keys, strict=True):
-        weights = (query @ key.mT).mul_(query.shape[-1] ** -0.5).softmax(-1)
-        total.append(weights.sum(1))
-        own.append(weights.diagonal(dim1=1, dim2=2))
+        # Views of native resolution may have tens of thousands of patches: their rows are summed up in parts.
+        parts = query.split(_ROWS, 1) if query.shape[1] > 2 * _ROWS else (query,)
+        given, kept, start = key.new_zeros(()), [], 0
+        for part in parts:
+            weights = (part @ key.mT).mul_(part.shape[-1] ** -0.5).softmax(-1)
+            given = weights.sum(1) if len(parts) == 1 else given + weights.sum(1)
+            kept.append(weights.diagonal(start, dim1=1, dim2=2))
+            start += part.shape[1]
+        total.append(given)
+        own.append(torch.cat(kept, 1))
     return torch.stack(total), torch.stack(own)
 
 

@@ -24,7 +24,7 @@ from hero_ray.methods.base import Method
 from hero_ray.models.asking import shown_prompt, worded_anew
 from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
-from hero_ray.models.shapes import shape
+from hero_ray.models.shapes import limited, shape
 from hero_ray.models.sources import find_clip, find_folder, is_clip
 from hero_ray.pipeline.opening import make_task, open_task, task_fact, tasks_of
 
@@ -210,7 +210,7 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
         family=found.family,
         revision=revision(folder),
         dtype=str(arguments.get("dtype") or ("bfloat16" if on_gpu else "float32")),
-        max_tokens=found.largest,
+        max_tokens=limited(found, options).largest,
         options=options,
         clip=_clip_hash(name, folder, found.family, arguments) if with_clip else "",
     )

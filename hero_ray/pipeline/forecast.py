@@ -131,7 +131,7 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
     cells = plan.cells_of(model.name)
     rows = ledger(name, [_visual_tokens(cell, model) for cell in cells], TEXT_TOKENS, views=1, dtype=model.dtype)
     per_view = rows[0]["tflops_encoder"] or 0.0
-    views = max(1, model.max_tokens * _patches_per_token(model) // vision.patches)
+    views = max(1, model.max_tokens * (vision.projector[0] // vision.hidden) // vision.patches)
     answers = sum(plan.expected[cell.id] * row["tflops_model"] for cell, row in zip(cells, rows, strict=True))
     most = max(_visual_tokens(cell, model) for cell in cells)
     listed = Counter(sample.image_key for sample in plan.samples).values()
@@ -158,10 +158,6 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
 def _visual_tokens(cell: Cell, model: ModelFact) -> int:
     asked = cell.tokens or cell.retention_ratio * model.max_tokens
     return max(1, round(min(asked, model.max_tokens)))  # there is nothing more to keep
-
-
-def _patches_per_token(model: ModelFact) -> int:
-    return 4 if model.family == "internvl2" else 1
 
 
 def answer_rates(models: Sequence[ModelFact], url: str) -> dict[str, float]:

@@ -66,7 +66,7 @@ def stock_record(adapter: Adapter, probes: Sequence[Probe], times: StageTimes, o
     texts = [adapter.prompt(probe.text, probe.question).num_text for probe in probes]
     visual = [layout.sequence.shape[0] for layout in layouts]
     costed = [
-        answer_cost(info, [count] * info.language.num_layers, text, new_tokens, layout.num_views)
+        answer_cost(info, [count] * info.language.num_layers, text, new_tokens, layout.num_views, 0.0, layout.side)
         for count, text, layout in zip(visual, texts, layouts, strict=True)
     ]
     memory = PhaseMemory.start(info.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection
 from hero_ray.core.looks import Looks
 from hero_ray.engine.cut import Picture, Pruning, settled
-from hero_ray.models.base import Adapter, Prepared, Prompt, Request
+from hero_ray.models.base import Adapter, Prepared, Prompt, Request, Visual
 from hero_ray.models.runner import DecodeState
 
 STAGES = ("encode", "select", "prefill", "decode")
@@ -76,7 +76,7 @@ def encode(adapter: Adapter, arrangement: Arrangement, batch_size: int) -> list[
     return adapter.encode_many([arrangement.prepared] * batch_size, arrangement.needs)
 
 
-def select(adapter: Adapter, arrangement: Arrangement, batch: Sequence[Encoded]) -> list[tuple[Selection, Tensor]]:
+def select(adapter: Adapter, arrangement: Arrangement, batch: Sequence[Encoded]) -> list[tuple[Selection, Visual]]:
     """Scores of the question, the method's choice and the splice, row by row: all that a method adds before the LLM.
 
     The steps of `hero_ray.engine.cut.cut`.
@@ -98,7 +98,7 @@ def select(adapter: Adapter, arrangement: Arrangement, batch: Sequence[Encoded])
 def prefill(
     adapter: Adapter,
     arrangement: Arrangement,
-    visuals: Sequence[Tensor],
+    visuals: Sequence[Visual],
     new_tokens: int,
     selections: Sequence[Selection] = (),
 ) -> DecodeState:

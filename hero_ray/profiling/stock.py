@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from hero_ray.models.base import Adapter
+from hero_ray.models.registry import NATIVE
 from hero_ray.profiling.marks import Marks
 from hero_ray.profiling.requests import Probe
 from hero_ray.profiling.timing import TimedCall
@@ -25,7 +26,10 @@ def stock_inputs(adapter: Any, probe: Probe, batch_size: int) -> dict[str, Any]:
     device, pixels = adapter.info.device, prepared.pixels.to(adapter.info.device, adapter.model.dtype)
     inputs: dict[str, Any] = {"input_ids": torch.tensor([ids] * batch_size, device=device)}
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if adapter.info.family in ("llava-next", "llava-onevision"):
+    if adapter.info.family in NATIVE:
+        asked = adapter.stock_inputs(prepared, inputs["input_ids"])
+        inputs |= asked | {"pixel_values": asked["pixel_values"].to(device, adapter.model.dtype)}
+    elif adapter.info.family in ("llava-next", "llava-onevision"):
         width, height = prepared.size
         inputs["pixel_values"] = torch.stack([pixels] * batch_size)
         inputs["image_sizes"] = torch.tensor([[height, width]] * batch_size, device=device)

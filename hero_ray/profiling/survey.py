@@ -73,7 +73,7 @@ def survey(adapter: Adapter, arrangement: Arrangement, batch_size: int, new_toke
     prompt, layout = arrangement.prompt, arrangement.prepared.layout
     prefill = counted["prefill"].total / batch_size
     dense = costs.prefill_flops(adapter.info.language, [v + prompt.num_text for v in visual_per_layer], causal=False)
-    views, tokens_per_view = layout.num_views, layout.tokens_per_view
+    views, side = layout.num_views, layout.side
     scoring = method_scoring(adapter, arrangement.needs, layout, prompt, arrangement.probe.question)
     if arrangement.pruning.prunes_inside(arrangement.budget):
         # What an in-LLM method computes to rank tokens is the only thing it runs beyond the blocks.
@@ -84,7 +84,7 @@ def survey(adapter: Adapter, arrangement: Arrangement, batch_size: int, new_toke
         n_selected=int(outcome.keep.sum()),
         visual_per_layer=visual_per_layer,
         kv_bytes=outcome.state.kv_bytes()[0],
-        cost=answer_cost(adapter.info, visual_per_layer, prompt.num_text, new_tokens, views, scoring, tokens_per_view),
+        cost=answer_cost(adapter.info, visual_per_layer, prompt.num_text, new_tokens, views, scoring, side),
         counted=prefill,
         dense=dense,
         counted_before=(counted["encode"].total + counted["select"].total) / batch_size,

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 EDGE = 560
 """Longer edge of a drawn panel in pixels."""
-STRETCHED = ("internvl2",)
-"""Families that stretch the picture to the tile grid; the others fit it in and pad."""
+STRETCHED = ("internvl2", "qwen2.5-vl")
+"""Families that stretch the picture to the grid; the others fit it in and pad."""
 SQUARED = ("llava-1.5",)
 """Families that pad their single view to a square; the others squash the picture into it."""
 
@@ -102,7 +102,7 @@ def panels(
     Args:
         picture: any copy of the picture.
         size: its original (width, height); 0 where unknown, then the copy's own shape counts.
-        family: `llava-next`, `llava-1.5`, `llava-onevision` or `internvl2`: how the picture came onto the tokens.
+        family: as in `hero_ray.models.registry.ModelSpec`: how the picture came onto the tokens.
     """
     keep = unpack(keep_mask, geometry)
     width, height = size if size[0] > 0 and size[1] > 0 else picture.size

@@ -12,7 +12,7 @@ from hero_ray.core.encoded import Budget, Needs, Selection, keep_all
 from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError, SelectionError
 from hero_ray.methods import create
 from hero_ray.models import miniature
-from hero_ray.models.base import LanguageShape, Request, VisionShape
+from hero_ray.models.base import LanguageShape, Request, VisionShape, embeddings
 from hero_ray.models.registry import SPECS
 from hero_ray.models.shapes import shape
 from tests.checkpoints import TEMPLATES
@@ -70,12 +70,14 @@ def test_a_prefill_on_the_meta_device_counts_the_true_flops(name, tokens, tera):
     assert counter.get_total_flops() / 1e12 == pytest.approx(tera, abs=0.001)
 
 
-@pytest.fixture(scope="module", params=["llava-next", "llava-1.5", "llava-onevision", "internvl2"])
+@pytest.fixture(scope="module", params=["llava-next", "llava-1.5", "llava-onevision", "internvl2", "qwen2.5-vl"])
 def adapter(request, tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "internvl2":
         miniature.write_internvl2(miniature.internvl2(), folder)
+    elif request.param == "qwen2.5-vl":
+        miniature.write_qwen_vl(miniature.qwen_vl(), folder)
     else:
         write = {"llava-next": miniature.llava_next, "llava-1.5": miniature.llava_15}
         stock = write.get(request.param, miniature.llava_onevision)()
@@ -203,15 +205,15 @@ def test_a_selection_is_spliced_entry_by_entry(adapter):
     extra = torch.randn(2, flat.shape[1], generator=torch.Generator().manual_seed(0))
     keep = torch.zeros_like(encoded.layout.valid)
     selection = Selection(keep, order=torch.tensor([3, -3, 0, -2, 3]), extra=extra)
-    visual = adapter.assemble(encoded, selection, "unpadded_rows")
+    visual = embeddings(adapter.assemble(encoded, selection, "unpadded_rows"))
     assert torch.equal(visual, torch.stack([flat[3], extra[1], flat[0], extra[0], flat[3]]))
 
 
 def test_edited_features_pass_the_projector_on_request(adapter):
     encoded = adapter.encode(adapter.prepare(picture()), Needs(projector_input=True))
     selection = Selection(encoded.layout.valid, edited=encoded.projector_input, space="projector_input")
-    plain = adapter.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
-    assert torch.allclose(adapter.assemble(encoded, selection, "unpadded_rows"), plain, atol=1e-5)
+    plain = embeddings(adapter.assemble(encoded, keep_all(encoded.layout), "unpadded_rows"))
+    assert torch.allclose(embeddings(adapter.assemble(encoded, selection, "unpadded_rows")), plain, atol=1e-5)
 
 
 @pytest.mark.parametrize("entry", [10_000, -2])
@@ -261,7 +263,8 @@ def test_half_precision_runs(adapter):
     assert encoded.cls_attention[1].dtype == torch.float32
     visual = half.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
     [answer] = half.generate([Request(half.prompt("what"), visual, 3)])
-    full_bytes = adapter.generate([Request(adapter.prompt("what"), visual.float(), 3)])[0].kv_bytes
+    whole = Request(adapter.prompt("what"), embeddings(visual).float(), 3)
+    full_bytes = adapter.generate([whole])[0].kv_bytes
     assert answer.kv_bytes * 2 == full_bytes
 
 

@@ -113,7 +113,7 @@ print(json.dumps(told))
 def test_every_refusal_is_one_true_line_and_a_busy_hub_is_asked_again(hub, ask):
     for name in ("gated", "busy", "patient"):
         commit = hub.put(f"models/org/{name}", model_files())
-    hub.put("models/org/foreign", model_files() | {"config.json": b'{"model_type": "qwen2_5_vl"}'})
+    hub.put("models/org/foreign", model_files() | {"config.json": b'{"model_type": "qwen3_vl_moe"}'})
     hub.gated.add("models/org/gated")
     hub.faults += [
         Fault("/api/models/org/busy", 503, 99),
@@ -124,7 +124,7 @@ def test_every_refusal_is_one_true_line_and_a_busy_hub_is_asked_again(hub, ask):
     assert told["org/absent"].startswith(f"org/absent does not exist at {hub.url}, or is private")
     assert told["org/gated"].startswith(f"org/gated is gated: ask for access at {hub.url}/org/gated")
     assert told["org/busy"].startswith(f"org/busy: the hub at {hub.url} answered 503 to every attempt")
-    assert told["org/foreign"].startswith("org/foreign: model_type is 'qwen2_5_vl'")
+    assert told["org/foreign"].startswith("org/foreign: model_type is 'qwen3_vl_moe'")
     assert told["org/patient"].endswith(commit)
     assert all("\n" not in line for line in told.values())
     # Nothing but its configuration is fetched of what is refused for it.

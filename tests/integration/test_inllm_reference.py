@@ -20,7 +20,7 @@ from hero_ray.core.encoded import Budget, keep_all
 from hero_ray.methods import create, get, names
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
 from hero_ray.models import miniature
-from hero_ray.models.base import Request
+from hero_ray.models.base import Request, embeddings
 from hero_ray.models.batch import PromptBatch, whole_prompts
 from hero_ray.models.heads import rotate
 
@@ -41,13 +41,16 @@ METHODS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["llava-next", "internvl2"])
+@pytest.fixture(scope="module", params=["llava-next", "internvl2", "qwen2.5-vl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "llava-next":
         stock: Any = miniature.llava_next()
         miniature.write_llava(stock, folder)
+    elif request.param == "qwen2.5-vl":
+        stock = miniature.qwen_vl()
+        miniature.write_qwen_vl(stock, folder)
     else:
         stock = miniature.internvl2()
         miniature.write_internvl2(stock, folder)
@@ -69,7 +72,9 @@ def prepared(family: SimpleNamespace, method: Method, rows: int) -> tuple[Prompt
         everything = family.ours.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
         visual = family.ours.assemble(encoded, selections[-1], "unpadded_rows")
         whole = method.name not in ("vscan", "hero")  # those prune before the LLM as well
-        assert torch.equal(visual, everything) == whole, "an in-LLM method lets the whole picture in"
+        assert torch.equal(embeddings(visual), embeddings(everything)) == whole, (
+            "an in-LLM method lets the whole picture in"
+        )
         requests.append(Request(prompt, visual, STEPS + 1))
     assert budget is not None
     pruner = method.pruner_for(budget, selections)
@@ -108,7 +113,10 @@ class Recorder(LayerPruner):
 
 
 class MaskedReference:
-    """Full sequences through stock blocks; `alive` hides keys from a block on."""
+    """Full sequences through stock blocks; `alive` hides keys from a block on.
+
+    Tokens in rows and columns keep their places, whatever a method says of positions.
+    """
 
     def __init__(self, stock: Any, batch: PromptBatch, positions: str) -> None:
         self.language, self.head = stock.model.language_model, stock.lm_head
@@ -127,17 +135,22 @@ class MaskedReference:
         causal, eye = torch.ones(length, length, dtype=torch.bool).tril(), torch.eye(length, dtype=torch.bool)
         lives = torch.cat([self.batch.valid, more], 1)
         whole = (lives.long().cumsum(1) - 1).clamp(min=0)
+        planes = self.batch.positions
+        if planes is not None:
+            behind = self.batch.next_position + torch.arange(new_tokens.shape[1])
+            whole = torch.cat([planes, behind[..., None].expand(-1, -1, 3)], 1).movedim(-1, 0)
+        keeps = planes is not None or self.positions == "keep"
         for number, block in enumerate(self.language.layers, start=1):
             if number in alive:
                 lives = torch.cat([alive[number], more], 1)
-            places = whole if self.positions == "keep" else (lives.long().cumsum(1) - 1).clamp(min=0)
+            places = whole if keeps else (lives.long().cumsum(1) - 1).clamp(min=0)
             rope = self.language.rotary_emb(hidden, position_ids=places)
             seen = causal & lives[:, None]
             if everywhere:
                 seen[:, prompt:] &= torch.cat([alive[max(alive)], more], 1)[:, None]
             mask = (seen | eye)[:, None]
             self.rows[number] = self._row(block, hidden, rope, mask, prompt - 1)[:, :prompt]
-            hidden = block(hidden, attention_mask=mask, position_ids=places, position_embeddings=rope)
+            hidden = block(hidden, attention_mask=mask, position_embeddings=rope)
         return self.head(self.language.norm(hidden))[:, prompt - 1 :]
 
     @staticmethod
@@ -221,20 +234,23 @@ def test_recycled_tokens_take_part_like_any_other(family: SimpleNamespace) -> No
     language = family.stock.model.language_model
     for row in range(3):
         hidden = batch.embeds[row, batch.valid[row]][None]
+        planes = None if batch.positions is None else batch.positions[row, batch.valid[row]]
         for number, block in enumerate(language.layers, start=1):
             if number in cuts:
+                if planes is not None:  # a recycled token stands where the last visual one does
+                    planes = shortened(planes, row, *cuts[number], beside=True)
                 hidden = shortened(hidden[0], row, *cuts[number])[None]
-            places = torch.arange(hidden.shape[1])[None]
+            places = torch.arange(hidden.shape[1])[None] if planes is None else planes.T[:, None]
             with torch.no_grad():
                 rope = language.rotary_emb(hidden, position_ids=places)
-                hidden = block(hidden, attention_mask=None, position_ids=places, position_embeddings=rope)
+                hidden = block(hidden, attention_mask=None, position_embeddings=rope)
         with torch.no_grad():
             expected = family.stock.lm_head(language.norm(hidden[:, -1]))
         assert (logits[row] - expected[0]).abs().max().item() < 5e-5
 
 
-def shortened(hidden: Tensor, row: int, state: LayerState, survivors: Survivors) -> Tensor:
-    """Text before, kept visual tokens, recycled ones, text behind."""
+def shortened(hidden: Tensor, row: int, state: LayerState, survivors: Survivors, beside: bool = False) -> Tensor:
+    """Text before, kept visual tokens, recycled ones (`beside`: what the last visual one has), text behind."""
     valid = state.valid[row]
     keep, visual = survivors.keep[row, valid], state.visual[row, valid]
     end = int(visual.nonzero()[-1]) + 1
@@ -242,6 +258,7 @@ def shortened(hidden: Tensor, row: int, state: LayerState, survivors: Survivors)
     if survivors.recycled is not None:
         assert survivors.recycled_valid is not None
         merged = survivors.recycled[row, survivors.recycled_valid[row]]
+        merged = hidden[end - 1].expand(len(merged), -1) if beside else merged
     return torch.cat([hidden[:end][keep[:end]], merged, hidden[end:]])
 
 

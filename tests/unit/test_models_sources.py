@@ -91,8 +91,8 @@ def test_a_local_folder_is_taken_as_it_is(tmp_path):
 def test_a_foreign_configuration_is_refused_before_anything_else_is_fetched(monkeypatch, tmp_path):
     hub = play(monkeypatch, tmp_path, {("org/model", "main"): ["config.json", "model.safetensors"]})
     monkeypatch.setattr(
-        "hero_ray.models.sources.read_config", lambda folder: {"model_type": "qwen2_5_vl"}, raising=True
+        "hero_ray.models.sources.read_config", lambda folder: {"model_type": "qwen3_vl_moe"}, raising=True
     )
-    with pytest.raises(CheckpointError, match="org/model: model_type is 'qwen2_5_vl'"):
+    with pytest.raises(CheckpointError, match="org/model: model_type is 'qwen3_vl_moe'"):
         find_folder("org/model")
     assert [patterns for _, _, patterns in hub.asked] == [["config.json"]]

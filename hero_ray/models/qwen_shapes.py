@@ -1,0 +1,106 @@
+"""Sizes of Qwen-VL models: what a `config.json` says, and those of the published ones. No torch, no transformers.
+
+Numbers are those of the published `config.json` and `preprocessor_config.json` files (Qwen/Qwen2.5-VL-*-Instruct).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hero_ray.core.errors import CheckpointError, ParameterError
+from hero_ray.models.base import VisionShape
+
+FOLD = 2
+LEAST_PIXELS, MOST_PIXELS = 56 * 56, 28 * 28 * 1280
+"""What the stock processor scales a picture up and down to where nothing is said."""
+
+# What configurations leave out because it equals the default of their class in transformers.
+TEXT_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "qwen2.5-vl": {
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 152064,
+        "max_position_embeddings": 32768,
+    },
+}
+_VISION_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "qwen2.5-vl": {
+        "depth": 32,
+        "hidden_size": 3584,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "window_size": 112,
+        "out_hidden_size": 3584,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+}
+
+
+def text_of(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """The language model's part of a `config.json`; published Qwen2.5-VL ones say it at the top."""
+    return TEXT_LEFT_OUT[family] | dict(config.get("text_config") or config)
+
+
+def vision_shape(said: Mapping[str, Any], family: str, most_pixels: int) -> VisionShape:
+    """Sizes of the tower and its merger out of a `vision_config`, for the largest square picture of so many pixels."""
+    vision = _VISION_LEFT_OUT[family] | dict(said)
+    width, patch, depth = vision["hidden_size"], _edge(vision["patch_size"]), vision["depth"]
+    edge = max(1, math.isqrt(most_pixels) // (patch * FOLD))
+    common: dict[str, Any] = {
+        "num_layers": depth,
+        "layers_run": depth,
+        "hidden": width,
+        "intermediate": vision["intermediate_size"],
+        "num_heads": vision["num_heads"],
+        "tokens": edge * edge * FOLD**2,
+        "patch": patch,
+        "projector": (width * FOLD**2, width * FOLD**2, vision["out_hidden_size"]),
+        "cls": 0,
+        "side": (edge, edge),
+        "frames": _edge(vision["temporal_patch_size"]),
+    }
+    whole = tuple(sorted(index + 1 for index in vision["fullatt_block_indexes"]))
+    return VisionShape(**common, whole=whole, window=vision["window_size"] // FOLD // patch, mlp=3)
+
+
+def most_tokens(vision: VisionShape, most_pixels: int) -> int:
+    """Visual tokens of the largest picture."""
+    return most_pixels // (vision.patch * FOLD) ** 2
+
+
+def pixel_limits(
+    settings: Mapping[str, Any], options: Mapping[str, Any] | None = None, where: object = ""
+) -> tuple[int, int]:
+    """(fewest, most) pixels of a picture: as asked for, else as a checkpoint's image processor says.
+
+    Raises:
+        ParameterError: asked for what is no number of pixels, or for more at least than at most.
+        CheckpointError: settings of that kind.
+    """
+    asked, size = options or {}, settings.get("size") or {}
+    limits = []
+    for name, newer, unsaid in (
+        ("min_pixels", "shortest_edge", LEAST_PIXELS),
+        ("max_pixels", "longest_edge", MOST_PIXELS),
+    ):
+        known = size.get(newer, unsaid) if settings.get(name) is None else settings[name]
+        limits.append(asked.get(name, known))
+    least, most = limits
+    sound = all(isinstance(value, int) and not isinstance(value, bool) and value > 0 for value in (least, most))
+    if sound and least <= most:
+        return least, most
+    text = f"min_pixels {least} and max_pixels {most}; expected whole numbers, 0 < min_pixels <= max_pixels"
+    if {"min_pixels", "max_pixels"} & set(asked):
+        raise ParameterError(text)
+    raise CheckpointError(f"{where}: its image processor says {text}")
+
+
+def _edge(size: Any) -> int:
+    return int(size[0] if isinstance(size, list | tuple) else size)
