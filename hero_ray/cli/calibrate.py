@@ -11,7 +11,7 @@ import typer
 from hero_ray.cli import app
 from hero_ray.cli.options import Limit, pairs
 
-Which = Annotated[Literal["gsearch", "vtw"], typer.Argument(help="The method to calibrate.")]
+Which = Annotated[Literal["gsearch", "vtw", "fitprune"], typer.Argument(help="The method to calibrate.")]
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
 Tasks = Annotated[str, typer.Option("--tasks", help="Comma-separated benchmark names or file:PATH.")]
 Source = Annotated[
@@ -19,9 +19,19 @@ Source = Annotated[
 ]
 Tolerance = Annotated[
     float | None,
-    typer.Option("--tolerance", min=0.0, help="gsearch: accuracy that may be lost (.005); vtw: divergence (.003)."),
+    typer.Option(
+        "--tolerance",
+        min=0.0,
+        help="gsearch: accuracy that may be lost (.005); vtw: divergence (.003); fitprune: FLOPs that are left (.4).",
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--output", "--out", help="Also write the JSON here.")]
+
+NOTHING = {
+    "gsearch": "no keep rates stay within the tolerance",
+    "vtw": "no depth stays within the tolerance: this model needs the picture to the end",
+    "fitprune": "no share of the attention saves that much: give a larger --tolerance",
+}
 
 
 @app.command()
@@ -34,7 +44,7 @@ def calibrate(
     tolerance: Tolerance = None,
     out: Out = None,
 ) -> None:
-    """Find the schedule of gsearch or the depth of vtw; its JSON holds an entry for `methods`."""
+    """Find the schedule of gsearch or fitprune, or the depth of vtw; its JSON holds an entry for `methods`."""
     from hero_ray import models
     from hero_ray.studies import calibration
 
@@ -54,7 +64,7 @@ def calibrate(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if found.method is None:
-        typer.echo("no depth stays within the tolerance: this model needs the picture to the end", err=True)
+        typer.echo(NOTHING[which], err=True)
     typer.echo(json.dumps(result))
 
 

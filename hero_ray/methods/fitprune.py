@@ -7,9 +7,9 @@ attention and MLP of a block, which no other token can tell from dropping behind
 
 The schedules are those the code ships for LLaVA-1.5-7B at 10 to 90 % fewer FLOPs, as shares of its 576 tokens, between
 which shares are interpolated; other depths take them by depth fraction. `exact`: R is the mean share over blocks.
-`released`: 1 - R is the code's reduction of FLOPs. `schedule`: shares alive in every block, the first 1, whatever R.
-Differs: the code's own search for a schedule on a calibration set (statistical_analysis.py) is not offered; what it
-found on that model is used on every one. Newlines compete like patches.
+`released`: 1 - R is the code's reduction of FLOPs. `schedule`: shares alive in every block, the first 1, whatever R, as
+the code's own search finds them on a calibration set (`hero-ray calibrate fitprune`).
+Differs: without `schedule` what the search found on LLaVA-1.5-7B is used on every model. Newlines compete like patches.
 """
 
 from __future__ import annotations
@@ -125,11 +125,16 @@ def _curve(dropped: Sequence[int], num_layers: int) -> list[float]:
 
 def attention_product(state: LayerState) -> Tensor:
     """Attention a key gets from the picture times that from the text behind it: [B, S]."""
+    by_picture, by_text = received_of(state)
+    return by_picture * by_text
+
+
+def received_of(state: LayerState) -> list[Tensor]:
+    """`received` from the picture and from the text behind it: [B, S] each."""
     asking = (state.visual, state.after_image)
     # Which positions ask, in any row: one look for both.
     used = [mask.nonzero()[:, 0] for mask in on_host([torch.stack([mask.any(0) for mask in asking])])[0]]
-    by_picture, by_text = (received(state, *one) for one in zip(asking, used, strict=True))
-    return by_picture * by_text
+    return [received(state, *one) for one in zip(asking, used, strict=True)]
 
 
 def received(state: LayerState, asking: Tensor, used: Tensor) -> Tensor:

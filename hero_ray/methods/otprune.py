@@ -10,7 +10,9 @@ picked weighs on what is picked next; on hero-tiny (96 wide) it is .08 beside th
 where gamma = 100 chooses as well as any method (`docs/results.md`). Raise it where D / n is far below 7.
 Differs: in the code newlines compete and channels are scaled over them too, and it keeps round(R (patches + newlines));
 here floor(R M) patches are kept and newlines follow the sweep's policy. The code runs the greedy step in the features'
-dtype; it is fp32 here. Its cost is that of G G', n^3 multiplications for n tokens: 24 thousand million for 5 x 576.
+dtype; it is fp32 here. Its cost is that of the code's own products: n^2 D multiplications for G and n^3 for G G', half
+of each by symmetry. For 5 x 576 tokens 1,024 wide these 32 thousand million operations take .3 s of a core of 105
+GFLOP/s, and the picks then read 1.9 GB: `select` takes .9 s there, where other greedy methods take .1.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ Order: thumbnail (CLS, dominant, contextual), the tiles' dominant tokens in mosa
 newlines.
 
 `contextual_share` is that of the printed settings (54 + 10, 108 + 20, 162 + 30); the code's bare default is 30 of 221.
-Differs: the budget is split evenly over views and counts the CLS token, padding takes no part. On InternVL2, where a
+Differs: the budget is split evenly over views and counts the CLS token, padding takes no part; a share too small for a
+contextual token (fewer than 7 of a view) has none, where the code divides by zero. On InternVL2, where a
 token stands for four patches, there is no CLS token to pass on, nor is there where the tower has none (SigLIP): tokens
 are ranked by the mean attention they receive there, as in the code.
 """

@@ -9,7 +9,9 @@ Follows Tencent/SelfEvolvingAgent @a82450e (`VScan/llava/model/llava_arch.py`, `
 R is the mean share over blocks, the cut at half depth: 1.5 R enter and .5 R live on (96 and 32 for 64 of 576); from
 R = 2/3 on everything enters. `inside=1` leaves the cut out.
 Differs: the budget is split evenly over views under their real token count, padding takes no part, and what windows
-cannot hold (T / 2 is floored to a multiple of 16 there) goes to the global look, where the code loses it.
+cannot hold (T / 2 is floored to a multiple of 16 there) goes to the global look, where the code loses it. Merging is
+cosines of every dropped with every kept token: .71 thousand million operations at R = 20 % for 5 x 576 tokens 1,024
+wide, 7 ms of a core of 105 GFLOP/s alone.
 """
 
 from __future__ import annotations

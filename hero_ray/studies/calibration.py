@@ -1,13 +1,15 @@
 """Find what a method needs to know of one model, on pictures and questions that are not the ones reported.
 
 G-Search looks for the lowest keep rate of every block that leaves accuracy as it is; VTW for the first depth at which
-the picture may go without changing what the model would say first.
+the picture may go without changing what the model would say first; FitPrune for the tokens that receive least in every
+block (`hero_ray.studies.fitting`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,9 +22,12 @@ from hero_ray.core.types import Cell, Prediction, Sample, Scored
 from hero_ray.engine.cut import Picture, Pruning, cut
 from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.methods import create, gsearch, vtw
+from hero_ray.methods.base import LayerPruner
+from hero_ray.methods.fitprune import FitPrune
 from hero_ray.methods.kit import dropping
 from hero_ray.models.base import Adapter, Request
 from hero_ray.models.batch import whole_prompts
+from hero_ray.studies import fitting
 from hero_ray.studies.asking import prompt_of
 
 GRID = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -71,7 +76,7 @@ class Questions:
 
 
 def calibrate(
-    method: Literal["gsearch", "vtw"],
+    method: Literal["gsearch", "vtw", "fitprune"],
     adapter: Adapter,
     questions: Questions,
     tolerance: float | None = None,
@@ -81,13 +86,15 @@ def calibrate(
 
     Args:
         tolerance: gsearch: share of the unpruned accuracy that may be lost (.005); vtw: mean KL divergence of the first
-            answer token that passes (.003).
+            answer token that passes (.003); fitprune: share of the picture's FLOPs in the LLM that is to be left (.4).
 
     Raises:
         InputError: the unpruned model answers nothing right, so that no share of its accuracy means anything.
     """
     if method == "gsearch":
         return _gsearch(adapter, questions, 0.005 if tolerance is None else tolerance, progress)
+    if method == "fitprune":
+        return _fitprune(adapter, questions, 0.4 if tolerance is None else tolerance, progress)
     return _vtw(adapter, questions, 0.003 if tolerance is None else tolerance, progress)
 
 
@@ -161,6 +168,30 @@ def _vtw(adapter: Adapter, questions: Questions, eta: float, progress: Callable[
         params = {"after_block": _withdrawal(found, depths).after_block}
         entry = {"name": "vtw", "variant": "paper", "params": params}
     return Calibration(entry, tuple(trials), len(requests))
+
+
+def _fitprune(adapter: Adapter, questions: Questions, left: float, progress: Callable[[str], None]) -> Calibration:
+    if not 0.0 < left < 1.0:
+        raise InputError(f"fitprune: --tolerance {left:g}; expected the share of FLOPs to be left, in (0, 1)")
+    requests = _requests(adapter, questions)
+    trials: list[tuple[Any, float]] = []
+
+    def tell(tried: fitting.Fitted) -> None:
+        trials.append((tried.alpha, 1.0 - tried.saved))
+        progress(f"alpha {tried.alpha:.3f}: {100 * tried.saved:.1f}% of FLOPs saved")
+
+    with torch.no_grad():
+        prompts = [partial(_send, adapter, request) for request in requests]
+        found = fitting.search(prompts, adapter.info.language, 1.0 - left, tell)
+    entry = None
+    if found is not None:
+        entry = {"name": "fitprune", "params": {"schedule": [round(share, 6) for share in found.schedule]}}
+    return Calibration(entry, tuple(trials), len(requests))
+
+
+def _send(adapter: Adapter, request: Request, pruner: LayerPruner) -> None:
+    prompts = whole_prompts([request], adapter.runner.embed)
+    adapter.runner.prefill(prompts, pruner=pruner, positions=FitPrune.positions, room=1)
 
 
 def _withdrawal(depth: int, num_layers: int) -> vtw.VTW:

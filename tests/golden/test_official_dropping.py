@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from hero_ray.core.encoded import Budget
 from hero_ray.methods import create
 from hero_ray.methods.base import LayerPruner
 from hero_ray.methods.kit.conformance import CLIP, random_encoded, single_layout
+from hero_ray.models.base import LanguageShape
+from hero_ray.studies import fitting
 from tests.golden.test_official_vectors import cases
 from tests.llm_states import WrittenState, products, seen_back, vector_budget
 from tests.official import uniform
@@ -102,6 +106,27 @@ def test_fitprune(case: dict[str, Any]) -> None:
     assert counts == case["counts"][:31]
     for block, kept in case["kept"].items():
         assert found[max(cut for cut in found if cut <= int(block))] == kept
+
+
+@pytest.mark.slow
+@cases("fitprune.search")
+def test_fitprune_search(case: dict[str, Any]) -> None:
+    span = (35, 576, case["text"])
+
+    def boundary(block: int, places: Tensor, spans: list[tuple[int, int, int]]) -> WrittenState:
+        rows = 3 * (uniform(case["seed"] + block, sum(span), 16) - 0.4)[places]
+        return _of(span, WrittenState(block, 32, spans, seen_back(products(rows))))
+
+    def send(pruner: LayerPruner) -> None:
+        lives(pruner, span, boundary)
+
+    whole = fitting.Received()
+    send(whole)
+    shape = LanguageShape(32, 4096, 11008, 32, 32, 128, 32000)
+    found = fitting.fit([send], [whole], shape, case["reduction"], case["alpha"])
+    assert found.reached is case["reached"]
+    gone = [0, *accumulate(case["dropped"])]
+    assert [round(576 * (1 - share)) for share in found.schedule] == gone[:32]
 
 
 def _of(span: tuple[int, int, int], state: WrittenState) -> WrittenState:

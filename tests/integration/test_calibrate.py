@@ -51,6 +51,20 @@ def test_vtw_takes_the_first_depth_that_passes(tmp_path: Path, capsys: pytest.Ca
     assert method.depth(0.5, load("hero-tiny").info.language.num_layers) == depth  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
+def test_fitprune_saves_what_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = found("fitprune", tmp_path / "found.json", capsys, "--tolerance", "0.6")
+    entry = parse_method(result["method"])
+    schedule = create(entry.name, **entry.params).schedule  # type: ignore[attr-defined]
+    assert len(schedule) == load("hero-tiny").info.language.num_layers
+    assert schedule[0] == 1.0 > schedule[1]
+    assert result["trials"][0][0] == 0.5
+    enough = [left for _, left in result["trials"] if left <= 0.6]
+    assert max(enough) > 0.6 - 0.05  # bisected, not just below
+    never = found("fitprune", tmp_path / "never.json", capsys, "--tolerance", "0.01")
+    assert never["method"] is None
+
+
 def test_bad_source_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["calibrate", "gsearch", "--source", "validation"])
