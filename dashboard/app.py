@@ -15,6 +15,7 @@ PAGES = {
         "two_runs": "Two runs",
         "flips": "Flips",
         "search": "Search",
+        "methods": "Methods",
         "efficiency": "Efficiency",
         "load": "Load",
     },

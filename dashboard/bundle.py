@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import html
 import io
-import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,12 @@ from plotly.offline import get_plotlyjs
 from dashboard import figures
 from hero_ray.benchmarks.images import decode
 from hero_ray.core.errors import ImageError
-from hero_ray.results import masks
+from hero_ray.results import cards, masks
 from hero_ray.results.averages import averages, flagged
 from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
-from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of
+from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of, is_embedded
 from hero_ray.results.report import tables as grids
 from hero_ray.results.shown import palette, tables
 from hero_ray.store import CellRow, RunRow, Store, flips
@@ -89,6 +88,7 @@ def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
             f"table-{name}.tex": tables.to_latex(table).encode(),
         }
         body.append(_table(results.model, name, table))
+        body.append(_cards(store, results, runs, files))
     shown = _flips(store, runs, files)
     body += shown
     files["index.html"] = _page(runs, body).encode()
@@ -106,13 +106,13 @@ def _file_name(text: str, taken: Container[str] = ()) -> str:
     return plain if plain not in taken else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _page(runs: Sequence[RunRow], body: Sequence[str]) -> str:
+def _page(runs: Sequence[RunRow], body: Sequence[str], charts: bool = True) -> str:
+    scripts = f'<script src="plotly.min.js"></script><script>{_ON_PAPER}</script>' if charts else ""
     title = html.escape(f"hero_ray: {', '.join(dict.fromkeys(run.sweep_name for run in runs))}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
-        f'<style>{_CSS}{tables.CSS}</style><script src="plotly.min.js"></script>'
-        f"<script>{_ON_PAPER}</script></head>"
+        f"<style>{_CSS}{tables.CSS}</style>{scripts}</head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
 
@@ -164,6 +164,35 @@ def _table(model: str, name: str, table: tables.MethodTable) -> str:
     return f'<h2>{html.escape(model)}</h2>{tables.to_html(table)}<p class="quiet">{notes} {links}</p>'
 
 
+def _cards(store: Store, results: Results, runs: Sequence[RunRow], files: dict[str, bytes]) -> str:
+    """A page for each method, and links to them; straw men, which are there to be beaten, have none."""
+    straw_men = {cell.method for cell in results.cells if cell.straw_man}
+    links = []
+    for method in (name for name in cards.methods(results) if name not in straw_men):
+        card = cards.card(results, method)
+        path = f"method-{_file_name(f'{results.model}-{method}')}.html"
+        files[path] = _page(runs, _card(store, card, files), charts=False).encode()
+        links.append(f'<a href="{path}">{html.escape(method)}</a>')
+    return f"<p>Each method by itself: {' · '.join(links)}</p>" if links else ""
+
+
+def _card(store: Store, card: cards.MethodCard, files: dict[str, bytes]) -> list[str]:
+    name, model = html.escape(card.method), html.escape(card.model)
+    parts = [f'<p><a href="index.html">All results</a></p><h1>{name} on {model}</h1>']
+    parts += [f'<p class="quiet">{EMBEDDED_NOTE}</p>'] if is_embedded(card.model) else []
+    parts += ["<h2>Figures</h2>", card.figures.html(f"{card.method}: scores and costs")]
+    if card.lost is not None:
+        parts += ["<h2>Against the unpruned model</h2>", card.lost.html("Paired differences, corrected by Holm")]
+    parts.append(f"<h2>Where {html.escape(card.at)} fails</h2>" if card.at else "")
+    if card.failing is not None:
+        parts.append(card.failing.html("Categories furthest below the unpruned model, without a test"))
+    elif card.at and not card.flips:
+        parts.append("<p>It loses no question that the unpruned model answers.</p>")
+    for one in card.flips:
+        parts += [f"<h3>{html.escape(cards.told(one))}</h3>", _flip(store, one.flip, one.full, one.own, files)]
+    return parts
+
+
 def _pairs(cells: Sequence[CellRow]) -> list[tuple[CellRow, CellRow]]:
     """Per model and benchmark the unpruned cell and the pruned one people ask about first: hero near 20 %."""
     found = []
@@ -200,8 +229,8 @@ def _flip(store: Store, row: FlipRow, full: CellRow, pruned: CellRow, files: dic
     answers = store.read(stored.answers, row.sample_id, refs)
     if sample is None:
         return ""
-    reference = sample.reference if isinstance(sample.reference, str) else json.dumps(sample.reference)
-    parts = [f"<article><b>{html.escape(sample.question)}</b> <span class='quiet'>{html.escape(reference)}</span>"]
+    wanted = html.escape(f"Expected: {cards.expected(sample.reference)}")
+    parts = [f"<article><b>{html.escape(sample.question)}</b> <span class='quiet'>{wanted}</span>"]
     parts.append('<div class="pair">')
     for cell, ref in zip((full, pruned), refs, strict=True):
         answer = answers.get(ref)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from hero_ray.core.errors import HeroRayError, StoreError
-from hero_ray.results import advice, early, two_runs
+from hero_ray.results import advice, cards, early, two_runs
 from hero_ray.results.averages import averages
 from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results, every_model
@@ -117,6 +117,7 @@ _LOADERS: dict[str, Callable[..., Any]] = {
         results(runs, model)[0], advice.Allowance(*allowance), AXES[axis], benchmarks
     ),
     "two_runs": lambda a, b: two_runs.cells(store(), store().run(a), store().run(b)),
+    "card": lambda runs, model, method: cards.card(results(runs, model)[0], method),
     "metric_names": lambda runs: read(figures.metric_names, runs),
     "categories": lambda benchmark: read(answers.categories, benchmark),
     "metric_categories": lambda run, cell: store().metrics(run).get(cell, []),

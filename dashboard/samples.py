@@ -12,17 +12,12 @@ from dashboard.loaders import plain
 from hero_ray.benchmarks.images import decode
 from hero_ray.core.errors import ImageError
 from hero_ray.results import masks
+from hero_ray.results.cards import expected
 from hero_ray.results.names import budget_of
 from hero_ray.results.shown import palette
 from hero_ray.store import CellRow
 from hero_ray.store import answers as stored
 from hero_ray.store.answers import AnswerRow, SampleRow
-
-
-def expected(sample: SampleRow, most: int = 8) -> str:
-    """What was expected, as text."""
-    references = sample.reference if isinstance(sample.reference, list) else [sample.reference]
-    return " · ".join(dict.fromkeys(str(reference) for reference in references[:most]))
 
 
 def stepper(last: int, noun: str = "Sample", key: str = "at") -> int:
@@ -45,7 +40,7 @@ def question(sample: SampleRow) -> None:
     where = ", ".join(filter(None, (sample.sample_key, sample.category)))
     with st.container(border=True):
         st.markdown(f"**{plain(sample.question)}**")
-        st.caption(f"Expected: {plain(expected(sample))}  |  {plain(where)}")
+        st.caption(f"Expected: {plain(expected(sample.reference))}  |  {plain(where)}")
 
 
 def answer(letter: str, cell: CellRow, sample: SampleRow, given: AnswerRow | None) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import filters, loaders, samples
 from dashboard.loaders import plain
+from hero_ray.results.cards import expected
 from hero_ray.results.names import FULL, name_all, seeds_told
 from hero_ray.results.shown import palette
 from hero_ray.store import CellRow
@@ -125,7 +126,7 @@ def _small(at: int, row: FlipRow, refs: Sequence[CellRef]) -> None:
     given = loaders.read(stored.answers, row.sample_id, refs)
     samples.picture(sample)
     st.markdown(f"**{plain(sample.question)}**")
-    st.caption(f"Expected: {plain(samples.expected(sample, 3))}")
+    st.caption(f"Expected: {plain(expected(sample.reference, 3))}")
     said = [
         f"{letter}: “{given[ref].text}” ({score:g})" if ref in given else f"{letter}: no answer stored"
         for letter, ref, score in zip("AB", refs, (row.score_a, row.score_b), strict=True)

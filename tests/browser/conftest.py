@@ -71,7 +71,7 @@ def demo_results(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def written(demo_results: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Addresses of a report and a share bundle of the demo's run."""
+    """Addresses of a report, a share bundle and a page of it about one method, of the demo's run."""
     from hero_ray.cli.dashboard import write_bundle
     from hero_ray.results.contenders import every_model
     from hero_ray.results.report import document
@@ -81,7 +81,9 @@ def written(demo_results: str, tmp_path_factory: pytest.TempPathFactory) -> dict
     with open_store(demo_results, read_only=True) as store:
         bundle = write_bundle(store, "latest", folder / "bundle")
         (folder / "report.html").write_text(document.to_html(document.build(every_model(store, bundle["run_id"])[0])))
-    return {"report": (folder / "report.html").as_uri(), "bundle": Path(bundle["path"]).as_uri()}
+    pages = {"report": folder / "report.html", "bundle": Path(bundle["path"])}
+    pages["method"] = next(Path(bundle["path"]).parent.glob("method-*-hero.html"))
+    return {name: path.as_uri() for name, path in pages.items()}
 
 
 @pytest.fixture(scope="module")

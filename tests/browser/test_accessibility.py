@@ -63,10 +63,10 @@ def test_a_page_of_the_dashboard(chromium: Any, serve: Serve, demo_results: str,
     page.close()
 
 
-@pytest.mark.parametrize("name", ["report", "bundle"])
+@pytest.mark.parametrize("name", ["report", "bundle", "method"])
 def test_a_page_on_disk(chromium: Any, written: dict[str, str], name: str) -> None:
     page = chromium.new_page()
     page.goto(written[name])
-    page.wait_for_selector("svg")
+    page.wait_for_selector("table")
     assert everywhere(page) == []
     page.close()

@@ -14,7 +14,7 @@ from PIL import Image
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 PAGES = (
-    "", "advise", "compare", "two_runs", "flips", "search",
+    "", "advise", "compare", "two_runs", "flips", "search", "methods",
     "efficiency", "load", "runs", "nightly", "studies", "try_it",
 )  # fmt: skip
 Visit = Callable[..., Any]

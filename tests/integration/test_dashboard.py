@@ -467,3 +467,14 @@ def test_compare_shows_the_columns_and_the_order_of_the_address(results: str, mo
     assert ">KV cache, " not in narrow
     assert usual.index(">full ") < usual.index(">hero ") < usual.index("10%")
     assert narrow.index("10%") < narrow.index(">full ")
+
+
+@pytest.mark.slow
+def test_a_method_has_a_card(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("methods", results, monkeypatch, card="hired")
+    figures, lost, failing = (frame.value for frame in test.dataframe)
+    assert set(figures["Cell"]) == {"hired@40%", "hired@20%", "hired@10%"}
+    assert set(lost["Benchmark"]) == set(figures["Benchmark"])
+    assert failing["Against full"].iloc[0].startswith("-")
+    assert len(test.get("image")) == 4 * 3  # tiles and thumbnail of both, of three flips
+    assert "lost at 20%" in words(test)
