@@ -1,4 +1,4 @@
-"""Verbs that run a sweep or look at one: `sweep`, `plan`, `status`, `cancel`."""
+"""Verbs that run a sweep or say what one would do: `sweep`, `plan`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
-from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, RunName, RunOption, Until, Which, pairs
+from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, RunName, Until, pairs
 from hero_ray.core import hub
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.shipped import folder
@@ -36,6 +36,10 @@ Output = Annotated[
 LogSamples = Annotated[bool, typer.Option("--log-samples", help="Also write one file of samples per benchmark.")]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Skip the timing pass.")]
 NoStrawMen = Annotated[bool, typer.Option("--no-straw-men", help="Leave out full, random, spatial and downsample.")]
+OnCard = Annotated[
+    str | None,
+    typer.Option("--card", help="Forecast for a card: h200, mi300x, ..., figures (memory=24GB,...) or a YAML file."),
+]
 MaxFailed = Annotated[int | None, typer.Option("--max-failed", help="Failed samples tolerated before exit code 1.")]
 
 
@@ -78,6 +82,7 @@ def sweep(
     output_path: Output = None,
     log_samples: LogSamples = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; nothing is written.")] = False,
+    card: OnCard = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start a new run even if an equal one exists.")] = False,
     run_id: RunName = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try a complete run's failures again.")] = False,
@@ -99,6 +104,8 @@ def sweep(
     """
     if config is not None and config_file is not None:
         raise ConfigError(f"two sweep files: {config!r} and --config {config_file!r}; give one")
+    if card is not None and not dry_run:
+        raise ConfigError(f"--card {card!r} forecasts and runs nothing; give it with --dry-run, or to `hero-ray plan`")
     built = _config(
         config or config_file,
         [*(assign or ()), *(["profile.enabled=false"] if no_profile else [])],
@@ -123,18 +130,19 @@ def sweep(
         margin=margin if race is None else race.removeprefix("margin="),
     )
     raise typer.Exit(
-        run_sweep(built, dry_run=dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id)
+        run_sweep(built, dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, card=card)
     )
 
 
 def run_sweep(
     config: Any,
-    *,
     dry_run: bool = False,
+    *,
     fresh: bool = False,
     retry_failed: bool = False,
     address: str | None = None,
     run_id: str | None = None,
+    card: str | None = None,
 ) -> int:
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.pipeline.facts import make_plan
@@ -144,7 +152,7 @@ def run_sweep(
     started, url = time.perf_counter(), _url(config)
     if dry_run:
         _check_database(url)
-        typer.echo(_planned(config, url))
+        typer.echo(_planned(config, url, card=card))
         return 0
     with hub.reporting(_say):
         plan = make_plan(config)
@@ -176,25 +184,30 @@ def _check_database(url: str) -> None:
     check_sqlite_path(parse_url(url), read_only=False, must_exist=False)
 
 
-def _planned(config: Any, url: str, margin: float | None = None, power: float = 0.8) -> str:
+def _planned(config: Any, url: str, margin: float | None = None, power: float = 0.8, card: str | None = None) -> str:
     """The plan as text, from weights and data where they are at hand, else from configurations alone.
 
     Args:
         margin: in points; also says how many pictures a verdict at it needs.
+        card: what it is forecast for, instead of this machine; a sweep there takes a GPU a replica.
 
     Raises:
         InputError: neither can be planned.
     """
     from hero_ray.core.errors import CheckpointError, DatasetError, InputError, MissingExtraError
+    from hero_ray.costs import cards
     from hero_ray.pipeline.downloads import described, to_fetch
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.forecast import describe_needs, describe_plan
 
+    on = None if card is None else cards.card(card)
+    if on is not None:
+        config = config.model_copy(update={"gpus_per_replica": config.gpus_per_replica or 1.0})
     try:
         with hub.looking():  # a plan fetches no weights and no data
             made = make_plan(config)
             needed = [] if margin is None else describe_needs(made, url, margin, power)
-            return "\n".join([describe_plan(made, url), *needed])
+            return "\n".join([describe_plan(made, url, card=on), *needed])
     except (CheckpointError, DatasetError, MissingExtraError) as missing:
         sizes = described(to_fetch(config))
         try:
@@ -203,7 +216,7 @@ def _planned(config: Any, url: str, margin: float | None = None, power: float = 
             typer.echo("\n".join(sizes), nl=bool(sizes))
             raise missing from None  # the sizes are not known either
         needed = [] if margin is None else ["how many pictures a verdict needs is not known without the data"]
-        return "\n".join([describe_plan(plan, url, str(missing).partition(" (")[0]), *sizes, *needed])
+        return "\n".join([describe_plan(plan, url, str(missing).partition(" (")[0], on), *sizes, *needed])
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
@@ -236,47 +249,6 @@ def _say(text: str) -> None:
 
 
 @app.command()
-def status(
-    run_id: Which = "latest",
-    run_named: RunOption = None,
-    db: Db = None,
-    every: Annotated[bool, typer.Option("--all", help="One line for every run.")] = False,
-    failures: Annotated[bool, typer.Option("--failures", help="List failed samples with their errors.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until the run ends.")] = False,
-) -> None:
-    """Progress of a run, from the database: works from any machine that reaches it."""
-    from hero_ray.pipeline.status import describe_failures, describe_run, listed
-    from hero_ray.store import default_url, open_store
-    from hero_ray.store.records import TERMINAL
-
-    store = open_store(db or default_url(), read_only=True)
-    if every:
-        for run in store.runs():
-            typer.echo(listed(run))
-        return
-    while True:
-        run = store.run(run_named or run_id)
-        typer.echo(describe_run(store, run))
-        if not watch or run.status in TERMINAL:
-            break
-        time.sleep(2)
-    if failures:
-        typer.echo(describe_failures(store, run.id))
-
-
-@app.command()
-def cancel(run_id: Which = "latest", run_named: RunOption = None, db: Db = None) -> None:
-    """Ask a running sweep to stop after the units in flight; it stays resumable."""
-    from hero_ray.results.database import open_results
-    from hero_ray.store import default_url
-
-    store = open_results(db or default_url())
-    run = store.run(run_named or run_id)
-    store.request_cancel(run.id)
-    typer.echo(f"run {run.id} ({run.status}) is asked to stop")
-
-
-@app.command()
 def plan(
     config: Config = None,
     models: Models = None,
@@ -290,10 +262,26 @@ def plan(
         float | None, typer.Option("--margin", help="Also: pictures that a verdict at so many points needs.")
     ] = None,
     power: Annotated[float, typer.Option("--power", help="Chance with which it shall be shown, with --margin.")] = 0.8,
+    batch_size: BatchSize = None,
+    replicas: Replicas = None,
+    gpus_per_replica: Gpus = None,
+    card: OnCard = None,
 ) -> None:
     """Show what a sweep file would do: cells, pictures, encodes saved, forecast. Like `sweep --dry-run`."""
     if margin is not None and not (0 < margin < 100 and 0 < power < 1):
         raise ConfigError(f"--margin {margin:g} --power {power:g}: expected points within 0 to 100 and a share of 1")
-    built = _config(config, assign, models=models, methods=methods, budgets=budgets, tasks=tasks, limit=limit, db=db)
+    built = _config(
+        config,
+        assign,
+        models=models,
+        methods=methods,
+        budgets=budgets,
+        tasks=tasks,
+        limit=limit,
+        batch_size=batch_size,
+        replicas=replicas,
+        gpus_per_replica=gpus_per_replica,
+        db=db,
+    )
     _check_database(_url(built))
-    typer.echo(_planned(built, _url(built), margin, power))
+    typer.echo(_planned(built, _url(built), margin, power, card))

@@ -161,6 +161,13 @@ def text_tower_flops(tower: TextTowerShape, tokens: int = CLIP_TEXT_POSITIONS) -
     return float(tower.num_layers * block + 2 * d * tower.projection)
 
 
+def weight_bytes(language: LanguageShape, element_bytes: int) -> int:
+    """Weights every forward pass reads: all blocks and the output head."""
+    d = language.hidden
+    block = 2 * d * _query_width(language) + 2 * d * _key_width(language) + 3 * d * language.intermediate
+    return (language.num_layers * block + d * language.vocab) * element_bytes
+
+
 def kv_bytes(language: LanguageShape, per_layer: Sequence[int], element_bytes: int) -> int:
     """Keys and values of the prompt, with the model's own key-value heads."""
     return 2 * sum(per_layer) * _key_width(language) * element_bytes

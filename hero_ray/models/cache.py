@@ -124,7 +124,7 @@ def _with_room(source: Tensor, room: int, rows: Tensor | None = None) -> Tensor:
     length = source.shape[2]
     buffer = source.new_empty(count, source.shape[1], length + room, source.shape[3])
     if rows is None:
-        buffer[:, :, :length] = source
+        buffer.narrow(2, 0, length).copy_(source)
     else:
         torch.index_select(source, 0, rows, out=buffer[:, :, :length])  # straight in, without a copy between
     return buffer

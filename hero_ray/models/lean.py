@@ -1,9 +1,9 @@
-"""A decode step through a block of the Llama kind, without what modules and wrappers cost around its operations.
+"""A pass through a block of the Llama kind, without what modules and wrappers cost around its operations.
 
 At batch 1 the host bounds a step: to queue 32 blocks of transformers' modules takes longer than a fast card needs to
 read a 7B model. Here the same operations run on the same weights in the same order, so that every bit is the same; what
-is gone is what calls them, and what one new token a row makes needless. Shape letters: B rows, H heads, D width of a
-head, C width of the model.
+is gone is what calls them, and what one new token a row makes needless. Shape letters: B rows, T positions, H heads,
+D width of a head, C width of the model.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from transformers.activations import ACT2FN
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 Turns = tuple[Tensor, Tensor]
-"""cos and sin for one position a row, [B, 1, 1, D]; the first half of sin with its sign changed."""
+"""cos and sin of every position, [B, 1, T, D]; the first half of sin with its sign changed."""
 
+_LITTLE = 2**18
+"""Numbers of which a copy costs less than the calls it spares: queries and keys are turned together up to here."""
 _SILU = (nn.SiLU, type(ACT2FN["silu"]))
 _KINDS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
 _linear, _attend = nn.functional.linear, nn.functional.scaled_dot_product_attention
 
 
 def turns(cos: Tensor, sin: Tensor) -> Turns:
-    """Rotary tables [B, 1, D] as a step takes them: (-x) * sin is x * (-sin) to the last bit."""
+    """Rotary tables [B, T, D] as `LeanBlock` takes them: (-x) * sin is x * (-sin) to the last bit."""
     half = sin.shape[-1] // 2
     return cos[:, None], torch.cat((-sin[..., :half], sin[..., half:]), -1)[:, None]
 
 
 class LeanBlock:
-    """One decoder block for one new token a row.
+    """One decoder block.
 
     Args:
-        block: transformers' own, whose weights are read at every step.
+        block: transformers' own, whose weights are read at every call.
     """
 
     def __init__(self, block: Any) -> None:
@@ -61,35 +63,48 @@ class LeanBlock:
         return cls(block) if plain and isinstance(own.mlp.act_fn, _SILU) else None
 
     def __call__(self, hidden: Tensor, mask: Tensor | None, tables: Turns, cache: Any) -> Tensor:
-        """The block's output [B, 1, C] for its input [B, 1, C]; appends to the cache."""
-        rows, width = hidden.shape[0], self._width
-        normed = self._normed(hidden, 0)
-        query, key, value = (
-            _linear(normed, weights["weight"], weights["bias"]).view(rows, -1, 1, width)
-            for weights in (self._q, self._k, self._v)
-        )
-        cos, sin = tables
-        heads = torch.cat((query, key), 1)
-        low, high = heads.chunk(2, -1)
-        heads = heads * cos + torch.cat((high, low), -1) * sin
-        query, key = heads.split((query.shape[1], key.shape[1]), 1)
-        keys, values = cache.update(key, value, self._layer)
-        if self._grouped is None:
-            seen = _attend(query, keys, values, attn_mask=mask, scale=self._scale)
-        else:
-            seen = sdpa_attention_forward(self._grouped, query, keys, values, mask, scaling=self._scale)[0]
-        seen = seen.reshape(rows, 1, -1)
-        hidden = hidden + _linear(seen, self._o["weight"], self._o["bias"])
+        """The block's output [B, T, C] for its input [B, T, C]; appends to the cache."""
+        hidden = self._attended(self._normed(hidden, 0), mask, tables, cache).add_(hidden)
         normed = self._normed(hidden, 1)
         gate = nn.functional.silu(_linear(normed, self._gate["weight"], self._gate["bias"]))
         joined = gate * _linear(normed, self._up["weight"], self._up["bias"])
-        return hidden + _linear(joined, self._down["weight"], self._down["bias"])
+        return _linear(joined, self._down["weight"], self._down["bias"]).add_(hidden)
+
+    def _attended(self, normed: Tensor, mask: Tensor | None, tables: Turns, cache: Any) -> Tensor:
+        # On its own, so that nothing of it is alive when the MLP's inner activations meet.
+        rows, length, _ = normed.shape
+        query, key, value = (
+            _linear(normed, weights["weight"], weights["bias"]) for weights in (self._q, self._k, self._v)
+        )
+        if normed.numel() <= _LITTLE:
+            sizes = (query.shape[-1] // self._width, key.shape[-1] // self._width)
+            query, key = _turned(self._heads(torch.cat((query, key), -1)), tables).split(sizes, 1)
+        else:
+            query, key = _turned(self._heads(query), tables), _turned(self._heads(key), tables)
+        value = self._heads(value)
+        keys, values = cache.update(key, value, self._layer)
+        if self._grouped is None:
+            causal = mask is None and length > 1
+            seen = _attend(query, keys, values, attn_mask=mask, scale=self._scale, is_causal=causal).transpose(1, 2)
+        else:
+            seen = sdpa_attention_forward(self._grouped, query, keys, values, mask, scaling=self._scale)[0]
+        return _linear(seen.reshape(rows, length, -1), self._o["weight"], self._o["bias"])
+
+    def _heads(self, joined: Tensor) -> Tensor:
+        rows, length, _ = joined.shape
+        return joined.view(rows, length, -1, self._width).transpose(1, 2)
 
     def _normed(self, hidden: Tensor, number: int) -> Tensor:
         weights, epsilon = self._norms[number]
         wide = hidden.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+        wide = wide * wide.pow(2).mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         return weights["weight"] * wide.to(hidden.dtype)
+
+
+def _turned(heads: Tensor, tables: Turns) -> Tensor:
+    cos, sin = tables
+    low, high = heads.chunk(2, -1)
+    return (heads * cos).add_(torch.cat((high, low), -1).mul_(sin))
 
 
 def _norms(block: Any) -> tuple[Any, Any]:

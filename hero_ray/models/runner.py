@@ -8,7 +8,6 @@ block and per row. The blocks themselves are transformers' own; with nothing pru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from hero_ray.models.batch import PromptBatch
 from hero_ray.models.blocks import Blocks, BlockState, Masks
 from hero_ray.models.cache import KeyValueCache
 from hero_ray.models.heads import Rope
-from hero_ray.models.lean import turns
+from hero_ray.models.lean import Turns, turns
 from hero_ray.models.live import LiveTokens, Positions
 
 
@@ -99,6 +98,7 @@ class Runner(Blocks):
             SelectionError: a pruner's answer does not fit the batch.
         """
         tokens = live_tokens(batch)
+        hidden = tokens.hidden
         # Only a pruner asks.
         num_visual = torch.tensor(() if pruner is None else batch.num_visual, device=batch.embeds.device)
         cache = KeyValueCache(self.num_layers, room)
@@ -112,19 +112,27 @@ class Runner(Blocks):
                     if getattr(survivors, "everywhere", False):
                         self._forget(cache, spans, tokens, survivors, room)
                     tokens, fresh = self._survive(tokens, survivors, positions), True
+                    hidden = tokens.hidden
             if fresh:
                 masks = self.masks(tokens.valid, tokens.positions, tokens.padded)
-                rope = self.rope(tokens.hidden, tokens.positions)
+                rope = self.rope(hidden, tokens.positions)
+                short = turns(*rope)
                 spans.append(_span(tokens, room, bool(self.sizes)))
                 fresh = False
             span_of.append(len(spans) - 1)
             watches = pruner is not None and hasattr(pruner, "watches") and pruner.watches(index + 1, self.num_layers)
-            with self.watching(index) if watches else nullcontext() as moves:
-                hidden = self.block(index, tokens.hidden, masks, rope, cache)
+            moves = None
+            if watches:  # through its modules, which are listened to
+                with self.watching(index) as moves:
+                    hidden = self.block(index, hidden, masks, rope, cache)
+            else:
+                hidden = self.run(index, hidden, masks, rope, short, cache)
             if pruner is not None:
                 pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index), moves))
-            tokens = replace(tokens, hidden=tokens.deepened(hidden, index))
-        return DecodeState(self.logits(tokens.hidden), cache, spans, span_of)
+            hidden = tokens.deepened(hidden, index)
+            if pruner is not None:
+                tokens = replace(tokens, hidden=hidden)
+        return DecodeState(self.logits(hidden), cache, spans, span_of)
 
     @torch.no_grad()
     def extend(self, shared: DecodeState, rows: Tensor, batch: PromptBatch, room: int = 0) -> DecodeState:
@@ -145,8 +153,9 @@ class Runner(Blocks):
         masks = self.masks(valid, seen, padded, queries=new)
         hidden = batch.embeds
         rope = self.rope(hidden, positions)
+        short = turns(*rope)
         for index in range(self.num_layers):
-            hidden = self.block(index, hidden, masks, rope, cache)
+            hidden = self.run(index, hidden, masks, rope, short, cache)
         length = base.length + new
         span = Span(
             valid=_with_room(valid, room),
@@ -159,16 +168,19 @@ class Runner(Blocks):
         )
         return DecodeState(self.logits(hidden), cache, [span], [0] * self.num_layers)
 
+    def run(self, index: int, hidden: Tensor, masks: Masks, rope: Rope, short: Turns, cache: Any) -> Tensor:
+        """The same as `block` to the last bit, without its modules where that can be; `short` is `turns(*rope)`."""
+        lean = self._lean[index]
+        if lean is None:
+            return self.block(index, hidden, masks, rope, cache)
+        return lean(hidden, masks[self._windows[index]], short, cache)
+
     def step(self, hidden: Tensor, tables: Sequence[tuple[Masks, Rope]], table_of: Sequence[int], cache: Any) -> Tensor:
         """All blocks on one new token a row, [B, 1, D], block i under the mask and rotary tables `table_of[i]`."""
         short = [turns(*rope) for _, rope in tables]
         for index, number in enumerate(table_of):
             masks, rope = tables[number]
-            lean = self._lean[index]
-            if lean is None:
-                hidden = self.block(index, hidden, masks, rope, cache)
-            else:
-                hidden = lean(hidden, masks[self._windows[index]], short[number], cache)
+            hidden = self.run(index, hidden, masks, rope, short[number], cache)
         return hidden
 
     @torch.no_grad()
@@ -194,14 +206,14 @@ class Runner(Blocks):
         tokens = live_tokens(batch)
         masks = self.masks(tokens.valid, tokens.positions, tokens.padded)
         rope = self.rope(tokens.hidden, tokens.positions)
-        cache = KeyValueCache(self.num_layers)
+        short, cache = turns(*rope), KeyValueCache(self.num_layers)
         found: dict[int, Tensor] = {}
         for index in range(max(layers)):
             if index + 1 in layers:
                 keys = self.block_keys(index, tokens)
                 found[index + 1] = self.attention_rows(index, tokens, queries, keys)
             if index + 1 < max(layers):
-                hidden = self.block(index, tokens.hidden, masks, rope, cache)
+                hidden = self.run(index, tokens.hidden, masks, rope, short, cache)
                 tokens = replace(tokens, hidden=tokens.deepened(hidden, index))
         return found
 

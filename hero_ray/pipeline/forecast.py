@@ -10,57 +10,34 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from hero_ray.benchmarks import sizes
-from hero_ray.core import hub
 from hero_ray.core.errors import BudgetError, StoreError
 from hero_ray.core.plan import ENDPOINT, ModelFact
-from hero_ray.core.types import Cell
-from hero_ray.costs.costs import ELEMENT_BYTES
-from hero_ray.costs.ledger import ledger
-from hero_ray.costs.memory import MemoryForecast, batch_memory, largest_batch
-from hero_ray.models.shapes import shape
-from hero_ray.models.sources import find_folder
+from hero_ray.costs.cards import GpuCard
+from hero_ray.costs.memory import largest_batch
+from hero_ray.costs.times import FLOPS_SHARE
+from hero_ray.pipeline.cell_costs import GPU_TFLOPS, GPUS, CellForecast, forecast
 from hero_ray.pipeline.facts import Plan, sample_prompts
+from hero_ray.pipeline.on_card import assumptions, on_card
 from hero_ray.results import needs
 from hero_ray.stats import detectable
 from hero_ray.store import open_store
 
-TEXT_TOKENS = 64
-"""Prompt and answer, assumed."""
 DISCORDANT = 0.2
 """Share of samples on which two methods disagree, assumed for the detectable difference; typical for 20 % budgets."""
-GPU_TFLOPS = 312.0
-GPU_SHARE = 0.35
-GPUS = 8
-"""The machine of a forecast without earlier runs: eight A100 (312 TFLOP/s dense bfloat16 each) at 35 %, assumed."""
 
 
-@dataclass(frozen=True)
-class CellForecast:
-    """Upper estimates for one model.
-
-    Attributes:
-        petaflops: of all its cells.
-        memory: of its hungriest batch, by the number of rows; the questions of a picture share its prefix.
-    """
-
-    petaflops: float
-    memory: Callable[[int], MemoryForecast]
-
-    @property
-    def hours(self) -> float:
-        """On `GPUS` cards under the stated assumption."""
-        return self.petaflops * 1000 / (GPUS * GPU_TFLOPS * GPU_SHARE) / 3600
-
-
-def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
+def describe_plan(plan: Plan, url: str, missing: str = "", card: GpuCard | None = None) -> str:
     """Cells, pictures, questions, encodes saved and the forecast, as text; nothing is written anywhere.
 
     Args:
         missing: why weights or data are not at hand, for a plan made without them.
+        card: what to forecast memory and time for, instead of this machine.
+
+    Raises:
+        ConfigError: a model of which not one answer fits the card.
     """
     answers = sum(plan.expected.values())
     encodes = len(plan.models) * plan.pictures
@@ -88,7 +65,9 @@ def describe_plan(plan: Plan, url: str, missing: str = "") -> str:
     rates = {} if missing else answer_rates(plan.models, url)
     for model in plan.models:
         if model.family != ENDPOINT:  # what a server spends is its own affair
-            lines.append(_model_line(plan, model, rates.get(model.name)))
+            lines += _model_lines(plan, model, rates.get(model.name), card)
+    if card is not None:
+        lines += assumptions(card)
     return "\n".join([*lines, *_beyond(plan), *plan.cautions])
 
 
@@ -123,43 +102,6 @@ def smallest_difference(questions: int) -> float:
     return 100 * detectable(math.sqrt(DISCORDANT / max(1, questions)))
 
 
-def forecast(plan: Plan, model: ModelFact) -> CellForecast:
-    """FLOPs of a model's cells and memory of its hungriest batch."""
-    with hub.pinned(plan.commits):
-        name = model.name if not model.name.count("/") else str(find_folder(model.name))
-    language, vision = shape(name).language, shape(name).vision
-    cells = plan.cells_of(model.name)
-    rows = ledger(name, [_visual_tokens(cell, model) for cell in cells], TEXT_TOKENS, views=1, dtype=model.dtype)
-    per_view = rows[0]["tflops_encoder"] or 0.0
-    views = max(1, model.max_tokens * (vision.projector[0] // vision.hidden) // vision.patches)
-    answers = sum(plan.expected[cell.id] * row["tflops_model"] for cell, row in zip(cells, rows, strict=True))
-    most = max(_visual_tokens(cell, model) for cell in cells)
-    listed = Counter(sample.image_key for sample in plan.samples).values()
-    questions = max([*listed, math.ceil(sum(plan.asked.values()) / max(1, plan.pictures))])
-
-    def memory(rows: int) -> MemoryForecast:
-        return batch_memory(
-            language,
-            vision,
-            views=views,
-            visual=most,
-            prefix=TEXT_TOKENS // 2,
-            suffix=TEXT_TOKENS // 2,
-            room=TEXT_TOKENS // 4,
-            rows=rows,
-            groups=-(-rows // questions),
-            element=ELEMENT_BYTES[model.dtype],
-            tower="internvit" if model.family == "internvl2" else "clip",
-        )
-
-    return CellForecast((answers + plan.pictures * views * per_view) / 1000, memory)
-
-
-def _visual_tokens(cell: Cell, model: ModelFact) -> int:
-    asked = cell.tokens or cell.retention_ratio * model.max_tokens
-    return max(1, round(min(asked, model.max_tokens)))  # there is nothing more to keep
-
-
 def answer_rates(models: Sequence[ModelFact], url: str) -> dict[str, float]:
     """Answers per second of each model in the latest finished runs of this database; empty without a database."""
     try:
@@ -179,7 +121,7 @@ def answer_rates(models: Sequence[ModelFact], url: str) -> dict[str, float]:
     return rates
 
 
-def _model_line(plan: Plan, model: ModelFact, rate: float | None) -> str:
+def _model_lines(plan: Plan, model: ModelFact, rate: float | None, card: GpuCard | None) -> list[str]:
     found = forecast(plan, model)
     answers = sum(plan.expected[cell.id] for cell in plan.cells_of(model.name))
     memory = found.memory(plan.config.batch_size)
@@ -187,19 +129,19 @@ def _model_line(plan: Plan, model: ModelFact, rate: float | None) -> str:
         f"{model.name}: about {_flops(found.petaflops)}; weights {_size(memory.weights)}, cache {_size(memory.cache)} "
         f"and work {_size(max(memory.prefill, memory.encode))} for a batch of {plan.config.batch_size}"
     )
-    device = _device_bytes()
+    device = _device_bytes() if card is None else None
     if device is not None and memory.peak > device:
         line += f" (WARNING: over the {_size(device)} of this device; {_remedy(found, plan, device)})"
     if rate:
         line += f"; {answers / rate:.0f} s at the {rate:.0f} answers/s of earlier runs here"
-    elif not plan.hash:
+    elif card is None and not plan.hash:
         line += (
-            f"; {found.hours:.2g} hours on {GPUS} GPUs of {GPU_TFLOPS:g} TFLOP/s at {GPU_SHARE:.0%}, an assumption "
+            f"; {found.hours:.2g} hours on {GPUS} GPUs of {GPU_TFLOPS:g} TFLOP/s at {FLOPS_SHARE:.0%}, an assumption "
             "and no measurement"
         )
-    else:
+    elif card is None:
         line += "; no finished run of this model here to forecast the time from"
-    return line
+    return [line] if card is None else [line, *on_card(plan, model, found, card)]
 
 
 def _remedy(found: CellForecast, plan: Plan, device: int) -> str:

@@ -63,14 +63,6 @@ def _best_seconds(call: Callable[[], Any], device: str, repeats: int) -> float:
     return max(min(marks.intervals().values()), 1e-6) / 1e3
 
 
-def weight_bytes(language: LanguageShape, element_bytes: int) -> int:
-    """Weights every forward pass reads: all blocks and the output head."""
-    d, d_q = language.hidden, language.num_heads * language.head_dim
-    d_kv = language.num_kv_heads * language.head_dim
-    block = 2 * d * d_q + 2 * d * d_kv + 3 * d * language.intermediate
-    return (language.num_layers * block + d * language.vocab) * element_bytes
-
-
 def phase_rooflines(
     language: LanguageShape,
     dtype: str,
@@ -88,7 +80,7 @@ def phase_rooflines(
         prefill_ms, tpot_ms: measured medians for the whole batch.
     """
     element = costs.ELEMENT_BYTES[dtype]
-    weights = weight_bytes(language, element)
+    weights = costs.weight_bytes(language, element)
     cache = batch_size * costs.kv_bytes(language, per_layer, element)
     prefill = batch_size * costs.prefill_flops(language, per_layer)
     steps = max(1, new_tokens - 1)

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from hero_ray.core.errors import CheckpointError, DeviceMemoryError, NonFiniteScoreError, ParameterError, PromptError
-from hero_ray.models import miniature
+from hero_ray.models import lean, miniature
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.batch import share_groups, whole_prompts
 from hero_ray.models.build import META, build, randomise
@@ -380,28 +380,34 @@ def test_a_meta_model_has_no_storage():
     assert all(weight.device == META for weight in model.parameters())
 
 
+def passes(runner, dtype, width):
+    """Logits and caches of prompts alone and padded, behind a shared prefix, and of the steps after them."""
+    visuals = [torch.randn(count, width, generator=torch.Generator().manual_seed(count)).to(dtype) for count in (9, 4)]
+    asked = [Request(Prompt((1, 5), (7, 8, 9), (0, 2)), visual, 6) for visual in visuals]
+    asked += [Request(Prompt((1, 5), text, (0, 1)), visuals[0], 6) for text in ((11, 12), (13,))]
+    decoder, made = Decoder(runner, frozenset({2}), 64), []
+    for rows, share in ((asked, False), (asked[:1], False), (asked, True), (asked[-1:] * 2, True)):
+        state = decoder.prefill(rows, share_prefix=share)
+        made.append(state.logits)
+        made += [kept(index) for kept in (state.cache.keys, state.cache.values) for index in range(runner.num_layers)]
+        made += [runner.decode(state, state.logits.argmax(-1)).clone() for _ in range(5)]
+    return made
+
+
+@pytest.mark.parametrize("little", [2**18, 0])
 @pytest.mark.parametrize("kv_heads", [8, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_lean_steps_are_the_blocks_own_to_the_last_bit(kv_heads, dtype, monkeypatch):
+def test_lean_passes_are_the_blocks_own_to_the_last_bit(kv_heads, dtype, little, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(lean, "_LITTLE", little)
     model = LlamaForCausalLM(miniature.text_config(kv_heads=kv_heads)).eval().to(dtype)
-    made = []
-    for lean in (True, False):
-        runner = Runner(model.model, model.lm_head)
-        assert all(runner._lean)
-        if not lean:
-            monkeypatch.setattr(runner, "_lean", [None] * runner.num_layers)
-        width = model.config.hidden_size
-        visuals = [
-            torch.randn(count, width, generator=torch.Generator().manual_seed(count)).to(dtype) for count in (9, 4)
-        ]
-        asked = [Request(Prompt((1, 5), (7, 8, 9), (0, 2)), visual, 6) for visual in visuals]
-        for rows in (asked, asked[:1]):
-            state = runner.prefill(whole_prompts(rows, runner.embed), room=6)
-            for _ in range(5):
-                made.append(runner.decode(state, state.logits.argmax(-1)).clone())
-    half = len(made) // 2
-    assert all(torch.equal(one, other) for one, other in zip(made[:half], made[half:], strict=True))
+    runner = Runner(model.model, model.lm_head)
+    assert all(runner._lean)
+    ours = passes(runner, dtype, model.config.hidden_size)
+    monkeypatch.setattr(runner, "_lean", [None] * runner.num_layers)
+    theirs = passes(runner, dtype, model.config.hidden_size)
+    assert len(ours) > 40
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_blocks_of_another_kind_keep_their_own_step():

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from hero_ray.core.errors import NotComparableError
-from hero_ray.costs.costs import decode_flops, prefill_flops
+from hero_ray.costs.costs import decode_flops, prefill_flops, weight_bytes
 from hero_ray.models.base import ModelInfo
 from hero_ray.models.shapes import shape
 from hero_ray.profiling.breakeven import break_even, largest_paying_budget
 from hero_ray.profiling.certificate import certify
-from hero_ray.profiling.roofline import Peaks, measure_peaks, phase_rooflines, weight_bytes
+from hero_ray.profiling.roofline import Peaks, measure_peaks, phase_rooflines
 
 KNOWN = shape("llava-next-7b")
 INFO = ModelInfo("m", "llava-next", "-", True, KNOWN.language, KNOWN.vision, "float32", "cpu", "sdpa", 1)
