@@ -92,7 +92,7 @@ def card(text: str) -> GpuCard:
     if name not in CARDS:
         raise UnknownNameError("card", first, CARDS)
     known = CARDS[name]
-    figures = {key: _figure(key, value, text) for key, value in given.items()}
+    figures: dict[str, Any] = {key: _figure(key, value, text) for key, value in given.items()}
     read = {key: page for key, page in known.pages.items() if key not in figures}
     return replace(known, **figures, pages=read)
 
@@ -110,7 +110,9 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _made(given: Mapping[str, Any], text: str) -> GpuCard:
-    figures = {str(key): _figure(str(key), value, text) for key, value in given.items() if key != "name"}
+    figures: dict[str, Any] = {
+        str(key): _figure(str(key), value, text) for key, value in given.items() if key != "name"
+    }
     if "memory" not in figures:
         raise ConfigError(f"--card {brief(text)} names no memory; write for example memory=24GB,bandwidth=1TB/s")
     return GpuCard(str(given.get("name", "your card")), **figures)

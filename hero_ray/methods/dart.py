@@ -75,8 +75,8 @@ class DART(Method):
             alike.setdefault(shape, []).append((row, mine, likeness))
         chosen: dict[int, Tensor] = {}
         for (_, _, *counts), group in alike.items():  # rows of one shape take turns together
-            rows, pivots, likeness = zip(*group, strict=True)
-            taken = choose(torch.stack(likeness), torch.stack(pivots), counts)
+            rows, pivots, likenesses = zip(*group, strict=True)
+            taken = choose(torch.stack(likenesses), torch.stack(pivots), counts)
             chosen |= {row: visual[row][places] for row, places in zip(rows, taken, strict=True)}
         return [chosen[row] for row in range(len(chosen))]
 

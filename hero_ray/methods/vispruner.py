@@ -64,8 +64,8 @@ class VisPruner(Method):
             important = floor(count * self.important_share)
             rest = thinned([token for _, token in own], order[:, important:], count - important, self.removed_per_round)
             chosen = torch.cat([order[:, :important], rest], 1)
-            for view, real, kept in zip(views, places, chosen, strict=True):
-                keep[view].index_fill_(0, real[kept], True)
+            for view, place, kept in zip(views, places, chosen, strict=True):
+                keep[view].index_fill_(0, place[kept], True)
         return Selection(keep, scores=scores, view_budgets=tuple(counts))
 
 

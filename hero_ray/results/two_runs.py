@@ -161,7 +161,8 @@ def _pair(
 ) -> CellPair:
     either = a or b
     assert either is not None
-    state, changed, counts = (ONLY_A if b is None else ONLY_B), (), None
+    state, counts = (ONLY_A if b is None else ONLY_B), None
+    changed: tuple[Difference, ...] = ()
     if a is not None and b is not None:
         state = SAME if a.id == b.id else CHANGED
         changed = tuple(differences(a.spec, b.spec))
