@@ -102,7 +102,7 @@ def section(results: Results) -> str:
     failed = sum(cell.n_failed for cell in results.cells)
     counts = sorted({(pair.result.n, pair.result.n_clusters) for pair in found})
     told = " or ".join(f"{n} questions on {pictures} pictures" for n, pictures in counts)
-    weights = {str(cell.spec.get("revision"))[:8] for cell in results.cells}
+    weights = {str(cell.spec.get("model", {}).get("revision", "unknown"))[:8] for cell in results.cells}
     return "\n\n".join(
         [
             f"### {results.model}",

@@ -59,6 +59,7 @@ def test_what_is_planted_worse_or_alike_is_said_so(results: Results, monkeypatch
 def test_both_tables_are_in_the_section(results: Results) -> None:
     part = every_method.section(results)
     assert "| hero | 20% |" in part
+    assert "Commit abc123, weights unknown, 3,300 answers in 22 cells" in part
     assert "n = 300 questions on 100 pictures; 8 pairs are one family" in part
     assert "| hero@20% |" in part
 
