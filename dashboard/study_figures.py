@@ -13,7 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard.figures import style
+from dashboard.figures import NEUTRAL, style
 from hero_ray.results.marks import Mark
 from hero_ray.results.shown.palette import COLOURS, VARIANT_DASHES
 
@@ -63,6 +63,37 @@ def heat(x: Sequence[Any], y: Sequence[Any], z: Sequence[Sequence[float | None]]
     """A matrix, for example the similarity of every layer with every other."""
     scale = go.Heatmap(z=z, x=list(x), y=list(y), colorscale="Cividis", colorbar={"title": title, "thickness": 10})
     return style(go.Figure(scale), 460)
+
+
+def dots(names: Sequence[str], series: Sequence[Mapping[str, Any]], x_title: str) -> go.Figure:
+    """A row per name, and in each a dot per series with its interval."""
+    figure = go.Figure()
+    figure.add_vline(x=0, line={"color": NEUTRAL, "width": 1.5})
+    for index, one in enumerate(series):
+        rows = [row for row in zip(names, one["x"], one["low"], one["high"], strict=True) if row[1] is not None]
+        bars = {
+            "type": "data",
+            "symmetric": False,
+            "array": [0 if high is None else high - x for _, x, _, high in rows],
+            "arrayminus": [0 if low is None else x - low for _, x, low, _ in rows],
+            "thickness": 1,
+            "width": 3,
+        }
+        text = f"<b>%{{y}}</b>, {one['name']}: %{{x:.3f}}<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                name=str(one["name"]),
+                x=[row[1] for row in rows],
+                y=[row[0] for row in rows],
+                error_x=bars,
+                mode="markers",
+                hovertemplate=text,
+                marker=_look(index)["marker"],
+            )
+        )
+    style(figure, 160 + 24 * len(names), xaxis_title=x_title, showlegend=True)
+    figure.update_yaxes(autorange="reversed", type="category", categoryarray=list(names), categoryorder="array")
+    return figure
 
 
 def _is_number(value: Any) -> bool:
@@ -140,7 +171,7 @@ def _number(text: str) -> float | str:
 
 
 def read_study(document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A study's document: `title`, `note`, `charts` (`lines` or `heat` records), `pictures` (data URLs) and `tables`.
+    """A study's document: `title`, `note`, `charts` (`lines`, `heat`, `dots`), `pictures` (data URLs) and `tables`.
 
     Returns None for a document of another kind, so that a stray JSON file breaks no page.
     """
@@ -166,4 +197,6 @@ def read_file(path: Path) -> Mapping[str, Any] | None:
 def _chart(chart: Mapping[str, Any]) -> go.Figure:
     if chart["kind"] == "lines":
         return lines(chart["series"], str(chart.get("x_title", "")), str(chart.get("y_title", "")))
+    if chart["kind"] == "dots":
+        return dots(chart["names"], chart["series"], str(chart.get("x_title", "")))
     return heat(chart["x"], chart["y"], chart["z"], str(chart.get("unit", "")))

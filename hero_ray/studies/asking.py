@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,25 @@ def pictures(chosen: Sequence[Benchmark], limit: int) -> Iterator[tuple[Image.Im
     for asked in groups.values():
         benchmark, sample = asked[0]
         yield benchmark.load_image(sample.image_ref), asked
+
+
+def dialogues(chosen: Sequence[Benchmark], limit: int) -> Iterator[tuple[Image.Image, list[tuple[Benchmark, Sample]]]]:
+    """Of every benchmark the first `limit` pictures that have several questions, with all questions about them.
+
+    Every benchmark is read to its end: TextVQA asks about most pictures once, and POPE comes back to a picture in each
+    of its parts.
+    """
+    groups: dict[str, list[tuple[Benchmark, Sample]]] = {}
+    for benchmark in chosen:
+        for sample in benchmark.samples():
+            groups.setdefault(sample.image_key, []).append((benchmark, sample))
+    taken: Counter[str] = Counter()
+    for asked in groups.values():
+        names = {benchmark.name for benchmark, _ in asked}
+        if len(asked) > 1 and any(taken[name] < limit for name in names):
+            taken.update(names)
+            benchmark, sample = asked[0]
+            yield benchmark.load_image(sample.image_ref), asked
 
 
 def ask(

@@ -48,8 +48,8 @@ def sheet(panels: Sequence[tuple[str, Image.Image]], columns: int, heading: str 
 
 
 def chart(record: Mapping[str, Any]) -> Image.Image:
-    """A `lines` or `heat` record as an image."""
-    return _heat(record) if record["kind"] == "heat" else _lines(record)
+    """A `lines`, `heat` or `dots` record as an image."""
+    return {"heat": _heat, "dots": _dots, "lines": _lines}[record["kind"]](record)
 
 
 def _heat(record: Mapping[str, Any]) -> Image.Image:
@@ -99,4 +99,37 @@ def _lines(record: Mapping[str, Any]) -> Image.Image:
         for x, y in points:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
         draw.text((left, top + height + 46 + 18 * number), str(curve["name"]), fill=colour, font=font)
+    return page
+
+
+def _dots(record: Mapping[str, Any]) -> Image.Image:
+    width, left, top, step, names, series = 480, 150, 34, 22, record["names"], record["series"]
+    bounds = [v for one in series for key in ("x", "low", "high") for v in one[key] if v is not None]
+    low, high = min([0.0, *bounds]), max([0.0, *bounds])
+    floor = top + step * len(names)
+    page = Image.new("RGB", (left + width + 40, floor + 44 + 18 * len(series)), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(12)
+
+    def at(x: float) -> float:
+        return left + width * (x - low) / ((high - low) or 1.0)
+
+    draw.text((8, 8), record["title"], fill="black", font=font)
+    draw.line((at(0.0), top, at(0.0), floor), fill="#999999", width=1)
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        value = low + share * (high - low)
+        draw.text((at(value), floor + 4), f"{value:.2f}", fill="black", font=font, anchor="ma")
+    draw.text((left + width / 2, floor + 22), record["x_title"], fill="black", font=font, anchor="ma")
+    for row, name in enumerate(names):
+        y = top + step * (row + 0.5)
+        draw.text((left - 8, y), str(name), fill="black", font=font, anchor="rm")
+        for number, one in enumerate(series):
+            colour, place = _LINES[number % len(_LINES)], y + 4 * (number - (len(series) - 1) / 2)
+            x, lower, upper = one["x"][row], one["low"][row], one["high"][row]
+            if x is None:
+                continue
+            if lower is not None and upper is not None:
+                draw.line((at(lower), place, at(upper), place), fill=colour, width=1)
+            draw.ellipse((at(x) - 3, place - 3, at(x) + 3, place + 3), fill=colour)
+    for number, one in enumerate(series):
+        draw.text((left, floor + 40 + 18 * number), str(one["name"]), fill=_LINES[number % len(_LINES)], font=font)
     return page

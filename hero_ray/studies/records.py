@@ -52,7 +52,7 @@ class Study:
     Attributes:
         name: as in `hero-ray study NAME`.
         title, note: for people; the note says what the figures do not show.
-        charts: `lines` or `heat` records, the form the dashboard draws.
+        charts: `lines`, `heat` or `dots` records, the form the dashboard draws.
         tables: the same figures, and those without a chart.
         pictures: file stem -> picture.
         findings: named figures, for tests and scripts.
@@ -75,6 +75,11 @@ def lines(title: str, series: Sequence[Mapping[str, Any]], x_title: str, y_title
 def heat(title: str, x: Sequence[Any], y: Sequence[Any], z: Sequence[Sequence[float]], unit: str) -> dict[str, Any]:
     """A matrix chart."""
     return {"kind": "heat", "title": title, "x": list(x), "y": list(y), "z": [list(row) for row in z], "unit": unit}
+
+
+def dots(title: str, names: Sequence[str], series: Sequence[Mapping[str, Any]], x_title: str) -> dict[str, Any]:
+    """A row per name, and in each a dot per series with its interval: `x`, `low` and `high`, None for no bound."""
+    return {"kind": "dots", "title": title, "names": list(names), "series": list(series), "x_title": x_title}
 
 
 def curve(name: str, x: Sequence[Any], intervals: Sequence[Interval]) -> dict[str, Any]:

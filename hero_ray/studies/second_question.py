@@ -24,7 +24,7 @@ from hero_ray.methods.base import LayerPruner, LayerState, Survivors
 from hero_ray.models.base import Request
 from hero_ray.stats import paired
 from hero_ray.studies import asking
-from hero_ray.studies.records import FigureTable, Study, StudyRequest
+from hero_ray.studies.records import FigureTable, Study, StudyRequest, dots
 
 NAME = "second-question"
 TASKS = ("synth-attribute", "synth-digits", "synth-words", "synth-exist")
@@ -109,7 +109,8 @@ def ask_twice(picture: Picture, pruning: Pruning, asked: Sequence[tuple[Benchmar
     cuts = [cut(picture, pruning, sample.question, p) for (_, sample), p in zip(asked, prompts, strict=True)]
 
     def request(place: int, made: Cut) -> Request:
-        return Request(prompts[place], made.visual, asked[place][0].max_new_tokens)
+        room = adapter.info.context - made.visual.shape[0] - prompts[place].num_text
+        return Request(prompts[place], made.visual, max(1, min(asked[place][0].max_new_tokens, room)))
 
     replayed = None
     if (inner := pruning.pruner(cuts[0].budget, [cuts[0].selection])) is not None:
@@ -143,7 +144,7 @@ def ask_twice(picture: Picture, pruning: Pruning, asked: Sequence[tuple[Benchmar
 
 
 def run(request: StudyRequest) -> Study:
-    """Answer every later question about `limit` pictures twice, by every method.
+    """Answer every later question about `limit` pictures of every benchmark twice, by every method.
 
     Raises:
         InputError: no picture has several questions.
@@ -152,11 +153,10 @@ def run(request: StudyRequest) -> Study:
     prunings = pruned_by(request.methods or methods.names(), request.ratio)
     needs = needs_of(prunings.values(), adapter.vision)
     twice: list[Twice] = []
-    for image, asked in asking.pictures(asking.opened(request, TASKS), request.limit):
-        if len(asked) > 1:
-            picture = Picture(adapter, image, asked[0][1].image_key, needs)
-            for pruning in prunings.values():
-                twice += ask_twice(picture, pruning, asked)
+    for image, asked in asking.dialogues(asking.opened(request, TASKS), request.limit):
+        picture = Picture(adapter, image, asked[0][1].image_key, needs)
+        for pruning in prunings.values():
+            twice += ask_twice(picture, pruning, asked)
     if not twice:
         raise InputError(
             "no picture has a second question; name benchmarks that ask several, such as gqa, with --tasks"
@@ -172,9 +172,24 @@ def run(request: StudyRequest) -> Study:
         NAME,
         "The second question: tokens chosen for another one",
         note,
+        charts=(_chart(rows),),
         tables=(table,),
         findings={f"{row[0]}/{row[1]}": row[5] for row in rows},
     )
+
+
+def _chart(rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """Loss by method, a dot per benchmark and one for all of them; methods that lose most first."""
+    cells = {(row[0], row[1]): row for row in rows}
+    named = list(dict.fromkeys(row[1] for row in rows))
+    overall = "all" if "all" in named else named[0]
+    of_methods = sorted({row[0] for row in rows}, key=lambda name: -(cells[name, overall][5] or 0.0))
+    series = []
+    for benchmark in sorted(named, key=lambda name: name != "all"):
+        found = [cells.get((method, benchmark)) for method in of_methods]
+        columns = [[None if row is None else row[place] for row in found] for place in (5, 6, 7)]
+        series.append({"name": benchmark} | dict(zip(("x", "low", "high"), columns, strict=True)))
+    return dots("Loss with the first question's tokens", of_methods, series, "score lost (95 % interval)")
 
 
 def _grouped(twice: Sequence[Twice]) -> dict[tuple[str, str], list[Twice]]:

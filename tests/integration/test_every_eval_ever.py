@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,81 @@ def test_an_answer_changed_in_the_file_comes_in_as_it_stands_there(store: Store,
     (cell,) = store.cells(run_id)
     texts = [answer.stored["text"] for answer in store.read(verifications.whole_answers, run_id, cell.id)]
     assert "something else" in texts
+
+
+TOLD = {"prompt_tokens": 90, "completion_tokens": 3, "ttft_ms": 12.5, "total_ms": 20.25, "attempts": 2}
+
+
+def told_of(store: Store, run_id: str) -> list[Any]:
+    found = [one for cell in store.cells(run_id) for one in store.cell_scores(run_id, cell.id, failed=True)]
+    return [one.scores.get("endpoint") for one in sorted(found, key=lambda one: one.sample_key)]
+
+
+def test_usage_and_times_of_a_request_stand_in_the_formats_own_fields(tmp_path: Path) -> None:
+    """Whole, without a count of the answer, and without a first token."""
+    records = [TOLD, TOLD | {"completion_tokens": None}, {"prompt_tokens": 5, "completion_tokens": 1, "total_ms": 7.0}]
+    cell = data.cell("full", 1.0)
+    with open_store(str(tmp_path / "a.db")) as store, open_store(str(tmp_path / "b.db")) as other:
+        data.begin(store, cells=[cell], samples=3)
+        answers = [data.answer(cell, data.sample(i, i), 1.0) for i in range(3)]
+        store.write_unit(
+            "run1",
+            [replace(one, scores={**one.scores, "endpoint": told}) for one, told in zip(answers, records, strict=True)],
+        )
+        store.write_metrics("run1", cell.id, [{"metric": "accuracy", "value": 1.0, "n": 3, "is_main": True}])
+        paths = writing.write_run(store, "run1", tmp_path / "out")
+        assert assert_valid(tmp_path / "out") == 1
+        again = reading.import_ours(other, tmp_path / "out")
+        assert told_of(other, again) == records
+        assert content(other, again) == content(store, "run1")
+        (file,) = (path for path in paths if path.suffix == ".jsonl")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        whole, uncounted, unstreamed = sorted(rows, key=lambda row: row["sample_id"])
+        assert whole["token_usage"] == {"input_tokens": 90, "output_tokens": 3, "total_tokens": 93}
+        assert whole["performance"] == {
+            "latency_ms": 20.25, "time_to_first_token_ms": 12.5, "generation_time_ms": 7.75
+        }  # fmt: skip
+        assert "token_usage" not in uncounted
+        assert unstreamed["performance"] == {"latency_ms": 7.0}
+        whole["performance"]["time_to_first_token_ms"] = 99.0
+        altered = tmp_path / "altered" / "data" / file.name
+        lines(altered, [whole])
+        log = reading.Log(
+            altered, json.loads(file.with_name(f"{file.stem.removesuffix('_samples')}.json").read_text()), [whole]
+        )
+        third = reading.import_logs(other, [log], altered)[0]
+        assert told_of(other, third)[0]["ttft_ms"] == 99.0, "what readers of the format see is what comes in"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"token_usage": {"input_tokens": 7, "output_tokens": 2, "total_tokens": 9}},
+        {"token_usage": {"input_tokens": 7, "output_tokens": 2, "total_tokens": 12, "reasoning_tokens": 3}},
+        {"performance": {"latency_ms": 5.5, "generation_time_ms": 4.0, "additional_details": {"queue_ms": "1"}}},
+        {"performance": {"time_to_first_token_ms": 1.5}},
+        {"performance": None, "token_usage": None},
+    ],
+    ids=["tokens", "more tokens", "times", "first token", "nothing"],
+)
+def test_another_tools_usage_comes_in_and_goes_out_again(fields: dict[str, Any], tmp_path: Path) -> None:
+    aggregate = foreign(tmp_path / "in")
+    file = aggregate.with_name(aggregate.name.replace(".json", "_samples.jsonl"))
+    lines(file, [json.loads(line) | fields for line in file.read_text().splitlines()])
+    with open_store(str(tmp_path / "a.db")) as store:
+        (log,) = reading.read(aggregate)
+        run_id, kept, _ = import_task(store, reading.imported(log), as_is=True)
+        paths = writing.write_run(store, run_id, tmp_path / "out")
+        (metric,) = (one for found in store.metrics(run_id).values() for one in found)
+    assert kept == 2
+    assert (metric.metric, metric.value) == ("accuracy", 0.5), "usage is no score"
+    assert assert_valid(tmp_path / "out") == 1
+    (written,) = (path for path in paths if path.suffix == ".jsonl")
+    for line in written.read_text().splitlines():
+        row = json.loads(line)
+        assert {key: row[key] for key in ("token_usage", "performance") if key in row} == {
+            key: value for key, value in fields.items() if value is not None
+        }
 
 
 def test_nothing_to_write_and_nothing_to_read_are_said(store: Store, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.benchmarks.dataset import PROMPT_STYLES, DatasetBenchmark
 from hero_ray.core.errors import DatasetError
+from hero_ray.core.plan import ENDPOINT
 from hero_ray.core.types import Sample, Scored
 from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
 
@@ -140,7 +141,8 @@ def rescore(imported: ImportedTask, benchmark: Benchmark) -> Rescored:
         elif sample.key not in answered:
             answered.add(sample.key)
             scores = benchmark.score(answer.prediction, sample.references, sample)
-            scored.append(Scored(sample, answer.prediction, scores))
+            told = {key: answer.scores[key] for key in (ENDPOINT,) if key in answer.scores}  # no score: usage and times
+            scored.append(Scored(sample, answer.prediction, {**scores, **told}))
     if not scored:
         raise DatasetError(
             f"none of the {len(unmatched)} answers of {imported.source or imported.task} belongs to {benchmark.name}; "

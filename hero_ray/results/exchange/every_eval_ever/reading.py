@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from hero_ray.core.errors import DatasetError, StoreError
-from hero_ray.core.plan import digest
+from hero_ray.core.plan import ENDPOINT, digest
 from hero_ray.core.types import Cell, Sample
 from hero_ray.results.exchange import raw
-from hero_ray.results.exchange.every_eval_ever import form
+from hero_ray.results.exchange.every_eval_ever import form, usage
 from hero_ray.results.exchange.records import ImportedAnswer, ImportedTask
 from hero_ray.store import MetricRow, Store, bulk, maintenance
 from hero_ray.store.records import CELL, Stopped, sample_id
@@ -155,7 +155,7 @@ def _answer(line: Document, metric: str, where: str) -> ImportedAnswer:
     reference = line["input"]["reference"]
     return ImportedAnswer(
         None, line["sample_id"], said[0] if said else "", reference, line["input"]["raw"],
-        {metric: float(line["evaluation"]["score"])},
+        {metric: float(line["evaluation"]["score"])} | ({ENDPOINT: told} if (told := usage.read(line)) else {}),
     )  # fmt: skip
 
 
@@ -234,6 +234,9 @@ def _fill(store: Store, run_id: str, cell: Cell, log: Log) -> int:
         row["text"], sample = line["output"]["raw"][0], replace(sample, question=line["input"]["raw"])
         if row["score"] is not None:
             row["score"] = line["evaluation"]["score"]
+        if said := usage.read(line):
+            scores = row["scores"] or {}
+            row["scores"] = scores | {ENDPOINT: (scores.get(ENDPOINT) or {}) | said}
         samples.append(sample)
         rows.append(row | {"run_id": run_id, "cell_id": cell.id, "sample_id": sample_id(sample)})
     store.add_samples(samples)

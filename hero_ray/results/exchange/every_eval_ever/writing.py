@@ -18,7 +18,7 @@ from typing import Any
 
 from hero_ray.core.errors import InputError
 from hero_ray.core.version import __version__
-from hero_ray.results.exchange.every_eval_ever import form
+from hero_ray.results.exchange.every_eval_ever import form, usage
 from hero_ray.results.exchange.every_eval_ever.form import dumps, texts
 from hero_ray.results.names import budget_of, name_all
 from hero_ray.store import CellRow, MetricRow, RunRow, Store, figures, verifications
@@ -264,4 +264,5 @@ def _instance(cell: CellRow, answer: WholeAnswer, evaluation: str, result: str) 
         "evaluation": {"score": score, "is_correct": score >= 1.0},
         "error": f"{stored['error_type']}: {stored['error_message'] or ''}" if failed else None,
         "metadata": texts(readable | {form.ROW_KEY: row | {"question": dict(question)}}),
+        **usage.written(stored["scores"]),
     }
