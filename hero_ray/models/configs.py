@@ -18,6 +18,7 @@ from transformers import (
     MistralConfig,
     Qwen2_5_VLConfig,
     Qwen2Config,
+    Qwen3VLConfig,
 )
 
 from hero_ray.core.errors import CheckpointError
@@ -182,7 +183,7 @@ def qwen_vl(folder: Path, family: str) -> Any:
     return _QWEN_CLASSES[family].from_pretrained(folder)
 
 
-_QWEN_CLASSES: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLConfig}
+_QWEN_CLASSES: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLConfig, "qwen3-vl": Qwen3VLConfig}
 
 
 def intern_vit_shape(config: Any) -> VisionShape:

@@ -10,6 +10,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
 )
 
 from hero_ray.core.errors import CheckpointError, ParameterError
@@ -126,7 +127,10 @@ def internvl2_parts(job: LoadJob) -> Parts:
     return Parts(info, model, tokenizer, job.style, end, internvl2.CONTEXT, settings | {"max_tiles": most})
 
 
-_QWENS: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLForConditionalGeneration}
+_QWENS: dict[str, Any] = {
+    "qwen2.5-vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3-vl": Qwen3VLForConditionalGeneration,
+}
 
 
 def qwen_parts(job: LoadJob) -> Parts:

@@ -27,6 +27,16 @@ TEXT_LEFT_OUT: dict[str, dict[str, Any]] = {
         "vocab_size": 152064,
         "max_position_embeddings": 32768,
     },
+    "qwen3-vl": {
+        "hidden_size": 4096,
+        "intermediate_size": 22016,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "max_position_embeddings": 128000,
+    },
 }
 _VISION_LEFT_OUT: dict[str, dict[str, Any]] = {
     "qwen2.5-vl": {
@@ -39,6 +49,16 @@ _VISION_LEFT_OUT: dict[str, dict[str, Any]] = {
         "window_size": 112,
         "out_hidden_size": 3584,
         "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+    "qwen3-vl": {
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_heads": 16,
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "out_hidden_size": 3584,
+        "deepstack_visual_indexes": [8, 16, 24],
     },
 }
 
@@ -66,6 +86,8 @@ def vision_shape(said: Mapping[str, Any], family: str, most_pixels: int) -> Visi
         "side": (edge, edge),
         "frames": _edge(vision["temporal_patch_size"]),
     }
+    if family == "qwen3-vl":
+        return VisionShape(**common, projectors=1 + len(vision["deepstack_visual_indexes"]))
     whole = tuple(sorted(index + 1 for index in vision["fullatt_block_indexes"]))
     return VisionShape(**common, whole=whole, window=vision["window_size"] // FOLD // patch, mlp=3)
 

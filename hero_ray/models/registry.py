@@ -18,7 +18,7 @@ class ModelSpec:
 
     Attributes:
         name: as users say it.
-        family: `llava-next`, `llava-1.5`, `llava-onevision`, `internvl2` or `qwen2.5-vl`.
+        family: `llava-next`, `llava-1.5`, `llava-onevision`, `internvl2`, `qwen2.5-vl` or `qwen3-vl`.
         source: hub id, or "" for the embedded models.
         style: name of the prompt style; for a folder, of its family.
         clip: hub id of the CLIP whose text tower pairs with the vision tower, "" where none does.
@@ -58,10 +58,11 @@ FAMILY_STYLES = {
     "llava-onevision": "qwen",
     "internvl2": "internlm2-chat",
     "qwen2.5-vl": "qwen2.5-vl",
+    "qwen3-vl": "qwen3-vl",
 }
 CLIP_TOWERS = ("llava-next", "llava-1.5")
 """Families whose vision tower is a CLIP's, which its text tower can be put beside."""
-NATIVE = ("qwen2.5-vl",)
+NATIVE = ("qwen2.5-vl", "qwen3-vl")
 """Families that look at a picture in its own resolution, and whose tokens stand in rows and columns (M-RoPE)."""
 WITHOUT_CLS = ("llava-onevision", *NATIVE)
 """Families whose vision tower has no CLS token."""

@@ -18,7 +18,7 @@ from hero_ray.costs.costs import at_view, encoder_flops, prefill_flops, scoring_
 from hero_ray.engine.vlm import VisionLanguageModel
 from hero_ray.methods import create, get, names
 from hero_ray.methods.kit.conformance import check_method
-from hero_ray.models import miniature, taps
+from hero_ray.models import miniature, miniature_qwen, taps
 from hero_ray.models.asking import shown_prompt
 from hero_ray.models.base import Request, embeddings
 from hero_ray.models.batch import whole_prompts
@@ -27,7 +27,7 @@ from hero_ray.models.stock_check import against_stock, verdict
 
 SIZES = [(60, 60), (100, 40), (200, 90), (33, 170), (3, 400), (640, 480)]
 QUESTIONS = ["what colour is it?", "how many objects are in the picture on the left?"]
-MAKE = {"qwen2.5-vl": miniature.qwen_vl}
+MAKE = {"qwen2.5-vl": miniature_qwen.qwen_vl, "qwen3-vl": miniature_qwen.qwen3_vl}
 
 
 def picture(width, height, seed=0):
@@ -38,7 +38,7 @@ def picture(width, height, seed=0):
 def pair(request, tmp_path_factory):
     torch.set_num_threads(1)
     stock = MAKE[request.param]()
-    folder = miniature.write_qwen_vl(stock, tmp_path_factory.mktemp("qwen"))
+    folder = miniature_qwen.write_qwen_vl(stock, tmp_path_factory.mktemp("qwen"))
     settings = json.loads((folder / "preprocessor_config.json").read_text())
     processor = Qwen2VLImageProcessorPil(**settings)
     ours = models.load(str(folder), device="cpu")
@@ -280,17 +280,18 @@ def test_it_is_asked_as_its_template_asks(pair, tmp_path):
     )
 
 
-def test_the_released_layout_says_its_language_model_at_the_top(pair, tmp_path):
-    if pair.family != "qwen2.5-vl":
-        pytest.skip("released with a part for the language model")
+def test_the_released_layouts_are_read(pair, tmp_path):
+    """Qwen2.5-VL's says its language model at the top, Qwen3-VL's names its tower as the whole."""
     raw = json.loads((pair.folder / "config.json").read_text())
-    text = {key: value for key, value in raw.pop("text_config").items() if key not in ("model_type", "architectures")}
-    rope = text.pop("rope_parameters")
-    text |= {
-        "rope_theta": rope["rope_theta"],
-        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
-    }
-    (tmp_path / "config.json").write_text(json.dumps(text | raw))
+    raw["vision_config"]["model_type"] = raw["model_type"]
+    if pair.family == "qwen2.5-vl":
+        text = raw.pop("text_config")
+        rope = text.pop("rope_parameters")
+        rope["type"] = "mrope"
+        del rope["rope_type"]
+        raw |= {key: value for key, value in text.items() if key not in ("model_type", "architectures")}
+        raw |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
     for name in ("model.safetensors", "tokenizer.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((pair.folder / name).read_bytes())
     again = models.load(str(tmp_path), device="cpu")
