@@ -36,6 +36,10 @@ class ModelSpec:
         return None if self.source else EMBEDDED_WEIGHTS / self.name
 
 
+def _qwen(family: str, series: str, size: int) -> ModelSpec:
+    return ModelSpec(f"{family}-{size}b", family, f"Qwen/{series}-{size}B-Instruct", family)
+
+
 SPECS = {
     spec.name: spec
     for spec in (
@@ -48,6 +52,8 @@ SPECS = {
         ModelSpec("sharegpt4v-7b", "llava-1.5", "Lin-Chen/ShareGPT4V-7B", "vicuna", CLIP_LARGE),
         ModelSpec("internvl2-2b", "internvl2", "OpenGVLab/InternVL2-2B", "internlm2-chat"),
         ModelSpec("internvl2-8b", "internvl2", "OpenGVLab/InternVL2-8B", "internlm2-chat"),
+        *(_qwen("qwen2.5-vl", "Qwen2.5-VL", size) for size in (3, 7, 32, 72)),
+        *(_qwen("qwen3-vl", "Qwen3-VL", size) for size in (2, 4, 8, 32)),
     )
 }
 

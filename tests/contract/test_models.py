@@ -27,6 +27,14 @@ WEIGHTS = {
     "sharegpt4v-7b": 7.06,
     "internvl2-2b": 2.21,
     "internvl2-8b": 8.08,
+    "qwen2.5-vl-3b": 3.755,
+    "qwen2.5-vl-7b": 8.292,
+    "qwen2.5-vl-32b": 33.453,
+    "qwen2.5-vl-72b": 73.411,
+    "qwen3-vl-2b": 2.128,
+    "qwen3-vl-4b": 4.438,
+    "qwen3-vl-8b": 8.767,
+    "qwen3-vl-32b": 33.357,
 }
 KV_BYTES_PER_TOKEN = {
     "llava-next-7b": 2 * 32 * 4096 * 2,
@@ -36,6 +44,14 @@ KV_BYTES_PER_TOKEN = {
     "sharegpt4v-7b": 2 * 32 * 4096 * 2,
     "internvl2-2b": 2 * 24 * 1024 * 2,
     "internvl2-8b": 2 * 32 * 1024 * 2,
+    "qwen2.5-vl-3b": 2 * 36 * 256 * 2,
+    "qwen2.5-vl-7b": 2 * 28 * 512 * 2,
+    "qwen2.5-vl-32b": 2 * 64 * 1024 * 2,
+    "qwen2.5-vl-72b": 2 * 80 * 1024 * 2,
+    "qwen3-vl-2b": 2 * 28 * 1024 * 2,
+    "qwen3-vl-4b": 2 * 36 * 1024 * 2,
+    "qwen3-vl-8b": 2 * 36 * 1024 * 2,
+    "qwen3-vl-32b": 2 * 64 * 1024 * 2,
 }
 
 

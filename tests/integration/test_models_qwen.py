@@ -15,6 +15,7 @@ from hero_ray import models
 from hero_ray.core.encoded import Budget, Needs, keep_all
 from hero_ray.core.errors import CheckpointError, ImageError, ParameterError, PromptError
 from hero_ray.costs.costs import at_view, encoder_flops, prefill_flops, scoring_flops
+from hero_ray.costs.memory import model_weights
 from hero_ray.engine.vlm import VisionLanguageModel
 from hero_ray.methods import create, get, names
 from hero_ray.methods.kit.conformance import check_method
@@ -24,6 +25,7 @@ from hero_ray.models.base import Request, embeddings
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.shapes import limited, shape
 from hero_ray.models.stock_check import against_stock, verdict
+from hero_ray.pipeline.facts import published_fact
 
 SIZES = [(60, 60), (100, 40), (200, 90), (33, 170), (3, 400), (640, 480)]
 QUESTIONS = ["what colour is it?", "how many objects are in the picture on the left?"]
@@ -205,6 +207,21 @@ def test_the_ledger_counts_what_torch_counts(pair):
         assert counter.get_total_flops() == prefill_flops(ours.info.language, tokens, causal=False)
     cheap, dear = (scoring_flops(ours.info, Needs(cls_attention=frozenset(layers)), 1) for layers in ({5}, {4, 5}))
     assert (cheap == dear) == bool(ours.info.vision.whole)  # block 4 has windows where block 5 answers for it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "side"), [("qwen2.5-vl-7b", (35, 35)), ("qwen3-vl-8b", (31, 31))])
+def test_a_true_tower_costs_what_the_formula_says(name, side):
+    ours = models.load(name, device="meta", max_pixels=1280 * 28 * 28)
+    assert ours.prepare(picture(1000, 1000)).layout.side == side
+    prepared = ours.prepare(picture(300, 170))  # windows cut short at two edges
+    with FlopCounterMode(display=False) as counter:
+        ours.encode(prepared, Needs())
+    assert counter.get_total_flops() == encoder_flops(at_view(ours.info.vision, prepared.layout.side), 1)
+    assert (shape(name).largest, published_fact(name).max_tokens) == (16384, 16384)
+    assert limited(shape(name), {"max_pixels": 1280 * 28 * 28}).vision == ours.info.vision
+    weights = sum(weight.numel() for weight in ours.model.parameters())
+    assert model_weights(ours.info.language, ours.info.vision, 1) == pytest.approx(weights, rel=1e-3)
 
 
 def test_pixels_are_limited_as_asked(pair):
