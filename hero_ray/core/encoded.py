@@ -116,6 +116,7 @@ class Encoded:
         question: set by the adapter for text-aware methods.
         received: layer -> [V, 3, N] attention a token gets, head mean: from CLS, from all other patches together, and
             from itself; mean over the 2x2 patches of a token on InternVL2.
+        deep: [V, N, L, D] what the model adds to the tokens' hidden states behind its first L blocks (DeepStack).
     """
 
     image_id: str
@@ -130,6 +131,7 @@ class Encoded:
     cls_embedding: Mapping[str, Tensor] = field(default_factory=dict)
     question: Question | None = None
     received: Mapping[int, Tensor] = field(default_factory=dict)
+    deep: Tensor | None = None
 
     def asked(self, question: Question) -> Encoded:
         """The same image with a question attached."""

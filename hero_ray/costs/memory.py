@@ -60,9 +60,9 @@ def prefill_work(language: LanguageShape, rows: int, tokens: int, element: int, 
 
 def encode_work(vision: VisionShape, views: int, element: int, tower: str = "clip") -> int:
     """One pass of the tower over `views`; CLIP's activation takes one inner tensor more than a fused GELU."""
-    inner = _INNER if tower == "clip" else _INNER - 1
-    grid = vision.tokens - 1
-    per_view = vision.tokens * (_LIVE * vision.hidden + inner * vision.intermediate) + 3 * grid * vision.patch**2
+    inner = _INNER if tower == "clip" or vision.mlp > 2 else _INNER - 1
+    pixels = 3 * vision.patches * vision.frames * vision.patch**2
+    per_view = vision.tokens * (_LIVE * vision.hidden + inner * vision.intermediate) + pixels
     return views * per_view * element
 
 
@@ -72,9 +72,11 @@ def model_weights(language: LanguageShape, vision: VisionShape, element: int) ->
     d_kv, c, m = language.num_kv_heads * language.head_dim, vision.hidden, vision.intermediate
     block = 2 * d * d_q + 2 * d * d_kv + 3 * d * language.intermediate + 2 * d
     text = language.num_layers * block + d + 2 * d * language.vocab
-    tower = vision.num_layers * (4 * c * c + 4 * c + 2 * c * m + m + 5 * c) + c * (vision.tokens + 3 * vision.patch**2)
+    tower = vision.num_layers * (4 * c * c + 4 * c + vision.mlp * c * m + m + 5 * c)
+    positions = 0 if any(vision.side) else vision.tokens  # turned, or a table that does not grow with the view
+    tower += c * (positions + 3 * vision.frames * vision.patch**2)
     pairs = zip(vision.projector, vision.projector[1:], strict=False)
-    return (text + tower + sum(a * b + b for a, b in pairs)) * element
+    return (text + tower + vision.projectors * sum(a * b + b for a, b in pairs)) * element
 
 
 def batch_memory(

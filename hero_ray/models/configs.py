@@ -18,9 +18,11 @@ from transformers import (
     MistralConfig,
     Qwen2_5_VLConfig,
     Qwen2Config,
+    Qwen3VLConfig,
 )
 
 from hero_ray.core.errors import CheckpointError
+from hero_ray.models import qwen_shapes
 from hero_ray.models.base import LanguageShape, VisionShape
 from hero_ray.models.checkpoints.internvl2 import native_config, read_native_config, reader
 from hero_ray.models.checkpoints.internvl_text import kind_of
@@ -177,12 +179,16 @@ def internvl(folder: Path, raw: Mapping[str, Any]) -> tuple[Any, Translate]:
     return config, hub
 
 
-def qwen_vl(folder: Path, family: str) -> Any:
-    """Configuration of a Qwen-VL folder."""
-    return _QWEN_CLASSES[family].from_pretrained(folder)
+def qwen_vl(folder: Path | None, family: str, name: str) -> Any:
+    """Configuration of a Qwen-VL folder, or of a published model by its name."""
+    chosen = _QWEN_CLASSES[family]
+    if folder is not None:
+        return chosen.from_pretrained(folder)
+    said = qwen_shapes.published(name)[0]
+    return chosen(**{key: value for key, value in said.items() if key not in ("model_type", "dtype")})
 
 
-_QWEN_CLASSES: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLConfig}
+_QWEN_CLASSES: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLConfig, "qwen3-vl": Qwen3VLConfig}
 
 
 def intern_vit_shape(config: Any) -> VisionShape:

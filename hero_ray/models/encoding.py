@@ -5,7 +5,7 @@ Shape letters: V views, N tokens per view, C width of the projector's input, P w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -33,6 +33,7 @@ class TowerEncoder:
     model: Any
     _core: Any
     _device: torch.device
+    _deep_layers: tuple[int, ...] = ()
     _load_clip: Callable[[], ClipSide] | None = None
 
     def attach_clip(self, load: Callable[[], ClipSide]) -> None:
@@ -75,6 +76,10 @@ class TowerEncoder:
     def _features(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         """Projected tokens [V, N, D] of a pass over `pixels`, as the model itself makes them."""
         return self._projected(tokens)
+
+    def _deep(self, outputs: Mapping[int, Tensor]) -> Tensor | None:
+        """What blocks `_deep_layers` of the tower say to the language model by themselves: [V, N, L, D]."""
+        return None
 
     def _per_token(self, patches: Tensor, dim: int = -1) -> Tensor:
         """Mean over the patches behind each visual token, along the axis `dim` of patches."""
@@ -128,6 +133,7 @@ class TowerEncoder:
         clip_image = clip is not None and bool(needs.clip_score or "projected" in sources)
         own_clip = clip_image and clip is not None and clip.vision_model is None
         taken = {feature} | ({depth} if own_clip or sources & {"last_pre_ln", "post_ln"} else set())
+        taken |= set(self._deep_layers)
         deepest = max([*taken, *needs.tower_layers])
         pixels = pixels.to(self._device, self.model.dtype)
         with ClsTaps(self._tap_points(pixels), needs, self.vision.has_cls) as taps:
@@ -157,6 +163,7 @@ class TowerEncoder:
             keys={layer: self._pooled_keys(keys) for layer, keys in taps.keys.items()},
             received={layer: self._per_token(shares) for layer, shares in taps.received.items()},
             cls_embedding=embeddings,
+            deep=self._deep(outputs),
         )
 
     def _clip_views(self, pixels: Tensor, outputs: dict[int, Tensor]) -> Tensor:
@@ -182,6 +189,7 @@ class TowerEncoder:
             image_id=prepared.image_id,
             layout=prepared.layout,
             features=captured.features[views],
+            deep=None if captured.deep is None else captured.deep[views],
             projector_input=None if tokens is None else tokens[views],
             cls_attention=rows_of(captured.cls_attention, views),
             cls_logits=rows_of(captured.cls_logits, views),

@@ -21,7 +21,7 @@ Turns = tuple[Tensor, Tensor]
 _LITTLE = 2**18
 """Numbers of which a copy costs less than the calls it spares: queries and keys are turned together up to here."""
 _SILU = (nn.SiLU, type(ACT2FN["silu"]))
-_KINDS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
+_KINDS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen2_5_VLDecoderLayer"})
 _linear, _attend = nn.functional.linear, nn.functional.scaled_dot_product_attention
 
 

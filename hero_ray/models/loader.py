@@ -24,6 +24,7 @@ from hero_ray.models.llava_15 import Llava15Adapter
 from hero_ray.models.llava_next import LlavaNextAdapter
 from hero_ray.models.llava_onevision import LlavaOneVisionAdapter
 from hero_ray.models.parts import internvl2_parts, llava_parts, qwen_parts
+from hero_ray.models.qwen3_vl import Qwen3VLAdapter
 from hero_ray.models.qwen_vl import QwenVLAdapter
 from hero_ray.models.registry import SPECS, ModelSpec, foreign
 from hero_ray.models.shapes import shape
@@ -39,6 +40,7 @@ _ADAPTERS: dict[str, Callable[[Parts], FamilyAdapter]] = {
     "llava-onevision": LlavaOneVisionAdapter,
     "internvl2": InternVL2Adapter,
     "qwen2.5-vl": QwenVLAdapter,
+    "qwen3-vl": Qwen3VLAdapter,
 }
 _PARTS: dict[str, Callable[[LoadJob], Parts]] = {
     "llava-next": llava_parts,
@@ -46,6 +48,7 @@ _PARTS: dict[str, Callable[[LoadJob], Parts]] = {
     "llava-onevision": llava_parts,
     "internvl2": internvl2_parts,
     "qwen2.5-vl": qwen_parts,
+    "qwen3-vl": qwen_parts,
 }
 
 

@@ -29,8 +29,6 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     SiglipVisionConfig,
 )
@@ -84,7 +82,7 @@ def llava_next(seed: int = 0) -> Any:
         image_seq_length=(TILE // PATCH) ** 2,
         tie_word_embeddings=False,
     )
-    return _widened(LlavaNextForConditionalGeneration(config), seed)
+    return widened(LlavaNextForConditionalGeneration(config), seed)
 
 
 def llava_15(seed: int = 0) -> Any:
@@ -97,7 +95,7 @@ def llava_15(seed: int = 0) -> Any:
         image_seq_length=(TILE // PATCH) ** 2,
         tie_word_embeddings=False,
     )
-    return _widened(LlavaForConditionalGeneration(config), seed)
+    return widened(LlavaForConditionalGeneration(config), seed)
 
 
 def llava_onevision(seed: int = 0, most: int = 3, text: Any = None, image_id: int = IMAGE_ID) -> Any:
@@ -123,54 +121,18 @@ def llava_onevision(seed: int = 0, most: int = 3, text: Any = None, image_id: in
         image_grid_pinpoints=[[height, width] for height in edges for width in edges],
         vision_aspect_ratio=f"anyres_max_{most}",
     )
-    return _widened(LlavaOnevisionForConditionalGeneration(config), seed)
+    return widened(LlavaOnevisionForConditionalGeneration(config), seed)
 
 
-def qwen_vl(seed: int = 0, image_id: int = IMAGE_ID, **text: Any) -> Any:
-    """A stock Qwen2.5-VL: a tower of five blocks, two of them without windows, windows of 2 x 2 tokens of 16 pixels."""
-    vision = {
-        "depth": 5,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_heads": 4,
-        "patch_size": 8,
-        "window_size": 32,
-        "out_hidden_size": 64,
-        "fullatt_block_indexes": [1, 4],
-    }
-    sizes = text_config(kv_heads=2).to_dict()
-    kept = {key: sizes[key] for key in _SIZES} | {"rms_norm_eps": 1e-6, **text}
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
-    config = Qwen2_5_VLConfig(
-        vision_config=vision,
-        text_config=kept | {"rope_parameters": rope},
-        image_token_id=image_id,
-        video_token_id=image_id + 1,
-        tie_word_embeddings=bool(text.get("tie_word_embeddings")),
-    )
-    return _widened(Qwen2_5_VLForConditionalGeneration(config), seed)
-
-
-_SIZES = (
+TEXT_SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id"),
 )
 
 
-def write_qwen_vl(model: Any, folder: Path) -> Path:
-    """Save as a Qwen-VL folder of the hub, with tokenizer and settings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer(end=None, picture="<|image_pad|>").save(str(folder / "tokenizer.json"))
-    unit = 2 * model.config.vision_config.patch_size
-    settings = {"patch_size": unit // 2, "min_pixels": 4 * unit**2, "max_pixels": 40 * unit**2, "merge_size": 2}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"temporal_patch_size": 2}))
-    return folder
-
-
 def _qwen2() -> Qwen2Config:
     sizes = text_config().to_dict()
-    return Qwen2Config(**{key: sizes[key] for key in _SIZES}, tie_word_embeddings=False)
+    return Qwen2Config(**{key: sizes[key] for key in TEXT_SIZES}, tie_word_embeddings=False)
 
 
 def clip(seed: int = 0) -> Any:
@@ -187,7 +149,7 @@ def clip(seed: int = 0) -> Any:
         "eos_token_id": 2,
     }
     config = CLIPConfig(text_config=text, vision_config=vision_config().to_dict(), projection_dim=16)
-    return _widened(CLIPModel(config), seed)
+    return widened(CLIPModel(config), seed)
 
 
 def internvl2(seed: int = 0, kv_heads: int = 2) -> Any:
@@ -212,7 +174,7 @@ def internvl2(seed: int = 0, kv_heads: int = 2) -> Any:
         vision_feature_layer=-1,
         tie_word_embeddings=False,
     )
-    return _widened(InternVLForConditionalGeneration(config), seed)
+    return widened(InternVLForConditionalGeneration(config), seed)
 
 
 def write_internvl2(model: Any, folder: Path) -> Path:
@@ -287,7 +249,7 @@ def tokenizer(end: str | None, picture: str = "<image>") -> Tokenizer:
 
 
 @torch.no_grad()
-def _widened(model: Any, seed: int) -> Any:
+def widened(model: Any, seed: int) -> Any:
     """Weights drawn anew: with transformers' own scale all toy prompts give the same answer."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():

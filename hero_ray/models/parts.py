@@ -10,6 +10,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
 )
 
 from hero_ray.core.errors import CheckpointError, ParameterError
@@ -126,11 +127,14 @@ def internvl2_parts(job: LoadJob) -> Parts:
     return Parts(info, model, tokenizer, job.style, end, internvl2.CONTEXT, settings | {"max_tiles": most})
 
 
-_QWENS: dict[str, Any] = {"qwen2.5-vl": Qwen2_5_VLForConditionalGeneration}
+_QWENS: dict[str, Any] = {
+    "qwen2.5-vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3-vl": Qwen3VLForConditionalGeneration,
+}
 
 
 def qwen_parts(job: LoadJob) -> Parts:
-    """Qwen-VL in the hub's layout.
+    """Qwen-VL in the hub's layout, or its published sizes.
 
     Raises:
         CheckpointError: the tokenizer lacks the picture's token.
@@ -141,18 +145,21 @@ def qwen_parts(job: LoadJob) -> Parts:
     unknown = sorted(set(job.options) - {"min_pixels", "max_pixels"})
     if unknown:
         raise ParameterError(f"{job.chosen.family} has no option {unknown}; it has ['max_pixels', 'min_pixels']")
-    assert job.folder is not None
-    settings = read_settings(job.folder)
+    config = configs.qwen_vl(job.folder, job.chosen.family, job.chosen.name)
+    tokenizer: Tokenizer
+    if job.folder is None:
+        settings = qwen_shapes.published(job.chosen.name)[1]
+        tokenizer = StandInTokenizer(config.text_config.vocab_size, qwen_shapes.SPECIAL_TOKENS)
+    else:
+        settings, tokenizer = read_settings(job.folder), read_tokenizer(job.folder)
     least, most = qwen_shapes.pixel_limits(settings, job.options, job.folder)
-    config = configs.qwen_vl(job.folder, job.chosen.family)
-    tokenizer = read_tokenizer(job.folder)
     if tokenizer.special(IMAGE_PAD) != config.image_token_id:
         raise CheckpointError(
             f"{job.folder}: its tokenizer knows {IMAGE_PAD} as {tokenizer.special(IMAGE_PAD)}; its config.json says "
             f"{config.image_token_id}"
         )
     model = job.build(_QWENS[job.chosen.family], config)
-    if job.has_weights and not job.is_quantised:
+    if job.folder is not None and job.has_weights and not job.is_quantised:
         fill(model, [job.folder], qwen.hub, job.target.device)
     text = config.text_config
     vision = qwen_shapes.vision_shape(config.vision_config.to_dict(), job.chosen.family, most)

@@ -99,6 +99,13 @@ STYLES = {
             end="<|end|>",
         ),
         _chatml("internvl2_5", _INTERNVL25_SYSTEM, "\n", _IMG),
+        PromptStyle(
+            "qwen3-vl",
+            "<|im_start|>user\n",
+            "<|im_end|>\n<|im_start|>assistant\n",
+            lead=_QWEN_PICTURE,
+            end="<|im_end|>",
+        ),
         replace(_chatml("qwen2.5-vl", "You are a helpful assistant.", "\n"), lead=_QWEN_PICTURE),
     )
 }

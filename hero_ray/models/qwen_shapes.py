@@ -1,6 +1,7 @@
 """Sizes of Qwen-VL models: what a `config.json` says, and those of the published ones. No torch, no transformers.
 
-Numbers are those of the published `config.json` and `preprocessor_config.json` files (Qwen/Qwen2.5-VL-*-Instruct).
+Numbers are those of the published `config.json` and `preprocessor_config.json` files (Qwen/Qwen2.5-VL-*-Instruct,
+Qwen/Qwen3-VL-*-Instruct).
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ TEXT_LEFT_OUT: dict[str, dict[str, Any]] = {
         "vocab_size": 152064,
         "max_position_embeddings": 32768,
     },
+    "qwen3-vl": {
+        "hidden_size": 4096,
+        "intermediate_size": 22016,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "max_position_embeddings": 128000,
+    },
 }
 _VISION_LEFT_OUT: dict[str, dict[str, Any]] = {
     "qwen2.5-vl": {
@@ -40,7 +51,65 @@ _VISION_LEFT_OUT: dict[str, dict[str, Any]] = {
         "out_hidden_size": 3584,
         "fullatt_block_indexes": [7, 15, 23, 31],
     },
+    "qwen3-vl": {
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_heads": 16,
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "out_hidden_size": 3584,
+        "deepstack_visual_indexes": [8, 16, 24],
+    },
 }
+
+
+# Width, MLP, blocks, heads, key-value heads, vocabulary, MLP of the tower, whether the head is tied.
+_QWEN25 = {
+    "qwen2.5-vl-3b": (2048, 11008, 36, 16, 2, 151936, 3420, True),
+    "qwen2.5-vl-7b": (3584, 18944, 28, 28, 4, 152064, 3420, False),
+    "qwen2.5-vl-32b": (5120, 27648, 64, 40, 8, 152064, 3456, False),
+    "qwen2.5-vl-72b": (8192, 29568, 80, 64, 8, 152064, 3456, False),
+}
+# Width, MLP, blocks, heads, whether the tower is the small one, whether the head is tied.
+_QWEN3 = {
+    "qwen3-vl-2b": (2048, 6144, 28, 16, True, True),
+    "qwen3-vl-4b": (2560, 9728, 36, 32, True, True),
+    "qwen3-vl-8b": (4096, 12288, 36, 32, False, False),
+    "qwen3-vl-32b": (5120, 25600, 64, 64, False, False),
+}
+PUBLISHED = (*_QWEN25, *_QWEN3)
+"""Names whose sizes are known without a folder."""
+SPECIAL_TOKENS = {"<|im_start|>": 151644, "<|im_end|>": 151645, "<|vision_start|>": 151652, "<|vision_end|>": 151653}
+SPECIAL_TOKENS |= {"<|image_pad|>": 151655, "<|video_pad|>": 151656}
+"""Where they stand in the released vocabularies; used only when there is no tokenizer to ask."""
+
+
+def published(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(`config.json`, `preprocessor_config.json`) of a published model, in what decides its sizes and numbers."""
+    if name in _QWEN25:
+        width, inner, blocks, heads, groups, vocab, tower, tied = _QWEN25[name]
+        rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+        text = {"max_position_embeddings": 128000, "rms_norm_eps": 1e-6, "rope_parameters": rope}
+        vision: dict[str, Any] = {"hidden_size": 1280, "intermediate_size": tower, "out_hidden_size": width}
+        settings: dict[str, Any] = {"min_pixels": 3136, "max_pixels": 12845056}
+        kind = "qwen2_5_vl"
+    else:
+        width, inner, blocks, heads, small, tied = _QWEN3[name]
+        groups, vocab, kind = 8, 151936, "qwen3_vl"
+        rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+        text = {"max_position_embeddings": 262144, "rms_norm_eps": 1e-6, "rope_parameters": rope, "head_dim": 128}
+        text["eos_token_id"] = SPECIAL_TOKENS["<|im_end|>"]
+        vision = {"out_hidden_size": width}
+        if small:
+            vision |= {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096}
+            vision["deepstack_visual_indexes"] = [5, 11, 17]
+        settings = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
+        settings |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    text |= {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": blocks}
+    text |= {"num_attention_heads": heads, "num_key_value_heads": groups, "vocab_size": vocab}
+    parts = {"text_config": text, "vision_config": vision, "tie_word_embeddings": tied, "dtype": "bfloat16"}
+    return {"model_type": kind, **parts}, settings
 
 
 def text_of(config: Mapping[str, Any], family: str) -> dict[str, Any]:
@@ -66,6 +135,8 @@ def vision_shape(said: Mapping[str, Any], family: str, most_pixels: int) -> Visi
         "side": (edge, edge),
         "frames": _edge(vision["temporal_patch_size"]),
     }
+    if family == "qwen3-vl":
+        return VisionShape(**common, projectors=1 + len(vision["deepstack_visual_indexes"]))
     whole = tuple(sorted(index + 1 for index in vision["fullatt_block_indexes"]))
     return VisionShape(**common, whole=whole, window=vision["window_size"] // FOLD // patch, mlp=3)
 
@@ -91,7 +162,8 @@ def pixel_limits(
         ("max_pixels", "longest_edge", MOST_PIXELS),
     ):
         known = size.get(newer, unsaid) if settings.get(name) is None else settings[name]
-        limits.append(asked.get(name, known))
+        wanted = asked.get(name, known)
+        limits.append(int(wanted) if isinstance(wanted, str) and wanted.isdecimal() else wanted)  # as typed in a shell
     least, most = limits
     sound = all(isinstance(value, int) and not isinstance(value, bool) and value > 0 for value in (least, most))
     if sound and least <= most:

@@ -18,7 +18,7 @@ class ModelSpec:
 
     Attributes:
         name: as users say it.
-        family: `llava-next`, `llava-1.5`, `llava-onevision`, `internvl2` or `qwen2.5-vl`.
+        family: `llava-next`, `llava-1.5`, `llava-onevision`, `internvl2`, `qwen2.5-vl` or `qwen3-vl`.
         source: hub id, or "" for the embedded models.
         style: name of the prompt style; for a folder, of its family.
         clip: hub id of the CLIP whose text tower pairs with the vision tower, "" where none does.
@@ -36,6 +36,10 @@ class ModelSpec:
         return None if self.source else EMBEDDED_WEIGHTS / self.name
 
 
+def _qwen(family: str, series: str, size: int) -> ModelSpec:
+    return ModelSpec(f"{family}-{size}b", family, f"Qwen/{series}-{size}B-Instruct", family)
+
+
 SPECS = {
     spec.name: spec
     for spec in (
@@ -48,6 +52,8 @@ SPECS = {
         ModelSpec("sharegpt4v-7b", "llava-1.5", "Lin-Chen/ShareGPT4V-7B", "vicuna", CLIP_LARGE),
         ModelSpec("internvl2-2b", "internvl2", "OpenGVLab/InternVL2-2B", "internlm2-chat"),
         ModelSpec("internvl2-8b", "internvl2", "OpenGVLab/InternVL2-8B", "internlm2-chat"),
+        *(_qwen("qwen2.5-vl", "Qwen2.5-VL", size) for size in (3, 7, 32, 72)),
+        *(_qwen("qwen3-vl", "Qwen3-VL", size) for size in (2, 4, 8, 32)),
     )
 }
 
@@ -58,10 +64,11 @@ FAMILY_STYLES = {
     "llava-onevision": "qwen",
     "internvl2": "internlm2-chat",
     "qwen2.5-vl": "qwen2.5-vl",
+    "qwen3-vl": "qwen3-vl",
 }
 CLIP_TOWERS = ("llava-next", "llava-1.5")
 """Families whose vision tower is a CLIP's, which its text tower can be put beside."""
-NATIVE = ("qwen2.5-vl",)
+NATIVE = ("qwen2.5-vl", "qwen3-vl")
 """Families that look at a picture in its own resolution, and whose tokens stand in rows and columns (M-RoPE)."""
 WITHOUT_CLS = ("llava-onevision", *NATIVE)
 """Families whose vision tower has no CLS token."""

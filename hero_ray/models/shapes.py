@@ -112,12 +112,15 @@ def shape(name: str) -> ModelShape:
     plain = name.removesuffix(":random")
     if plain in _NAMED:
         return _NAMED[plain]
+    if plain in qwen_shapes.PUBLISHED:
+        config, settings = qwen_shapes.published(plain)
+        return from_config(config, plain, settings)
     folder = EMBEDDED_WEIGHTS / plain if plain in EMBEDDED else Path(plain)
     path = folder / "config.json"
     if not path.is_file():
         if plain and folder.is_dir():
             raise CheckpointError(f"{name!r} is a folder without a config.json; expected a checkpoint's folder")
-        raise UnknownNameError("model", name, (*_NAMED, *EMBEDDED))
+        raise UnknownNameError("model", name, (*_NAMED, *qwen_shapes.PUBLISHED, *EMBEDDED))
     config = read_object(path)
     check_sizes(config, path)
     return from_config(config, plain, read_settings(folder))

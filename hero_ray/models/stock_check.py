@@ -17,6 +17,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
 )
 
 from hero_ray.core.encoded import Needs, keep_all
@@ -47,6 +48,7 @@ _CLASSES: dict[str, Any] = {
     "llava_onevision": LlavaOnevisionForConditionalGeneration,
     "internvl": InternVLForConditionalGeneration,
     "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
 }
 
 

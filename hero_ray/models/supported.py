@@ -39,10 +39,13 @@ _FAMILIES = {
     "internvl_chat": "internvl2",
     "internvl": "internvl2",
     "qwen2_5_vl": "qwen2.5-vl",
+    "qwen3_vl": "qwen3-vl",
 }
-_KNOWN = "llava, llava_next, llava_onevision, internvl, internvl_chat, qwen2_5_vl and the original LLaVA layouts"
-_HUB_LAYOUTS = ("llava", "llava_next", "llava_onevision", "internvl", "qwen2_5_vl")
-_QWEN = ("qwen2_5_vl",)
+_KNOWN = (
+    "llava, llava_next, llava_onevision, internvl, internvl_chat, qwen2_5_vl, qwen3_vl and the original LLaVA layouts"
+)
+_HUB_LAYOUTS = ("llava", "llava_next", "llava_onevision", "internvl", "qwen2_5_vl", "qwen3_vl")
+_QWEN = ("qwen2_5_vl", "qwen3_vl")
 _TOWERS = {"internvl": "internvl_vision", "llava_onevision": "siglip_vision_model"}
 CLIP_TOWER = "clip-vit-large-patch14-336"
 _OTHER_TOWERS = ("siglip", "eva", "dino", "convnext", "internvit", "openclip", "laion", "clip-vit-base", "imagebind")

@@ -15,7 +15,8 @@ from hero_ray.costs.ledger import ledger
 from hero_ray.costs.memory import MemoryForecast, batch_memory
 from hero_ray.costs.times import FLOPS_SHARE
 from hero_ray.models.base import LanguageShape, VisionShape
-from hero_ray.models.shapes import shape
+from hero_ray.models.registry import NATIVE
+from hero_ray.models.shapes import limited, shape
 from hero_ray.models.sources import find_folder
 from hero_ray.pipeline.facts import Plan
 
@@ -56,7 +57,8 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
     """FLOPs of a model's cells and memory of its hungriest batch."""
     with hub.pinned(plan.commits):
         name = model.name if not model.name.count("/") else str(find_folder(model.name))
-    language, vision = shape(name).language, shape(name).vision
+    sizes = limited(shape(name), model.options)
+    language, vision = sizes.language, sizes.vision
     cells = plan.cells_of(model.name)
     visual = {cell.id: _visual_tokens(cell, model) for cell in cells}
     rows = ledger(name, list(visual.values()), TEXT_TOKENS, views=1, dtype=model.dtype)
@@ -79,7 +81,7 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
             rows=rows,
             groups=-(-rows // questions),
             element=ELEMENT_BYTES[model.dtype],
-            tower="internvit" if model.family == "internvl2" else "clip",
+            tower="internvit" if model.family in ("internvl2", *NATIVE) else "clip",
         )
 
     petaflops = (answers + plan.pictures * views * per_view) / 1000

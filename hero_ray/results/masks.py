@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 EDGE = 560
 """Longer edge of a drawn panel in pixels."""
-STRETCHED = ("internvl2", "qwen2.5-vl")
+STRETCHED = ("internvl2", "qwen2.5-vl", "qwen3-vl")
 """Families that stretch the picture to the grid; the others fit it in and pad."""
 SQUARED = ("llava-1.5",)
 """Families that pad their single view to a square; the others squash the picture into it."""

@@ -11,7 +11,7 @@ from hero_ray import models
 from hero_ray.core.encoded import Budget, Needs, Selection, keep_all
 from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError, SelectionError
 from hero_ray.methods import create
-from hero_ray.models import miniature
+from hero_ray.models import miniature, miniature_qwen
 from hero_ray.models.base import LanguageShape, Request, VisionShape, embeddings
 from hero_ray.models.registry import SPECS
 from hero_ray.models.shapes import shape
@@ -27,6 +27,14 @@ WEIGHTS = {
     "sharegpt4v-7b": 7.06,
     "internvl2-2b": 2.21,
     "internvl2-8b": 8.08,
+    "qwen2.5-vl-3b": 3.755,
+    "qwen2.5-vl-7b": 8.292,
+    "qwen2.5-vl-32b": 33.453,
+    "qwen2.5-vl-72b": 73.411,
+    "qwen3-vl-2b": 2.128,
+    "qwen3-vl-4b": 4.438,
+    "qwen3-vl-8b": 8.767,
+    "qwen3-vl-32b": 33.357,
 }
 KV_BYTES_PER_TOKEN = {
     "llava-next-7b": 2 * 32 * 4096 * 2,
@@ -36,6 +44,14 @@ KV_BYTES_PER_TOKEN = {
     "sharegpt4v-7b": 2 * 32 * 4096 * 2,
     "internvl2-2b": 2 * 24 * 1024 * 2,
     "internvl2-8b": 2 * 32 * 1024 * 2,
+    "qwen2.5-vl-3b": 2 * 36 * 256 * 2,
+    "qwen2.5-vl-7b": 2 * 28 * 512 * 2,
+    "qwen2.5-vl-32b": 2 * 64 * 1024 * 2,
+    "qwen2.5-vl-72b": 2 * 80 * 1024 * 2,
+    "qwen3-vl-2b": 2 * 28 * 1024 * 2,
+    "qwen3-vl-4b": 2 * 36 * 1024 * 2,
+    "qwen3-vl-8b": 2 * 36 * 1024 * 2,
+    "qwen3-vl-32b": 2 * 64 * 1024 * 2,
 }
 
 
@@ -70,14 +86,17 @@ def test_a_prefill_on_the_meta_device_counts_the_true_flops(name, tokens, tera):
     assert counter.get_total_flops() / 1e12 == pytest.approx(tera, abs=0.001)
 
 
-@pytest.fixture(scope="module", params=["llava-next", "llava-1.5", "llava-onevision", "internvl2", "qwen2.5-vl"])
+@pytest.fixture(
+    scope="module", params=["llava-next", "llava-1.5", "llava-onevision", "internvl2", "qwen2.5-vl", "qwen3-vl"]
+)
 def adapter(request, tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "internvl2":
         miniature.write_internvl2(miniature.internvl2(), folder)
-    elif request.param == "qwen2.5-vl":
-        miniature.write_qwen_vl(miniature.qwen_vl(), folder)
+    elif request.param in ("qwen2.5-vl", "qwen3-vl"):
+        make = {"qwen2.5-vl": miniature_qwen.qwen_vl, "qwen3-vl": miniature_qwen.qwen3_vl}[request.param]
+        miniature_qwen.write_qwen_vl(make(), folder)
     else:
         write = {"llava-next": miniature.llava_next, "llava-1.5": miniature.llava_15}
         stock = write.get(request.param, miniature.llava_onevision)()

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from hero_ray import models
 from hero_ray.core.encoded import Budget, keep_all
 from hero_ray.methods import create, get, names
 from hero_ray.methods.base import LayerPruner, LayerState, Method, Survivors
-from hero_ray.models import miniature
+from hero_ray.models import miniature, miniature_qwen
 from hero_ray.models.base import Request, embeddings
 from hero_ray.models.batch import PromptBatch, whole_prompts
 from hero_ray.models.heads import rotate
@@ -41,16 +41,16 @@ METHODS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["llava-next", "internvl2", "qwen2.5-vl"])
+@pytest.fixture(scope="module", params=["llava-next", "internvl2", "qwen2.5-vl", "qwen3-vl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "llava-next":
         stock: Any = miniature.llava_next()
         miniature.write_llava(stock, folder)
-    elif request.param == "qwen2.5-vl":
-        stock = miniature.qwen_vl()
-        miniature.write_qwen_vl(stock, folder)
+    elif request.param in ("qwen2.5-vl", "qwen3-vl"):
+        stock = miniature_qwen.qwen_vl() if request.param == "qwen2.5-vl" else miniature_qwen.qwen3_vl()
+        miniature_qwen.write_qwen_vl(stock, folder)
     else:
         stock = miniature.internvl2()
         miniature.write_internvl2(stock, folder)
@@ -151,6 +151,8 @@ class MaskedReference:
             mask = (seen | eye)[:, None]
             self.rows[number] = self._row(block, hidden, rope, mask, prompt - 1)[:, :prompt]
             hidden = block(hidden, attention_mask=mask, position_embeddings=rope)
+            if self.batch.deep is not None and number <= self.batch.deep.shape[2]:
+                hidden[:, :prompt] += self.batch.deep[:, :, number - 1]
         return self.head(self.language.norm(hidden))[:, prompt - 1 :]
 
     @staticmethod
@@ -158,8 +160,11 @@ class MaskedReference:
         """Head mean of one eager attention row, grouped keys repeated: [B, S]."""
         attention, normed = block.self_attn, block.input_layernorm(hidden)
         queries, keys = (
-            rotate(project(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2), rope)
-            for project in (attention.q_proj, attention.k_proj)
+            rotate(norm(project(normed).unflatten(-1, (-1, attention.head_dim))).transpose(1, 2), rope)
+            for project, norm in (
+                (attention.q_proj, getattr(attention, "q_norm", nn.Identity())),
+                (attention.k_proj, getattr(attention, "k_norm", nn.Identity())),
+            )
         )
         keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
         logits = (queries[:, :, query, None] @ keys.transpose(-1, -2))[:, :, 0] * attention.scaling
@@ -234,32 +239,37 @@ def test_recycled_tokens_take_part_like_any_other(family: SimpleNamespace) -> No
     language = family.stock.model.language_model
     for row in range(3):
         hidden = batch.embeds[row, batch.valid[row]][None]
-        planes = None if batch.positions is None else batch.positions[row, batch.valid[row]]
+        planes, deep = (None if some is None else some[row, batch.valid[row]] for some in (batch.positions, batch.deep))
         for number, block in enumerate(language.layers, start=1):
             if number in cuts:
-                if planes is not None:  # a recycled token stands where the last visual one does
-                    planes = shortened(planes, row, *cuts[number], beside=True)
+                if planes is not None:  # a recycled token stands where the last visual one does, nothing is added to it
+                    planes = shortened(planes, row, *cuts[number], merged="last")
+                if deep is not None:
+                    deep = shortened(deep, row, *cuts[number], merged="nothing")
                 hidden = shortened(hidden[0], row, *cuts[number])[None]
             places = torch.arange(hidden.shape[1])[None] if planes is None else planes.T[:, None]
             with torch.no_grad():
                 rope = language.rotary_emb(hidden, position_ids=places)
                 hidden = block(hidden, attention_mask=None, position_embeddings=rope)
+                if deep is not None and number <= deep.shape[1]:
+                    hidden = hidden + deep[:, number - 1]
         with torch.no_grad():
             expected = family.stock.lm_head(language.norm(hidden[:, -1]))
         assert (logits[row] - expected[0]).abs().max().item() < 5e-5
 
 
-def shortened(hidden: Tensor, row: int, state: LayerState, survivors: Survivors, beside: bool = False) -> Tensor:
-    """Text before, kept visual tokens, recycled ones (`beside`: what the last visual one has), text behind."""
+def shortened(hidden: Tensor, row: int, state: LayerState, survivors: Survivors, merged: str = "recycled") -> Tensor:
+    """Text before, kept visual tokens, recycled ones (or what the `last` visual one has, or `nothing`), text behind."""
     valid = state.valid[row]
     keep, visual = survivors.keep[row, valid], state.visual[row, valid]
     end = int(visual.nonzero()[-1]) + 1
-    merged = hidden[:0]
+    recycled = hidden[:0]
     if survivors.recycled is not None:
         assert survivors.recycled_valid is not None
-        merged = survivors.recycled[row, survivors.recycled_valid[row]]
-        merged = hidden[end - 1].expand(len(merged), -1) if beside else merged
-    return torch.cat([hidden[:end][keep[:end]], merged, hidden[end:]])
+        recycled = survivors.recycled[row, survivors.recycled_valid[row]]
+        if merged != "recycled":
+            recycled = hidden[end - 1] * (merged == "last") + torch.zeros(len(recycled), *hidden.shape[1:]).to(hidden)
+    return torch.cat([hidden[:end][keep[:end]], recycled, hidden[end:]])
 
 
 @pytest.mark.parametrize("name", IN_LLM)

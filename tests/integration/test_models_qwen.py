@@ -15,19 +15,21 @@ from hero_ray import models
 from hero_ray.core.encoded import Budget, Needs, keep_all
 from hero_ray.core.errors import CheckpointError, ImageError, ParameterError, PromptError
 from hero_ray.costs.costs import at_view, encoder_flops, prefill_flops, scoring_flops
+from hero_ray.costs.memory import model_weights
 from hero_ray.engine.vlm import VisionLanguageModel
 from hero_ray.methods import create, get, names
 from hero_ray.methods.kit.conformance import check_method
-from hero_ray.models import miniature, taps
+from hero_ray.models import miniature, miniature_qwen, taps
 from hero_ray.models.asking import shown_prompt
 from hero_ray.models.base import Request, embeddings
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.shapes import limited, shape
 from hero_ray.models.stock_check import against_stock, verdict
+from hero_ray.pipeline.facts import published_fact
 
 SIZES = [(60, 60), (100, 40), (200, 90), (33, 170), (3, 400), (640, 480)]
 QUESTIONS = ["what colour is it?", "how many objects are in the picture on the left?"]
-MAKE = {"qwen2.5-vl": miniature.qwen_vl}
+MAKE = {"qwen2.5-vl": miniature_qwen.qwen_vl, "qwen3-vl": miniature_qwen.qwen3_vl}
 
 
 def picture(width, height, seed=0):
@@ -38,7 +40,7 @@ def picture(width, height, seed=0):
 def pair(request, tmp_path_factory):
     torch.set_num_threads(1)
     stock = MAKE[request.param]()
-    folder = miniature.write_qwen_vl(stock, tmp_path_factory.mktemp("qwen"))
+    folder = miniature_qwen.write_qwen_vl(stock, tmp_path_factory.mktemp("qwen"))
     settings = json.loads((folder / "preprocessor_config.json").read_text())
     processor = Qwen2VLImageProcessorPil(**settings)
     ours = models.load(str(folder), device="cpu")
@@ -74,6 +76,7 @@ def test_pixels_features_and_logits_equal_stock_exactly(pair, size):
 
 
 def test_greedy_tokens_equal_stock_alone_batched_and_shared(pair):
+    assert all(pair.ours.runner._lean) == (pair.family == "qwen2.5-vl")  # Qwen3's norms of heads keep their modules
     requests, expected = [], []
     for index, size in enumerate(SIZES[:3]):
         image = picture(*size, seed=index)
@@ -207,6 +210,21 @@ def test_the_ledger_counts_what_torch_counts(pair):
     assert (cheap == dear) == bool(ours.info.vision.whole)  # block 4 has windows where block 5 answers for it
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "side"), [("qwen2.5-vl-7b", (35, 35)), ("qwen3-vl-8b", (31, 31))])
+def test_a_true_tower_costs_what_the_formula_says(name, side):
+    ours = models.load(name, device="meta", max_pixels=1280 * 28 * 28)
+    assert ours.prepare(picture(1000, 1000)).layout.side == side
+    prepared = ours.prepare(picture(300, 170))  # windows cut short at two edges
+    with FlopCounterMode(display=False) as counter:
+        ours.encode(prepared, Needs())
+    assert counter.get_total_flops() == encoder_flops(at_view(ours.info.vision, prepared.layout.side), 1)
+    assert (shape(name).largest, published_fact(name).max_tokens) == (16384, 16384)
+    assert limited(shape(name), {"max_pixels": 1280 * 28 * 28}).vision == ours.info.vision
+    weights = sum(weight.numel() for weight in ours.model.parameters())
+    assert model_weights(ours.info.language, ours.info.vision, 1) == pytest.approx(weights, rel=1e-3)
+
+
 def test_pixels_are_limited_as_asked(pair):
     unit = 2 * pair.ours.info.vision.patch
     small = models.load(str(pair.folder), device="cpu", max_pixels=9 * unit**2, min_pixels=unit**2)
@@ -280,17 +298,18 @@ def test_it_is_asked_as_its_template_asks(pair, tmp_path):
     )
 
 
-def test_the_released_layout_says_its_language_model_at_the_top(pair, tmp_path):
-    if pair.family != "qwen2.5-vl":
-        pytest.skip("released with a part for the language model")
+def test_the_released_layouts_are_read(pair, tmp_path):
+    """Qwen2.5-VL's says its language model at the top, Qwen3-VL's names its tower as the whole."""
     raw = json.loads((pair.folder / "config.json").read_text())
-    text = {key: value for key, value in raw.pop("text_config").items() if key not in ("model_type", "architectures")}
-    rope = text.pop("rope_parameters")
-    text |= {
-        "rope_theta": rope["rope_theta"],
-        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
-    }
-    (tmp_path / "config.json").write_text(json.dumps(text | raw))
+    raw["vision_config"]["model_type"] = raw["model_type"]
+    if pair.family == "qwen2.5-vl":
+        text = raw.pop("text_config")
+        rope = text.pop("rope_parameters")
+        rope["type"] = "mrope"
+        del rope["rope_type"]
+        raw |= {key: value for key, value in text.items() if key not in ("model_type", "architectures")}
+        raw |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
     for name in ("model.safetensors", "tokenizer.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((pair.folder / name).read_bytes())
     again = models.load(str(tmp_path), device="cpu")

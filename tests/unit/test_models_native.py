@@ -87,9 +87,10 @@ def test_limits_are_read_as_the_stock_processor_reads_them():
         stock = Qwen2VLImageProcessorPil(**settings).size
         assert pixel_limits(settings) == (stock["shortest_edge"], stock["longest_edge"])
     assert pixel_limits({"max_pixels": 5000}, {"max_pixels": 4000, "min_pixels": 2}) == (2, 4000)
+    assert pixel_limits({}, {"max_pixels": "4000"}) == (3136, 4000)  # as it is typed in a shell
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 2.5, "many", True, 100])
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "many", "-4", True, 100])
 def test_limits_that_are_none_are_refused(wrong):
     with pytest.raises(ParameterError, match="expected whole numbers, 0 < min_pixels <= max_pixels"):
         pixel_limits({"min_pixels": 3136}, {"max_pixels": wrong})
