@@ -192,7 +192,7 @@ def markdown() -> str:
         "dtypes.",
         "",
         "20,000 random pictures, budgets and scores through every method and variant broke no promise and raised",
-        "nothing (`python -m perf.method_cases`: fp32, bf16, fp16, ties, tiles of padding alone, budgets of one token).",
+        "nothing (`python -m perf.method_cases`: fp32, bf16, fp16, ties, tiles of padding alone, one token).",
         "",
         "| method | stage | reads the question | reads | count follows | bf16, % | batch, % | paper |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
