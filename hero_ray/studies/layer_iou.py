@@ -19,6 +19,7 @@ from hero_ray.benchmarks.duts import Duts, clip_square, foreground, overlap
 from hero_ray.core.encoded import Needs
 from hero_ray.core.errors import InputError
 from hero_ray.models.base import Adapter
+from hero_ray.models.registry import NATIVE
 from hero_ray.stats import mean_interval
 from hero_ray.studies.records import FigureTable, Study, StudyRequest, curve, figures, lines
 
@@ -82,8 +83,17 @@ def view_edge(adapter: Adapter) -> int:
 
 
 def run(request: StudyRequest) -> Study:
-    """Mean overlap per layer on the thumbnail of pictures cropped to a square, as CLIP does."""
+    """Mean overlap per layer on the thumbnail of pictures cropped to a square, as CLIP does.
+
+    Raises:
+        InputError: no picture with a salient mask, or a model that has no view of one size.
+    """
     adapter = request.adapter
+    if adapter.info.family in NATIVE:
+        raise InputError(
+            f"{NAME} crops pictures to the model's one view and compares its blocks; {adapter.info.name} looks at each "
+            "picture in its own size and through windows in most blocks; take another model"
+        )
     layers, edge = range(1, adapter.vision.num_layers + 1), view_edge(request.adapter)
     found: list[list[float]] = []
     random: list[float] = []

@@ -13,7 +13,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from hero_ray import models
 from hero_ray.core.encoded import Budget, Needs, keep_all
-from hero_ray.core.errors import CheckpointError, ImageError, ParameterError, PromptError
+from hero_ray.core.errors import CheckpointError, ImageError, InputError, ParameterError, PromptError
 from hero_ray.costs.costs import at_view, encoder_flops, prefill_flops, scoring_flops
 from hero_ray.costs.memory import model_weights
 from hero_ray.engine.vlm import VisionLanguageModel
@@ -26,6 +26,7 @@ from hero_ray.models.batch import whole_prompts
 from hero_ray.models.shapes import limited, shape
 from hero_ray.models.stock_check import against_stock, verdict
 from hero_ray.pipeline.facts import published_fact
+from hero_ray.studies import layer_iou
 
 SIZES = [(60, 60), (100, 40), (200, 90), (33, 170), (3, 400), (640, 480)]
 QUESTIONS = ["what colour is it?", "how many objects are in the picture on the left?"]
@@ -316,6 +317,11 @@ def test_the_released_layouts_are_read(pair, tmp_path):
     one, other = (adapter.decoder.prefill([request_of(adapter, picture(90, 60))]) for adapter in (pair.ours, again))
     assert torch.equal(one.logits, other.logits)
     assert shape(str(tmp_path)).language == again.info.language == pair.ours.info.language
+
+
+def test_a_study_of_the_one_view_is_refused(pair):
+    with pytest.raises(InputError, match="layer-iou crops pictures to the model's one view"):
+        layer_iou.run(SimpleNamespace(adapter=pair.ours))
 
 
 def test_extra_rows_of_embeddings_are_those_of_the_picture(pair):

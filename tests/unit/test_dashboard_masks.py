@@ -27,6 +27,16 @@ def test_a_mask_that_is_too_short_is_refused() -> None:
         masks.unpack(b"\x00\x00", (2, 2, 2, 3))
 
 
+def test_a_picture_of_its_own_resolution_is_one_view_of_its_aspect() -> None:
+    keep = np.zeros((4, 9), dtype=bool)
+    keep[1, 2] = keep[3, 8] = True
+    packed = np.packbits(keep.reshape(-1)).tobytes()
+    [panel] = masks.panels(Image.new("RGB", (180, 80)), (180, 80), packed, (0, 0, 4, 9), "qwen2.5-vl", "#ff0000")
+    assert (panel.kept, panel.total, panel.image.size) == (2, 36, (masks.EDGE, round(masks.EDGE * 80 / 180)))
+    colours = [panel.image.getpixel((round(masks.EDGE * place / 9) + 1, panel.image.height // 4)) for place in (2, 4)]
+    assert colours[0] == (255, 0, 0) != colours[1]  # the outline of the token in the second row and third column
+
+
 def test_padding_is_left_out_as_the_model_leaves_it_out() -> None:
     """A 3:2 picture on a 2 x 2 canvas of 6 x 6 tokens shows on 8 of 12 rows, as `unpadded` says."""
     from hero_ray.models.geometry import unpadded

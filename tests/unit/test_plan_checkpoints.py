@@ -5,8 +5,8 @@ import json
 import pytest
 
 from hero_ray.core.config import SweepConfig
-from hero_ray.core.errors import CheckpointError, UnknownNameError
-from hero_ray.models import miniature
+from hero_ray.core.errors import CheckpointError, ParameterError, UnknownNameError
+from hero_ray.models import miniature, miniature_qwen
 from hero_ray.models.shapes import shape
 from hero_ray.pipeline import facts
 from hero_ray.pipeline.facts import make_plan, model_fact, sample_prompts
@@ -85,6 +85,17 @@ def test_a_tower_without_cls_is_said_with_the_methods_that_look_for_it(folder, t
     [line] = plan_of(tmp_path, ("full", "hired", "fastv", "prumerge", "divprune")).cautions
     assert "no CLS token; for hired, prumerge the mean over its patches stands in" in line
     assert plan_of(tmp_path, ("full", "fastv")).cautions == []
+
+
+def test_pixels_that_are_asked_for_are_part_of_the_plan(tmp_path):
+    miniature_qwen.write_qwen_vl(miniature_qwen.qwen_vl(), tmp_path)
+    whole, less = (model_fact(str(tmp_path), options) for options in ({}, {"max_pixels": "2304"}))
+    assert (whole.max_tokens, less.max_tokens) == (40, 9)
+    assert (whole.options, less.options) == ({}, {"max_pixels": "2304"})
+    with pytest.raises(ParameterError, match="expected whole numbers"):
+        model_fact(str(tmp_path), {"max_pixels": "few"})
+    [line] = plan_of(tmp_path, ("full", "hired", "fastv")).cautions
+    assert "no CLS token; for hired the mean over its patches stands in" in line
 
 
 def test_a_style_that_is_not_there_is_said_by_the_plan(folder):
