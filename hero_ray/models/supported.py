@@ -92,6 +92,19 @@ def quantised(config: Mapping[str, Any]) -> str:
     return next((method for part in parts if (method := quantised(part))), "")
 
 
+def not_quantised(config: Mapping[str, Any], where: object) -> None:
+    """Refuse weights that vLLM would not be handed as they are.
+
+    Raises:
+        CheckpointError: they are quantised.
+    """
+    if method := quantised(config):
+        raise CheckpointError(
+            f"{where}: its weights are quantised ({method}); engine=vllm is handed unquantised ones. "
+            "Load the checkpoint it was made from, or use engine=ours"
+        )
+
+
 _QUANTISERS = {
     "bitsandbytes": ("bitsandbytes", "accelerate"),
     "awq": ("gptqmodel", "accelerate"),
