@@ -66,7 +66,7 @@ def vllm_side(model: Any, runner: Runner, folder: Path) -> Callable[[Sequence[Re
     """Answers by vLLM, from weights in `folder` under the names of a LLaVA-NeXT."""
     from safetensors.torch import save_file
 
-    from hero_ray.models.engines.settings import EngineArgs
+    from hero_ray.core.engine_args import EngineArgs
     from hero_ray.models.engines.start import start_vllm
 
     names = {"model.": "model.language_model.", "lm_head.": "lm_head."}

@@ -31,7 +31,7 @@ from hero_ray.engine.evaluate import Evaluator
 from hero_ray.methods.base import Method
 from hero_ray.models.base import Request
 from hero_ray.models.generation import GenerationOptions
-from hero_ray.pipeline.facts import make_plan
+from hero_ray.pipeline.facts import make_plan, reads_clip
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
 
@@ -48,12 +48,13 @@ def early() -> Iterator[Method]:
                 yield method
 
 
-def requests_of(adapter: Any, questions: int, new_tokens: int = NEW_TOKENS) -> list[tuple[str, Request]]:
+def requests_of(adapter: Any, questions: int, with_clip: bool = True) -> list[tuple[str, Request]]:
     """(method and budget, request) of every early method on the first questions of embedded benchmarks."""
     each = -(-questions // len(TASKS))
     asked = [(task, sample) for task in map(benchmarks.get, TASKS) for sample in task.samples(limit=each)][:questions]
     prunings = [Pruning(methods.create("full"), 1.0)]
-    prunings += [Pruning(method, ratio) for method in early() for ratio in RATIOS]
+    chosen = [method for method in early() if with_clip or not reads_clip(method.needs(adapter.vision))]
+    prunings += [Pruning(method, ratio) for method in chosen for ratio in RATIOS]
     made = []
     pictures: dict[str, Picture] = {}
     for task, sample in asked:
@@ -67,7 +68,7 @@ def requests_of(adapter: Any, questions: int, new_tokens: int = NEW_TOKENS) -> l
         for pruning in prunings:
             visual = cut(pictures[sample.image_key], pruning, sample.question, prompt).visual
             label = f"{pruning.method.name}:{pruning.method.variant}@{pruning.ratio}"
-            made.append((label, Request(prompt, visual, new_tokens)))
+            made.append((label, Request(prompt, visual, NEW_TOKENS)))
     return made
 
 
@@ -117,17 +118,19 @@ def agree(name: str, questions: str, dtype: str = "float32") -> dict[str, Any]:
     return whole | compare(adapter, requests, labels, GenerationOptions())
 
 
-def kinds() -> dict[str, Any]:
-    """Both engines on a miniature of every language model type, in the layouts their checkpoints have."""
+def kinds(*names: str) -> dict[str, Any]:
+    """Both engines on a miniature of every language model type, or of some, in the layouts their checkpoints have."""
     from tests.vllm_miniatures import MINIATURES
 
     found = {}
     for name, (write, chosen) in MINIATURES.items():
+        if names and name not in names:
+            continue
         with tempfile.TemporaryDirectory() as home:
             folder = Path(home) / name
             write(chosen, folder)
             adapter = models.load(str(folder), engine="auto")
-            made = requests_of(adapter, 1)
+            made = requests_of(adapter, 1, with_clip=False)
             labels, requests = [label for label, _ in made], [request for _, request in made]
             found[name] = compare(adapter, requests, labels, GenerationOptions())
     return found
@@ -177,7 +180,7 @@ def sweep() -> dict[str, Any]:
 
 def _until_rows(command: list[str], url: str, rows: int, seen: set[psutil.Process], worker: bool) -> int:
     """Start a sweep, kill its worker once so many answers are stored, and stop the driver a little later."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as driver:
         count = _count_at(url, rows, driver, seen)
         if worker:
             next(one for one in seen if one.is_running() and "MapWorker" in " ".join(one.cmdline())).kill()

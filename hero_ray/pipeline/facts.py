@@ -15,6 +15,7 @@ from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core import hub
 from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.encoded import Needs, VisionInfo
+from hero_ray.core.engine_args import EngineArgs
 from hero_ray.core.engines import HOW, OURS, engine_of, vllm_version
 from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
 from hero_ray.core.plan import ENDPOINT, MethodFact, ModelFact, Unit, cells, digest, split_unit, sweep_hash, units
@@ -126,6 +127,9 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
             )
             for name in config.models
         ]
+    EngineArgs.asked(engine_of(config.model_args), config.model_args.get("engine_args")).check_gpus(
+        float(config.gpus_per_replica or 0)
+    )
     limited = tasks_of(config)
     opened = {task.name: open_task(task) if at_hand else make_task(task) for task in limited}
     named = {benchmark.name: benchmark for benchmark in opened.values()}

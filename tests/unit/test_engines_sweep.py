@@ -116,6 +116,25 @@ def installed(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
     monkeypatch.setattr(installed_now.importlib.metadata, "requires", lambda name: ["torch==2.13.0", "numba"])
 
 
+def test_settings_of_the_engine_are_checked_when_the_sweep_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "vllm_version", lambda: "0.32.0")
+    asked: dict[str, Any] = {"tasks": ["synth-exist"], "limit": 1, "methods": ["hero"], "models": ["hero-tiny"]}
+
+    def planned(engine: str, gpus: float = 0, **settings: Any) -> Any:
+        arguments = {"engine": engine, "engine_args": settings}
+        return facts.make_plan(build(asked | {"model_args": arguments, "gpus_per_replica": gpus}), at_hand=not gpus)
+
+    assert planned("vllm", max_num_seqs=4).cells
+    assert planned("auto", 4, tensor_parallel_size=2, pipeline_parallel_size=2).cells
+    with pytest.raises(ParameterError, match="has no 'max_num_seq'"):
+        planned("vllm", max_num_seq=4)
+    with pytest.raises(ParameterError, match="engine_args are vLLM's"):
+        planned("ours", max_num_seqs=4)
+    for gpus in (0, 1, 2):
+        with pytest.raises(ConfigError, match=f"over 4 devices.*gpus_per_replica is {gpus}; expected .*: 4"):
+            planned("vllm", gpus, tensor_parallel_size=4)
+
+
 def test_what_stands_in_the_way_of_vllm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, torch="2.13.0+cpu")
     assert installed_now.state({}) == "not installed (engine=vllm needs it: docs/engines.md)"

@@ -10,10 +10,18 @@ import torch
 
 from hero_ray import models
 from hero_ray.core.encoded import Needs, keep_all
-from hero_ray.core.errors import NonFiniteScoreError, ParameterError, PromptError, ReplicaError
+from hero_ray.core.engine_args import EngineArgs
+from hero_ray.core.errors import (
+    CheckpointError,
+    MissingExtraError,
+    NonFiniteScoreError,
+    ParameterError,
+    PromptError,
+    ReplicaError,
+)
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.engines import EitherEngine
-from hero_ray.models.engines.settings import EngineArgs
+from hero_ray.models.engines.start import check_heads
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.generation import GenerationOptions
 from hero_ray.models.invariance import drawn_picture, probe_requests
@@ -238,5 +246,20 @@ def test_engine_args_are_checked() -> None:
 def test_an_engine_that_cannot_be_is_refused_before_weights_are_read(options, text) -> None:
     with pytest.raises(ParameterError, match=text):
         models.load("hero-tiny", **options)
+
+
+def test_random_weights_have_no_folder_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hero_ray.core.engines.DISTRIBUTIONS", ("no-such-distribution",))
+    with pytest.raises(MissingExtraError, match=r"hero-ray\[vllm\]"):
+        models.load("llava-next-7b:random", device="cpu", engine="vllm")
+    monkeypatch.setattr("hero_ray.models.engines.job.vllm_version", lambda: "0.32.0")
     with pytest.raises(ParameterError, match="reads weights from a folder"):
         models.load("llava-next-7b:random", device="cpu", engine="vllm")
+
+
+def test_heads_that_vllm_has_no_cpu_attention_for_are_refused_before_it_starts(adapter) -> None:
+    check_heads(adapter.info)
+    narrow = replace(adapter.info, language=replace(adapter.info.language, head_dim=8))
+    with pytest.raises(CheckpointError, match="8 wide; vLLM's CPU attention has 32, 64"):
+        check_heads(narrow)
+    check_heads(replace(narrow, device="cuda"))

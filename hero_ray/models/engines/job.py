@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hero_ray.core.engine_args import EngineArgs
 from hero_ray.core.engines import OURS, VLLM, engine_of, vllm_version
 from hero_ray.core.errors import ParameterError
 from hero_ray.models.build import META
 from hero_ray.models.engines.installed import hindrances
-from hero_ray.models.engines.settings import EngineArgs
 from hero_ray.models.job import Target
 from hero_ray.models.supported import not_quantised
 
@@ -47,11 +47,9 @@ class EngineJob:
             CheckpointError: quantised weights.
             MissingExtraError: vLLM is not installed.
         """
-        if engine_of({"engine": asked}) == OURS:
-            if settings is not None:
-                raise ParameterError("engine_args are vLLM's; say engine=vllm or engine=auto too")
-            return cls(OURS, EngineArgs(), folder)
-        found = EngineArgs.of({} if settings is None else settings)
+        found = EngineArgs.asked(engine_of({"engine": asked}), settings)
+        if asked == OURS:
+            return cls(OURS, found, folder)
         if graphs:
             raise ParameterError(f"graphs=True captures our own decode steps, not those of engine={asked}")
         vllm_version()

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hero_ray.core.errors import DeviceMemoryError, HeroRayError, MissingExtraError, ReplicaError
-from hero_ray.models.engines.settings import EngineArgs
+from hero_ray.core.engine_args import EngineArgs
+from hero_ray.core.errors import CheckpointError, DeviceMemoryError, HeroRayError, MissingExtraError, ReplicaError
+from hero_ray.models.base import ModelInfo
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.engines.weights import FOLDER, architecture, register
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 CPU_BLOCK = 32
 """Smallest block of vLLM's CPU attention. Its default of 128 shares nothing between prompts of a pruned picture."""
+
+CPU_HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Widths of heads that vLLM's CPU attention has; with others it starts, and fails at the first prompt."""
 
 ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else all cores, or in every actor the same one
@@ -47,12 +51,14 @@ def start_vllm(adapter: FamilyAdapter, folder: Path, settings: EngineArgs) -> Vl
 
     Raises:
         MissingExtraError: vLLM cannot be imported.
+        CheckpointError: a language model that it has no attention for.
         DeviceMemoryError: the device has no room for weights and cache beside the tower.
         ReplicaError: vLLM does not start.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    check_heads(adapter.info)
     text = adapter.model.config.text_config
     context = longest(adapter, settings)
     with tempfile.TemporaryDirectory(prefix="hero-ray-") as home, untouched():
@@ -77,6 +83,19 @@ def start_vllm(adapter: FamilyAdapter, folder: Path, settings: EngineArgs) -> Vl
         return SamplingParams(output_kind=kind, **options)
 
     return decoder(engine, sampling, adapter, context)
+
+
+def check_heads(info: ModelInfo) -> None:
+    """Refuse a language model that vLLM's CPU attention would fail on.
+
+    Raises:
+        CheckpointError: its heads have a width that is not there.
+    """
+    if info.device == "cpu" and info.language.head_dim not in CPU_HEADS:
+        raise CheckpointError(
+            f"the heads of {info.name}'s language model are {info.language.head_dim} wide; vLLM's CPU attention has "
+            f"{', '.join(map(str, CPU_HEADS))}. Use engine=ours"
+        )
 
 
 def longest(adapter: FamilyAdapter, settings: EngineArgs) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hero_ray.core.errors import ParameterError
+from hero_ray.core.engines import OURS
+from hero_ray.core.errors import ConfigError, ParameterError
 from hero_ray.core.text import brief
 
 
@@ -47,6 +48,33 @@ class EngineArgs:
         for name, value in given.items():
             _check(name, value)
         return cls(**given)
+
+    @classmethod
+    def asked(cls, engine: str, given: Any) -> EngineArgs:
+        """Settings for an engine that was asked for.
+
+        Raises:
+            ParameterError: as `of`, or any for our own blocks.
+        """
+        if engine == OURS and given is not None:
+            raise ParameterError("engine_args are vLLM's; say engine=vllm or engine=auto too")
+        return cls.of({} if given is None else given)
+
+    def check_gpus(self, gpus: float) -> None:
+        """Refuse a replica whose GPUs are not those its engine is shared out over.
+
+        Args:
+            gpus: of one replica; 0 on CPUs.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        if self.devices > 1 and gpus != self.devices:
+            raise ConfigError(
+                f"engine_args share each model over {self.devices} devices (tensor_parallel_size "
+                f"{self.tensor_parallel_size} x pipeline_parallel_size {self.pipeline_parallel_size}), but "
+                f"gpus_per_replica is {gpus:g}; expected gpus_per_replica: {self.devices}"
+            )
 
     @property
     def devices(self) -> int:
