@@ -29,7 +29,7 @@ from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
 from hero_ray.models.shapes import limited, shape
 from hero_ray.models.sources import find_clip, find_folder, is_clip
-from hero_ray.models.supported import not_quantised
+from hero_ray.models.supported import check_for_vllm
 from hero_ray.pipeline.opening import make_task, open_task, task_fact, tasks_of
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
@@ -217,7 +217,7 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
     options = {key: value for key, value in arguments.items() if key not in ("device", "dtype", *HOW)}
     engine = engine_of(arguments)
     if engine != OURS:
-        not_quantised(read_config(folder), folder)
+        check_for_vllm(read_config(folder), folder)
     if "style" in options:
         shown_prompt(name, "TEXT", options["style"])  # a style that is not there is known now
     elif wording := worded_anew(name):

@@ -17,7 +17,7 @@ from hero_ray.models.base import Request
 from hero_ray.models.engines import EitherEngine
 from hero_ray.models.engines import installed as installed_now
 from hero_ray.models.engines.vllm import decoder
-from hero_ray.models.supported import not_quantised
+from hero_ray.models.supported import check_for_vllm
 from hero_ray.pipeline import facts
 from hero_ray.profiling import job as profiling
 from tests.stand_in_vllm import StandInEngine, sampling
@@ -45,7 +45,9 @@ def test_a_sweep_on_vllm_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ParameterError, match="use one of ours, vllm, auto"):
         facts.make_plan(build(asked | {"model_args": {"engine": "vLLM"}}))
     with pytest.raises(CheckpointError, match="engine=vllm is handed unquantised"):
-        not_quantised({"quantization_config": {"quant_method": "awq", "bits": 4}}, "somewhere")
+        check_for_vllm({"quantization_config": {"quant_method": "awq", "bits": 4}}, "somewhere")
+    with pytest.raises(CheckpointError, match=r"rows and columns \(M-RoPE\).*engine=ours"):
+        check_for_vllm({"model_type": "qwen2_5_vl", "text_config": {}, "vision_config": {}}, "somewhere")
 
 
 def test_a_plan_carries_the_engine_and_how_it_runs_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

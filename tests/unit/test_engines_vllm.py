@@ -19,7 +19,7 @@ from hero_ray.core.errors import (
     PromptError,
     ReplicaError,
 )
-from hero_ray.models.base import Prompt, Request
+from hero_ray.models.base import PlacedTokens, Prompt, Request
 from hero_ray.models.engines import EitherEngine
 from hero_ray.models.engines.start import check_heads
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
@@ -135,6 +135,12 @@ def test_rows_that_are_not_finite_never_reach_the_engine(vllm, engine, requests,
     visual = requests[0].visual.clone()
     visual[3, 2] = value
     refused(vllm, engine, requests, replace(requests[0], visual=visual), NonFiniteScoreError, "visual features")
+
+
+def test_tokens_with_places_never_reach_the_engine(vllm, engine, requests) -> None:
+    visual = requests[0].visual
+    placed = PlacedTokens(visual, torch.zeros(len(visual), 3, dtype=torch.long), 4)
+    refused(vllm, engine, requests, replace(requests[0], visual=placed), PromptError, "M-RoPE")
 
 
 def test_a_prompt_whose_answer_would_be_cut_never_reaches_the_engine(vllm, engine, requests) -> None:

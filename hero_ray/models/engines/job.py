@@ -13,7 +13,7 @@ from hero_ray.core.errors import ParameterError
 from hero_ray.models.build import META
 from hero_ray.models.engines.installed import hindrances
 from hero_ray.models.job import Target
-from hero_ray.models.supported import not_quantised
+from hero_ray.models.supported import check_for_vllm
 
 if TYPE_CHECKING:
     from hero_ray.models.family import FamilyAdapter
@@ -57,7 +57,7 @@ class EngineJob:
             return cls(OURS, found, folder)
         if folder is None or name.endswith(":random"):
             raise ParameterError(f"engine={asked} reads weights from a folder, and {name} has none")
-        not_quantised(config, folder)
+        check_for_vllm(config, folder)
         if wrong := hindrances():
             raise ParameterError(f"engine={asked} cannot start: {'; '.join(wrong)}")
         return cls(asked, found, folder)

@@ -111,6 +111,10 @@ class VllmDecoder:
         for request in requests:
             check_length(request, self.context)
             visual = request.visual
+            if not isinstance(visual, Tensor):
+                raise PromptError(
+                    "visual tokens have places of their own (M-RoPE), which vLLM is not told; use engine=ours"
+                )
             if visual.dim() != 2 or visual.shape[1] != self.shape.hidden or not visual.is_floating_point():
                 raise PromptError(
                     f"visual rows are {str(visual.dtype).removeprefix('torch.')} {tuple(visual.shape)}; expected "
@@ -175,6 +179,7 @@ class VllmDecoder:
         prefix, suffix = (
             self.embed(torch.tensor(ids, dtype=torch.long)) for ids in (request.prompt.prefix, request.prompt.suffix)
         )
+        assert isinstance(request.visual, Tensor)
         rows = torch.cat([prefix, request.visual.to(prefix.device, prefix.dtype), suffix])
         return rows.detach().to("cpu", self.dtype)
 
