@@ -73,6 +73,7 @@ def environment() -> dict[str, Any]:
     """Versions and devices of this installation."""
     import torch
 
+    from hero_ray.models.engines.installed import state
     from hero_ray.pipeline.provenance import installation
 
     facts: dict[str, Any] = {"hero-ray": __version__, "python": platform.python_version(), "platform": sys.platform}
@@ -81,6 +82,7 @@ def environment() -> dict[str, Any]:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             facts[package] = "not installed"
+    facts["vllm"] = state()
     versions = installation()
     facts["versions"] = versions["installed"]
     facts["lock"] = "not found" if versions["locked"] is None else "; ".join(versions["moved"]) or "same versions"

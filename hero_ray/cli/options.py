@@ -12,6 +12,7 @@ Db = Annotated[str | None, typer.Option("--db", help="Database URL; else HERO_RA
 Limit = Annotated[int | None, typer.Option("--limit", help="First n documents of each benchmark.")]
 Assign = Annotated[list[str] | None, typer.Option("--set", help="Any sweep key: --set profile.images=2.")]
 ModelArgs = Annotated[str | None, typer.Option("--model-args", help="KEY=VALUE,...: dtype=bfloat16,max_tiles=6.")]
+Engine = Annotated[str | None, typer.Option("--engine", help="Who answers: ours, vllm, or auto for both.")]
 Until = Annotated[str | None, typer.Option("--until", help="decided: a cell gets no more answers once it is known.")]
 RunName = Annotated[str | None, typer.Option("--run-id", "--run", help="Name of the run; made if not there.")]
 Which = Annotated[str, typer.Argument(help="Run id, a prefix of one, or latest.")]
@@ -19,6 +20,11 @@ RunOption = Annotated[str | None, typer.Option("--run", help="The same as RUN_ID
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")]
 Device = Annotated[str | None, typer.Option("--device", help="Default: CUDA where there is one.")]
 Attention = Annotated[str | None, typer.Option("--attention", help="sdpa, flash_attention_2 or eager.")]
+
+
+def using(engine: str | None) -> list[str]:
+    """`--engine` as an assignment to the sweep file's `model_args`, whose other keys stay."""
+    return [] if engine is None else [f"model_args.engine={engine}"]
 
 
 def pairs(text: str | None, option: str = "--model-args") -> dict[str, str]:

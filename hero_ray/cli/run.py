@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
-from hero_ray.cli.options import Assign, Db, Limit, ModelArgs, RunName, Until, pairs
+from hero_ray.cli.options import Assign, Db, Engine, Limit, ModelArgs, RunName, Until, pairs, using
 from hero_ray.core import hub
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.shipped import folder
@@ -66,6 +66,7 @@ def sweep(
     config_file: ConfigFile = None,
     models: Models = None,
     model_args: ModelArgs = None,
+    engine: Engine = None,
     methods: Methods = None,
     budgets: Budgets = None,
     tasks: Tasks = None,
@@ -108,7 +109,7 @@ def sweep(
         raise ConfigError(f"--card {card!r} forecasts and runs nothing; give it with --dry-run, or to `hero-ray plan`")
     built = _config(
         config or config_file,
-        [*(assign or ()), *(["profile.enabled=false"] if no_profile else [])],
+        [*(assign or ()), *(["profile.enabled=false"] if no_profile else []), *using(engine)],
         models=models,
         model_args=model_args,
         methods=methods,

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import app
+from hero_ray.cli.options import Engine
 
 
 @app.command()
 def serve(
     config: Annotated[Path | None, typer.Argument(help="YAML of service settings.")] = None,
     model: Annotated[str | None, typer.Option("--model", "--models", help="Comma-separated model names.")] = None,
+    engine: Engine = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; others than loopback need a token.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; default 8000.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Model replicas.")] = None,
@@ -33,6 +35,8 @@ def serve(
     document |= {key: value for key, value in options.items() if value is not None}
     if model:
         document["models"] = [name.strip() for name in model.split(",") if name.strip()]
+    if engine is not None:
+        document["model_args"] = {**(document.get("model_args") or {}), "engine": engine}
     settings = build_settings(document)
     if check:
         from hero_ray.serve.check import check as check_settings

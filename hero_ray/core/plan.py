@@ -14,6 +14,7 @@ from typing import Any
 
 from hero_ray.core.budgets import BudgetEntry
 from hero_ray.core.config import MethodEntry, SweepConfig
+from hero_ray.core.engines import OURS, VLLM, refuse, why_not_vllm
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.types import Cell, Sample
 
@@ -26,7 +27,8 @@ NOTHING_LEFT = "the sweep has no cells left: `include` and `exclude` rule out ev
 @dataclass(frozen=True)
 class ModelFact:
     """What the plan must know of a model. `max_tokens`: patch tokens of its largest unpruned prompt; `clip`: weight
-    hash of the CLIP that text-aware methods read, "" where its weights lie in the model's own folder."""
+    hash of the CLIP that text-aware methods read, "" where its weights lie in the model's own folder; `engine`: who was
+    asked to answer, `engine_version`: of vLLM."""
 
     name: str
     family: str
@@ -35,12 +37,15 @@ class ModelFact:
     max_tokens: int
     options: Mapping[str, Any] = field(default_factory=dict)
     clip: str = ""
+    engine: str = OURS
+    engine_version: str = ""
 
 
 @dataclass(frozen=True)
 class MethodFact:
     """One resolved method. `seeded`: it has a seed parameter; `budgeted`: the ratio decides its count; `straw_man`: a
-    baseline that the others are held against; `reads_clip`: CLIP's text side decides with it."""
+    baseline that the others are held against; `reads_clip`: CLIP's text side decides with it; `inside`: it drops tokens
+    inside the language model; `reads_blocks`: it chooses by what the blocks there attend to."""
 
     name: str
     variant: str
@@ -50,6 +55,8 @@ class MethodFact:
     budgeted: bool
     straw_man: bool = False
     reads_clip: bool = False
+    inside: bool = False
+    reads_blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,9 +102,10 @@ def cells(
     entries ask for appears once.
 
     Raises:
-        ConfigError: include and exclude leave nothing.
+        ConfigError: include and exclude leave nothing, or vLLM was asked for cells that it cannot answer.
     """
     found: dict[str, Cell] = {}
+    barred: dict[str, str] = {}
     for model in models:
         for task in tasks:
             for entry, fact in methods:
@@ -108,9 +116,15 @@ def cells(
                         cell = _cell(config, model, task, fact, budget, seed)
                         if _wanted(_values(cell), config):
                             found.setdefault(cell.id, cell)
+                            barred[cell.id] = _barred(model, fact, budget) if model.engine == VLLM else ""
     if not found:
         raise ConfigError(NOTHING_LEFT)
+    refuse((cell, barred[cell.id]) for cell in found.values())
     return list(found.values())
+
+
+def _barred(model: ModelFact, fact: MethodFact, budget: BudgetEntry) -> str:
+    return why_not_vllm(fact.inside, fact.reads_blocks, budget.ratio, model.engine)
 
 
 def _values(cell: Cell) -> dict[str, Any]:
@@ -140,6 +154,7 @@ def _cell(
     if fact.seeded:
         params["seed"] = seed
     ratio = budget.ratio if budget.ratio is not None else min(1.0, (budget.tokens or 0) / model.max_tokens)
+    on_vllm = model.engine != OURS and not _barred(model, fact, budget)
     spec = {
         "model": {
             "name": model.name,
@@ -148,6 +163,7 @@ def _cell(
             "dtype": model.dtype,
             "options": dict(model.options),
             **({"clip": model.clip} if fact.reads_clip and model.clip else {}),
+            **({"engine": {"name": VLLM, "version": model.engine_version}} if on_vllm else {}),
         },
         "method": {"name": fact.name, "variant": fact.variant, "params": params, "code": fact.code_version},
         "budget": {"ratio": budget.ratio, "tokens": budget.tokens, "base": config.budget_base},
@@ -247,6 +263,7 @@ SPEC_NAMES = {
     ("model", "revision"): "weights of {model}",
     ("model", "dtype"): "dtype of {model}",
     ("model", "options"): "options of {model}",
+    ("model", "engine"): "engine of {model}",
     ("method", "code"): "code version of {method}",
     ("method", "params"): "parameters of {method}",
     ("benchmark", "data"): "dataset {benchmark}",

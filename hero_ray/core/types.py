@@ -62,6 +62,12 @@ class Cell:
     straw_man: bool = False
     own_count: bool = False
 
+    @property
+    def engine(self) -> str:
+        """Who makes its answers: `ours` or `vllm`."""
+        said = self.spec.get("model", {}).get("engine", {})
+        return str(said.get("name", "ours"))
+
 
 @dataclass(frozen=True)
 class Scored:

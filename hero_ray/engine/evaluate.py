@@ -16,6 +16,7 @@ from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.encoded import BudgetBase, Needs
+from hero_ray.core.engines import AUTO, OURS, VLLM
 from hero_ray.core.errors import INFRASTRUCTURE, SelectionError
 from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.plan import Unit
@@ -173,21 +174,28 @@ class Evaluator:
         return [cell for cell in mine if wanted is None or (cell.id, sample.key) in wanted]
 
     def _batches(self, jobs: list[AnswerJob]) -> Iterable[list[AnswerJob]]:
-        """Cut jobs into batches of like length; in-LLM methods prune whole batches, so each is alone with itself."""
+        """Cut jobs into batches of like length; in-LLM methods prune whole batches, so each is alone with itself.
+
+        vLLM gets everything of a picture at once and makes its own batches of it.
+        """
         groups: dict[str, list[AnswerJob]] = {}
         for job in jobs:
             pruning = job.cut.pruning
-            groups.setdefault(pruning.key if pruning.prunes_inside(job.cut.budget) else "", []).append(job)
-        for group in groups.values():
+            inside = pruning.prunes_inside(job.cut.budget)
+            groups.setdefault(pruning.key if inside else job.cell.engine, []).append(job)
+        for name, group in groups.items():
             # Like lengths waste no padding; the key keeps an order that does not depend on which cells were missing.
             ordered = sorted(group, key=lambda job: (job.request.visual.shape[0], job.cut.pruning.key))
-            for start in range(0, len(ordered), self.settings.batch_size):
-                yield ordered[start : start + self.settings.batch_size]
+            size = len(ordered) if name == VLLM else self.settings.batch_size
+            for start in range(0, len(ordered), size):
+                yield ordered[start : start + size]
 
     def _answer(self, batch: list[AnswerJob]) -> list[Prediction]:
         requests, cuts = [job.request for job in batch], [job.cut for job in batch]
+        both = getattr(self.adapter.info, "engine", OURS) == AUTO
+        named = {"engine": batch[0].cell.engine} if both else {}  # as the cell's id says, whatever this picture needs
         try:
-            generations = generate(self.adapter, requests, cuts, batch_size=len(batch))
+            generations = generate(self.adapter, requests, cuts, batch_size=len(batch), **named)
         except INFRASTRUCTURE:
             raise
         except Exception as error:

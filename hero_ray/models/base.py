@@ -80,6 +80,7 @@ class ModelInfo:
         family: as in `hero_ray.models.registry.ModelSpec`.
         revision: weight hash, or `random:SEED`.
         random_weights: accuracy is refused for these.
+        engine: who answers: `ours`, `vllm`, or `auto` for both.
     """
 
     name: str
@@ -92,6 +93,7 @@ class ModelInfo:
     device: str
     attention: str
     context: int
+    engine: str = "ours"
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,21 @@ def build(model_class: Any, config: Any, device: torch.device, dtype: torch.dtyp
     return model
 
 
-def place(model: Any, device: torch.device) -> None:
-    """Give a model of shapes its memory: weights stay undefined, derived buffers are computed."""
+def place(model: Any, device: torch.device, but: str = "") -> None:
+    """Give a model of shapes its memory: weights stay undefined, derived buffers are computed.
+
+    Args:
+        but: name of a part that stays shapes.
+    """
+    owner, _, name = but.rpartition(".")
+    apart = model.get_submodule(but) if but else None
+    if apart is not None:
+        setattr(model.get_submodule(owner), name, nn.Identity())
     model.to_empty(device=device)
     model.tie_weights()
     restore_buffers(model, device)
+    if apart is not None:
+        setattr(model.get_submodule(owner), name, apart)
 
 
 def restore_buffers(model: nn.Module, device: torch.device) -> None:

@@ -55,7 +55,8 @@ class FamilyAdapter(TowerEncoder):
     Attributes:
         info, vision: what is known of the model and its tower.
         runner: the block loop; `runner.prefill` and `runner.decode` are the steps that timings are put around.
-        decoder: batches, prefix reuse and decoding on top of it.
+        decoder: batches, prefix reuse and decoding on top of it; None where another engine holds the blocks.
+        engine: who answers in the decoder's place, None where nobody does. end: token ids that end an answer.
         style, image_token: how it is asked, and what stands for one picture token there.
     """
 
@@ -71,7 +72,9 @@ class FamilyAdapter(TowerEncoder):
         if parts.graphs and (self.runner.sizes or self.runner.turning):
             raise ParameterError("graphs need blocks without sliding windows and with one set of rotary frequencies")
         step = GraphedDecode(self.runner) if parts.graphs else None
-        self.decoder = Decoder(self.runner, parts.end, parts.info.context, step)
+        self.end = parts.end
+        self.decoder: Any = Decoder(self.runner, parts.end, parts.info.context, step)
+        self.engine: Any = None
         self._device = self.runner.embed(torch.zeros(1, dtype=torch.long)).device
         self._prompts: dict[tuple[str, str | None], Prompt] = {}
 
@@ -122,6 +125,10 @@ class FamilyAdapter(TowerEncoder):
         """Instruction rows [H, Q, V, N] of LLM blocks, newline columns left out."""
         if not layers:
             return {}
+        if self.decoder is None:
+            raise ParameterError(
+                "with engine=vllm no block of the language model is ours to look into; use engine=auto"
+            )
         if max(layers) > self.runner.num_layers:
             raise PromptError(f"LLM block {max(layers)} was asked of a model with {self.runner.num_layers} blocks")
         visual = self.assemble(encoded, keep_all(encoded.layout), "unpadded_rows")
@@ -187,7 +194,7 @@ class FamilyAdapter(TowerEncoder):
             PromptError: a prompt and its answer exceed the context.
             DeviceMemoryError: one request alone does not fit.
         """
-        answers = self.decoder.answer(requests, pruner, positions, GenerationOptions(**options))
+        answers = (self.engine or self.decoder).answer(requests, pruner, positions, GenerationOptions(**options))
         return [
             Generation(
                 text=self.tokenizer.decode(answer.token_ids).strip(),

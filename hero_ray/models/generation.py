@@ -42,6 +42,7 @@ class GenerationOptions:
         top_p: probability mass that is drawn from.
         seed: of the draws; every row draws as if it were asked alone, whatever its neighbours and its place among them.
         on_token: called with (request index, token id) as tokens appear, end token excluded.
+        engine: `ours` or `vllm`, for an adapter that has both; "" leaves it to what a request needs.
     """
 
     batch_size: int = 64
@@ -51,6 +52,7 @@ class GenerationOptions:
     top_p: float = 1.0
     seed: int = 0
     on_token: OnToken | None = None
+    engine: str = ""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -105,7 +107,7 @@ class Decoder:
         if not requests:
             return []
         for request in requests:
-            self._check(request)
+            check_length(request, self.context)
         answers: dict[int, DecodedAnswer] = {}
         for chunk in plan_chunks(requests, options) if pruner is None else [list(range(len(requests)))]:
             answers.update(self._answer_chunk(requests, chunk, pruner, positions, options))
@@ -194,16 +196,22 @@ class Decoder:
                 logits = self.decode(state, tokens)
         return alive[0]
 
-    def _check(self, request: Request) -> None:
-        if request.max_new_tokens < 1:
-            raise PromptError(f"max_new_tokens is {request.max_new_tokens}; ask for at least 1")
-        needed = length_of(request) + request.max_new_tokens
-        if needed > self.context:
-            raise PromptError(
-                f"{request.visual.shape[0]} visual and {request.prompt.num_text} text tokens with "
-                f"{request.max_new_tokens} new ones make {needed}, the model's context is {self.context}; "
-                "shorten the question, lower max_new_tokens or the retention ratio"
-            )
+
+def check_length(request: Request, context: int) -> None:
+    """Refuse a request that does not fit.
+
+    Raises:
+        PromptError: nothing to generate, or a prompt and its answer exceed the context.
+    """
+    if request.max_new_tokens < 1:
+        raise PromptError(f"max_new_tokens is {request.max_new_tokens}; ask for at least 1")
+    needed = length_of(request) + request.max_new_tokens
+    if needed > context:
+        raise PromptError(
+            f"{request.visual.shape[0]} visual and {request.prompt.num_text} text tokens with "
+            f"{request.max_new_tokens} new ones make {needed}, the model's context is {context}; "
+            "shorten the question, lower max_new_tokens or the retention ratio"
+        )
 
 
 def plan_chunks(requests: Sequence[Request], options: GenerationOptions) -> list[list[int]]:

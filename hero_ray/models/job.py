@@ -57,7 +57,8 @@ class Target:
 
 @dataclass(frozen=True)
 class LoadJob:
-    """One model being loaded. `seed` is set for random weights only; `folder` is None for sizes known by name."""
+    """One model being loaded. `seed` is set for random weights only; `folder` is None for sizes known by name; `but`
+    names a part that stays shapes."""
 
     name: str
     chosen: ModelSpec
@@ -66,6 +67,7 @@ class LoadJob:
     seed: int | None
     options: Mapping[str, Any]
     style: PromptStyle
+    but: str = ""
 
     @property
     def has_weights(self) -> bool:

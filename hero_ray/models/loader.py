@@ -11,12 +11,14 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from hero_ray.core.engines import OURS
 from hero_ray.core.errors import CheckpointError, HeroRayError, ParameterError
 from hero_ray.models.asking import style_for
 from hero_ray.models.build import META
 from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.clip_loader import load_clip
 from hero_ray.models.clip_text import TextPolicy
+from hero_ray.models.engines.job import EngineJob
 from hero_ray.models.family import FamilyAdapter, Parts
 from hero_ray.models.internvl2 import InternVL2Adapter
 from hero_ray.models.job import LoadJob, Target
@@ -63,6 +65,8 @@ def load(
     seed: int = 0,
     graphs: bool = False,
     style: str | None = None,
+    engine: str = OURS,
+    engine_args: Any = None,
     **options: Any,
 ) -> FamilyAdapter:
     """An adapter, ready to encode and generate.
@@ -80,12 +84,15 @@ def load(
         seed: of random weights.
         graphs: replay decode steps as CUDA graphs (SDPA only); greedy answers stay the same.
         style: name of the conversation to ask in, instead of what the checkpoint says of itself.
+        engine: who answers: our own blocks (`ours`), `vllm`, or `auto`: vLLM for all it can carry, ours for the rest.
+        engine_args: how vLLM runs (`hero_ray.core.engine_args.EngineArgs`).
         options: settings of one family, for example `max_tiles` of internvl2, `max_pixels` of qwen2.5-vl.
 
     Raises:
         UnknownNameError: no such model.
         CheckpointError: the folder is not what it claims to be.
         ParameterError: an option nobody knows or a device that is not there.
+        MissingExtraError: vLLM, where it is not installed.
     """
     if clip_vision not in get_args(ClipVision):
         raise ParameterError(f"clip_vision={clip_vision!r} is unknown; use one of {', '.join(get_args(ClipVision))}")
@@ -103,13 +110,15 @@ def load(
     chosen = _spec(plain, folder, raw)
     asked = style_for(chosen, folder, raw, style)
     source = find_clip(chosen, folder, clip, clip_vision)
-    job = LoadJob(name, chosen, folder, target, seed if is_random else None, options, asked)
+    made_for = EngineJob.of(engine, engine_args, name, folder, raw, target, graphs)
+    job = LoadJob(name, chosen, folder, target, seed if is_random else None, options, asked, made_for.unread)
     if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
         raise ParameterError(f"graphs need a CUDA device and sdpa; this is {target.device} with {target.attention}")
     with described(folder):
         adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs))
     if source is not None:
         adapter.attach_clip(partial(load_clip, source, target, clip_vision, clip_text, job.seed))
+    made_for.start(adapter)
     return adapter
 
 

@@ -76,13 +76,13 @@ def llava_parts(job: LoadJob) -> Parts:
 def _fill_llava(model: Any, job: LoadJob, is_original: bool) -> None:
     assert job.folder is not None
     if not is_original:
-        fill(model, [job.folder], llava.hub, job.target.device)
+        fill(model, [job.folder], llava.hub, job.target.device, job.but)
         return
     # The original layout names its vision tower by hub id and does not always hold it.
     inside = any("vision_tower" in key for key in keys(job.folder))
     tower = read_config(job.folder)["mm_vision_tower"]
     folders = [job.folder] if inside else [job.folder, find_folder(tower, is_clip)]
-    fill(model, folders, llava.original_with_tower, job.target.device)
+    fill(model, folders, llava.original_with_tower, job.target.device, job.but)
 
 
 def internvl2_parts(job: LoadJob) -> Parts:
@@ -115,7 +115,7 @@ def internvl2_parts(job: LoadJob) -> Parts:
     config.image_token_id = found[internvl2.CONTEXT]
     model = job.build(InternVLForConditionalGeneration, config)
     if job.folder is not None and job.has_weights and not job.is_quantised:
-        fill(model, [job.folder], translate, job.target.device)
+        fill(model, [job.folder], translate, job.target.device, job.but)
     published = raw.get("max_dynamic_patch") or settings.get("max_patches") or DEFAULT_TILES
     most = int(job.options.get("max_tiles", min(DEFAULT_TILES, published)))
     if most < 1:

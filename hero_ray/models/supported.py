@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hero_ray.core.errors import CheckpointError
+from hero_ray.models.registry import NATIVE
 
 LANGUAGE = ("llama", "mistral", "qwen2", "qwen3", "phi3")
 """transformers' language models whose blocks the block loop runs."""
@@ -93,6 +94,24 @@ def quantised(config: Mapping[str, Any]) -> str:
         return f"{found.get('quant_method', 'method unnamed')}{f', {bits} bit' if bits else ''}"
     parts = (value for key, value in config.items() if key.endswith("_config") and isinstance(value, Mapping))
     return next((method for part in parts if (method := quantised(part))), "")
+
+
+def check_for_vllm(config: Mapping[str, Any], where: object) -> None:
+    """Refuse a checkpoint whose language model vLLM would not be handed as it is.
+
+    Raises:
+        CheckpointError: its weights are quantised, or its tokens stand in rows and columns.
+    """
+    if method := quantised(config):
+        raise CheckpointError(
+            f"{where}: its weights are quantised ({method}); engine=vllm is handed unquantised ones. "
+            "Load the checkpoint it was made from, or use engine=ours"
+        )
+    if (family := family_of(config, where)) in NATIVE:
+        raise CheckpointError(
+            f"{where}: the tokens of {family} stand in rows and columns (M-RoPE), and vLLM is handed embeddings "
+            "without their places; use engine=ours"
+        )
 
 
 _QUANTISERS = {

@@ -15,6 +15,8 @@ from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core import hub
 from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.encoded import Needs, VisionInfo
+from hero_ray.core.engine_args import EngineArgs
+from hero_ray.core.engines import HOW, OURS, engine_of, vllm_version
 from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
 from hero_ray.core.plan import ENDPOINT, MethodFact, ModelFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.tasks import TaskEntry
@@ -22,10 +24,12 @@ from hero_ray.core.types import Cell, Sample
 from hero_ray.engine.endpoint import Endpoint, is_endpoint
 from hero_ray.methods.base import Method
 from hero_ray.models.asking import shown_prompt, worded_anew
+from hero_ray.models.checkpoints.plausible import read_config
 from hero_ray.models.checkpoints.revision import revision
 from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
 from hero_ray.models.shapes import limited, shape
 from hero_ray.models.sources import find_clip, find_folder, is_clip
+from hero_ray.models.supported import check_for_vllm
 from hero_ray.pipeline.opening import make_task, open_task, task_fact, tasks_of
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
@@ -116,9 +120,16 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
         model_facts = [
             endpoint_fact(name, config.model_args)
             if is_endpoint(name)
-            else (model_fact(name, config.model_args, on_gpu, with_clip) if at_hand else published_fact(name))
+            else (
+                model_fact(name, config.model_args, on_gpu, with_clip)
+                if at_hand
+                else published_fact(name, config.model_args)
+            )
             for name in config.models
         ]
+    EngineArgs.asked(engine_of(config.model_args), config.model_args.get("engine_args")).check_gpus(
+        float(config.gpus_per_replica or 0)
+    )
     limited = tasks_of(config)
     opened = {task.name: open_task(task) if at_hand else make_task(task) for task in limited}
     named = {benchmark.name: benchmark for benchmark in opened.values()}
@@ -163,7 +174,7 @@ def _method(entry: MethodEntry) -> Method:
 def method_fact(entry: MethodEntry) -> MethodFact:
     """Resolve one method entry to its variant and every hyper-parameter."""
     method = _method(entry)
-    params = method.parameters()
+    params, needs = method.parameters(), method.needs(VisionInfo(48, 47))
     return MethodFact(
         name=entry.name,
         variant=method.variant,
@@ -172,7 +183,9 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         seeded="seed" in params,
         budgeted=method.fixed_budget,
         straw_man=method.straw_man,
-        reads_clip=reads_clip(method.needs(VisionInfo(48, 47))),
+        reads_clip=reads_clip(needs),
+        inside=method.stage == "in-llm",
+        reads_blocks=bool(needs.llm_attention),
     )
 
 
@@ -192,6 +205,7 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
     Raises:
         ConfigError: random weights, whose answers mean nothing.
         UnknownNameError, CheckpointError: no such model, or not one of the supported families.
+        ParameterError, MissingExtraError: an engine nobody knows, or vLLM where it is not installed.
     """
     if name.endswith(":random"):
         raise ConfigError(
@@ -200,7 +214,10 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
         )
     folder = find_folder(name)
     found = shape(name) if name in models.names() else shape(str(folder))
-    options = {key: value for key, value in arguments.items() if key not in ("device", "dtype")}
+    options = {key: value for key, value in arguments.items() if key not in ("device", "dtype", *HOW)}
+    engine = engine_of(arguments)
+    if engine != OURS:
+        check_for_vllm(read_config(folder), folder)
     if "style" in options:
         shown_prompt(name, "TEXT", options["style"])  # a style that is not there is known now
     elif wording := worded_anew(name):
@@ -213,6 +230,8 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
         max_tokens=limited(found, options).largest,
         options=options,
         clip=_clip_hash(name, folder, found.family, arguments) if with_clip else "",
+        engine=engine,
+        engine_version="" if engine == OURS else vllm_version(),
     )
 
 
@@ -263,11 +282,11 @@ def endpoint_fact(name: str, arguments: Mapping[str, Any]) -> ModelFact:
     return ModelFact(name, ENDPOINT, endpoint.find_served(), "n/a", 1, options)
 
 
-def published_fact(name: str) -> ModelFact:
+def published_fact(name: str, arguments: Mapping[str, Any]) -> ModelFact:
     """What the published architecture alone tells of a model.
 
     Raises:
         UnknownNameError, CheckpointError: its sizes are not known.
     """
     found = shape(name)
-    return ModelFact(name, found.family, "", "bfloat16", found.largest)
+    return ModelFact(name, found.family, "", "bfloat16", found.largest, engine=engine_of(arguments))

@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
+from hero_ray.core.engines import OURS
 from hero_ray.core.plan import ENDPOINT, Unit
 from hero_ray.core.secret import for_workers
 from hero_ray.engine.evaluate import Settings
@@ -159,6 +160,8 @@ def _execute_all(
             still_ours(run_id, lost)
             if model.family == ENDPOINT:
                 endpoint_speeds(store, run_id, plan.cells_of(model.name), model_args(plan, model.name))
+            elif plan.config.profile.enabled and model.engine != OURS:
+                say(f"{model.name}: no timings, which are those of hero_ray's own blocks; here answered {model.engine}")
             elif plan.config.profile.enabled:
                 progress.stage(f"timing {model.name} alone on the machine")
                 profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hero_ray.core.config import SweepConfig
-from hero_ray.core.errors import InputError
+from hero_ray.core.engines import OURS, engine_of
+from hero_ray.core.errors import InputError, ParameterError
 from hero_ray.core.plan import FULL, digest
 from hero_ray.core.types import Cell
 
@@ -60,6 +61,10 @@ def run(job: ProfileJob, progress: Callable[[str], None] = lambda message: None)
     from hero_ray.profiling.cells import profile_cells
     from hero_ray.profiling.roofline import measure_peaks
 
+    if (engine := engine_of(job.config.model_args)) != OURS:
+        raise ParameterError(
+            f"engine={engine}: profile times our own blocks, stage by stage; `python -m perf.engines` times both"
+        )
     (name,) = job.config.models
     progress(f"loading {name}")
     adapter, peaks = load(name, **job.config.model_args), None

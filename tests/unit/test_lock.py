@@ -57,7 +57,7 @@ def ranges() -> list[str]:
     return [*project["dependencies"], *extras, *groups["dev"], *groups["build"]]
 
 
-OUTSIDE = {"all", "track", "lmms"}
+OUTSIDE = {"all", "track", "lmms", "vllm"}
 """Extras that the lock leaves out: the first names others, and the last two bring half the world for one verb each."""
 
 

@@ -266,3 +266,53 @@ def test_what_changed_between_two_cells_is_named() -> None:
         ("prompts of synth-exist", "", "p"),
     ]
     assert list(plan.spec_changes({}, {"model": {"dtype": "bfloat16"}})) == [("dtype of ?", "None", "bfloat16")]
+
+
+def test_engines_are_part_of_ids_and_ours_leaves_them_as_they_were() -> None:
+    config = build({"tasks": ["synth-exist"], "methods": ["hero", "fastv"], "budgets": [1.0, 0.4]})
+    known = [(entry, replace(fact, inside=fact.name == "fastv", reads_blocks=False)) for entry, fact in facts(config)]
+
+    def ids(engine: str, version: str = "") -> dict[tuple[str, float], str]:
+        model = replace(MODEL, engine=engine, engine_version=version)
+        made = plan.cells(config, [model], known, [TASK])
+        assert all(cell.engine == ("ours" if engine == "ours" else cell.engine) for cell in made)
+        return {(cell.method, cell.retention_ratio, cell.seed): cell for cell in made}
+
+    ours, auto, newer = ids("ours"), ids("auto", "0.32.0"), ids("auto", "0.33.0")
+    plain = {cell.id for cell in plan.cells(config, [MODEL], known, [TASK])}
+    assert plain == {cell.id for cell in ours.values()}
+    assert all("engine" not in cell.spec["model"] for cell in ours.values())
+    inside = ("fastv", 0.4, 0)
+    assert auto[inside].id == ours[inside].id
+    assert auto[inside].engine == "ours"
+    for key in ours.keys() - {inside}:
+        assert auto[key].engine == "vllm"
+        assert len({ours[key].id, auto[key].id, newer[key].id}) == 3
+    changed = list(plan.spec_changes(auto["hero", 0.4, 0].spec, newer["hero", 0.4, 0].spec))
+    assert [what for what, *_ in changed] == ["engine of tiny"]
+
+
+def test_cells_that_vllm_cannot_answer_are_refused_and_listed() -> None:
+    config = build(
+        {"tasks": ["synth-exist"], "methods": ["hero", "fastv", "hired"], "budgets": [1.0, 0.4, 0.2, "16tok"]}
+    )
+    known = [
+        (entry, replace(fact, inside=fact.name == "fastv", reads_blocks=fact.name == "hired"))
+        for entry, fact in facts(config)
+    ]
+    model = replace(MODEL, engine="vllm", engine_version="0.32.0")
+    with pytest.raises(ConfigError) as refused:
+        plan.cells(config, [model], known, [TASK])
+    told = str(refused.value).splitlines()
+    assert told[0].startswith("engine=vllm cannot answer 6 of ")
+    assert told[1:3] == [
+        "  fastv (exact) drops tokens inside the language model: budgets 0.4, 0.2, 16tok on synth-exist with tiny "
+        "(3 cells)",
+        "  hired (exact) reads the language model's own attention: budgets 0.4, 0.2, 16tok on synth-exist with tiny "
+        "(3 cells)",
+    ]
+    assert "engine=auto" in told[3]
+    answered = {cell.method: cell.engine for cell in plan.cells(config, [replace(model, engine="auto")], known, [TASK])}
+    assert (answered["hired"], answered["fastv"]) == ("vllm", "ours")
+    without = build({"tasks": ["synth-exist"], "methods": ["hero", "fastv"], "exclude": [{"method": "fastv"}]})
+    assert plan.cells(without, [model], [one for one in known if one[0].name != "hired"], [TASK])

@@ -97,24 +97,27 @@ def headers(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, folders: Sequence[Path], translate: Translate, device: torch.device) -> None:
+def fill(model: nn.Module, folders: Sequence[Path], translate: Translate, device: torch.device, but: str = "") -> None:
     """Bring a model of shapes to `device`, with the weights of one or more folders.
 
     Names and shapes are compared before there is memory for a single weight: a folder that does not belong to its
     configuration costs neither a read nor a 7B's allocation.
 
+    Args:
+        but: name of a part that stays shapes, since someone else holds its weights.
+
     Raises:
         CheckpointError: a key nobody wants, a weight nobody brings, one brought twice, or a wrong shape.
     """
     check(model, folders, translate)
-    place(model, device)
+    place(model, device, but)
     wanted, doubles = tensors(model), second_names(model)
     twice: dict[str, Tensor] = {}
     for key, tensor in (entry for folder in folders for entry in entries(folder, device)):
         for name, value in translate(key, tensor).items():
             if name in doubles:
                 twice[name] = value.to(wanted[doubles[name]].dtype)
-            else:
+            elif not wanted[name].is_meta:
                 wanted[name].copy_(value)
     for name, value in twice.items():
         if not torch.equal(value, wanted[doubles[name]]):

@@ -1,0 +1,55 @@
+"""Real vLLM engines, in the interpreter that HERO_RAY_VLLM_PYTHON names (`make test-vllm`); skipped loudly without."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = os.environ.get("HERO_RAY_VLLM_PYTHON", "")
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not PYTHON, reason="vLLM IS NOT TESTED: HERO_RAY_VLLM_PYTHON names no interpreter that has it (make test-vllm)"
+    ),
+    pytest.mark.timeout(1800),
+]
+
+
+def lane(*what: str) -> Any:
+    """What `tests.vllm_lane` found, run by the other interpreter."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [PYTHON, "-m", "tests.vllm_lane", *what]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1700, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("model", ["hero-tiny", "hero-tiny-internvl"])
+def test_every_early_method_answers_alike_on_both_engines(model: str) -> None:
+    found = lane("agree", model, "4")
+    assert found["prompts"] > 300
+    assert found["parted"] == []
+    assert found["forced_equal"] == found["forced"]
+    assert found["logprob_difference"] < 1e-4
+
+
+def test_every_language_model_type_answers_alike_or_parts_at_a_tie() -> None:
+    for name, found in lane("kinds").items():
+        assert found["prompts"] > 50, name
+        assert [one for one in found["parted"] if one["margin"] >= 1e-4] == [], name
+        assert found["logprob_difference"] < 1e-3, name
+
+
+def test_a_killed_worker_and_a_resumed_sweep_end_in_the_same_table() -> None:
+    found = lane("sweep")
+    assert found["engines"] == ["ours", "vllm"]
+    assert found["answers"] > found["rows_when_killed"] > 50
+    assert found["equal_to_ours"]
+    assert found["left_behind"] == []

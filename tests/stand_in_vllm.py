@@ -1,0 +1,100 @@
+"""A stand-in for vLLM's engine that answers as the real one was seen to, its silences included.
+
+The language model behind it is the adapter's own, asked one prompt at a time: what is tested with it is everything that
+hero_ray does around an engine, on machines without one. `tests/integration/test_vllm.py` asks the real one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from hero_ray.models.base import Prompt, Request
+from hero_ray.models.batch import whole_prompts
+
+
+def sampling(growing: bool, **settings: Any) -> Any:
+    """What `vllm.SamplingParams` would be made of."""
+    return SimpleNamespace(growing=growing, **settings)
+
+
+@dataclass
+class StandInEngine:
+    """`add_request`, `step`, `abort_request` and `has_unfinished_requests` of vLLM's in-process engine.
+
+    Attributes:
+        asked: (name, rows, sampling) of every request, in order; `skipped`: names that were taken back.
+        deltas: tokens that arrive together where answers grow; several do.
+        broken: whether it was handed rows of another shape, after which it fails for good.
+        fails: raise this at the next step.
+    """
+
+    adapter: Any
+    max_model_len: int
+    deltas: tuple[int, ...] = (1, 3)
+    asked: list[tuple[str, torch.Tensor, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    steps: int = 0
+    broken: bool = False
+    fails: Exception | None = None
+    _open: deque[tuple[str, list[int], list[float], str, Any]] = field(default_factory=deque)
+
+    def add_request(self, name: str, prompt: dict[str, torch.Tensor], params: Any) -> None:
+        rows = prompt["prompt_embeds"]
+        self.asked.append((name, rows, params))
+        if self.broken or rows.shape[-1] != self.adapter.info.language.hidden:
+            self.broken = True
+            raise RuntimeError("The size of tensor a must match the size of tensor b")
+        if not len(rows):
+            raise ValueError("The decoder prompt cannot be empty")
+        if len(rows) > self.max_model_len:
+            raise ValueError(f"This model's maximum context length is {self.max_model_len} tokens.")
+        self._open.append((name, *self._answer(rows, params), params))
+
+    def _answer(self, rows: torch.Tensor, params: Any) -> tuple[list[int], list[float], str]:
+        room = min(params.max_tokens, self.max_model_len - len(rows))  # cut without a word
+        if not bool(rows.isfinite().all()):
+            return [0] * room, [float("nan")] * room, "length"
+        request = Request(Prompt((), (), (0, 0)), rows, room)
+        state = self.adapter.runner.prefill(whole_prompts([request], self.adapter.runner.embed), room=room)
+        ids, logprobs = list[int](), list[float]()
+        for _ in range(room):
+            chances = state.logits[0].float().log_softmax(-1)
+            ids.append(int(chances.argmax()))
+            logprobs.append(float(chances.max()))
+            if ids[-1] in params.stop_token_ids:
+                return ids, logprobs, "stop"  # the end token is among them
+            self.adapter.runner.decode(state, torch.tensor(ids[-1:]))
+        return ids, logprobs, "length"
+
+    def step(self) -> list[Any]:
+        self.steps += 1
+        if self.fails is not None:
+            self.broken = True
+            raise self.fails
+        name, ids, logprobs, reason, params = self._open.popleft()
+        if not params.growing:
+            return [_output(name, ids, logprobs, reason, params)]
+        size = self.deltas[self.steps % len(self.deltas)]
+        if len(ids) <= size:
+            return [_output(name, ids, logprobs, reason, params)]
+        self._open.append((name, ids[size:], logprobs[size:], reason, params))
+        return [_output(name, ids[:size], logprobs[:size], None, params)]
+
+    def abort_request(self, names: list[str]) -> None:
+        self.skipped += names
+        self._open = deque(one for one in self._open if one[0] not in names)
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self._open)
+
+
+def _output(name: str, ids: list[int], logprobs: list[float], reason: str | None, params: Any) -> Any:
+    told = [{token: SimpleNamespace(logprob=value)} for token, value in zip(ids, logprobs, strict=True)]
+    wanted = told if params.logprobs is not None else None
+    one = SimpleNamespace(token_ids=list(ids), logprobs=wanted, finish_reason=reason)
+    return SimpleNamespace(request_id=name, outputs=[one], finished=reason is not None)

@@ -1,0 +1,71 @@
+"""The service's replica over vLLM, with the stand-in: answers, streams and stop strings as over our own blocks."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from hero_ray import models
+from hero_ray.core.errors import ParameterError
+from hero_ray.models.engines.vllm import decoder
+from hero_ray.models.invariance import drawn_picture
+from hero_ray.serve.engine import Engine
+from hero_ray.serve.engine_types import ChatJob
+from hero_ray.serve.schemas import PruningRequest
+from tests.stand_in_vllm import StandInEngine, sampling
+
+
+def encoded() -> bytes:
+    buffer = io.BytesIO()
+    drawn_picture(2).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def job(text: str, method: str = "hero", **more: Any) -> ChatJob:
+    return ChatJob(text, text, encoded(), PruningRequest(method=method, retention_ratio=0.3), 12, **more)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    torch.set_num_threads(1)
+    return Engine({}, threads=1)
+
+
+@pytest.fixture(scope="module")
+def sides(engine: Engine) -> tuple[Any, Any]:
+    """(our blocks alone, the same model with its blocks behind a stand-in for vLLM)."""
+    ours, other = models.load("hero-tiny"), models.load("hero-tiny")
+    stand_in = StandInEngine(models.load("hero-tiny"), 4096)
+    other.engine, other.decoder = decoder(stand_in, sampling, other, 4096), None
+    return ours, other
+
+
+def test_jobs_answer_alike_and_a_text_alone_too(engine: Engine, sides: tuple[Any, Any]) -> None:
+    jobs = [
+        job("What is written here?"),
+        job("Is there a circle?", "fastervlm"),
+        ChatJob("Hi", "Hi", None, PruningRequest(), 4),
+    ]
+    ours, vllm = (engine.answer(side, jobs) for side in sides)
+    for one, other in zip(ours, vllm, strict=True):
+        assert vars(one) | {"seconds": None} == vars(other) | {"seconds": None}
+
+
+def test_streams_and_stop_strings_are_the_services_own(engine: Engine, sides: tuple[Any, Any]) -> None:
+    whole = engine.answer(sides[0], [job("What is written here?")])[0].text
+    asked = [job("What is written here?"), job("What is written here?", stops=(whole[-1:],))]
+    for one in asked:
+        told: list[list[str]] = [[], []]
+        results = [engine.stream(side, one, heard.append) for side, heard in zip(sides, told, strict=True)]
+        assert "".join(told[0]) == "".join(told[1]) == results[0].text == results[1].text
+        assert results[0].finish == results[1].finish
+
+
+def test_a_method_inside_the_language_model_is_refused_by_name(engine: Engine, sides: tuple[Any, Any]) -> None:
+    good, bad = engine.answer(sides[1], [job("Is there a circle?"), job("Is there a circle?", "fastv")])
+    assert good.text
+    assert isinstance(bad, ParameterError)
+    assert "engine=auto" in str(bad)
