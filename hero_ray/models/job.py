@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from hero_ray.core.errors import CheckpointError, ParameterError
+from hero_ray.core.text import brief
 from hero_ray.models.base import LanguageShape, ModelInfo, VisionShape, torch_dtype
 from hero_ray.models.build import META, build, randomise
 from hero_ray.models.checkpoints.plausible import read_config
@@ -36,8 +38,7 @@ class Target:
             ParameterError: an unknown dtype or attention kernel, or a device that is not there.
         """
         name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if name.startswith("cuda") and not torch.cuda.is_available():
-            raise ParameterError(f"device {name!r} was asked for, but torch sees no CUDA device; use device='cpu'")
+        place = _device(name)
         if dtype is None:
             half = "bfloat16" if name.startswith("cuda") and torch.cuda.is_bf16_supported() else "float16"
             dtype = half if name.startswith("cuda") else "float32"
@@ -52,7 +53,29 @@ class Target:
             )
         if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
             raise ParameterError("flash_attention_2 needs the package flash-attn, which is not installed; use sdpa")
-        return cls(torch.device(name), torch_dtype(dtype), attention)
+        return cls(place, torch_dtype(dtype), attention)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        place = torch.device(name)
+    except RuntimeError:
+        raise ParameterError(f"device {brief(name)} is unknown; use cuda, cuda:1, cpu or meta") from None
+    if place.type == "mps":
+        raise ParameterError(
+            "device 'mps' is not supported: methods add up scores in float64, which Apple's MPS lacks; use device='cpu'"
+        )
+    if place.type not in ("cuda", "cpu", "meta"):
+        raise ParameterError(f"device {name!r} is not supported; use cuda, cuda:1, cpu or meta")
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ParameterError(f"device {name!r} was asked for, but torch sees no CUDA device; use device='cpu'")
+    if place.type == "cuda" and (place.index or 0) >= (count := torch.cuda.device_count()):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise ParameterError(
+            f"device {name!r} was asked for, but torch sees {count} CUDA device(s), counted from 0"
+            + (f" of CUDA_VISIBLE_DEVICES={visible}" if visible is not None else "")
+        )
+    return place
 
 
 @dataclass(frozen=True)

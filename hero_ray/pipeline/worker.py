@@ -57,6 +57,7 @@ class WorkerJob:
     max_attempts: int = 3
     until_decided: bool = False
     threads: int | None = None
+    gpus: float = 0.0
     loader: str = "hero_ray.models:load"
     commits: Mapping[str, str] = field(default_factory=dict)
     """What the plan read of the hub; every replica reads the same."""
@@ -126,6 +127,24 @@ def evaluator_of(job: WorkerJob, benchmarks: Mapping[str, Benchmark]) -> Evaluat
     return Evaluator(load_callable(job.loader)(job.model, **job.model_args), job.cells, benchmarks, job.settings)
 
 
+def keep_to_share(gpus: float) -> None:
+    """Keep this process to its part of a card: replicas that share one split their batches, and starve no neighbour.
+
+    Raises:
+        ReplicaError: Ray gave a GPU and torch finds none.
+    """
+    import torch
+
+    if gpus and not torch.cuda.is_available():
+        raise ReplicaError(
+            f"this replica was given {gpus:g} GPU (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}) and "
+            f"torch {torch.__version__} finds none: install a build with CUDA that the driver supports, or leave out "
+            "--gpus-per-replica"
+        )
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+
+
 class UnitWorker:
     """Ray Data calls this with batches of packed units; a plain class, so it is tested without Ray."""
 
@@ -134,6 +153,8 @@ class UnitWorker:
 
         if job.threads:
             torch.set_num_threads(job.threads)
+        if job.loader == WorkerJob.loader and not is_endpoint(job.model):
+            keep_to_share(job.gpus)
         self._job = job
         hand_over(job.secrets)
         self._store = open_store(job.store_url, upgrade=False)
