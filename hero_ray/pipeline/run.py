@@ -160,8 +160,8 @@ def _execute_all(
             if model.family == ENDPOINT:
                 endpoint_speeds(store, run_id, plan.cells_of(model.name), model_args(plan, model.name))
             elif plan.config.profile.enabled:
-                progress.stage(f"timing {model.name} alone on the machine")
-                profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)
+                arguments = model_args(plan, model.name)
+                profile_model(plan, store, run_id, model.name, arguments, pool, loader, progress.stage)
         still_ours(run_id, lost)
         progress.stage("computing intervals")
         close_cells(store, run_id, plan.cells, plan.benchmarks)
