@@ -50,7 +50,7 @@ def main() -> None:
         ]
         for group, pages in PAGES.items()
     }
-    page = st.navigation(tree)
+    page = st.navigation(tree, expanded=True)
     st.set_page_config(page_title=f"{page.title} · hero_ray", page_icon=str(HERE / "icon.png"), layout="wide")
     st.html(f"<style>{CSS}</style>")
     page.run()

@@ -7,7 +7,7 @@ with all its cells.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hero_ray.core import hub
@@ -34,9 +34,20 @@ def speed_key(cell: Cell) -> str:
 
 
 def profile_model(
-    plan: Plan, store: Store, run_id: str, model: str, model_args: dict[str, Any], pool: Pool, loader: str
+    plan: Plan,
+    store: Store,
+    run_id: str,
+    model: str,
+    model_args: dict[str, Any],
+    pool: Pool,
+    loader: str,
+    stage: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Time what has no figures yet, in one process that has a replica's share of the hardware to itself."""
+    """Time what has no figures yet, in one process that has a replica's share of the hardware to itself.
+
+    Args:
+        stage: told what is timed, where anything is.
+    """
     known = {cell for _, cell in store.read(figures.profiles_of, [run_id])}
     missing = [cell for cell in plan.cells_of(model) if cell.id not in known]
     if not missing:
@@ -49,6 +60,7 @@ def profile_model(
     measure = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus, max_retries=1)(measure_cells)
     cells = [group[0] for group in groups.values()]
     units = plan.units[: plan.config.profile.images]  # with most questions first, as everywhere
+    stage(f"timing {model} alone: {len(cells)} methods and budgets on {len(units)} pictures")
     try:
         with named_failures():
             work = (loader, model, model_args, cells, plan.tasks, units, plan.config, plan.commits, for_workers())

@@ -163,8 +163,8 @@ def _execute_all(
             elif plan.config.profile.enabled and model.engine != OURS:
                 say(f"{model.name}: no timings, which are those of hero_ray's own blocks; here answered {model.engine}")
             elif plan.config.profile.enabled:
-                progress.stage(f"timing {model.name} alone on the machine")
-                profile_model(plan, store, run_id, model.name, model_args(plan, model.name), pool, loader)
+                arguments = model_args(plan, model.name)
+                profile_model(plan, store, run_id, model.name, arguments, pool, loader, progress.stage)
         still_ours(run_id, lost)
         progress.stage("computing intervals")
         close_cells(store, run_id, plan.cells, plan.benchmarks)

@@ -12,6 +12,8 @@ from tests.browser.conftest import Serve
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "dashboard" / "pages").glob("*.py"))
+FILLED = ("search?text=red", "flips?view=grid")
+"""Pages that show more once something is asked of them."""
 STREAMLITS_OWN = ("stSidebarNav", "stFileUploader", "stJson", "stDataFrame")
 """Parts of a page that Streamlit draws whole: its navigation is a list of lists that axe does not take for one."""
 
@@ -53,7 +55,7 @@ def test_a_fault_would_be_found(chromium: Any) -> None:
     page.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *FILLED])
 def test_a_page_of_the_dashboard(chromium: Any, serve: Serve, demo_results: str, name: str) -> None:
     page = chromium.new_page()
     page.goto(f"{serve(demo_results)}/{'' if name == 'frontier' else name}")
