@@ -140,8 +140,6 @@ def qwen_parts(job: LoadJob) -> Parts:
         CheckpointError: the tokenizer lacks the picture's token.
         ParameterError: an option that is no number of pixels.
     """
-    if "engine" in job.options:
-        raise ParameterError(f"engine={job.options['engine']} cannot be told where its tokens stand; leave engine out")
     unknown = sorted(set(job.options) - {"min_pixels", "max_pixels"})
     if unknown:
         raise ParameterError(f"{job.chosen.family} has no option {unknown}; it has ['max_pixels', 'min_pixels']")

@@ -241,7 +241,6 @@ def test_pixels_are_limited_as_asked(pair):
     for options, why in (
         ({"max_pixels": 0}, "expected whole numbers"),
         ({"max_tiles": 3}, r"has no option \['max_tiles'\]"),
-        ({"engine": "vllm"}, "engine=vllm cannot be told where its tokens stand"),
     ):
         with pytest.raises(ParameterError, match=why):
             models.load(str(pair.folder), device="cpu", **options)
