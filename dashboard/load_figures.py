@@ -67,7 +67,7 @@ def waiting(rows: Sequence[Row]) -> go.Figure:
         )
     style(figure, 440, xaxis_title="requests per second", yaxis_title="time to first token, p95, ms")
     figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(type="log", dtick=1)
+    figure.update_yaxes(type="log", dtick="D2")
     return figure
 
 
