@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -17,7 +18,7 @@ from hero_ray.results.names import budget_of
 from hero_ray.results.shown import palette
 from hero_ray.store import CellRow
 from hero_ray.store import answers as stored
-from hero_ray.store.answers import AnswerRow, SampleRow
+from hero_ray.store.answers import AnswerRow, CellRef, SampleRow
 
 
 def stepper(last: int, noun: str = "Sample", key: str = "at") -> int:
@@ -43,8 +44,19 @@ def question(sample: SampleRow) -> None:
         st.caption(f"Expected: {plain(expected(sample.reference))}  |  {plain(where)}")
 
 
-def answer(letter: str, cell: CellRow, sample: SampleRow, given: AnswerRow | None) -> None:
-    """What one cell answered, its score, and its kept tokens on the picture."""
+def pair(cells: Sequence[CellRow], sample: SampleRow, given: Mapping[CellRef, AnswerRow]) -> None:
+    """What two cells answered, and below both answers the pictures: on a telephone, too, the answers stand together."""
+    found = [given.get(CellRef(cell.run_id, cell.id)) for cell in cells]
+    for column, letter, cell, one in zip(st.columns(2), "AB", cells, found, strict=True):
+        with column:
+            _answer(letter, cell, one)
+    for column, cell, one in zip(st.columns(2), cells, found, strict=True):
+        with column:
+            if one is not None and not one.error_type:
+                _panels(cell, sample, one, palette.look(cell.method, cell.straw_man).colour)
+
+
+def _answer(letter: str, cell: CellRow, given: AnswerRow | None) -> None:
     look = palette.look(cell.method, cell.straw_man)
     name = f"{letter}: {cell.method} at {budget_of(cell)}"
     st.html(f'<b style="border-left:.5rem solid {look.colour};padding-left:.5rem">{html.escape(name)}</b>')
@@ -58,7 +70,6 @@ def answer(letter: str, cell: CellRow, sample: SampleRow, given: AnswerRow | Non
     st.markdown(f"“{plain(given.text) or '(empty)'}” · {score}")
     if given.n_visual_llm is not None:
         st.caption(f"{given.n_selected:,} patch tokens kept, {given.n_visual_llm:,} visual tokens enter the LLM")
-    _panels(cell, sample, given, look.colour)
 
 
 def picture(sample: SampleRow) -> None:

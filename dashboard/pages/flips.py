@@ -102,9 +102,7 @@ def _one(found: Sequence[FlipRow], cells: Sequence[CellRow], refs: Sequence[Cell
         return
     given = loaders.read(stored.answers, row.sample_id, refs)
     samples.question(sample)
-    for column, letter, cell, ref in zip(st.columns(2), "AB", cells, refs, strict=True):
-        with column:
-            samples.answer(letter, cell, sample, given.get(ref))
+    samples.pair(cells, sample, given)
 
 
 def _grid(found: Sequence[FlipRow], refs: Sequence[CellRef]) -> None:

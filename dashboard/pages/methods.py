@@ -71,9 +71,7 @@ def _flip(one: TypicalFlip) -> None:
     refs = [CellRef(cell.run_id, cell.id) for cell in (one.full, one.own)]
     given = loaders.read(stored.answers, one.flip.sample_id, refs)
     samples.question(sample)
-    for column, letter, cell, ref in zip(st.columns(2), "AB", (one.full, one.own), refs, strict=True):
-        with column:
-            samples.answer(letter, cell, sample, given.get(ref))
+    samples.pair((one.full, one.own), sample, given)
 
 
 with loaders.guard():

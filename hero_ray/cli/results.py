@@ -196,6 +196,7 @@ def report(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="Instead: a folder with the dashboard's charts, tables and flips.")
     ] = None,
+    output_named: Annotated[Path | None, typer.Option("--output", help="The same as OUTPUT.")] = None,
 ) -> None:
     """One self-contained file about a run: tables, plots, comparisons, failures and provenance."""
     if bundle is not None:
@@ -207,6 +208,7 @@ def report(
     from hero_ray.core.errors import InputError
     from hero_ray.results.report import document
 
+    output = output_named or output
     if output.suffix not in (".html", ".md"):
         raise InputError(f"report file {output} ends in {output.suffix or 'nothing'!r}; expected .html or .md")
     results = opened(db, run, model)
