@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from hero_ray import benchmarks, methods, models
 from hero_ray.core.config import build
-from hero_ray.core.errors import HeroRayError
+from hero_ray.core.errors import HeroRayError, SelectionError
 from hero_ray.engine.cut import Picture, Pruning, cut
 from hero_ray.engine.evaluate import Evaluator
 from hero_ray.methods.base import Method
@@ -66,7 +66,10 @@ def requests_of(adapter: Any, questions: int, with_clip: bool = True) -> list[tu
             pictures[sample.image_key] = Picture(adapter, task.load_image(sample.image_ref), sample.image_key, whole)
         prompt = adapter.prompt(task.prompt(sample, adapter.info.family), sample.question)
         for pruning in prunings:
-            visual = cut(pictures[sample.image_key], pruning, sample.question, prompt).visual
+            try:
+                visual = cut(pictures[sample.image_key], pruning, sample.question, prompt).visual
+            except SelectionError:  # a tenth of a miniature's few tokens may be none
+                continue
             label = f"{pruning.method.name}:{pruning.method.variant}@{pruning.ratio}"
             made.append((label, Request(prompt, visual, NEW_TOKENS)))
     return made

@@ -42,7 +42,7 @@ def test_every_early_method_answers_alike_on_both_engines(model: str) -> None:
 
 def test_every_language_model_type_answers_alike_or_parts_at_a_tie() -> None:
     for name, found in lane("kinds").items():
-        assert found["prompts"] > 50, name
+        assert found["prompts"] > 40, name
         assert [one for one in found["parted"] if one["margin"] >= 1e-4] == [], name
         assert found["logprob_difference"] < 1e-3, name
 
