@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +27,22 @@ def using(engine: str | None) -> list[str]:
     return [] if engine is None else [f"model_args.engine={engine}"]
 
 
-def pairs(text: str | None, option: str = "--model-args") -> dict[str, str]:
+def pairs(text: str | None, option: str = "--source") -> dict[str, str]:
     """`a=1,b=2` as a mapping. Raises `ConfigError` naming the part without a `=`."""
     parts = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     for key, equals, _ in parts:
         if not equals or not key.strip():
             raise ConfigError(f"{option} {text!r}: {key.strip()!r} is not KEY=VALUE, as in max_tiles=6")
     return {key.strip(): value.strip() for key, _, value in parts}
+
+
+def model_pairs(text: str | None) -> dict[str, Any]:
+    """`--model-args` as a sweep file would hold them: whole numbers, true and false are none of text.
+
+    Cells are named after these values, and one setting must not have two names.
+    """
+    known: dict[str, Any] = {"true": True, "false": False}
+    return {
+        key: int(value) if value.isdecimal() else known.get(value, value)
+        for key, value in pairs(text, "--model-args").items()
+    }

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import app
-from hero_ray.cli.options import Attention, Db, Device, ModelArgs, pairs
+from hero_ray.cli.options import Attention, Db, Device, ModelArgs, model_pairs
 
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder; NAME:random for speed without weights.")]
 Methods = Annotated[str, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
@@ -93,14 +93,15 @@ def profile(
     from hero_ray.profiling import job as room
 
     started = time.perf_counter()
-    loading = pairs(model_args) | {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
+    asked_for = {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
+    loading = model_pairs(model_args) | {key: value for key, value in asked_for.items() if value is not None}
     built = config.build(
         {
             "models": [model],
             "methods": methods,
             "budgets": budgets,
             "tasks": [task if clients else room.BENCHMARK],
-            "model_args": {key: value for key, value in loading.items() if value is not None},
+            "model_args": loading,
             "budget_base": budget_base,
             "newline_policy": newline_policy,
             "profile": {

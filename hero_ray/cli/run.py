@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
-from hero_ray.cli.options import Assign, Db, Engine, Limit, ModelArgs, RunName, Until, pairs, using
+from hero_ray.cli.options import Assign, Db, Engine, Limit, ModelArgs, RunName, Until, model_pairs, using
 from hero_ray.core import hub
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.shipped import folder
@@ -51,7 +51,7 @@ def _config(path: str | None, assignments: list[str] | None, **options: Any) -> 
     if (options.get("replicas") or "").isdigit():
         options["replicas"] = int(options["replicas"])
     if options.get("model_args"):
-        options["model_args"] = pairs(options["model_args"])
+        options["model_args"] = model_pairs(options["model_args"])
     own = options.pop("own", {})
     document |= {key: value for key, value in options.items() if value is not None}
     for assignment in assignments or ():

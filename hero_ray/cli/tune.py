@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hero_ray.cli import app
-from hero_ray.cli.options import Address, Limit, ModelArgs, pairs
+from hero_ray.cli.options import Address, Limit, ModelArgs, model_pairs, pairs
 
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
 Method = Annotated[str, typer.Option("--method", help="A method; what follows it is fixed: hero:variant=paper.")]
@@ -73,7 +73,7 @@ def tune(
         seed=seed,
         on_reported_split=on_reported_split,
         budget_base=budget_base,
-        model_args=pairs(model_args),
+        model_args=model_pairs(model_args),
     )
     asked.points  # noqa: B018 - a wrong space is refused before Ray starts
     validation.opened(asked.tasks, asked.options, asked.on_reported_split)

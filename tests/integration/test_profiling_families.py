@@ -114,6 +114,16 @@ def test_verb_prints_the_table_and_stores_it(
     assert summary["records"] == 6 + 5  # one item each, then batch size 2 without stock
 
 
+def test_model_arguments_count_where_no_option_says_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = "--methods full --repeats 1 --warmup 0 --new-tokens 2 --image-sizes 64x64 --model-args dtype=bfloat16"
+    for more, dtype in ((), "bfloat16"), (("--dtype", "float32"), "float32"):
+        path = tmp_path / f"{dtype}.jsonl"
+        run_verb(["profile", *quick.split(), *more, "--out", str(path)], capsys)
+        assert {record["certificate"]["dtype"] for record in read_records(path)} == {dtype}
+
+
 @pytest.mark.slow
 def test_file_is_written_without_ray_or_a_database_and_imported(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

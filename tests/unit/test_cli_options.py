@@ -7,13 +7,19 @@ import pytest
 import typer
 
 from hero_ray.cli import GROUPS, app, load_verbs, main
-from hero_ray.cli.options import pairs
+from hero_ray.cli.options import model_pairs, pairs
 from hero_ray.core.errors import ConfigError
 
 
 def test_pairs_are_read_with_their_spaces_taken_off() -> None:
     assert pairs(" dtype = bfloat16,url=a=b ,") == {"dtype": "bfloat16", "url": "a=b"}
     assert pairs(None) == pairs("") == {}
+
+
+def test_model_arguments_are_what_a_sweep_file_would_hold() -> None:
+    typed = model_pairs("max_tiles=6,graphs=false,fast=true,dtype=float32,clip=./06,style=")
+    assert typed == {"max_tiles": 6, "graphs": False, "fast": True, "dtype": "float32", "clip": "./06", "style": ""}
+    assert isinstance(typed["max_tiles"], int), "'6' would name another cell than the file's 6"
 
 
 @pytest.mark.parametrize("text", ["max_tiles", "=6", "a=1,b"])
