@@ -40,6 +40,7 @@ TESTS = {
     "stats/retention.py": ("unit/test_stats_retention", *REST),
     "stats/anytime.py": ("unit/test_stats_decisions", *REST),
     "stats/frontier.py": ("unit/test_stats_decisions", "unit/test_frontier", *REST),
+    "stats/crossing.py": ("unit/test_crossing", "contract/test_records"),
     "methods/hero.py": ("unit/test_methods_exact", "unit/test_methods_early", "contract/test_records"),
     "methods/hired.py": ("unit/test_methods_exact", "unit/test_methods_early", "contract/test_records"),
     "methods/ptp.py": ("unit/test_methods_ptp", "unit/test_methods_tiles", "contract/test_records"),

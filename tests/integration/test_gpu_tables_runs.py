@@ -82,7 +82,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("fails", "name", "failed", "made"),
+    ("fails", "name", "failed", "kept"),
     [
         (-1, "hero", {"hero"}, set()),
         (0, "hero", {"hero"}, {"hero without stock", "hero graphs"}),
@@ -93,11 +93,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     ids=["loading", "stock", "graphs", "stock of a batch sweep", "batch sweep"],
 )
 def test_a_step_that_fails_leaves_the_others(
-    tiny: Any, fails: int, name: str, failed: set[str], made: set[str]
+    tiny: Any, fails: int, name: str, failed: set[str], kept: set[str]
 ) -> None:
     session = tiny(fails, name)
     assert session.failures.keys() == failed
-    assert {text.split(":")[0].removeprefix("## ") for text in session.texts} == made
-    assert bool(session.records) == bool(made)
-    if made:
+    assert {text.split(":")[0].removeprefix("## ") for text in session.texts} == kept
+    assert bool(session.records) == bool(kept)
+    if kept:
         assert read_records(session.target) == session.records

@@ -18,7 +18,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SweepConfig]:
     """What `sweep` was asked to run, in place of a run."""
     found: list[SweepConfig] = []
 
-    def note(config: SweepConfig, **_: Any) -> int:
+    def note(config: SweepConfig, *_: Any, **__: Any) -> int:
         found.append(config)
         return 0
 
