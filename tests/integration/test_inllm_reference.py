@@ -41,7 +41,9 @@ METHODS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["llava-next", "internvl2", "qwen2.5-vl", "qwen3-vl"])
+@pytest.fixture(
+    scope="module", params=["llava-next", "internvl2", "qwen2.5-vl", pytest.param("qwen3-vl", marks=pytest.mark.slow)]
+)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp(request.param)
