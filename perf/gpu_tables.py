@@ -4,9 +4,10 @@
 
 True architectures with random weights in bf16: batch 1 with stock `generate()` beside ours, the same with decode steps
 replayed as CUDA graphs, rooflines from measured peaks, batches up to the out-of-memory point; ratios to the unpruned
-model stand beside the printed ones. Needs neither network, Ray nor database. Records go to gpu-DEVICE.jsonl and tables
-to gpu-DEVICE.md after every step; a step that fails is named at the end and costs no other. Without CUDA the same code
-runs on miniature models, to show that it works; its figures mean nothing.
+model stand beside the printed ones, memory beside its forecast, and how often answers change with their batch. Needs
+neither network, Ray nor database. Records go to gpu-DEVICE.jsonl and tables to gpu-DEVICE.md after every step; a step
+that fails is named at the end and costs no other. Without CUDA the same code runs on miniature models, to show that it
+works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from hero_ray.profiling.cells import profile_cells
 from hero_ray.profiling.job import make_probes, prunings_of, write_records, written
 from hero_ray.profiling.roofline import Peaks, measure_peaks
 from hero_ray.results import published
+from perf.gpu_checks import invariance_line, memory_table
 from perf.paper_tables import TABLES, PaperTable
 from perf.report import report
 
@@ -155,13 +157,21 @@ class Session:
 
     def step(self, name: str, table: PaperTable, call: Callable[[], list[dict[str, Any]]]) -> bool:
         """Make one measurement and keep it; False, with the failure noted, where it went wrong."""
-        started = time.perf_counter()
-        print(f"{name}: begun", flush=True)
-        try:
+
+        def text() -> str:
             found = call()
             self.records += found
             self._write()
-            self.texts.append(self._text(name, table, found))
+            return self._text(name, table, found)
+
+        return self.note(name, text)
+
+    def note(self, name: str, text: Callable[[], str]) -> bool:
+        """Keep a text; False, with the failure noted, where it could not be made."""
+        started = time.perf_counter()
+        print(f"{name}: begun", flush=True)
+        try:
+            self.texts.append(text())
             self._write()
         except Exception as error:  # whatever it is, the other steps must still be measured
             traceback.print_exc()
@@ -185,6 +195,8 @@ class Session:
         return "\n\n".join(part for part in parts if part)
 
     def _write(self) -> None:
+        if not self.records:
+            return  # the file is named after the device that they name
         slug = re.sub(r"[^a-z0-9]+", "-", self.records[0]["certificate"]["device_name"].lower()).strip("-")
         self.target = self.out / f"{'gpu' if torch.cuda.is_available() else 'dry'}-{slug}.jsonl"
         write_records(self.target, self.records)
@@ -199,8 +211,9 @@ def run_table(
     settings: ProfileSettings,
     peaks: Peaks | None,
 ) -> None:
-    """One table in steps: batch 1 with stock beside it, the same with CUDA graphs, the batch sweep."""
+    """One table in steps: batch 1 with stock beside it, its checks, the same with CUDA graphs, the batch sweep."""
     held: list[Any] = []
+    known = len(session.records)
 
     def first() -> list[dict[str, Any]]:
         started = time.perf_counter()
@@ -212,6 +225,9 @@ def run_table(
         session.step(f"{name} without stock", table, lambda: measure(table, held[0], settings, peaks))
     if not held:
         return
+    if mine := session.records[known:]:
+        session.note(f"{name} memory", lambda: f"## {name} memory\n\n{memory_table(held[0], table.image, mine)}")
+    session.note(f"{name} invariance", lambda: f"## {name} invariance\n\n{invariance_line(held[0])}")
     if table.batches:
         session.step(
             f"{name} batches", table, lambda: measure(table, held[0], settings, peaks, table.batches, session.memory_gb)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -47,7 +48,8 @@ def test_it_needs_neither_ray_nor_sql(tmp_path: Path) -> None:
     assert said["records"] == len(records)
     heads = Path(said["file"]).with_suffix(".md").read_text(encoding="utf-8")
     assert [line.split(":")[0] for line in heads.splitlines() if line.startswith("## ")] == [
-        "## hero", "## hero graphs", "## hired", "## hired batches",
+        "## hero", "## hero memory", "## hero invariance", "## hero graphs",
+        "## hired", "## hired memory", "## hired invariance", "## hired batches",
     ]  # fmt: skip
     assert sum(record["method"] == "stock" for record in records) == 2
 
@@ -97,7 +99,8 @@ def test_a_step_that_fails_leaves_the_others(
 ) -> None:
     session = tiny(fails, name)
     assert session.failures.keys() == failed
-    assert {text.split(":")[0].removeprefix("## ") for text in session.texts} == kept
+    checks = {f"{name} {check}" for check in ("memory", "invariance")} if kept else set()
+    assert {re.split("[:\n]", text)[0].removeprefix("## ") for text in session.texts} == kept | checks
     assert bool(session.records) == bool(kept)
     if kept:
         assert read_records(session.target) == session.records
