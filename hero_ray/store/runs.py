@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Subquery, case, func, select
+from sqlalchemy import Connection, Row, Select, Subquery, case, exists, func, select
 
 from hero_ray.core.errors import StoreError
 from hero_ray.store.records import CellCount, CellRow, RunRow, Stopped
@@ -37,8 +37,17 @@ def runs(connection: Connection, limit: int | None = None) -> list[RunRow]:
     return [_run(row) for row in connection.execute(statement)]
 
 
+def newest(connection: Connection) -> RunRow | None:
+    """The newest run that asks something; one of speeds alone (`hero-ray profile`) only where there is no other."""
+    rc = table(RunCell).c
+    asks = exists().where(rc.run_id == Run.id, rc.n_expected > 0)
+    statement = select(table(Run)).order_by(asks.desc(), Run.created_at.desc(), Run.id.desc()).limit(1)
+    row = connection.execute(statement).first()
+    return None if row is None else _run(row)
+
+
 def run(connection: Connection, run_id: str) -> RunRow:
-    """One run by its id or by a prefix that only it has.
+    """One run by its id, by a prefix that only it has, or else by the name it was given (`hero-ray describe`).
 
     Raises:
         StoreError: no such run, or several.
@@ -50,7 +59,12 @@ def run(connection: Connection, run_id: str) -> RunRow:
     if exact or len(found) == 1:
         return (exact or found)[0]
     if not found:
-        raise StoreError(f"run {run_id!r} is not in the database; `hero-ray status` lists the runs")
+        named = select(table(Run)).where(Run.name == run_id, Run.name != "").order_by(Run.created_at.desc())
+        found = [_run(row) for row in connection.execute(named)]
+        if len(found) == 1:
+            return found[0]
+    if not found:
+        raise StoreError(f"run {run_id!r} is not in the database; `hero-ray status --all` lists the runs")
     raise StoreError(
         f"run {run_id!r} fits {len(found)} runs: {', '.join(row.id for row in found[:5])}; give more of it"
     )

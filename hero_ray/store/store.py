@@ -171,12 +171,12 @@ class Store:
         return self.run(self.transaction(leases.add_run, row, first))
 
     def run(self, run_id: str) -> RunRow:
-        """One run by id or unambiguous prefix; "latest" is the newest."""
+        """One run by id, unambiguous prefix or given name; "latest" is the newest that asks something."""
         if run_id != "latest":
             return self.read(asked_runs.run, run_id)
-        if not (newest := self.runs(limit=1)):
+        if (newest := self.read(asked_runs.newest)) is None:
             raise StoreError(f"database {self.shown_url} holds no runs yet; run `hero-ray sweep` first")
-        return newest[0]
+        return newest
 
     add_cells = _told(writes.add_cells)
     add_samples = _told(writes.add_samples)

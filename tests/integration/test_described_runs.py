@@ -41,6 +41,27 @@ def test_what_is_given_is_set_and_the_rest_stays(store: Store) -> None:
     assert (said.config, said.status, said.created_at) == (before.config, before.status, before.created_at)
 
 
+def test_a_run_is_found_by_its_name_where_only_one_has_it(store: Store) -> None:
+    store.transaction(describe, "run1", name="monday")
+    assert store.run("monday").id == "run1"
+    with pytest.raises(StoreError, match="'mon' is not in the database; `hero-ray status --all` lists the runs"):
+        store.run("mon")
+    stores.begin(store, "run2", cells=[stores.cell()])
+    store.transaction(describe, "run2", name="monday")
+    with pytest.raises(StoreError, match="'monday' fits 2 runs"):
+        store.run("monday")
+    stores.begin(store, "mondays")
+    assert store.run("monday").id == "mondays", "ids come first"
+
+
+def test_the_latest_run_is_one_that_asks_something(store: Store) -> None:
+    """After `hero-ray profile`, whose runs hold speeds alone, reports were empty."""
+    stores.begin(store, "speeds", cells=[stores.cell()], samples=0)
+    assert store.run("latest").id == "run1"
+    stores.begin(store, "run2", cells=[stores.cell()])
+    assert store.run("latest").id == "run2"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
