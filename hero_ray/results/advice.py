@@ -55,6 +55,7 @@ class Loss:
     `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected, and the largest of
     all ways to count answers that are `missing` on either side. `seen` says in words what was seen. `needed`: pictures
     that would decide it with 80 % power if the loss and its spread stay as seen; None where the loss is the allowance.
+    `beyond`: whether the loss seen is above the allowance, so that more of the same would show the cell unsafe.
     """
 
     benchmark: str
@@ -66,6 +67,7 @@ class Loss:
     missing: int = 0
     seen: str = ""
     needed: int | None = None
+    beyond: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def unproven(candidates: Sequence[Candidate]) -> list[str]:
     for item in candidates:
         if item.verdict == "unproven":
             worst_of = max(item.losses, key=lambda loss: loss.p)
-            more = f"; about {worst_of.needed:,} pictures would decide it" if worst_of.needed else ""
+            shown, needed = "unsafe" if worst_of.beyond else "safe", worst_of.needed
+            more = f"; about {needed:,} pictures like these would show it {shown} there" if needed else ""
             lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}{more}")
     return lines
 
@@ -178,7 +181,8 @@ def _loss(results: Results, label: str, baseline: str, name: str, allowance: All
     verdict = "safe" if p < ALPHA else "unproven"
     allowed = (1 - share) * found.figures[1] - offset
     needed = None if verdict == "safe" else to_decide(loss, allowed, ALPHA / family, alike=found.differing[0] == 0)
-    return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most), needed)
+    seen, missing = found.seen(at_most), sum(found.missing)
+    return Loss(name, loss.value, at_most, p, p_against, verdict, missing, seen, needed, loss.value > allowed)
 
 
 def to_decide(

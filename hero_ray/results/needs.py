@@ -82,7 +82,7 @@ def describe(name: str, sizes: list[int], margin: float, power: float, known: Ch
     changed = max(known.share, loss) if known else None
     need = stats.pictures_needed(margin / 100, power, changed=changed, alike=known.alike if known else 1.0, sizes=sizes)
     basis = (
-        f"{known.share:.1%} of answers changed, as in run {known.run_id}"
+        f"{known.share:.1%} of answers changed, the middle of the cells of run {known.run_id} that lose less than this"
         if known
         else "answers changed by losses only, since no earlier run here tells"
     )

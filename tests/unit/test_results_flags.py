@@ -132,8 +132,16 @@ def test_an_undecided_claim_says_what_was_seen(store: Store) -> None:
     (candidate,) = advice.advise(results, advice.parse_allowance("1"), axis("retention"))
     assert advice.unproven([candidate]) == [
         "hero@20% unproven on pope: 0 of 7 pictures differ; a loss up to 35 points is not excluded; "
-        "about 244 pictures would decide it"
+        "about 244 pictures like these would show it safe there"
     ]
+
+
+def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -> None:
+    losing = [text if i % 6 else "Maybe" for i, text in enumerate(golds(14))]
+    results = fill(store, "pope", {("full", 1.0): golds(14), ("hero", 0.2): losing})
+    (candidate,) = advice.advise(results, advice.parse_allowance("1"), axis("retention"))
+    assert candidate.verdict == "unproven"
+    assert advice.unproven([candidate])[0].endswith("pictures like these would show it unsafe there")
 
 
 def test_a_relative_allowance_is_a_share_of_the_unpruned_score(store: Store) -> None:
@@ -158,7 +166,7 @@ def test_earlier_runs_tell_how_many_answers_change(store: Store) -> None:
     assert (known.share, known.alike) == (pytest.approx(0.02), pytest.approx(1.0, abs=0.04))
     assert needs.earlier_changes(store, "hero-tiny", "pope", 0.01) is None, "it loses more than that"
     line = needs.describe("pope", [2] * 50, 3.0, 0.8, known)
-    assert "2.0% of answers changed, as in run r" in line
+    assert "2.0% of answers changed, the middle of the cells of run r that lose less than this" in line
     assert line.endswith("this plan has 50: too few")
     assert "losses only" in needs.describe("pope", [1] * 5000, 3.0, 0.8, None)
     assert needs.describe("pope", [1] * 5000, 3.0, 0.8, None).endswith("enough")
