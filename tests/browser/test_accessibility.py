@@ -72,6 +72,6 @@ def test_a_page_of_the_dashboard(chromium: Any, serve: Serve, demo_results: str,
 def test_a_page_on_disk(chromium: Any, written: dict[str, str], name: str) -> None:
     page = chromium.new_page()
     page.goto(written[name])
-    page.wait_for_selector("table")
+    page.wait_for_selector("table", state="attached")
     assert everywhere(page) == []
     page.close()

@@ -29,7 +29,7 @@ def opened(chromium: Any, written: dict[str, str]) -> Iterator[Any]:
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("request", lambda sent: None if sent.url.startswith(("file:", "data:")) else problems.append(sent.url))
         page.goto(written[name])
-        page.wait_for_selector("table")
+        page.wait_for_selector("table", state="attached")
         return page
 
     yield open_page

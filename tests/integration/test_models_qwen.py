@@ -220,7 +220,7 @@ def test_a_true_tower_costs_what_the_formula_says(name, side):
     with FlopCounterMode(display=False) as counter:
         ours.encode(prepared, Needs())
     assert counter.get_total_flops() == encoder_flops(at_view(ours.info.vision, prepared.layout.side), 1)
-    assert (shape(name).largest, published_fact(name).max_tokens) == (16384, 16384)
+    assert (shape(name).largest, published_fact(name, {}).max_tokens) == (16384, 16384)
     assert limited(shape(name), {"max_pixels": 1280 * 28 * 28}).vision == ours.info.vision
     weights = sum(weight.numel() for weight in ours.model.parameters())
     assert model_weights(ours.info.language, ours.info.vision, 1) == pytest.approx(weights, rel=1e-3)
