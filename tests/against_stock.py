@@ -5,6 +5,9 @@ import torch
 from PIL import Image
 
 from hero_ray.core.encoded import Needs, keep_all
+from hero_ray.engine.vlm import VisionLanguageModel
+from hero_ray.methods import create, get, names
+from hero_ray.methods.kit.conformance import check_method
 from hero_ray.models.base import Request
 from tests.checkpoints import ID
 
@@ -61,3 +64,22 @@ def check_against(stock, ours, ends):
     assert len({token for ids in expected for token in ids}) > 8
     for options in ({"batch_size": 1, "share_prefix": False}, {"share_prefix": False}, {"share_prefix": True}):
         assert [list(answer.token_ids) for answer in ours.generate(requests, **options)] == expected, options
+
+
+def every_method_keeps_its_promises(ours, image):
+    """At R = 1 every method and variant answers as the unpruned model; at 0.4 it runs and drops only."""
+    vlm = VisionLanguageModel(ours)
+    full = vlm.generate(image, "is it red", max_new_tokens=4)
+    for name in names():
+        for variant in get(name).variants:
+            method = create(name, variant=variant)
+            same = vlm.generate(image, "is it red", method=method, retention_ratio=1.0, max_new_tokens=4)
+            assert same.generation.token_ids == full.generation.token_ids, name
+            less = vlm.generate(image, "is it red", method=method, retention_ratio=0.4, max_new_tokens=2)
+            per_layer = list(less.tokens.visual_per_layer)
+            assert per_layer == sorted(per_layer, reverse=True), (name, variant)
+            if method.stage != "before-llm":
+                continue
+            needs, prompt = method.needs(ours.vision), ours.prompt("is it red")
+            encoded = ours.ask(ours.encode(ours.prepare(image), needs), "is it red", needs, prompt)
+            check_method(method, encoded, 0.4)

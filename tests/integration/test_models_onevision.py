@@ -17,15 +17,13 @@ from hero_ray import models
 from hero_ray.core.encoded import Budget, Needs, keep_all
 from hero_ray.core.errors import CheckpointError, ParameterError, PromptError
 from hero_ray.costs.costs import encoder_flops, scoring_flops
-from hero_ray.engine.vlm import VisionLanguageModel
-from hero_ray.methods import create, get, names
-from hero_ray.methods.kit.conformance import check_method
+from hero_ray.methods import create
 from hero_ray.models import miniature
 from hero_ray.models.asking import shown_prompt
 from hero_ray.models.shapes import shape
 from hero_ray.models.stock_check import against_stock, verdict
 from tests import checkpoints
-from tests.against_stock import aligned, check_against, picture
+from tests.against_stock import aligned, check_against, every_method_keeps_its_promises, picture
 from tests.checkpoints import ID, ONEVISION, TEMPLATES
 
 SIZES = [(60, 60), (100, 100), (300, 200), (500, 150), (90, 200), (97, 311), (3, 1000), (1000, 1000), (1000, 2)]
@@ -177,21 +175,7 @@ def test_every_method_runs_and_keeps_its_promises(tmp_path, size):
     torch.set_num_threads(1)
     checkpoints.llava_onevision(ONEVISION["onevision-7b"], tmp_path)
     ours = models.load(str(tmp_path), device="cpu")
-    vlm, image = VisionLanguageModel(ours), picture(*size)
-    full = vlm.generate(image, "is it red", max_new_tokens=4)
-    for name in names():
-        for variant in get(name).variants:
-            method = create(name, variant=variant)
-            same = vlm.generate(image, "is it red", method=method, retention_ratio=1.0, max_new_tokens=4)
-            assert same.generation.token_ids == full.generation.token_ids, name
-            less = vlm.generate(image, "is it red", method=method, retention_ratio=0.4, max_new_tokens=2)
-            per_layer = list(less.tokens.visual_per_layer)
-            assert per_layer == sorted(per_layer, reverse=True), (name, variant)
-            if method.stage != "before-llm":
-                continue
-            needs, prompt = method.needs(ours.vision), ours.prompt("is it red")
-            encoded = ours.ask(ours.encode(ours.prepare(image), needs), "is it red", needs, prompt)
-            check_method(method, encoded, 0.4)
+    every_method_keeps_its_promises(ours, picture(*size))
 
 
 @pytest.mark.slow

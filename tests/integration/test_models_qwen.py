@@ -3,10 +3,8 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -16,9 +14,7 @@ from hero_ray.core.encoded import Budget, Needs, keep_all
 from hero_ray.core.errors import CheckpointError, ImageError, InputError, ParameterError, PromptError
 from hero_ray.costs.costs import at_view, encoder_flops, prefill_flops, scoring_flops
 from hero_ray.costs.memory import model_weights
-from hero_ray.engine.vlm import VisionLanguageModel
-from hero_ray.methods import create, get, names
-from hero_ray.methods.kit.conformance import check_method
+from hero_ray.methods import create
 from hero_ray.models import miniature, miniature_qwen, taps
 from hero_ray.models.asking import shown_prompt
 from hero_ray.models.base import Request, embeddings
@@ -27,14 +23,11 @@ from hero_ray.models.shapes import limited, shape
 from hero_ray.models.stock_check import against_stock, verdict
 from hero_ray.pipeline.facts import published_fact
 from hero_ray.studies import layer_iou
+from tests.against_stock import every_method_keeps_its_promises, picture
 
 SIZES = [(60, 60), (100, 40), (200, 90), (33, 170), (3, 400), (640, 480)]
 QUESTIONS = ["what colour is it?", "how many objects are in the picture on the left?"]
 MAKE = {"qwen2.5-vl": miniature_qwen.qwen_vl, "qwen3-vl": miniature_qwen.qwen3_vl}
-
-
-def picture(width, height, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module", params=list(MAKE))
@@ -168,22 +161,7 @@ def test_many_patches_are_summed_in_parts_to_the_same_shares(monkeypatch):
 
 @pytest.mark.slow
 def test_every_method_runs_and_keeps_its_promises(pair):
-    ours, image = pair.ours, picture(150, 100)
-    vlm = VisionLanguageModel(ours)
-    full = vlm.generate(image, "is it red", max_new_tokens=4)
-    for name in names():
-        for variant in get(name).variants:
-            method = create(name, variant=variant)
-            same = vlm.generate(image, "is it red", method=method, retention_ratio=1.0, max_new_tokens=4)
-            assert same.generation.token_ids == full.generation.token_ids, name
-            less = vlm.generate(image, "is it red", method=method, retention_ratio=0.4, max_new_tokens=2)
-            per_layer = list(less.tokens.visual_per_layer)
-            assert per_layer == sorted(per_layer, reverse=True), (name, variant)
-            if method.stage != "before-llm":
-                continue
-            needs, prompt = method.needs(ours.vision), ours.prompt("is it red")
-            encoded = ours.ask(ours.encode(ours.prepare(image), needs), "is it red", needs, prompt)
-            check_method(method, encoded, 0.4)
+    every_method_keeps_its_promises(pair.ours, picture(150, 100))
 
 
 def test_pooled_tokens_stand_in_the_middle_of_what_they_pool(pair):
