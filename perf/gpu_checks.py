@@ -8,6 +8,7 @@ from typing import Any
 from hero_ray.costs.costs import ELEMENT_BYTES
 from hero_ray.costs.memory import MemoryForecast, batch_memory
 from hero_ray.models.invariance import certify
+from hero_ray.models.registry import tower_of
 from hero_ray.profiling.job import make_probes
 
 GB = 1e9
@@ -27,7 +28,7 @@ def forecast_of(adapter: Any, views: int, record: Mapping[str, Any]) -> MemoryFo
         room=record["new_tokens"],
         rows=record["batch_size"],
         element=ELEMENT_BYTES[info.dtype],
-        tower="internvit" if info.family == "internvl2" else "clip",
+        tower=tower_of(info.family),
     )
 
 

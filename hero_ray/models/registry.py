@@ -74,6 +74,11 @@ WITHOUT_CLS = ("llava-onevision", *NATIVE)
 """Families whose vision tower has no CLS token."""
 
 
+def tower_of(family: str) -> str:
+    """Whose tower a family's works like in memory: `clip`, or `internvit` with a fused GELU."""
+    return "internvit" if family in ("internvl2", *NATIVE) else "clip"
+
+
 def names() -> tuple[str, ...]:
     """Every model name, embedded ones first."""
     return tuple(SPECS)

@@ -15,7 +15,7 @@ from hero_ray.costs.ledger import ledger
 from hero_ray.costs.memory import MemoryForecast, batch_memory
 from hero_ray.costs.times import FLOPS_SHARE
 from hero_ray.models.base import LanguageShape, VisionShape
-from hero_ray.models.registry import NATIVE
+from hero_ray.models.registry import tower_of
 from hero_ray.models.shapes import limited, shape
 from hero_ray.models.sources import find_folder
 from hero_ray.pipeline.facts import Plan
@@ -81,7 +81,7 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
             rows=rows,
             groups=-(-rows // questions),
             element=ELEMENT_BYTES[model.dtype],
-            tower="internvit" if model.family in ("internvl2", *NATIVE) else "clip",
+            tower=tower_of(model.family),
         )
 
     petaflops = (answers + plan.pictures * views * per_view) / 1000
