@@ -67,11 +67,11 @@ def encode_work(vision: VisionShape, views: int, element: int, tower: str = "cli
 
 
 def model_weights(language: LanguageShape, vision: VisionShape, element: int) -> int:
-    """Every parameter: blocks and norms, both embeddings and the head, the tower and the projector."""
+    """Every parameter: blocks and norms, embeddings and head (one matrix where tied), the tower and the projector."""
     d, d_q = language.hidden, language.num_heads * language.head_dim
     d_kv, c, m = language.num_kv_heads * language.head_dim, vision.hidden, vision.intermediate
     block = 2 * d * d_q + 2 * d * d_kv + 3 * d * language.intermediate + 2 * d
-    text = language.num_layers * block + d + 2 * d * language.vocab
+    text = language.num_layers * block + d + (1 if language.tied else 2) * d * language.vocab
     tower = vision.num_layers * (4 * c * c + 4 * c + vision.mlp * c * m + m + 5 * c)
     positions = 0 if any(vision.side) else vision.tokens  # turned, or a table that does not grow with the view
     tower += c * (positions + 3 * vision.frames * vision.patch**2)

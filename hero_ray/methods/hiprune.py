@@ -5,6 +5,7 @@ over every query, CLS and patches), each with the tokens left, right, above and 
 other tokens that get the most attention in the feature block. Text-free. Follows Danielement321/HiPrune @6e83a12
 (`llava_arch.py`).
 
+On Qwen-VL the middle block is 16 of 32 (`Qwen2_5_VL/` of the same commit); another `object_layer` is taken as said.
 Differs: the budget is split evenly over views under their real token count, padding is never chosen, and newlines
 follow the sweep's policy, where the code has none. As in the code neighbours are those of the flat index: the one left
 of a row's first token is the last of the row above, and beyond either end the end itself. Where anchors and neighbours
@@ -56,6 +57,8 @@ class HiPrune(Method):
         return Selection(early | keep_top(deep, left, valid & ~early), scores=deep, view_budgets=tuple(counts))
 
     def _middle(self, vision: VisionInfo) -> int:
+        if vision.tower == "qwen" and self.object_layer == type(self).object_layer:
+            return vision.scaled((16,), reference=32)[0]
         return vision.scaled((self.object_layer,))[0]
 
 

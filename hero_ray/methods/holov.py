@@ -8,7 +8,11 @@ Follows obananas/HoloV @1d2e65e (`llava/model/utils.py`).
 Variants: `exact` caps runs and keeps the prompt's order; `released` gives what floors leave to the heaviest runs,
 orders tokens by attention inside a run (one that is kept whole stays as it lies) and drops newlines; where it pads a
 shortfall with zero vectors, fewer tokens are kept.
-Differs: the code's 64 tokens are its constant, R is the sweep's here; equal scores go to the earlier token.
+On Qwen-VL, where the 16 runs are int(16 n / 9 k) of n tokens of which k are kept, a is the attention that a token
+receives in the last block (the same commit's `qwen-model-HoloV/`); another `runs` is taken as said.
+Differs: the code's 64 tokens are its constant, R is the sweep's here; equal scores go to the earlier token. The Qwen
+code leaves the attention in the order of the tower's windows beside tokens in raster order, so that most scores belong
+to other tokens; here they are the tokens' own.
 """
 
 from __future__ import annotations
@@ -51,7 +55,8 @@ class HoloV(Method):
         if budget.is_full:
             return keep_all(layout)
         scores = cls_attention(encoded, (encoded.vision.feature_layer,), self.name)
-        here = Runs.cut(layout.sequence[layout.sequence >= 0], self.runs)
+        tokens = layout.sequence[layout.sequence >= 0]
+        here = Runs.cut(tokens, self._number(encoded.vision, len(tokens), budget.total))
         runs = here.to(scores.device)
         attention = scores.flatten()[runs.tokens] * runs.inside
         products = grouped_gram(encoded.features.flatten(0, 1), runs.tokens, runs.inside)
@@ -66,6 +71,12 @@ class HoloV(Method):
         keep[order] = True
         ordered = None if self.variant == "exact" else order
         return Selection(keep.view(layout.valid.shape), order=ordered, scores=scores, note=note)
+
+    def _number(self, vision: VisionInfo, tokens: int, kept: int) -> int:
+        """How many runs `tokens` are cut into where `kept` of them stay."""
+        if vision.tower != "qwen" or self.runs != type(self).runs:
+            return self.runs
+        return min(tokens, max(1, int((1024 / 576) * tokens / max(1, kept))))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from hero_ray.core.lazy import Tensor, torch
 
 @dataclass(frozen=True)
 class LanguageShape:
-    """Sizes of the language model, as FLOP and KV formulas need them."""
+    """Sizes of the language model, as FLOP and KV formulas need them; a `tied` head is the embeddings' own matrix."""
 
     num_layers: int
     hidden: int
@@ -28,6 +28,7 @@ class LanguageShape:
     num_kv_heads: int
     head_dim: int
     vocab: int
+    tied: bool = False
 
 
 @dataclass(frozen=True)

@@ -231,8 +231,9 @@ def llama(shape: LanguageShape, context: int, theta: float, bias: bool = False, 
     )
 
 
-def language_shape(text: Any) -> LanguageShape:
-    """Sizes out of a language model's configuration."""
+def language_shape(config: Any) -> LanguageShape:
+    """Sizes of the language model inside a configuration; the flag of the whole says whether its head is tied."""
+    text = config.text_config
     heads = text.num_attention_heads
     return LanguageShape(
         num_layers=text.num_hidden_layers,
@@ -242,6 +243,7 @@ def language_shape(text: Any) -> LanguageShape:
         num_kv_heads=text.num_key_value_heads or heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
         vocab=text.vocab_size,
+        tied=bool(config.tie_word_embeddings),
     )
 
 

@@ -69,7 +69,7 @@ def llava_parts(job: LoadJob) -> Parts:
     else:
         tokenizer = read_tokenizer(job.folder, {IMAGE: image_id} if is_original else None)
     text = config.text_config
-    info = job.info(model, configs.language_shape(text), configs.llava_vision_shape(config), text)
+    info = job.info(model, configs.language_shape(config), configs.llava_vision_shape(config), text)
     return Parts(info, model, tokenizer, job.style, end_tokens(job.folder, text, tokenizer, job.style), IMAGE, settings)
 
 
@@ -121,7 +121,7 @@ def internvl2_parts(job: LoadJob) -> Parts:
     if most < 1:
         raise ParameterError(f"max_tiles {most} is not positive")
     text = config.text_config
-    info = job.info(model, configs.language_shape(text), configs.intern_vit_shape(config), text)
+    info = job.info(model, configs.language_shape(config), configs.intern_vit_shape(config), text)
     # The configuration names </s> alone, but a turn ends with the style's own token.
     end = end_tokens(job.folder, text, tokenizer, job.style)
     return Parts(info, model, tokenizer, job.style, end, internvl2.CONTEXT, settings | {"max_tiles": most})
@@ -161,7 +161,7 @@ def qwen_parts(job: LoadJob) -> Parts:
         fill(model, [job.folder], qwen.hub, job.target.device)
     text = config.text_config
     vision = qwen_shapes.vision_shape(config.vision_config.to_dict(), job.chosen.family, most)
-    info = job.info(model, configs.language_shape(text), vision, text)
+    info = job.info(model, configs.language_shape(config), vision, text)
     end = end_tokens(job.folder, text, tokenizer, job.style)
     settings |= {"min_pixels": least, "max_pixels": most}
     return Parts(info, model, tokenizer, job.style, end, IMAGE_PAD, settings)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import CheckpointError, UnknownNameError
-from hero_ray.models import qwen_shapes
+from hero_ray.models import left_out, qwen_shapes
 from hero_ray.models.base import LanguageShape, VisionShape
 from hero_ray.models.checkpoints.plausible import check_sizes, read_object
 from hero_ray.models.registry import EMBEDDED_WEIGHTS, NATIVE
@@ -151,33 +151,12 @@ def from_config(config: Mapping[str, Any], name: str, settings: Mapping[str, Any
         raise CheckpointError(f"{name}: its config.json ({kind}) gives no model: {error}") from error
 
 
-# What hub configurations leave out because it equals the default of their class in transformers.
-_LLAMA = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
-_LLAMA |= {"vocab_size": 32000, "max_position_embeddings": 2048}
-_QWEN = _LLAMA | {"intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768}
-_LEFT_OUT: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA
-    | {"intermediate_size": 14336, "num_key_value_heads": 8, "vocab_size": 32000, "max_position_embeddings": 131072},
-    "qwen2": _QWEN | {"num_key_value_heads": 32},
-    "qwen3": _QWEN | {"num_key_value_heads": 32, "head_dim": 128},
-    "phi3": _LLAMA
-    | {"hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 32064, "max_position_embeddings": 4096},
-}
-_CLIP = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-_CLIP |= {"image_size": 336, "patch_size": 14}
-_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-_BASE |= {"image_size": 224, "patch_size": 32}
-_SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26, "num_attention_heads": 16}
-_SIGLIP |= {"image_size": 384, "patch_size": 14}
-_INTERNVIT = _CLIP | {"image_size": 448}
-
-
 def _native(config: Mapping[str, Any], name: str, family: str, most_pixels: int) -> ModelShape:
     text = qwen_shapes.text_of(config, family)
     vision = qwen_shapes.vision_shape(config.get("vision_config") or {}, family, most_pixels)
     tokens, context = qwen_shapes.most_tokens(vision, most_pixels), text["max_position_embeddings"]
-    return ModelShape(name, family, _language(text), vision, context, _dtype(config, text), views=1, most=tokens)
+    language = _language(text, _tied(config, text, listens=family == "qwen2.5-vl"))
+    return ModelShape(name, family, language, vision, context, _dtype(config, text), views=1, most=tokens)
 
 
 def limited(known: ModelShape, options: Mapping[str, Any]) -> ModelShape:
@@ -197,11 +176,11 @@ def limited(known: ModelShape, options: Mapping[str, Any]) -> ModelShape:
 def _llava(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
     one_vision = family == "llava-onevision"
     kind = config["text_config"].get("model_type", "qwen2" if one_vision else "llama")
-    text = _LEFT_OUT[kind] | dict(config["text_config"])
+    text = left_out.TEXT[kind] | dict(config["text_config"])
     vision = _llava_tower(config.get("vision_config"), one_vision)
     layer = config.get("vision_feature_layer", -1 if one_vision else -2)
     layer = layer[0] if isinstance(layer, list) and len(layer) == 1 else layer
-    found = _of_tower(name, family, text, vision, layer, _dtype(config, text))
+    found = _of_tower(name, family, config, text, vision, layer)
     if not one_vision:
         return replace(found, views=_views(config, vision["image_size"]))
     most = int(str(config.get("vision_aspect_ratio", "anyres_max_9")).removeprefix("anyres_max_"))
@@ -211,16 +190,16 @@ def _llava(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
 def _llava_tower(said: Mapping[str, Any] | None, one_vision: bool) -> dict[str, Any]:
     """A LLaVA's vision tower: its family's where nothing is said, else what its class adds to what is."""
     if said is None:
-        return _SIGLIP if one_vision else _CLIP
-    return _BASE | ({"patch_size": 16} if one_vision else {}) | dict(said)
+        return left_out.SIGLIP if one_vision else left_out.CLIP
+    return left_out.CLIP_CLASS | ({"patch_size": 16} if one_vision else {}) | dict(said)
 
 
 def _original(config: Mapping[str, Any], name: str, family: str) -> ModelShape:
     folder = Path(config["mm_vision_tower"])
     found = read_object(folder / "config.json") if folder.is_dir() else {}
-    vision = _CLIP | dict(found.get("vision_config") or {})
+    vision = left_out.CLIP | dict(found.get("vision_config") or {})
     layer = config.get("mm_vision_select_layer", -2)
-    sizes = _of_tower(name, family, config, vision, layer, _dtype(config, config))
+    sizes = _of_tower(name, family, config, config, vision, layer)
     return replace(sizes, views=_views(config, vision["image_size"]))
 
 
@@ -233,12 +212,14 @@ def _views(config: Mapping[str, Any], size: int, unsaid: int = 5) -> int:
 
 
 def _of_tower(
-    name: str, family: str, text: Mapping[str, Any], vision: Mapping[str, Any], layer: int, dtype: str
+    name: str, family: str, config: Mapping[str, Any], text: Mapping[str, Any], vision: Mapping[str, Any], layer: int
 ) -> ModelShape:
     width = text["hidden_size"]
     cls = int(family != "llava-onevision")
     tower = _tower(vision, vision["image_size"], layer, (vision["hidden_size"], width, width), cls)
-    return ModelShape(name, family, _language(text), tower, text.get("max_position_embeddings", 4096), dtype)
+    language = _language(text, _tied(config, text, listens=family != "llava-next"))
+    context = text.get("max_position_embeddings", 4096)
+    return ModelShape(name, family, language, tower, context, _dtype(config, text))
 
 
 def _internvl(config: Mapping[str, Any], name: str) -> ModelShape:
@@ -246,14 +227,16 @@ def _internvl(config: Mapping[str, Any], name: str) -> ModelShape:
     native = "llm_config" not in config
     text = dict(config["text_config" if native else "llm_config"])
     if native:
-        text = _LEFT_OUT[text.get("model_type", "qwen2")] | text
-    vision = (_INTERNVIT if native else {}) | dict(config.get("vision_config") or {})
+        text = left_out.TEXT[text.get("model_type", "qwen2")] | text
+    vision = (left_out.INTERNVIT if native else {}) | dict(config.get("vision_config") or {})
     layer = config.get("vision_feature_layer" if native else "select_layer", -1)
     size = _edge(vision["image_size"] if native else config.get("force_image_size") or vision["image_size"])
     fold = round(1 / config.get("downsample_ratio", 0.5)) ** 2
     width = text["hidden_size"]
     tower = _tower(vision, size, layer, (vision["hidden_size"] * fold, width, width))
-    return ModelShape(name, "internvl2", _language(text), tower, text["max_position_embeddings"], _dtype(config, text))
+    # transformers' class ties unless it is told otherwise; in the released layout the language model speaks for itself.
+    language = _language(text, bool(config.get("tie_word_embeddings", True)) if native else _tied(text, text))
+    return ModelShape(name, "internvl2", language, tower, text["max_position_embeddings"], _dtype(config, text))
 
 
 def _tower(vision: Mapping[str, Any], size: int, layer: int, projector: tuple[int, ...], cls: int = 1) -> VisionShape:
@@ -275,7 +258,12 @@ def _edge(size: Any) -> int:
     return int(size[0] if isinstance(size, list | tuple) else size)
 
 
-def _language(text: Mapping[str, Any]) -> LanguageShape:
+def _tied(config: Mapping[str, Any], text: Mapping[str, Any], listens: bool = False) -> bool:
+    """Whether a head is the embeddings' own matrix: as the whole says and, in classes that listen to it, the text."""
+    return bool(config.get("tie_word_embeddings") or (listens and text.get("tie_word_embeddings")))
+
+
+def _language(text: Mapping[str, Any], tied: bool) -> LanguageShape:
     heads = text["num_attention_heads"]
     return LanguageShape(
         num_layers=text["num_hidden_layers"],
@@ -285,6 +273,7 @@ def _language(text: Mapping[str, Any]) -> LanguageShape:
         num_kv_heads=text.get("num_key_value_heads") or heads,
         head_dim=text.get("head_dim") or text["hidden_size"] // heads,
         vocab=text["vocab_size"],
+        tied=tied,
     )
 
 

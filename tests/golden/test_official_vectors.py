@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hero_ray.core.encoded import Budget, Question
+from hero_ray.core.encoded import Budget, Question, VisionInfo
 from hero_ray.methods import create
 from hero_ray.methods.kit.conformance import internvl_layout, llava_layout, single_layout
 from hero_ray.methods.kit.covering import covering
@@ -56,6 +56,25 @@ def test_holov_released(case: dict[str, Any]) -> None:
     assert exact.n_selected == case["budget"]
 
 
+@cases("holov.qwen")
+def test_holov_on_qwen(case: dict[str, Any]) -> None:
+    """As many runs as its Qwen code cuts; those asked for are taken as said."""
+    layout, vision = single_layout((1, case["tokens"])), VisionInfo(32, 32, 4, "qwen")
+    image = encoded(
+        layout,
+        vision,
+        cls_attention={32: attention(32, 700)[None, None, : case["tokens"]]},
+        features=(uniform(31, 700, 16) - 0.4)[None, : case["tokens"]],
+    )
+    budget = Budget.of(layout, tokens=case["budget"])
+    selection = create("holov", variant="released").select(image, budget)
+    assert selection.sequence(layout).tolist() == case["order"]
+    assert create("holov").select(image, budget).n_selected == case["budget"]
+    if case["runs"] <= case["tokens"]:
+        asked = create("holov", variant="released", runs=case["runs"]).select(image, budget)
+        assert case["runs"] == 16 or asked.sequence(layout).tolist() == case["order"]
+
+
 @cases("scope")
 def test_scope(case: dict[str, Any]) -> None:
     layout = internvl_layout((1, 2), (8, 8))
@@ -88,6 +107,19 @@ def test_hiprune(case: dict[str, Any]) -> None:
     method = create("hiprune", alpha=case["alpha"])
     selection = method.select(image, Budget.of(layout, tokens=2 * case["each"]))
     assert list(kept(selection).values()) == case["kept"]
+
+
+@cases("hiprune.qwen")
+def test_hiprune_on_qwen(case: dict[str, Any]) -> None:
+    """The block in the middle is its Qwen code's own there."""
+    layout, count = single_layout(tuple(case["side"])), case["side"][0] * case["side"][1]
+    vision = VisionInfo(32, 32, 4, "qwen")
+    shares = {block: attention(50 + block, 2, count, count).mean(0).sum(0) for block in (16, 32)}
+    received = {block: torch.stack([row * 0, row, row * 0])[None] for block, row in shares.items()}
+    method = create("hiprune", alpha=case["alpha"])
+    assert method.needs(vision).received == {16, 32}
+    selection = method.select(encoded(layout, vision, received=received), Budget.of(layout, tokens=case["count"]))
+    assert kept(selection)["G"] == case["kept"]
 
 
 def _received(rows: Tensor) -> Tensor:

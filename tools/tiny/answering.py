@@ -13,6 +13,7 @@ from hero_ray.benchmarks.synthetic.scenes import TILE
 from hero_ray.models.checkpoints import internvl2
 from hero_ray.models.checkpoints.reader import entries
 from tools.tiny.export import processor
+from tools.tiny.export_qwen import StockAnswers
 from tools.tiny.internvl import InternVLAnswerer, normalise, stretched
 from tools.tiny.piece_tokenizer import PICTURE, pieces, special_ids
 
@@ -94,7 +95,13 @@ def tile_pixels(image: Image.Image) -> np.ndarray:
     return np.concatenate([tiles, small[None]])
 
 
+def _qwen(folder: Path) -> tuple[nn.Module, Answer]:
+    answer = StockAnswers(folder, MAX_NEW_TOKENS)
+    return answer.model, lambda asked: [answer(*pair) for pair in asked]
+
+
 _LOADERS: dict[str, Callable[[Path], tuple[nn.Module, Answer]]] = {
     "hero-tiny": _llava_next,
     "hero-tiny-internvl": _internvl,
+    "hero-tiny-qwen": _qwen,
 }

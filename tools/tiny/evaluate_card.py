@@ -22,6 +22,7 @@ from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from hero_ray.results.writer import grid
 from tools.tiny.answering import Answer, load_answerer
 from tools.tiny.piece_tokenizer import SYSTEM
+from tools.tiny.qwen_tokenizer import qwen_vocabulary
 from tools.tiny.stages import STAGES
 from tools.tiny.tokenizer import vocabulary
 
@@ -103,7 +104,7 @@ def stages_table(checkpoints: Path) -> str:
 
 
 def write_card(
-    model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
+    model: Annotated[str, typer.Option(help="hero-tiny, hero-tiny-internvl or hero-tiny-qwen.")] = "hero-tiny",
     folder: Annotated[Path | None, typer.Option(help="Exported folder to measure; the package's by default.")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder of the training run; runs/MODEL by default.")] = None,
     num_images: Annotated[int, typer.Option(help="Images per split.", min=1)] = NUM_IMAGES,
@@ -126,6 +127,7 @@ def write_card(
             parameters=f"{sum(p.numel() for p in module.parameters()):,}",
             images=num_images,
             words=len(vocabulary()),
+            qwen_words=len(qwen_vocabulary()),
             system=SYSTEM,
         )
         (folder / "README.md").write_text(filled)

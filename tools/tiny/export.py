@@ -2,7 +2,8 @@
 
 hero-tiny loads with `LlavaNextForConditionalGeneration.from_pretrained`. Its `clip/` holds what CLIP has beyond the
 vision tower: text tower, both projections and the logit scale, under the names of a `CLIPModel` checkpoint.
-hero-tiny-internvl is written in the layout of OpenGVLab's InternVL2 folders, `tokenizer.model` included.
+hero-tiny-internvl is written in the layout of OpenGVLab's InternVL2 folders, `tokenizer.model` included, and
+hero-tiny-qwen in that of Qwen's Qwen2.5-VL ones.
 """
 
 import json
@@ -35,8 +36,10 @@ from tools.tiny.architecture import (
     clip_config,
     word_id,
 )
+from tools.tiny.export_qwen import export_qwen
 from tools.tiny.internvl import MAX_TILES, build_internvl
 from tools.tiny.piece_tokenizer import SYSTEM, save_pieces
+from tools.tiny.qwen import build_qwen
 from tools.tiny.stages import STAGES
 from tools.tiny.tokenizer import BOS, EOS, IMAGE, PAD, language_tokenizer, save_tokenizers
 
@@ -160,11 +163,17 @@ def export_internvl(model: InternVLForConditionalGeneration, folder: Path) -> No
     save_pieces(folder)
 
 
-_WRITERS = {"hero-tiny": _write_llava_next, "hero-tiny-internvl": _write_internvl}
+def _write_qwen(checkpoint: Path, out: Path) -> None:
+    model = build_qwen()
+    model.load_state_dict(torch.load(checkpoint, weights_only=True))
+    export_qwen(model, out)
+
+
+_WRITERS = {"hero-tiny": _write_llava_next, "hero-tiny-internvl": _write_internvl, "hero-tiny-qwen": _write_qwen}
 
 
 def export(
-    model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
+    model: Annotated[str, typer.Option(help="hero-tiny, hero-tiny-internvl or hero-tiny-qwen.")] = "hero-tiny",
     checkpoints: Annotated[Path | None, typer.Option(help="Folder the training wrote; runs/MODEL by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; inside the package by default.")] = None,
     stage: Annotated[str, typer.Option(help="Checkpoint; STAGE-unfinished is a half-way state.")] = STAGES[-1],

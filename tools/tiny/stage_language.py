@@ -101,6 +101,10 @@ class Answerer:
         """What the language model sees of each scene, `[scenes, tokens, dim]`."""
         raise NotImplementedError
 
+    def places(self, scenes: Sequence[Scene], positions: Tensor) -> Tensor:
+        """Position ids of packed rows, from those that count every token, `[scenes, tokens]`."""
+        return positions
+
     def embed(self, ids: Tensor) -> Tensor:
         return self.module.model.language_model.embed_tokens(ids)
 
@@ -182,7 +186,7 @@ def forward(
     packed = pack(segments, start.shape[1] + visual.shape[1])
     embeddings = torch.cat([start, visual, model.embed(packed.ids)], 1)
     wanted = packed.labels != IGNORED
-    return packed, wanted, model.logits(embeddings, packed.mask, packed.positions, wanted)
+    return packed, wanted, model.logits(embeddings, packed.mask, model.places(scenes, packed.positions), wanted)
 
 
 def correct_by_question(packed: Packed, wanted: Tensor, logits: Tensor) -> list[list[bool]]:

@@ -38,17 +38,17 @@ _WEIGHTS = {
 class DenseHeads(nn.Module):
     """Linear read-outs of what each patch shows; thrown away after training."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, names: Sequence[str] = tuple(HEADS)) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in HEADS.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, HEADS[name]) for name in names})
 
     def loss(self, patches: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Weighted cross entropy of `patches` `[views, tokens, width]` on `labels` `[views, heads, tokens]`."""
         normed = self.norm(patches)
         total, figures = patches.new_zeros(()), {}
-        for i, (name, head) in enumerate(self.heads.items()):
-            logits, target = head(normed).flatten(0, 1), labels[:, i].flatten()
+        for name, head in self.heads.items():
+            logits, target = head(normed).flatten(0, 1), labels[:, list(HEADS).index(name)].flatten()
             weight, none_weight = _WEIGHTS[name]
             per_class = torch.ones(HEADS[name])
             per_class[0] = none_weight

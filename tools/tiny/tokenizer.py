@@ -1,5 +1,6 @@
 """A word-level tokenizer whose vocabulary is everything the synthetic scenes can ask or answer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -37,14 +38,20 @@ def vocabulary() -> list[str]:
     return [PAD, BOS, EOS, UNK, IMAGE, CLIP_BOS, *sorted(words), CLIP_EOS]
 
 
-def _word_level(start: str, end: str | None) -> Tokenizer:
-    words = vocabulary()
-    ids = {word: i for i, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNK))
+def word_level(words: Sequence[str]) -> Tokenizer:
+    """Whole words, case folded, marks by themselves; "color" is read as "colour"."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace("color", "colour")])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[?.,!]"), "isolated")]
     )
+    return tokenizer
+
+
+def _word_level(start: str, end: str | None) -> Tokenizer:
+    words = vocabulary()
+    ids = {word: i for i, word in enumerate(words)}
+    tokenizer = word_level(words)
     template = f"{start} $A {end}" if end else f"{start} $A"
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, ids[token]) for token in (start, end) if token]

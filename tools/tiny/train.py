@@ -6,9 +6,9 @@ fly and never repeat. Nothing is downloaded.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from tools.tiny.architecture import build_clip, build_llava_next
 from tools.tiny.internvl import InternVLAnswerer, InternVLTowers, build_internvl
 from tools.tiny.llava_next import ClipTowers, LlavaNextAnswerer
 from tools.tiny.optimise import Progress
+from tools.tiny.qwen import QwenAnswerer, QwenTower, build_qwen
 from tools.tiny.stage_language import CURRICULA, Answerer, draw_scenes, train_language
+from tools.tiny.stage_native import train_native
 from tools.tiny.stage_tower import TowerPair, train_tower
 from tools.tiny.stages import STAGES
 
@@ -30,13 +32,25 @@ HALF_WAY = 200
 class Recipe:
     """How one embedded model is built and how long each stage runs."""
 
-    towers: Callable[[], TowerPair]
+    towers: Callable[[], Any]
     answerer: Callable[[], Answerer]
     steps: dict[str, int]
+    train_towers: Callable[[Any, str, int, int], Progress]
+    """Function from what `towers` gives, a stage, steps and a seed."""
+    share: float = 1.0
+    """Of the scenes a step of the language model's stages shows."""
 
     @property
     def last_tower(self) -> str:
         return "sharpen" if "sharpen" in self.steps else "tower"
+
+
+def _by_captions(towers: TowerPair, stage: str, steps: int, seed: int) -> Progress:
+    return train_tower(towers, stage_tower.CURRICULA[stage], steps, seed, typer.echo)
+
+
+def _by_patches(tower: QwenTower, stage: str, steps: int, seed: int) -> Progress:
+    return train_native(tower, steps, seed, typer.echo)
 
 
 RECIPES = {
@@ -44,17 +58,26 @@ RECIPES = {
         lambda: ClipTowers(build_clip()),
         lambda: LlavaNextAnswerer(build_llava_next()),
         {"tower": 1700, "tiles": 800, "reading": 500, "anyres": 700, "polish": 900},
+        _by_captions,
     ),
     "hero-tiny-internvl": Recipe(
         InternVLTowers,
         lambda: InternVLAnswerer(build_internvl()),
         {"tower": 2000, "sharpen": 1200, "tiles": 800, "reading": 400, "anyres": 700, "polish": 900},
+        _by_captions,
+    ),
+    "hero-tiny-qwen": Recipe(
+        lambda: QwenTower(build_qwen().model.visual),
+        lambda: QwenAnswerer(build_qwen()),
+        {"tower": 600, "tiles": 300, "reading": 150, "anyres": 250, "polish": 350},
+        _by_patches,
+        share=0.375,
     ),
 }
 
 
 def train(
-    model: Annotated[str, typer.Option(help="hero-tiny or hero-tiny-internvl.")] = "hero-tiny",
+    model: Annotated[str, typer.Option(help="hero-tiny, hero-tiny-internvl or hero-tiny-qwen.")] = "hero-tiny",
     out: Annotated[Path | None, typer.Option(help="Folder for checkpoints; runs/MODEL by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 1,
     stage: Annotated[
@@ -87,18 +110,18 @@ def train(
 
 def _train_tower(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     torch.manual_seed(seed)
-    return _train_towers(recipe.towers(), "tower", out, seed, steps)
+    return _train_towers(recipe, recipe.towers(), "tower", out, seed, steps)
 
 
 def _sharpen_tower(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     towers = recipe.towers()
     towers.module.load_state_dict(torch.load(out / "tower.pt", weights_only=True))
     torch.manual_seed(seed)
-    return _train_towers(towers, "sharpen", out, seed, steps)
+    return _train_towers(recipe, towers, "sharpen", out, seed, steps)
 
 
-def _train_towers(towers: TowerPair, stage: str, out: Path, seed: int, steps: int) -> Progress:
-    progress = train_tower(towers, stage_tower.CURRICULA[stage], steps, seed, typer.echo)
+def _train_towers(recipe: Recipe, towers: Any, stage: str, out: Path, seed: int, steps: int) -> Progress:
+    progress = recipe.train_towers(towers, stage, steps, seed)
     torch.save(towers.module.state_dict(), out / f"{stage}.pt")
     return progress
 
@@ -112,21 +135,22 @@ def _train_tiles(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
         features = answerer.features(scenes)
     torch.manual_seed(seed)
     answerer.initialise(scenes, features)
-    return _train_language(answerer, "tiles", out, seed, steps)
+    return _train_language(recipe, answerer, "tiles", out, seed, steps)
 
 
 def _continue(before: str, stage: str) -> Callable[[Recipe, Path, int, int], Progress]:
     def run(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
         answerer = recipe.answerer()
         answerer.module.load_state_dict(torch.load(out / f"{before}.pt", weights_only=True))
-        return _train_language(answerer, stage, out, seed, steps)
+        return _train_language(recipe, answerer, stage, out, seed, steps)
 
     return run
 
 
-def _train_language(answerer: Answerer, stage: str, out: Path, seed: int, steps: int) -> Progress:
+def _train_language(recipe: Recipe, answerer: Answerer, stage: str, out: Path, seed: int, steps: int) -> Progress:
     """One stage of projector and language model; a half-way state is left behind now and then."""
-    curriculum = CURRICULA[stage]
+    few, many = (int(number * recipe.share) for number in CURRICULA[stage].scenes)
+    curriculum = replace(CURRICULA[stage], scenes=(few, many))
 
     def keep(step: int) -> None:
         if step % HALF_WAY == 0:
