@@ -5,9 +5,11 @@ Kernel: rel_i cos(x_i, x_j) rel_j on projected tokens; per view T tokens by gree
 @9541616 (`llava_arch.py`, `clip_encoder.py`).
 
 Variants: `exact`; `openvino` is what OpenVINO GenAI ships (openvinotoolkit/openvino.genai @da1db86, `cdpruner/`): all
-views in prompt order are cut into two halves, each keeps half of the budget, rounded up to an even number; relevance is
-the cosine of a projected token with the mean input embedding of the whole prompt, template included, min-max per half
-and with a positive sign; the kernel is (1 - w) cos(i, j) + w rel_i cos(i, j) rel_j with w = .5 (`relevance_weight`).
+views in prompt order are cut into two halves, each keeps half of the budget, an odd token going to the second (to the
+first where OpenCL picks; openvino-genai 2026.4.1 keeps 205 of 256 tokens at a pruning ratio of 20 and 13 at 95);
+relevance is the cosine of a projected token with the mean input embedding of the whole prompt, template included,
+min-max per half and with a positive sign; the kernel is (1 - w) cos(i, j) + w rel_i cos(i, j) rel_j with w = .5
+(`relevance_weight`).
 Differs: the budget is split evenly over views under their real token count, padding takes no part, and newlines follow
 the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1, the selection says `cdpruner-v`,
 and the first pick of a view, where every gain is 1, is its first token; cosines all alike count as 1 too, where the
@@ -19,7 +21,9 @@ where only the last segment ends in the token that is read; the model's `clip_te
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.errors import SelectionError
@@ -42,6 +46,7 @@ class CDPruner(Method):
     text_aware = True
     variants = ("exact", "openvino")
     code_version = 2  # 1 left the first pick to rounding where no text tower is
+    code_versions: ClassVar[Mapping[str, int]] = {"openvino": 3}  # 2 rounded the budget up to an even number
 
     def needs(self, vision: VisionInfo) -> Needs:
         return Needs(prompt_embedding=True) if self.variant == "openvino" else Needs(clip_tokens=True)
@@ -72,17 +77,15 @@ class CDPruner(Method):
         if question is None or question.prompt_embedding is None:
             raise SelectionError("cdpruner (openvino) reads the prompt's embedding, but no question was asked")
         words = finite(question.prompt_embedding, self.name, "the prompt embedding").to(features.device)
-        total = min(budget.total + budget.total % 2, len(real) - len(real) % 2) or 1
         keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
-        middle = len(real) // 2
+        middle, first = len(real) // 2, budget.total // 2
         for tokens, part, count in (
-            (real[:middle], features[:middle], total // 2),
-            (real[middle:], features[middle:], total - total // 2),
+            (real[:middle], features[:middle], first),
+            (real[middle:], features[middle:], budget.total - first),
         ):
             if count:
                 keep[tokens[shipped_picks(part, words, count)]] = True
-        note = "an even number, half of it from either half of the prompt"
-        return Selection(keep.view(layout.valid.shape), note=note)
+        return Selection(keep.view(layout.valid.shape), note="half of the budget from either half of the prompt")
 
 
 def shipped_picks(features: Tensor, words: Tensor, count: int) -> Tensor:
