@@ -80,7 +80,8 @@ class Question:
         llm_words: [Q, D] input embeddings of the question's tokens.
         clip_words: [Q, P] every token of the question, begin and end among them, in CLIP's shared space.
         clip_patches: [V, N, P] the projector's inputs there, by the projection alone (no norm before it).
-        prompt_embedding: [D] the same of the whole prompt's, template and system prompt included, the picture left out.
+        prompt_embedding: [D] the same of the whole prompt's, template and system prompt included, the picture and
+            the special tokens around it left out.
     """
 
     text: str

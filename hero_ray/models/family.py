@@ -22,7 +22,7 @@ from hero_ray.models.batch import whole_prompts
 from hero_ray.models.encoding import TowerEncoder
 from hero_ray.models.generation import Decoder, GenerationOptions
 from hero_ray.models.graphs import GraphedDecode
-from hero_ray.models.prompts import PromptStyle, build_prompt
+from hero_ray.models.prompts import FRAMES, PromptStyle, build_prompt
 from hero_ray.models.runner import Runner
 from hero_ray.models.tokenizer import Tokenizer
 
@@ -102,7 +102,8 @@ class FamilyAdapter(TowerEncoder):
         text = clean_text(question.strip())
         images, patches, plain = map(encoded.cls_embedding.get, ("projected", "projected_patches", "plain_patches"))
         clip = self.clip if needs.clip else None
-        whole, span = prompt.prefix + prompt.suffix, prompt.suffix[prompt.instruction[0] : prompt.instruction[1]]
+        span, frame = prompt.suffix[slice(*prompt.instruction)], set(map(self.tokenizer.special, FRAMES))
+        words = [token for token in prompt.prefix + prompt.suffix if token not in frame]
         return encoded.asked(
             Question(
                 text=text,
@@ -113,7 +114,7 @@ class FamilyAdapter(TowerEncoder):
                 llm_attention=self._llm_rows(encoded, prompt, needs.llm_attention),
                 llm_embedding=self._embedded(span).mean(0) if needs.llm_embedding else None,
                 llm_words=self._embedded(span) if needs.llm_words else None,
-                prompt_embedding=self._embedded(whole).mean(0) if needs.prompt_embedding else None,
+                prompt_embedding=self._embedded(words).mean(0) if needs.prompt_embedding else None,
             )
         )
 

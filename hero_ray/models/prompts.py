@@ -71,7 +71,10 @@ def _chatml(name: str, system: str, gap: str, around: tuple[str, str] = ("", "")
 
 
 _IMG = ("<img>", "</img>")
-_QWEN_PICTURE = f"<|vision_start|>{IMAGE}<|vision_end|>"
+_QWEN_FRAME = ("<|vision_start|>", "<|vision_end|>")
+_QWEN_PICTURE = IMAGE.join(_QWEN_FRAME)
+FRAMES = (*_IMG, *_QWEN_FRAME)
+"""Special tokens that stand around a picture: no words of the prompt."""
 STYLES = {
     style.name: style
     for style in (
