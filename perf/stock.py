@@ -20,6 +20,7 @@ from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
 from hero_ray.engine.cut import Picture, Pruning, cut
+from hero_ray.models.registry import NATIVE
 from hero_ray.pipeline.opening import open_task
 
 
@@ -52,6 +53,8 @@ def stock_inputs(adapter: Any, prepared: Any, prompt: Any, size: tuple[int, int]
     image_id = adapter.model.config.image_token_id
     ids = torch.tensor([[*prompt.prefix, *[image_id] * count, *prompt.suffix]])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if adapter.info.family in NATIVE:
+        return inputs | adapter.stock_inputs(prepared, ids)
     if adapter.info.family == "internvl2":
         return inputs | {"pixel_values": prepared.pixels.roll(-1, 0)}  # the thumbnail is last there
     if adapter.info.family == "llava-next":

@@ -67,7 +67,7 @@ def test_packed_logits_equal_the_stock_model_on_one_question(model, size) -> Non
 
 
 def test_labels_stand_in_the_order_of_the_blocks() -> None:
-    """A digit's plate is one patch: its label is found at the place that patch has in the tower."""
+    """A digit's plate is one patch, whose label stands where that patch does in the tower; so do its object's others."""
     scene = compose(np.random.default_rng(5), 128, 96)
     tower = QwenTower(build_qwen().model.visual)
     labels, places = tower.labels([scene])[0], tower.grid(side_of(scene)).places.tolist()
@@ -77,6 +77,8 @@ def test_labels_stand_in_the_order_of_the_blocks() -> None:
     for thing in numbered:
         index = places.index([(thing.box.top + 8) // 8, (thing.box.left + 8) // 8])
         assert digit[index] == 1 + thing.digit
+        around = [places.index([thing.box.top // 8 + 1, thing.box.left // 8 + step]) for step in (0, 2)]
+        assert digit[around].tolist() == [1 + thing.digit] * 2
 
 
 def test_what_a_picture_holds_is_read_where_attention_goes() -> None:

@@ -53,18 +53,28 @@ def word_targets(labels: Tensor, words: Sequence[Sequence[int | None]], vocabula
     return targets.clamp_(max=1)
 
 
-def align_projector(projector: nn.Module, embedding: nn.Embedding, features: Tensor, targets: Tensor) -> None:
+def align_projector(
+    projector: nn.Module,
+    embedding: nn.Embedding,
+    features: Tensor,
+    targets: Tensor,
+    steps: int = ALIGN_STEPS,
+    views: int = 80,
+) -> None:
     """Point projected tokens at the embeddings of the words they show; the language model stays untouched.
 
     Saves about a hundred steps of stage B. `embedding` is redrawn with the scale the language model starts from.
+
+    Args:
+        steps: how many, of `views` views each.
     """
     words = torch.randn_like(embedding.weight)
     bias = nn.Parameter(torch.full((len(words),), -3.0))
     adam = torch.optim.AdamW([*projector.parameters(), bias], lr=ALIGN_PEAK)
-    for step in range(ALIGN_STEPS):
+    for step in range(steps):
         for group in adam.param_groups:
-            group["lr"] = ALIGN_PEAK * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / ALIGN_STEPS)
-        chosen = torch.randint(len(features), (80,))
+            group["lr"] = ALIGN_PEAK * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / steps)
+        chosen = torch.randint(len(features), (views,))
         projected = projector(features[chosen])
         power = projected.square().mean(-1, keepdim=True)
         logits = 1.5 * projected * torch.rsqrt(power + 1e-6) @ words.t() / words.shape[1] ** 0.5 + bias

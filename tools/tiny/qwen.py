@@ -34,8 +34,10 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 def qwen_config() -> Qwen2_5_VLConfig:
     """Six blocks, every third of which sees the whole picture, the others windows of 4 x 4 visual tokens.
 
-    A prompt takes some 40 positions and a picture at most 8 by 8: with a rotary base of a million, as published, the
-    pairs that turn by the column would not move at all.
+    A prompt takes some 40 positions and a picture at most 8 by 8. With a rotary base of a million and the published
+    shares of the sections, the pairs that turn by the column would not move at all; with a small base every pair moves,
+    and then nothing is looked up: digits and words stayed at chance for 450 steps. Here a few pairs of each section
+    turn, and half of all do not.
     """
     vision = {
         "depth": DEPTH,
@@ -56,7 +58,7 @@ def qwen_config() -> Qwen2_5_VLConfig:
         "vocab_size": len(qwen_vocabulary()),
         "max_position_embeddings": 1024,
         "rms_norm_eps": 1e-6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 50.0, "mrope_section": [6, 9, 9]},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 4, 18]},
         "bos_token_id": None,
         "eos_token_id": token_id(END),
         "pad_token_id": token_id(PAD),
@@ -116,9 +118,14 @@ class QwenTower:
         return tower_grid(1, side, FOLD, WINDOW)
 
     def labels(self, scenes: Sequence[Scene]) -> Tensor:
-        """Patch labels `[scenes, heads, patches]`."""
+        """Patch labels `[scenes, heads, patches]`; of a digit's object every patch says the digit.
+
+        Said by its plate alone, one patch in four of one visual token, no digit was ever read in 1,500 steps.
+        """
         rows, columns = (FOLD * edge for edge in side_of(scenes[0]))
-        found = [patch_labels(scene, scene.owner, scene.plates, rows, columns, fine=True) for scene in scenes]
+        found = [
+            patch_labels(scene, scene.owner, np.ones_like(scene.plates), rows, columns, fine=True) for scene in scenes
+        ]
         row, column = self.grid(side_of(scenes[0])).places.t()
         return torch.from_numpy(np.stack(found))[:, :, row, column]
 
@@ -230,7 +237,8 @@ class QwenAnswerer(Answerer):
         grouped = self._tower.labels(scenes).unflatten(2, (-1, FOLD**2))[:, :, back].transpose(2, 3)
         words = [[token_id(word) for word in group] for group in SHOWN_WORDS]
         targets = word_targets(grouped, words, len(qwen_vocabulary()))
-        align_projector(_Merging(self._merger), language_model.embed_tokens, features, targets)
+        # A digit is one patch of four, and rare: after the usual 90 steps it is not seen behind shapes and colours.
+        align_projector(_Merging(self._merger), language_model.embed_tokens, features, targets, 900, 20)
 
     def trainable(self) -> list[nn.Parameter]:
         return [p for p in self._model.parameters() if p.requires_grad]

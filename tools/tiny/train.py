@@ -5,8 +5,8 @@ fly and never repeat. Nothing is downloaded.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,14 @@ from tools.tiny.internvl import InternVLAnswerer, InternVLTowers, build_internvl
 from tools.tiny.llava_next import ClipTowers, LlavaNextAnswerer
 from tools.tiny.optimise import Progress
 from tools.tiny.qwen import QwenAnswerer, QwenTower, build_qwen
-from tools.tiny.stage_language import CURRICULA, Answerer, draw_scenes, train_language
+from tools.tiny.stage_language import (
+    CURRICULA,
+    NATIVE_CURRICULA,
+    Answerer,
+    Curriculum,
+    draw_scenes,
+    train_language,
+)
 from tools.tiny.stage_native import train_native
 from tools.tiny.stage_tower import TowerPair, train_tower
 from tools.tiny.stages import STAGES
@@ -37,8 +44,8 @@ class Recipe:
     steps: dict[str, int]
     train_towers: Callable[[Any, str, int, int], Progress]
     """Function from what `towers` gives, a stage, steps and a seed."""
-    share: float = 1.0
-    """Of the scenes a step of the language model's stages shows."""
+    curricula: Mapping[str, Curriculum] = field(default_factory=lambda: CURRICULA)
+    """Of the language model's stages."""
 
     @property
     def last_tower(self) -> str:
@@ -69,9 +76,9 @@ RECIPES = {
     "hero-tiny-qwen": Recipe(
         lambda: QwenTower(build_qwen().model.visual),
         lambda: QwenAnswerer(build_qwen()),
-        {"tower": 600, "tiles": 300, "reading": 150, "anyres": 250, "polish": 350},
+        {"tower": 450, "tiles": 450, "anyres": 500, "polish": 550},
         _by_patches,
-        share=0.375,
+        NATIVE_CURRICULA,
     ),
 }
 
@@ -138,9 +145,12 @@ def _train_tiles(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
     return _train_language(recipe, answerer, "tiles", out, seed, steps)
 
 
-def _continue(before: str, stage: str) -> Callable[[Recipe, Path, int, int], Progress]:
+def _continue(stage: str) -> Callable[[Recipe, Path, int, int], Progress]:
+    """The stage that goes on where the one before it in the recipe ended."""
+
     def run(recipe: Recipe, out: Path, seed: int, steps: int) -> Progress:
-        answerer = recipe.answerer()
+        answerer, stages = recipe.answerer(), list(recipe.steps)
+        before = stages[stages.index(stage) - 1]
         answerer.module.load_state_dict(torch.load(out / f"{before}.pt", weights_only=True))
         return _train_language(recipe, answerer, stage, out, seed, steps)
 
@@ -149,8 +159,7 @@ def _continue(before: str, stage: str) -> Callable[[Recipe, Path, int, int], Pro
 
 def _train_language(recipe: Recipe, answerer: Answerer, stage: str, out: Path, seed: int, steps: int) -> Progress:
     """One stage of projector and language model; a half-way state is left behind now and then."""
-    few, many = (int(number * recipe.share) for number in CURRICULA[stage].scenes)
-    curriculum = replace(CURRICULA[stage], scenes=(few, many))
+    curriculum = recipe.curricula[stage]
 
     def keep(step: int) -> None:
         if step % HALF_WAY == 0:
@@ -165,9 +174,9 @@ _RUN: dict[str, Callable[[Recipe, Path, int, int], Progress]] = {
     "tower": _train_tower,
     "sharpen": _sharpen_tower,
     "tiles": _train_tiles,
-    "reading": _continue("tiles", "reading"),
-    "anyres": _continue("reading", "anyres"),
-    "polish": _continue("anyres", "polish"),
+    "reading": _continue("reading"),
+    "anyres": _continue("anyres"),
+    "polish": _continue("polish"),
 }
 
 
