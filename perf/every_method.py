@@ -1,9 +1,10 @@
-"""The tables of docs/results.md: every method at three budgets on both embedded models, and each against straw men.
+"""The tables of docs/results.md: every method at three budgets on each embedded model, and each against straw men.
 
     hero-ray sweep configs/every-method.yaml
     python -m perf.every_method [--run latest] [--db URL] [--into docs/results.md]
 
-Reads a finished sweep; nothing is measured here. `--into` replaces what stands between a page's two marks.
+Reads a finished sweep; nothing is measured here. `--into` replaces what stands between a page's two marks on the models
+of the sweep; what stands there on others stays.
 
 A verdict is about the mean over benchmarks of A minus a straw man of the same budget, one-sided at 5 % and corrected
 by Holm over all pairs of one model in both directions. Methods whose count is their own have no budget to be beside.
@@ -116,17 +117,19 @@ def section(results: Results) -> str:
     )
 
 
-def replaced(text: str, part: str, page: str) -> str:
-    """A page with `part` between its two marks.
+def replaced(text: str, parts: dict[str, str], page: str) -> str:
+    """A page with the `parts`, by model, between its two marks: in the place of a model's own, else behind the others.
 
     Raises:
         ConfigError: the marks are not there.
     """
     head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    inner, end, tail = rest.partition(END)
     if not begin or not end:
         raise ConfigError(f"{page} has no part between {BEGIN} and {END} to replace; add the two lines")
-    return f"{head}{BEGIN}\n{part}\n{END}{tail}"
+    held = {piece.partition("\n")[0]: f"### {piece.strip()}" for piece in inner.split("### ")[1:]}
+    whole = "\n\n".join((held | parts).values())
+    return f"{head}{BEGIN}\n{whole}\n{END}{tail}"
 
 
 def main() -> None:
@@ -136,12 +139,12 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=None)
     options = parser.parse_args()
     models = every_model(open_store(options.db, read_only=True), options.run)
-    part = "\n\n".join(map(section, models))
+    parts = {one.model: section(one) for one in models}
     if options.into is None:
-        print(part)
+        print("\n\n".join(parts.values()))
     else:
         page = options.into.read_text(encoding="utf-8")
-        options.into.write_text(replaced(page, part, str(options.into)), encoding="utf-8")
+        options.into.write_text(replaced(page, parts, str(options.into)), encoding="utf-8")
     report("every_method", {"run": models[0].run.id, "models": [one.model for one in models]})
 
 

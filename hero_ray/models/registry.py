@@ -45,6 +45,7 @@ SPECS = {
     for spec in (
         ModelSpec("hero-tiny", "llava-next", "", "plain"),
         ModelSpec("hero-tiny-internvl", "internvl2", "", "internlm2-chat"),
+        ModelSpec("hero-tiny-qwen", "qwen2.5-vl", "", "qwen2.5-vl"),
         ModelSpec("llava-next-7b", "llava-next", "llava-hf/llava-v1.6-vicuna-7b-hf", "vicuna", CLIP_LARGE),
         ModelSpec("llava-next-13b", "llava-next", "llava-hf/llava-v1.6-vicuna-13b-hf", "vicuna", CLIP_LARGE),
         ModelSpec("llava-1.5-7b", "llava-1.5", "llava-hf/llava-1.5-7b-hf", "vicuna", CLIP_LARGE),

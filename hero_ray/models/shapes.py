@@ -21,7 +21,7 @@ from hero_ray.models.registry import EMBEDDED_WEIGHTS, NATIVE
 from hero_ray.models.settings import read_settings
 from hero_ray.models.supported import family_of, is_original_llava
 
-EMBEDDED = ("hero-tiny", "hero-tiny-internvl")
+EMBEDDED = ("hero-tiny", "hero-tiny-internvl", "hero-tiny-qwen")
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,11 @@ def test_every_method_runs_and_keeps_its_promises(pair):
     every_method_keeps_its_promises(pair.ours, picture(150, 100))
 
 
+@pytest.mark.slow
+def test_every_method_keeps_its_promises_on_the_embedded_model():
+    every_method_keeps_its_promises(models.load("hero-tiny-qwen", device="cpu"), picture(128, 96))
+
+
 def test_pooled_tokens_stand_in_the_middle_of_what_they_pool(pair):
     encoded = pair.ours.encode(pair.ours.prepare(picture(96, 96)), Needs())
     assert encoded.layout.side == (6, 6)

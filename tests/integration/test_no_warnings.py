@@ -27,7 +27,7 @@ GENERATE = """
 from PIL import Image
 from hero_ray import load_model
 
-for name in ("hero-tiny", "hero-tiny-internvl"):
+for name in ("hero-tiny", "hero-tiny-internvl", "hero-tiny-qwen"):
     print(load_model(name).generate(Image.new("RGB", (160, 120)), "is it red", method="hero", retention_ratio=0.5).text)
 """
 PAGES = """
@@ -56,7 +56,7 @@ def test_a_warning_would_be_seen(tmp_path: Path) -> None:
 def test_generate(tmp_path: Path) -> None:
     (tmp_path / "ask.py").write_text(GENERATE)
     done = command(tmp_path, "ask")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3), done.stderr
     assert complaints(done.stdout + done.stderr) == []
 
 

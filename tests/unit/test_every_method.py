@@ -29,7 +29,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_the_sweep_leaves_no_method_out() -> None:
     config = build(read(ROOT / "configs" / "every-method.yaml"))
     assert sorted({entry.name for entry in config.all_methods}) == sorted(names())
-    assert set(config.models) == {"hero-tiny", "hero-tiny-internvl"}
+    assert set(config.models) == {"hero-tiny", "hero-tiny-internvl", "hero-tiny-qwen"}
 
 
 def test_a_method_stands_beside_every_straw_man_of_its_budget(results: Results) -> None:
@@ -64,9 +64,15 @@ def test_both_tables_are_in_the_section(results: Results) -> None:
     assert "| hero@20% |" in part
 
 
-def test_a_page_without_marks_is_refused() -> None:
-    assert every_method.replaced(f"a\n{every_method.BEGIN}\nold\n{every_method.END}\nb\n", "new", "p.md") == (
-        f"a\n{every_method.BEGIN}\nnew\n{every_method.END}\nb\n"
+def test_a_page_keeps_what_it_says_of_other_models() -> None:
+    begin, end = every_method.BEGIN, every_method.END
+    page = f"a\n{begin}\n### one\n\nold\n\n### two\n\nstays\n{end}\nb\n"
+    assert every_method.replaced(page, {"one": "### one\n\nnew", "three": "### three\n\nmore"}, "p.md") == (
+        f"a\n{begin}\n### one\n\nnew\n\n### two\n\nstays\n\n### three\n\nmore\n{end}\nb\n"
     )
+    assert every_method.replaced(f"{begin}\n{end}\n", {"one": "### one"}, "p.md") == f"{begin}\n### one\n{end}\n"
+
+
+def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"p\.md has no part between"):
-        every_method.replaced("nothing", "new", "p.md")
+        every_method.replaced("nothing", {}, "p.md")

@@ -276,7 +276,7 @@ def test_what_a_checkpoint_says_of_itself_is_part_of_its_cells_alone(tmp_path):
     assert worded_anew("hero-tiny") is None
 
 
-@pytest.mark.parametrize("name", ["hero-tiny", "hero-tiny-internvl"])
+@pytest.mark.parametrize("name", ["hero-tiny", "hero-tiny-internvl", "hero-tiny-qwen"])
 def test_the_embedded_folders_say_what_their_names_say(name):
     folder = SPECS[name].embedded
     raw = json.loads((folder / "config.json").read_text())
