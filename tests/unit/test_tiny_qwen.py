@@ -67,7 +67,7 @@ def test_packed_logits_equal_the_stock_model_on_one_question(model, size) -> Non
 
 
 def test_labels_stand_in_the_order_of_the_blocks() -> None:
-    """A digit's plate is one patch, whose label stands where that patch does in the tower; so do its object's others."""
+    """A digit's plate is one patch; its label stands where that patch does in the tower, and on its object's others."""
     scene = compose(np.random.default_rng(5), 128, 96)
     tower = QwenTower(build_qwen().model.visual)
     labels, places = tower.labels([scene])[0], tower.grid(side_of(scene)).places.tolist()
