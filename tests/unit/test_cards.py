@@ -160,7 +160,7 @@ def test_a_batch_that_does_not_fit_a_card_is_split_or_refused() -> None:
     roomy = GpuCard("roomy", memory(64).peak / (1 - KEPT_FREE) + 2**20)
     assert any("at a batch of 64, which fits" in line for line in told(plan, roomy))
     short = GpuCard("short", memory(1).peak, 1e12, 1e14)
-    with pytest.raises(ConfigError, match=r"llava-next-7b does not fit short: one answer takes \d+\.\d GiB"):
+    with pytest.raises(ConfigError, match=r"llava-next-7b does not fit short: one answer takes \d+\.\d+ GiB"):
         told(plan, short)
     halves = plan_of(gpus_per_replica=0.5)
     with pytest.raises(ConfigError, match="by each of 2 replicas a card"):
