@@ -2,7 +2,7 @@
 
     python -m perf.prefix_in_place [--questions 18] [--rounds 5]
 
-All questions about one full picture on both embedded models, and on a random Llama of four blocks with eight heads of
+All questions about one full picture on both embedded models, and on a random Llama of two blocks with eight heads of
 128, the size of a quarter of a 7B's attention, behind 2,880 visual tokens; once with as many key heads and once with
 two. fp32, one thread, processor time, the two sides in turns, the least of all rounds. Greedy tokens must be equal.
 """
@@ -39,7 +39,7 @@ def larger(kv_heads: int, visual: int = 2880, questions: int = 18) -> tuple[Deco
         vocab_size=512,
         hidden_size=1024,
         intermediate_size=2752,
-        num_hidden_layers=4,
+        num_hidden_layers=2,
         num_attention_heads=8,
         num_key_value_heads=kv_heads,
         max_position_embeddings=4096,
@@ -119,7 +119,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = list(rows(arguments.questions, arguments.rounds))
+    found = []
+    for row in rows(arguments.questions, arguments.rounds):
+        print(row, flush=True)
+        found.append(row)
     print(table(found))
     report("prefix_in_place", {"questions": arguments.questions, "rows": found})
 
