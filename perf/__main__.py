@@ -22,6 +22,7 @@ ALL: dict[str, tuple[str, ...]] = {
     "replicas": (),
     "selection": (),
     "prefix_reuse": (),
+    "prefix_in_place": (),
     "sweep_vs_loop": (),
     "serve": (),
     "random_kills": (),  # on SQLite; `--db postgresql` by itself

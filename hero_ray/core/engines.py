@@ -15,6 +15,8 @@ from hero_ray.core.types import Cell
 
 OURS, VLLM, AUTO = "ours", "vllm", "auto"
 ENGINES = (OURS, VLLM, AUTO)
+COPIED, IN_PLACE = "copied", "in-place"
+PREFIXES = (COPIED, IN_PLACE)
 HOW = ("engine", "engine_args")
 """Loader arguments that say who answers and how it runs. A cell names its engine apart from the model's options."""
 
@@ -31,6 +33,20 @@ def engine_of(arguments: Mapping[str, Any]) -> str:
     asked = arguments.get("engine", OURS)
     if asked not in ENGINES:
         raise ParameterError(f"engine={brief(asked)} is unknown; use one of {', '.join(ENGINES)}")
+    return str(asked)
+
+
+def prefix_of(arguments: Mapping[str, Any]) -> str:
+    """How loader arguments want a prefix that questions share: `copied` for each of them, or read `in-place`.
+
+    Raises:
+        ParameterError: neither, or `in-place` for another engine than ours.
+    """
+    asked, engine = arguments.get("prefix", COPIED), engine_of(arguments)
+    if asked not in PREFIXES:
+        raise ParameterError(f"prefix={brief(asked)} is unknown; use one of {', '.join(PREFIXES)}")
+    if asked == IN_PLACE and engine != OURS:
+        raise ParameterError(f"prefix={IN_PLACE} is about our own blocks; engine={engine} keeps its cache by itself")
     return str(asked)
 
 

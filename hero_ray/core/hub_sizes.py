@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core.hub_errors import Kind
+from hero_ray.core.text import in_bytes
 
 EVERY_S = 10.0
 """Between two lines about a download."""
@@ -41,15 +42,6 @@ class Download:
         """In words, as `dataset org/name: 1.2 GiB in 3 of 8 files`."""
         some = f"{self.files} of {self.of} files" if self.files < self.of else f"{self.of} file{'s' * (self.of != 1)}"
         return f"{self.kind} {self.name}: {in_bytes(self.size)} in {some}"
-
-
-def in_bytes(value: float) -> str:
-    """1536 as `1.5 KiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} GiB"
 
 
 def missing(client: Any, kind: Kind, name: str, revision: str, patterns: Sequence[str]) -> Download:

@@ -1,4 +1,4 @@
-"""Text as everything behind the door can take it: databases, tokenizers and hashes."""
+"""Text as everything behind the door can take it, databases, tokenizers and hashes; and values as messages say them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ _BRIEF.maxstring = _BRIEF.maxother = 200
 def brief(value: Any) -> str:
     """`repr` for a message: YAML's aliases make a few hundred characters into a list whose whole text fills memory."""
     return _BRIEF.repr(value)
+
+
+def in_bytes(value: float) -> str:
+    """1536 as `1.5 KiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} GiB"
 
 
 def clean(value: Any) -> Any:

@@ -17,8 +17,7 @@ from hero_ray.core.errors import ConfigError, UnknownNameError
 from hero_ray.core.text import brief
 
 _NIM = "docs.nvidia.com/nim/large-language-models/1.6.0/supported-models.html"
-_H200 = "github.com/NVIDIA/TensorRT-LLM/blob/1555478/docs/source/blogs/H200launch.md"
-_NEMO = "github.com/NVIDIA-NeMo/RL/blob/02306ec/nemo_rl/utils/flops_tracker.py"
+_CLUSTERS = "github.com/NVIDIA/TensorRT-LLM/blob/16d2467/tensorrt_llm/auto_parallel/cluster_info.py"
 _MI300 = "github.com/ROCm/legacy-rocm-build/blob/089d751/docs/conceptual/gpu-arch/mi300.md"
 _INSTINCT = "github.com/ROCm/legacy-rocm-build/blob/089d751/docs/reference/gpu-arch-specs.rst"
 
@@ -48,13 +47,17 @@ class GpuCard:
     pages: Mapping[str, str] = field(default_factory=dict)
 
 
+_in_clusters = dict.fromkeys(("memory", "bandwidth", "flops"), _CLUSTERS)
+
 CARDS = {
     card.name: card
     for card in (
-        GpuCard("a100", 80e9, pages={"memory": _NIM}),
-        GpuCard("h100", 80e9, flops=1979e12 / 2, pages={"memory": _NIM, "flops": _NEMO}),
-        GpuCard("h200", 141e9, 4.8e12, pages={"memory": _NIM, "bandwidth": _H200}),
-        GpuCard("l40s", 48e9, pages={"memory": _NIM}),
+        GpuCard("a100", 80e9, 2039e9, 312e12, _in_clusters),
+        GpuCard("h100", 80e9, 3350e9, 989e12, _in_clusters),
+        # Printed as 1,979, which counts sparse products: the page's H100, the same chip, has 989.
+        GpuCard("h200", 141e9, 4800e9, 1979e12 / 2, _in_clusters),
+        GpuCard("l40s", 48e9, 864e9, 362e12, _in_clusters),
+        GpuCard("a10", 24e9, 600e9, 125e12, _in_clusters),
         GpuCard("4090", 24e9, pages={"memory": _NIM}),
         GpuCard(
             "mi300x",

@@ -28,7 +28,8 @@ class MemoryForecast:
         weights: of the whole model.
         encode: the vision tower's work on all views of one pass.
         prefill: the language model's work, cache apart.
-        cache: keys and values, with the room for new tokens; of shared prefixes both the prefix and its copies.
+        cache: keys and values, with the room for new tokens; of shared prefixes the prefix and its copies, if
+            there are any.
     """
 
     weights: int
@@ -56,6 +57,21 @@ def prefill_work(language: LanguageShape, rows: int, tokens: int, element: int, 
     inner = rows * tokens * _INNER * language.intermediate
     heads = rows * masked * language.num_heads * language.head_dim if language.num_kv_heads < language.num_heads else 0
     return (wide + max(inner, 2 * heads)) * element + rows * tokens * masked
+
+
+def _behind_prefix_work(language: LanguageShape, rows: int, tokens: int, element: int) -> int:
+    """A pass over `rows` of `tokens` behind a prefix read in place, masked among themselves alone.
+
+    Attention in two pieces holds the queries, once more as the kernel takes them together (and once folded, where
+    heads are grouped), and what either piece gives, in fp32 where they meet.
+    """
+    d, m = language.hidden, language.intermediate
+    d_q, d_kv = language.num_heads * language.head_dim, language.num_kv_heads * language.head_dim
+    fold = language.num_heads // language.num_kv_heads
+    meeting = 4 * d_q if element == 4 else 8 * d_q  # in numbers of `element` bytes: fp32 copies of 2 pieces of 16 bits
+    attention = 3 * d + 2 * d_kv + (d_q if fold > 1 else 0) + meeting
+    masks = rows * tokens * tokens * (1 + fold * element)
+    return rows * tokens * max(attention, _LIVE * d + _INNER * m) * element + masks
 
 
 def encode_work(vision: VisionShape, views: int, element: int, tower: str = "clip") -> int:
@@ -90,6 +106,7 @@ def batch_memory(
     room: int,
     rows: int,
     groups: int | None = None,
+    in_place: bool = False,
     element: int = 2,
     tower: str = "clip",
 ) -> MemoryForecast:
@@ -100,6 +117,7 @@ def batch_memory(
         prefix, suffix: text tokens before and behind the picture. room: new tokens at most.
         groups: rows with prefix and picture in common are computed once, `groups` of them, and copied to every row;
             None, or as many as rows, computes every prompt whole.
+        in_place: they are not copied, but read where they lie.
     """
     weights, encode = model_weights(language, vision, element), encode_work(vision, views, element, tower)
     shared, prompt = prefix + visual, prefix + visual + suffix
@@ -107,8 +125,12 @@ def batch_memory(
         work = prefill_work(language, rows, prompt, element)
         return MemoryForecast(weights, encode, work, cache_bytes(language, rows, prompt + room, element))
     first = prefill_work(language, groups, shared, element), cache_bytes(language, groups, shared, element)
-    copies = cache_bytes(language, rows, prompt + room, element)
-    then = prefill_work(language, rows, suffix, element, masked=prompt), first[1] + copies
+    if in_place:
+        own = cache_bytes(language, rows, suffix + room, element)
+        then = _behind_prefix_work(language, rows, suffix, element), first[1] + own
+    else:
+        copies = cache_bytes(language, rows, prompt + room, element)
+        then = prefill_work(language, rows, suffix, element, masked=prompt), first[1] + copies
     work, cache = max(first, then, key=sum)
     return MemoryForecast(weights, encode, work, cache)
 

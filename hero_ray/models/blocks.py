@@ -131,7 +131,7 @@ class Blocks:
             attention_mask=masks[self._windows[index]],
             use_cache=True,
             position_embeddings=rope,
-            **{self._cache_names[index]: cache},
+            **{self._cache_names[index]: cache} | ({} if cache.prefix is None else {"prefix": cache.prefix}),
         )
 
     def logits(self, hidden: Tensor) -> Tensor:

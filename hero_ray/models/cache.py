@@ -44,10 +44,11 @@ class KeyValueCache:
     Args:
         num_layers: blocks of the language model.
         room: slots kept free behind the first write of every block.
+        prefix: what stands before these keys and is read elsewhere (`hero_ray.models.prefix.SharedPrefix`), or None.
     """
 
-    def __init__(self, num_layers: int, room: int = 0) -> None:
-        self.room = room
+    def __init__(self, num_layers: int, room: int = 0, prefix: Any = None) -> None:
+        self.room, self.prefix = room, prefix
         self._keys: list[Tensor | None] = [None] * num_layers
         self._values: list[Tensor | None] = [None] * num_layers
         self._lengths = [0] * num_layers
@@ -82,6 +83,10 @@ class KeyValueCache:
         stored = self._values[index]
         assert stored is not None, f"block {index} has not run"
         return stored[:, :, : self._lengths[index]]
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._keys)
 
     def length(self, index: int) -> int:
         """Positions written in a block, padding included."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hero_ray.core.encoded import Encoded, Needs, Question, Selection, keep_all
+from hero_ray.core.engines import COPIED, IN_PLACE
 from hero_ray.core.errors import ParameterError, PromptError, SelectionError
 from hero_ray.core.layout import NEWLINE, NewlinePolicy
 from hero_ray.core.text import clean_text
@@ -36,6 +37,7 @@ class Parts:
         end: token ids that end an answer.
         image_token: what the tokenizer knows as one picture token.
         graphs: decode steps are replayed as CUDA graphs.
+        in_place: a prefix that questions share is read where it lies.
         settings: image-processor settings and family options read from the checkpoint.
     """
 
@@ -47,6 +49,7 @@ class Parts:
     image_token: str
     settings: dict[str, Any]
     graphs: bool = False
+    in_place: bool = False
 
 
 class FamilyAdapter(TowerEncoder):
@@ -71,12 +74,23 @@ class FamilyAdapter(TowerEncoder):
         self.runner = Runner(self._core.language_model, parts.model.lm_head, parts.info.attention)
         if parts.graphs and (self.runner.sizes or self.runner.turning):
             raise ParameterError("graphs need blocks without sliding windows and with one set of rotary frequencies")
+        if parts.in_place:
+            self._check_in_place(parts)
         step = GraphedDecode(self.runner) if parts.graphs else None
         self.end = parts.end
-        self.decoder: Any = Decoder(self.runner, parts.end, parts.info.context, step)
+        self.decoder: Any = Decoder(self.runner, parts.end, parts.info.context, step, parts.in_place)
         self.engine: Any = None
         self._device = self.runner.embed(torch.zeros(1, dtype=torch.long)).device
         self._prompts: dict[tuple[str, str | None], Prompt] = {}
+
+    def _check_in_place(self, parts: Parts) -> None:
+        wrong = {
+            "graphs=True, which captures steps over one cache": parts.graphs,
+            f"attention={parts.info.attention}, which tells no sums": parts.info.attention != "sdpa",
+            "sliding windows, which hide a part of the prefix": bool(self.runner.sizes),
+        }
+        if found := [why for why, is_so in wrong.items() if is_so]:
+            raise ParameterError(f"prefix={IN_PLACE} does not go with {' and '.join(found)}; use prefix={COPIED}")
 
     # -- question ---------------------------------------------------------------------------------------------------
 

@@ -80,12 +80,14 @@ class Decoder:
         end: token ids that end an answer.
         context: positions the model was trained for.
         step: makes one decode step from (state, token ids); `Runner.decode`, or a captured graph on CUDA.
+        in_place: prefixes that requests share are read where they lie, not copied for each of them.
     """
 
     runner: Runner
     end: frozenset[int]
     context: int
     step: Callable[[DecodeState, Tensor], Tensor] | None = None
+    in_place: bool = False
 
     def answer(
         self,
@@ -128,11 +130,13 @@ class Decoder:
         if whole or pruner is not None or not share_prefix or len(groups) == len(requests):
             return self.runner.prefill(whole_prompts(requests, self.runner.embed), pruner, positions, room)
         firsts = [requests[group[0]] for group in groups]
-        shared = self.runner.prefill(shared_parts(firsts, self.runner.embed))
+        parts = shared_parts(firsts, self.runner.embed)
+        shared = self.runner.prefill(parts)
         group_of = torch.empty(len(requests), dtype=torch.long)
         for number, group in enumerate(groups):
             group_of[group] = number
-        return self.runner.extend(shared, group_of, own_parts(requests, self.runner.embed), room)
+        own = own_parts(requests, self.runner.embed)
+        return self.runner.extend(shared, group_of, own, room, parts.lengths if self.in_place else None)
 
     def decode(self, state: DecodeState, token_ids: Tensor) -> Tensor:
         """One step over a prefilled batch, by the captured graph where there is one: logits [B, vocab]."""

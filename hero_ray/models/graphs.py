@@ -26,6 +26,8 @@ _WARM_UP = 3
 class FixedCache:
     """Keys and values of every block in buffers `[rows, kv_heads, capacity, head_dim]`, written at device indices."""
 
+    prefix = None  # `graphs=True` and `prefix=in-place` are refused together
+
     def __init__(self, keys: list[Tensor], values: list[Tensor], slots: list[Tensor]) -> None:
         self.keys, self.values, self._slots = keys, values, slots
 

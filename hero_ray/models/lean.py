@@ -83,7 +83,9 @@ class LeanBlock:
             query, key = _turned(self._heads(query), tables), _turned(self._heads(key), tables)
         value = self._heads(value)
         keys, values = cache.update(key, value, self._layer)
-        if self._grouped is None:
+        if cache.prefix is not None:
+            seen = cache.prefix.attended(query, keys, values, mask, self._scale, self._layer).transpose(1, 2)
+        elif self._grouped is None:
             causal = mask is None and length > 1
             seen = _attend(query, keys, values, attn_mask=mask, scale=self._scale, is_causal=causal).transpose(1, 2)
         else:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from hero_ray.core.engines import OURS
+from hero_ray.core.engines import COPIED, IN_PLACE, OURS, prefix_of
 from hero_ray.core.errors import CheckpointError, HeroRayError, ParameterError
 from hero_ray.models.asking import style_for
 from hero_ray.models.build import META
@@ -64,6 +64,7 @@ def load(
     clip: str | None = None,
     seed: int = 0,
     graphs: bool = False,
+    prefix: str = COPIED,
     style: str | None = None,
     engine: str = OURS,
     engine_args: Any = None,
@@ -83,6 +84,8 @@ def load(
         clip: folder or hub id of the CLIP to take the text tower from; default: what the name's registry line says.
         seed: of random weights.
         graphs: replay decode steps as CUDA graphs (SDPA only); greedy answers stay the same.
+        prefix: what becomes of the system prompt and picture that questions of a batch share: keys and values `copied`
+            for each of them, or read `in-place` (SDPA only), which takes less memory and changes logits by rounding.
         style: name of the conversation to ask in, instead of what the checkpoint says of itself.
         engine: who answers: our own blocks (`ours`), `vllm`, or `auto`: vLLM for all it can carry, ours for the rest.
         engine_args: how vLLM runs (`hero_ray.core.engine_args.EngineArgs`).
@@ -91,11 +94,12 @@ def load(
     Raises:
         UnknownNameError: no such model.
         CheckpointError: the folder is not what it claims to be.
-        ParameterError: an option nobody knows or a device that is not there.
+        ParameterError: an option nobody knows, options that do not go together, or a device that is not there.
         MissingExtraError: vLLM, where it is not installed.
     """
     if clip_vision not in get_args(ClipVision):
         raise ParameterError(f"clip_vision={clip_vision!r} is unknown; use one of {', '.join(get_args(ClipVision))}")
+    in_place = prefix_of({"engine": engine, "prefix": prefix}) == IN_PLACE
     plain = name.removesuffix(RANDOM)
     is_random = name.endswith(RANDOM)
     if is_random and plain not in SPECS:
@@ -115,7 +119,7 @@ def load(
     if graphs and (target.device.type != "cuda" or target.attention != "sdpa"):
         raise ParameterError(f"graphs need a CUDA device and sdpa; this is {target.device} with {target.attention}")
     with described(folder):
-        adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs))
+        adapter = _ADAPTERS[chosen.family](replace(_PARTS[chosen.family](job), graphs=graphs, in_place=in_place))
     if source is not None:
         adapter.attach_clip(partial(load_clip, source, target, clip_vision, clip_text, job.seed))
     made_for.start(adapter)

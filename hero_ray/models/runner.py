@@ -21,6 +21,7 @@ from hero_ray.models.cache import KeyValueCache
 from hero_ray.models.heads import Rope
 from hero_ray.models.lean import Turns, turns
 from hero_ray.models.live import LiveTokens, Positions
+from hero_ray.models.prefix import ATTENTION, SharedPrefix
 
 
 @dataclass
@@ -28,7 +29,8 @@ class Span:
     """Consecutive blocks that see the same live tokens.
 
     Attributes:
-        valid: bool [B, capacity], room for new tokens included and already True.
+        valid: bool [B, capacity], room for new tokens included and already True; of own tokens alone where a prefix is
+            read in place.
         length: positions in use.
         padded: whether any row has padding, so that a mask is needed.
         next_position: [B, 1] position id of the next token.
@@ -135,31 +137,45 @@ class Runner(Blocks):
         return DecodeState(self.logits(hidden), cache, spans, span_of)
 
     @torch.no_grad()
-    def extend(self, shared: DecodeState, rows: Tensor, batch: PromptBatch, room: int = 0) -> DecodeState:
+    def extend(
+        self,
+        shared: DecodeState,
+        rows: Tensor,
+        batch: PromptBatch,
+        room: int = 0,
+        in_place: Sequence[int] | None = None,
+    ) -> DecodeState:
         """Continue prefixes computed once: row i of `batch` follows row `rows[i]` of `shared`. Exact, not approximate.
 
         `shared` must come from a prefill without a pruner; it stays as it is and may be extended again.
+
+        Args:
+            in_place: real tokens of every row of `shared`, whose keys and values are then read where they lie, with
+                answers that differ by rounding; None copies them for every row.
         """
         base = shared.spans[0]
-        device = batch.embeds.device
-        rows = rows.to(device)
         new = batch.embeds.shape[1]
-        cache = shared.cache.branch(rows, new + room)
-        padded = base.padded or batch.padded
-        valid = torch.cat([base.valid[rows, : base.length], batch.valid], 1)
+        prefix = None if in_place is None else SharedPrefix(shared.cache, in_place, rows)
+        rows = rows.to(batch.embeds.device)
+        if prefix is None:
+            cache = shared.cache.branch(rows, new + room)
+            padded = base.padded or batch.padded
+            valid = torch.cat([base.valid[rows, : base.length], batch.valid], 1)
+        else:
+            self._model.config._attn_implementation = ATTENTION  # for blocks that run through their own modules
+            cache, padded, valid = KeyValueCache(self.num_layers, room, prefix), batch.padded, batch.valid
         positions = base.next_position[rows] + (batch.valid.long().cumsum(1) - 1).clamp(min=0)
         # Always an explicit mask: SDPA's causal flag aligns to the top left, which is wrong behind a cached prefix.
         seen = positions if base.positions is None else torch.cat([base.positions[rows], positions], 1)
-        masks = self.masks(valid, seen, padded, queries=new)
+        masks = self.masks(valid, seen, padded or prefix is not None, queries=new)
         hidden = batch.embeds
         rope = self.rope(hidden, positions)
         short = turns(*rope)
         for index in range(self.num_layers):
             hidden = self.run(index, hidden, masks, rope, short, cache)
-        length = base.length + new
         span = Span(
             valid=_with_room(valid, room),
-            length=length,
+            length=valid.shape[1],
             padded=padded,
             next_position=positions[:, -1:] + 1,
             num_valid=base.num_valid[rows] + batch.valid.sum(1),

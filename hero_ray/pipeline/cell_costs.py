@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hero_ray.core import hub
+from hero_ray.core.engines import IN_PLACE, prefix_of
 from hero_ray.core.plan import ModelFact
 from hero_ray.core.types import Cell
 from hero_ray.costs.costs import ELEMENT_BYTES
@@ -67,6 +68,7 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
     answers = sum(plan.expected[cell.id] * row["tflops_model"] for cell, row in zip(cells, rows, strict=True))
     most = max(visual.values())
     listed = Counter(sample.image_key for sample in plan.samples).values()
+    in_place = prefix_of(plan.config.model_args) == IN_PLACE
     questions = max([*listed, math.ceil(sum(plan.asked.values()) / max(1, plan.pictures))])
 
     def memory(rows: int) -> MemoryForecast:
@@ -80,6 +82,7 @@ def forecast(plan: Plan, model: ModelFact) -> CellForecast:
             room=NEW_TOKENS,
             rows=rows,
             groups=-(-rows // questions),
+            in_place=in_place,
             element=ELEMENT_BYTES[model.dtype],
             tower=tower_of(model.family),
         )

@@ -9,7 +9,8 @@ from typing import Any
 from hero_ray.core import hub
 from hero_ray.core.config import SweepConfig
 from hero_ray.core.errors import HeroRayError
-from hero_ray.core.hub_sizes import Download, in_bytes
+from hero_ray.core.hub_sizes import Download
+from hero_ray.core.text import in_bytes
 from hero_ray.models.registry import SPECS
 from hero_ray.models.shapes import shape
 from hero_ray.models.sources import find_folder, is_clip

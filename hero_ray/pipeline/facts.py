@@ -16,7 +16,7 @@ from hero_ray.core import hub
 from hero_ray.core.config import MethodEntry, SweepConfig
 from hero_ray.core.encoded import Needs, VisionInfo
 from hero_ray.core.engine_args import EngineArgs
-from hero_ray.core.engines import HOW, OURS, engine_of, vllm_version
+from hero_ray.core.engines import COPIED, HOW, OURS, engine_of, prefix_of, vllm_version
 from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
 from hero_ray.core.plan import ENDPOINT, MethodFact, ModelFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.tasks import TaskEntry
@@ -215,6 +215,8 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
     folder = find_folder(name)
     found = shape(name) if name in models.names() else shape(str(folder))
     options = {key: value for key, value in arguments.items() if key not in ("device", "dtype", *HOW)}
+    if prefix_of(arguments) == COPIED:  # as if it had not been said
+        options.pop("prefix", None)
     engine = engine_of(arguments)
     if engine != OURS:
         check_for_vllm(read_config(folder), folder)

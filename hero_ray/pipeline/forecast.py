@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from hero_ray.benchmarks import sizes
 from hero_ray.core.errors import BudgetError, StoreError
 from hero_ray.core.plan import ENDPOINT, ModelFact
+from hero_ray.core.text import in_bytes
 from hero_ray.costs.cards import GpuCard
 from hero_ray.costs.memory import largest_batch
 from hero_ray.costs.times import FLOPS_SHARE
@@ -126,12 +127,13 @@ def _model_lines(plan: Plan, model: ModelFact, rate: float | None, card: GpuCard
     answers = sum(plan.expected[cell.id] for cell in plan.cells_of(model.name))
     memory = found.memory(plan.config.batch_size)
     line = (
-        f"{model.name}: about {_flops(found.petaflops)}; weights {_size(memory.weights)}, cache {_size(memory.cache)} "
-        f"and work {_size(max(memory.prefill, memory.encode))} for a batch of {plan.config.batch_size}"
+        f"{model.name}: about {_flops(found.petaflops)}; weights {in_bytes(memory.weights)}, "
+        f"cache {in_bytes(memory.cache)} and work {in_bytes(max(memory.prefill, memory.encode))} "
+        f"for a batch of {plan.config.batch_size}"
     )
     device = _device_bytes() if card is None else None
     if device is not None and memory.peak > device:
-        line += f" (WARNING: over the {_size(device)} of this device; {_remedy(found, plan, device)})"
+        line += f" (WARNING: over the {in_bytes(device)} of this device; {_remedy(found, plan, device)})"
     if rate:
         line += f"; {answers / rate:.0f} s at the {rate:.0f} answers/s of earlier runs here"
     elif card is None and not plan.hash:
@@ -154,14 +156,6 @@ def _remedy(found: CellForecast, plan: Plan, device: int) -> str:
 
 def _flops(peta: float) -> str:
     return f"{peta:.3g} PFLOP" if peta >= 1 else f"{1000 * peta:.3g} TFLOP"
-
-
-def _size(value: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} GiB"
 
 
 def _device_bytes() -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from hero_ray.core.errors import BudgetError, ConfigError
 from hero_ray.core.plan import ModelFact
+from hero_ray.core.text import in_bytes
 from hero_ray.costs.cards import GpuCard
 from hero_ray.costs.costs import ELEMENT_BYTES
 from hero_ray.costs.memory import largest_batch
@@ -47,12 +48,14 @@ def on_card(plan: Plan, model: ModelFact, found: CellForecast, card: GpuCard) ->
         rows = largest_batch(usable, asked, lambda count: found.memory(count).peak)
     except BudgetError:
         raise ConfigError(
-            f"{model.name} does not fit {card.name}: one answer takes {_gib(found.memory(1).peak)} and {_gib(usable)} "
-            f"can be used{f' by each of {1 / share:g} replicas a card' if share < 1 else ''}; take a card with more "
-            "memory, a smaller model or a shorter dtype"
+            f"{model.name} does not fit {card.name}: one answer takes {in_bytes(found.memory(1).peak)} and "
+            f"{in_bytes(usable)} can be used{f' by each of {1 / share:g} replicas a card' if share < 1 else ''}; take "
+            "a card with more memory, a smaller model or a shorter dtype"
         ) from None
-    takes = f"{model.name} on {card.name}: {_gib(found.memory(rows).peak)} of {_gib(usable)} at a batch of {rows}"
-    split = f"; the batch of {asked} that is asked for takes {_gib(found.memory(asked).peak)}: --batch-size {rows}"
+    takes = (
+        f"{model.name} on {card.name}: {in_bytes(found.memory(rows).peak)} of {in_bytes(usable)} at a batch of {rows}"
+    )
+    split = f"; the batch of {asked} that is asked for takes {in_bytes(found.memory(asked).peak)}: --batch-size {rows}"
     times = Times(found.language, found.vision, card, ELEMENT_BYTES[model.dtype])
     lines = [takes + (split if rows < asked else ", which fits")]
     lines += _by_tokens(times, found, rows)
@@ -95,7 +98,3 @@ def _whole(times: Times, plan: Plan, model: ModelFact, found: CellForecast, rows
 
 def _ms(seconds: float | None) -> str:
     return "n/a" if seconds is None else f"{1000 * seconds:.{0 if seconds >= 0.1 else 1}f} ms"
-
-
-def _gib(value: float) -> str:
-    return f"{value / 2**30:.1f} GiB"

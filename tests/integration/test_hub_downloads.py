@@ -3,7 +3,7 @@
 import pytest
 
 from hero_ray.benchmarks.pope import Pope
-from hero_ray.core.hub_sizes import in_bytes
+from hero_ray.core.text import in_bytes
 from tests.integration.hub_fixture import FIRST, MODEL, ROWS, SHARDS, model_files, shards
 
 pytestmark = pytest.mark.slow

@@ -217,12 +217,13 @@ def test_a_tied_head_that_differs_is_refused(tmp_path):
         models.load(str(tmp_path), device="cpu")
 
 
-def test_graphs_are_refused_where_a_window_slides(tmp_path):
+@pytest.mark.parametrize("asked", ["graphs", "in_place"])
+def test_what_a_sliding_window_does_not_go_with_is_refused(tmp_path, asked):
     checkpoints.llava_next(LLAVA_NEXT["mistral-window"], tmp_path)
     ours = models.load(str(tmp_path), device="cpu")
     assert ours.runner.sizes == [40]
     info = ours.info
-    parts = Parts(info, ours.model, ours.tokenizer, STYLES["mistral"], frozenset({2}), "<image>", {}, graphs=True)
+    parts = Parts(info, ours.model, ours.tokenizer, STYLES["mistral"], frozenset({2}), "<image>", {}, **{asked: True})
     with pytest.raises(ParameterError, match="sliding windows"):
         type(ours)(parts)
 

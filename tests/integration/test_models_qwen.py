@@ -1,6 +1,7 @@
 """Qwen-VL: native resolution, windows, places in rows and columns; against transformers' class and processor."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +86,10 @@ def test_greedy_tokens_equal_stock_alone_batched_and_shared(pair):
     assert len({token for ids in expected for token in ids}) > 8
     for options in ({"batch_size": 1, "share_prefix": False}, {"share_prefix": False}, {"share_prefix": True}):
         assert [list(answer.token_ids) for answer in pair.ours.generate(requests, **options)] == expected, options
+    copied, read = pair.ours.decoder, replace(pair.ours.decoder, in_place=True)
+    assert [list(answer.token_ids) for answer in read.answer(requests)] == expected
+    logits = [decoder.prefill(requests).logits for decoder in (copied, read)]
+    assert (logits[0] - logits[1]).abs().max() < 1e-5 * logits[0].abs().max()
 
 
 def test_survivors_stand_where_stock_puts_them_and_so_does_the_text_behind(pair):

@@ -20,7 +20,7 @@ from hero_ray.engine.cut import Pruning
 from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.engine.vlm import VisionLanguageModel
 from hero_ray.methods import create, get, names
-from hero_ray.models import invariance, miniature
+from hero_ray.models import invariance, miniature, miniature_qwen
 from hero_ray.models.base import Request
 from hero_ray.models.graphs import GraphedDecode
 from hero_ray.pipeline.facts import make_plan
@@ -48,7 +48,8 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 ]
 QUICK = ("hero", "prumerge+", "visionzip", "divprune", "fastv", "dart")
 """One method of each way to choose; the others take the same paths."""
-FAMILIES = ["llava-next", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llava-1.5", "internvl2"))]
+QWEN = {"qwen2.5-vl": miniature_qwen.qwen_vl, "qwen3-vl": miniature_qwen.qwen3_vl}
+FAMILIES = ["llava-next", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llava-1.5", "internvl2", *QWEN))]
 LANGUAGES = ("mistral-window", "qwen2-window", "internvl2-4b", "internvl3_5-8b")
 
 
@@ -58,6 +59,8 @@ LANGUAGES = ("mistral-window", "qwen2-window", "internvl2-4b", "internvl3_5-8b")
 def written(family: str, folder: Path) -> str:
     if family == "internvl2":
         return str(miniature.write_internvl2(miniature.internvl2(), folder))
+    if family in QWEN:
+        return str(miniature_qwen.write_qwen_vl(QWEN[family](), folder))
     stock = miniature.llava_next() if family == "llava-next" else miniature.llava_15()
     return str(miniature.write_llava(stock, folder, miniature.clip()))
 
@@ -153,10 +156,12 @@ def test_batched_answers_of_all_methods_are_alike(embedded: Any) -> None:
     assert theirs == answers
 
 
-def test_a_shared_prefix_answers_alike(miniatures: Any) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_shared_prefix_answers_alike(miniatures: Any, in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     questions, made = ("is it red", "is it blue or is it green", "what is it"), []
     for model in miniatures:
         adapter = model.adapter
+        monkeypatch.setattr(adapter, "decoder", replace(adapter.decoder, in_place=in_place))
         with pretended():
             encoded = adapter.encode(adapter.prepare(PICTURE), get("full")().needs(adapter.vision))
             selection = get("full")().select(encoded, Pruning(create("full")).budget(encoded.layout))

@@ -25,7 +25,7 @@ ROUND = GpuCard("round", 100e9, 1e12, 100e12)
 
 
 def test_every_figure_has_the_page_it_was_read_from() -> None:
-    assert {"h100", "h200", "mi300x"} <= CARDS.keys()
+    assert {"a100", "h100", "h200", "l40s", "a10", "4090", "mi300x"} == CARDS.keys()
     for name, one in CARDS.items():
         read = {key for key in ("memory", "bandwidth", "flops") if getattr(one, key) is not None}
         assert one.name == name
@@ -160,7 +160,7 @@ def test_a_batch_that_does_not_fit_a_card_is_split_or_refused() -> None:
     roomy = GpuCard("roomy", memory(64).peak / (1 - KEPT_FREE) + 2**20)
     assert any("at a batch of 64, which fits" in line for line in told(plan, roomy))
     short = GpuCard("short", memory(1).peak, 1e12, 1e14)
-    with pytest.raises(ConfigError, match=r"llava-next-7b does not fit short: one answer takes \d+\.\d GiB"):
+    with pytest.raises(ConfigError, match=r"llava-next-7b does not fit short: one answer takes \d+\.\d+ GiB"):
         told(plan, short)
     halves = plan_of(gpus_per_replica=0.5)
     with pytest.raises(ConfigError, match="by each of 2 replicas a card"):
@@ -176,10 +176,21 @@ def test_replicas_share_the_hours() -> None:
 
 
 def test_what_no_page_was_read_for_is_asked_for() -> None:
-    lines = told(plan_of(), CARDS["h200"])
-    assert any("h200: no page of its maker was read for flops; what hangs on it is n/a" in line for line in lines)
-    assert any("hours of the sweep need its flops" in line for line in lines)
+    lines = told(plan_of(), CARDS["4090"])
+    assert any("4090: no page of its maker was read for flops; what hangs on it is n/a" in line for line in lines)
+    assert any("hours of the sweep need its bandwidth and flops" in line for line in lines)
+    assert any("first token after n/a" in line and "then n/a a token" in line for line in lines)
+    lines = told(plan_of(), GpuCard("half known", 80e9, 1e12))
     assert any("first token after n/a" in line and " ms a token" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", sorted(CARDS.keys() - {"4090"}))
+def test_a_card_by_name_is_forecast_to_the_end(name: str) -> None:
+    lines = told(plan_of(), CARDS[name])
+    assert not any("n/a" in line for line in lines)
+    assert any(f"llava-next-7b on {name}: about" in line and "hours on one card" in line for line in lines)
+    read = [line for line in lines if line.startswith(f"{name}: ") and "github.com" in line]
+    assert len(read) == 3, "each figure with its page"
 
 
 def test_the_verbs_take_a_card(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -196,9 +196,9 @@ class SmallDevice(Runner):
         self._room_for(batch)
         return super().prefill(batch, pruner, positions, room)
 
-    def extend(self, shared, rows, batch, room=0):
+    def extend(self, shared, rows, batch, room=0, in_place=None):
         self._room_for(batch)
-        return super().extend(shared, rows, batch, room)
+        return super().extend(shared, rows, batch, room, in_place)
 
 
 def test_running_out_of_memory_splits_the_batch_and_says_so(decoder, requests, caplog):
