@@ -13,10 +13,12 @@ min-max per half and with a positive sign; the kernel is (1 - w) cos(i, j) + w r
 Differs: the budget is split evenly over views under their real token count, padding takes no part, and newlines follow
 the sweep's policy, where the code has none. Without a CLIP text tower relevance is 1, the selection says `cdpruner-v`,
 and the first pick of a view, where every gain is 1, is its first token; cosines all alike count as 1 too, where the
-code divides by zero. Once the picks span the features (gains below 1e-5 of the largest) the rest follows what gain was
-left, where the code takes roots of negative numbers; models are wider than a view has tokens, so that only narrow
-features get there. Left out: the code's theta, commented out there, and its way with questions beyond 77 positions,
-where only the last segment ends in the token that is read; the model's `clip_text` setting says what happens instead.
+code divides by zero, as it does by the length of a token of zeros, which comes last here. Once the picks span the
+features (gains below 1e-5 of the largest) the rest follows what gain was left, where the code takes roots of negative
+numbers and picks the same tokens again: up to there both pick the same, and models are wider than a view has tokens, so
+that only narrow features or copies of tokens get there. Left out: the code's theta, commented out there, and its way
+with questions beyond 77 positions, where only the last segment ends in the token that is read; the model's `clip_text`
+setting says what happens instead.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ is farthest, then always the one farthest from everything chosen. Text-free. Fol
 Differs: the code lets newlines compete, of which at most one can survive (their distance is zero), and rounds R times
 patches and newlines together; here floor(R M) patches are kept and newlines follow the sweep's policy on top. Distances
 are fp32 here; in half precision, as LLaVA runs, the code's own are too coarse to tell tokens apart: on correlated
-features it shares about 60 of 100 tokens with its fp32 self in fp16, and half in bf16.
+features it shares about 60 of 100 tokens with its fp32 self in fp16, and half in bf16. A token of zeros is like nothing
+here and the code's division by zero. Once only copies of chosen tokens are left the code picks chosen ones again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class DivPrune(Method):
     name = "divprune"
     reads = "projected tokens"
     paper = "DivPrune, arXiv 2503.02175"
+    code_version = 2  # 1 left it to rounding which of two mutual neighbours comes first
 
     def select(self, encoded: Encoded, budget: Budget) -> Selection:
         layout = encoded.layout
@@ -48,7 +50,10 @@ def max_min(features: Tensor, count: int) -> Tensor:
     # One token after another is work for the host: a kernel launch takes longer than a row of n numbers.
     likeness = cosines(features).cpu().numpy()  # cosine distance is 1 minus this
     np.fill_diagonal(likeness, -np.inf)
-    picks = [int(likeness.max(1).argmin())]
+    first = int(likeness.max(1).argmin())
+    # Two that are each other's nearest are equally far from it: rounding must not say which of them is the first.
+    other = int(likeness[first].argmax())
+    picks = [min(first, other) if int(likeness[other].argmax()) == first else first]
     np.fill_diagonal(likeness, np.inf)  # what is picked is never the farthest again
     nearest = likeness[picks[0]].copy()
     for _ in range(1, count):

@@ -8,8 +8,10 @@ xuyang-liu16/GlobalCom2 @96b2d00 (`llava/model/llava_arch.py`).
 Variants: `exact` hits the budget and keeps raster order; `released` floors, puts the thumbnail in descending score
 order and every mosaic row's newline, and writes indices of the compacted tile back into the padded grid, so that with
 padding tokens land between the wrong neighbours.
-Differs: regions follow token centres where the grid does not divide the view. A single view uses the thumbnail's rule,
-and so does a picture so thin that unpadding leaves its tiles nothing.
+Differs: regions follow token centres where the grid does not divide the view. A single view, which the code does not
+prune, uses the thumbnail's rule, and so does a picture so thin that unpadding leaves its tiles nothing, an error there.
+Where the first tile of a row is padding alone (three columns and two rows, none of LLaVA-NeXT's grids) the code reads
+the thumbnail's first rows once more for the next row of tiles; here every tile has its own.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ Differs: the paper and the code count B on the whole grid, padding included, whi
 default base `real` is smaller where pictures are padded. Layers are 1-based here (1 and 23 for the code's 0 and 22).
 The code drops all newlines (`paper`, `released`). It also swaps width and height of every grid that is not square when
 it puts the tiles together, so that rows cut through the middle of tiles and other tokens arrive; `released` keeps the
-code's masks and puts them together rightly. A single view has no tiles: top tokens by the late layer.
+code's masks and puts them together rightly. A single view has no tiles: top tokens by the late layer, where the code
+keeps all of them. At alpha = 1 no token of the thumbnail counts as content, an error in the code: equal shares here.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class HiRED(Method):
     name = "hired"
     paper = "HiRED, arXiv 2408.10945"
     variants = ("exact", "paper", "released")
-    code_versions: ClassVar[Mapping[str, int]] = {"released": 2}  # 1 took all of alpha B off the tiles' share
+    # `released`: 1 took all of alpha B off the tiles' share, 2 shared out more than the tiles hold
+    code_versions: ClassVar[Mapping[str, int]] = {"released": 3}
 
     def check(self) -> None:
         self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
@@ -74,6 +76,8 @@ class HiRED(Method):
         thumbnail = min(floor(self.alpha * budget.total), limits[0])
         # Algorithm 1 takes alpha B off even where the thumbnail cannot hold it; the code what it does hold.
         rest = budget.total - (floor(self.alpha * budget.total) if self.variant == "paper" else thumbnail)
+        if self.variant == "released":  # more than the tiles hold is taken off before it is shared, not behind
+            rest = min(rest, sum(limits[1:]))
         early = self._head_sum(encoded, self.early_layer)[0]
         content = _band_counts(early, layout, self.alpha) if self.variant == "released" else _content(early, layout)
         tiles = allocate(rest, content, limits[1:], "exact" if self.variant == "exact" else "floor")

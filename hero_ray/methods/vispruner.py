@@ -7,8 +7,10 @@ until enough are gone. Similarity is the cosine of projector inputs. Follows The
 
 Differs: the budget is split evenly over views under their real token count, and newlines follow the sweep's policy,
 where the code drops newlines and lets padding compete. An odd residual's odd one out is an even place, and a round
-never removes more than the even half holds: the code raises a shape error whenever N - T / 2 is odd (T = 115 of 576)
-and when a half has fewer than 8. The method is chaotic in rounding, in the code as here: each round's order decides who
+never removes more than the even half holds: the code raises a shape error in most rounds with an odd residual (at T =
+115 of 576 in the first) and where a half has fewer than 7. In odd rounds where the removed are one fewer than the even
+places its broadcast loses the last of those as well, so that a token fewer than T is kept; where they are two fewer, or
+all, it does what is done here. The method is chaotic in rounding, in the code as here: each round's order decides who
 is even in the next, so that one swapped near tie cascades. Between fp32 and fp64 up to half of the diverse tokens
 change; between dtypes, devices, BLAS versions and batches as many may.
 """

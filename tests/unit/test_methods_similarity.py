@@ -8,7 +8,8 @@ import torch
 from hero_ray.methods.cdpruner import greedy_map
 from hero_ray.methods.divprune import max_min
 from hero_ray.methods.kit.merging import View, blank, merge
-from hero_ray.methods.kit.similarity import cosines, gram
+from hero_ray.methods.kit.similarity import cosines, determinant_map, factored_map, gram
+from hero_ray.methods.otprune import transport_factors
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,36 @@ def test_greedy_map_picks_as_its_definition_under_ties(seed: int) -> None:
             wanted.append(min(open_tokens, key=rank))
             taken.add(int(kinds[view, wanted[-1]]))
         assert picks[view].tolist() == wanted
+
+
+@pytest.mark.parametrize("gamma", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize(("tokens", "width"), [(1, 4), (60, 5), (60, 59), (60, 60), (60, 200), (300, 24)])
+def test_few_rows_of_a_kernel_pick_as_all_of_it(tokens: int, width: int, gamma: float) -> None:
+    features = torch.randn(tokens, width, generator=torch.Generator().manual_seed(tokens + width)).double() + 0.5
+    scaled = features / features.norm(dim=0)
+    kernel = torch.eye(tokens, dtype=torch.float64) + gamma * torch.linalg.matrix_power(scaled @ scaled.T, 2)
+    left, right = transport_factors(features, gamma)
+    assert left.shape == right.shape == (tokens, min(tokens, width))
+    assert torch.allclose(left @ right.T + torch.eye(tokens), kernel)
+    wanted: list[int] = []
+    while len(wanted) < tokens:
+        gains = {
+            token: float(torch.linalg.slogdet(kernel[[*wanted, token]][:, [*wanted, token]])[1])
+            for token in set(range(tokens)) - set(wanted)
+        }
+        wanted.append(max(gains, key=lambda token: gains[token]))
+        if len(wanted) == 12:
+            break
+    picks = factored_map(left, right, tokens).tolist()
+    assert picks[: len(wanted)] == wanted
+    assert picks == determinant_map(kernel[None], kernel.diagonal()[None], tokens)[0].tolist()
+
+
+def test_a_narrow_models_gains_do_not_drown_beside_the_identity() -> None:
+    """In fp32 gains about 1e-6 above 1 are ranked as in fp64."""
+    features = torch.randn(200, 16, generator=torch.Generator().manual_seed(3))
+    picks = [factored_map(*transport_factors(same, 1e-6), 60).tolist() for same in (features, features.double())]
+    assert picks[0] == picks[1]
 
 
 @pytest.mark.parametrize("neighbours", [1, 5, 32, 200])

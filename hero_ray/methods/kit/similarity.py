@@ -7,7 +7,7 @@ import numpy as np
 from hero_ray.core.lazy import Tensor, torch
 
 _ROWS = 96
-"""Rows scaled at a time: few enough to stay in a core's cache."""
+"""Rows at a time: few enough to stay in a core's cache."""
 
 
 def gram(tokens: Tensor) -> Tensor:
@@ -88,4 +88,36 @@ def determinant_map(kernel: Tensor, gain: Tensor, count: int) -> Tensor:
         chosen[:, step] = update
         gain = gain - update.square()
         gain[views, best] = -torch.inf
+    return picks
+
+
+def factored_map(left: Tensor, right: Tensor, count: int) -> Tensor:
+    """Greedy picks of the largest det(I + A B'), in order, ties to the lower index: int64 [count].
+
+    Only rows of what is picked are needed of the kernel. A gain only shrinks with what is picked, so that the next
+    picks are among the largest gains: on a CPU rows are computed for so many of those at a time. A GPU, where every
+    look costs a wait, makes them all.
+
+    Args:
+        left, right: A and B, [n, m], with A B' symmetric and without negative eigenvalues.
+    """
+    if left.device.type != "cpu":
+        kernel = left @ right.mT
+        kernel.diagonal().add_(1.0)
+        return determinant_map(kernel[None], kernel.diagonal()[None], count)[0]
+    gains = (left * right).sum(1)  # without the identity's 1, beside which a narrow model's gains would drown
+    rows, place = left.new_empty(0, len(left)), torch.full((len(left),), -1)
+    chosen, picks = left.new_empty(count, len(left)), torch.empty(count, dtype=torch.long)
+    for step in range(count):
+        best = int(gains.argmax())
+        if place[best] < 0:
+            unknown = place < 0
+            near = gains.masked_fill(~unknown, -torch.inf).topk(min(_ROWS, int(unknown.sum()))).indices
+            place[near] = torch.arange(len(rows), len(rows) + len(near))
+            rows = torch.cat([rows, left[near] @ right.T])
+        before = chosen[:step]
+        chosen[step] = (rows[place[best]] - before[:, best] @ before) / (gains[best] + 1.0).sqrt()
+        gains -= chosen[step].square()
+        gains[best] = -torch.inf
+        picks[step] = best
     return picks
