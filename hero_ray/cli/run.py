@@ -33,6 +33,8 @@ Baseline = Annotated[str | None, typer.Option("--baseline", help="Method that ot
 Output = Annotated[
     str | None, typer.Option("--output-path", "--output", help="Folder for lmms-eval style result files.")
 ]
+Rows = Annotated[str | None, typer.Option("--rows", help="Answers until the end: database, parquet (files), auto.")]
+RowsFolder = Annotated[str | None, typer.Option("--rows-folder", help="Shared folder for rows in Parquet files.")]
 LogSamples = Annotated[bool, typer.Option("--log-samples", help="Also write one file of samples per benchmark.")]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Skip the timing pass.")]
 NoStrawMen = Annotated[bool, typer.Option("--no-straw-men", help="Leave out full, random, spatial and downsample.")]
@@ -80,6 +82,8 @@ def sweep(
     gpus_per_replica: Gpus = None,
     baseline: Baseline = None,
     db: Db = None,
+    rows: Rows = None,
+    rows_folder: RowsFolder = None,
     output_path: Output = None,
     log_samples: LogSamples = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; nothing is written.")] = False,
@@ -123,6 +127,8 @@ def sweep(
         gpus_per_replica=gpus_per_replica,
         baseline=baseline,
         db=db,
+        rows=rows,
+        rows_folder=rows_folder,
         output_path=output_path,
         log_samples=log_samples or None,
         max_failed=max_failed,

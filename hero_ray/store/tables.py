@@ -16,6 +16,7 @@ from hero_ray.store.narrow_tables import CellNumber as CellNumber
 from hero_ray.store.narrow_tables import CellTotal as CellTotal
 from hero_ray.store.narrow_tables import CutTable as CutTable
 from hero_ray.store.narrow_tables import OutcomeTable as OutcomeTable
+from hero_ray.store.narrow_tables import RowFileTable as RowFileTable
 from hero_ray.store.narrow_tables import SampleNumber as SampleNumber
 from hero_ray.store.printed_tables import Published as Published
 from hero_ray.store.printed_tables import PublishedAblation as PublishedAblation
