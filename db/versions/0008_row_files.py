@@ -1,4 +1,4 @@
-"""Files with the rows of a unit that wait to be loaded."""
+"""Files with the rows of a unit that wait to be loaded, and what sweeps printed at their end."""
 
 from collections.abc import Sequence
 
@@ -32,11 +32,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_row_files")),
     )
     op.create_index(op.f("ix_row_files_run_id_unit_id"), "row_files", ["run_id", "unit_id"])
+    op.create_table(
+        "endings",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("made_from", sa.Text(), nullable=False),
+        sa.Column("shown", JSON, nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_endings_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_endings")),
+    )
 
 
 def downgrade() -> None:
     waiting = op.get_bind().execute(sa.text("SELECT count(*) FROM row_files WHERE loaded_at IS NULL")).scalar()
     if waiting:
         raise ValueError(f"{waiting} row files are not loaded; run `hero-ray db load` first")
+    op.drop_table("endings")
     op.drop_index(op.f("ix_row_files_run_id_unit_id"), table_name="row_files")
     op.drop_table("row_files")

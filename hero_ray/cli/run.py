@@ -227,17 +227,13 @@ def _planned(config: Any, url: str, margin: float | None = None, power: float = 
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
-    from hero_ray.results import summary
-    from hero_ray.results.contenders import every_model
-    from hero_ray.store import answers
+    from hero_ray.results import ending
 
-    found = every_model(store, outcome.run_id)
-    failures = store.read(answers.failure_counts, outcome.run_id)
     if outcome.already_complete:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))
-    typer.echo(summary.table([mark for results in found for mark in results.marks()], names))
-    for line in (*summary.notes(found, failures), *plan.cautions):
+    shown = ending.ending(store, outcome.run_id, names)
+    for line in (shown.table, *shown.notes, *plan.cautions):
         typer.echo(line)
     if plan.config.output_path:
         from hero_ray.results.exchange import write_run
@@ -245,8 +241,8 @@ def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
         for path in write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples):
             typer.echo(f"wrote {path}")
     more = {"counters": outcome.counters} if outcome.counters else {}
-    typer.echo(summary.last_line(store, outcome.run_id, outcome.status, len(plan.cells), seconds, **more))
-    failed = sum(failures.values())
+    typer.echo(ending.last_line(store, outcome.run_id, outcome.status, len(plan.cells), seconds, **more))
+    failed = sum(shown.failures.values())
     return EXIT_FAILED_SAMPLES if failed > plan.config.max_failed else 0
 
 

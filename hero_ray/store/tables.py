@@ -170,6 +170,15 @@ class Lease(Base):
     expires_at: Mapped[datetime]
 
 
+class EndingTable(Base):
+    """What a sweep printed at its end, and the hash of all it was made from; worked out again once that differs."""
+
+    __tablename__ = "endings"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    made_from: Mapped[str]
+    shown: Mapped[dict[str, Any]]
+
+
 class MetricTable(Base):
     """One aggregated figure of a cell with its interval; `category` "" is the whole benchmark."""
 
