@@ -1,6 +1,6 @@
 """Kill workers and drivers of real sweeps at random moments; every finished table must equal the undisturbed one.
 
-    python -m perf.random_kills [--kills 10] [--db sqlite|postgresql] [--seed 0] [--minutes 8]
+    python -m perf.random_kills [--kills 10] [--db sqlite|postgresql] [--rows database|parquet] [--seed 0] [--minutes 8]
 
 Work is the sleeping model on a real local Ray with two replicas. Every other kill hits a driver (a process of its own,
 its Ray dies with it, and the sweep is started again), the others a worker, which Ray restarts. For every kill it prints
@@ -42,9 +42,11 @@ COLUMNS = (
 
 Table = list[tuple[Any, ...]]
 Databases = Callable[[str], str]
+Rows = tuple[str, str | None]
+"""The sweep keys `rows` and `rows_folder`."""
 
 
-def plan() -> Any:
+def plan(rows: str = "database", folder: str | None = None) -> Any:
     """24 pictures, four questions each, eleven cells, about six seconds of work for each replica."""
     return sleeping_plan(
         UNITS,
@@ -53,6 +55,8 @@ def plan() -> Any:
         model_args={"work_ms": WORK_MS},
         profile={"enabled": False},
         replicas=REPLICAS,
+        rows=rows,
+        rows_folder=folder,
     )
 
 
@@ -71,8 +75,8 @@ def count(store: Store, query: str) -> int:
 
 
 def rows_now(store: Store) -> int:
-    """Predictions committed so far."""
-    return count(store, "select count(*) from predictions")
+    """Predictions committed so far, in tables or files."""
+    return count(store, "select sum(stored) from cell_totals")
 
 
 @contextmanager
@@ -122,9 +126,9 @@ def wait_for_rows(store: Store, at_least: float, over: Callable[[], bool]) -> bo
     return False
 
 
-def kill_worker(store: Store, share: float, delay: float) -> int:
+def kill_worker(store: Store, rows: Rows, share: float, delay: float) -> int:
     """Run the sweep here, killing one of its actors under way; rows at the kill, 0 if it came too late."""
-    over, rows = threading.Event(), [0]
+    over, seen = threading.Event(), [0]
 
     def killer() -> None:
         if not wait_for_rows(store, share, over.is_set):
@@ -132,79 +136,81 @@ def kill_worker(store: Store, share: float, delay: float) -> int:
         time.sleep(delay)
         victims = workers_of(os.getpid())
         if victims and not over.is_set():
-            rows[0] = rows_now(store)
+            seen[0] = rows_now(store)
             random.Random(delay).choice(victims).send_signal(signal.SIGKILL)
 
     thread = threading.Thread(target=killer)
     thread.start()
     try:
-        run(plan(), store, loader=LOADER)
+        run(plan(*rows), store, loader=LOADER)
     finally:
         over.set()
         thread.join()
-    return rows[0]
+    return seen[0]
 
 
-def kill_driver(store: Store, share: float, delay: float) -> int:
+def kill_driver(store: Store, rows: Rows, share: float, delay: float) -> int:
     """Start the sweep elsewhere, kill it, finish it here; rows at the kill, 0 if it came too late."""
-    command = [sys.executable, "-m", "perf.random_kills", "--drive", store.url]
+    options = ["--rows", rows[0], "--rows-folder", rows[1] or ""]
+    command = [sys.executable, "-m", "perf.random_kills", "--drive", store.url, *options]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    rows = 0
+    seen = 0
     if wait_for_rows(store, share, lambda: driver.poll() is not None):
         time.sleep(delay)
         if driver.poll() is None:
-            rows = rows_now(store)
+            seen = rows_now(store)
     driver.kill()
     driver.wait()
     with store.engine.begin() as connection:  # what expires in a minute is taken away at once
         connection.execute(text("delete from leases"))
-    run(plan(), store, loader=LOADER)
-    return rows
+    run(plan(*rows), store, loader=LOADER)
+    return seen
 
 
-def disturbed(url: str, victim: str, share: float, delay: float) -> tuple[dict[str, Any], Table]:
+def disturbed(url: str, rows: Rows, victim: str, share: float, delay: float) -> tuple[dict[str, Any], Table]:
     """One sweep, killed once at about `share` of its rows (`nobody`: left alone), and its finished table."""
     started = time.perf_counter()
     total = sum(plan().expected.values())
     with open_store(url) as store:
         if victim == "nobody":
-            run(plan(), store, loader=LOADER)
+            run(plan(*rows), store, loader=LOADER)
             at_kill = 0
         else:
-            at_kill = (kill_worker if victim == "worker" else kill_driver)(store, share * total, delay)
-        rows = table(store, store.run("latest").id)
+            at_kill = (kill_worker if victim == "worker" else kill_driver)(store, rows, share * total, delay)
+        found = table(store, store.run("latest").id)
         twice = count(store, "select count(*) from unit_attempts where attempts > 1")
     lost = {"nobody": 0, "worker": 1, "driver": REPLICAS}[victim]
     figures = {
         "victim": victim,
         "rows_at_kill": at_kill,
-        "rows": len(rows),
+        "rows": len(found),
         "expected_rows": total,
         "units_begun_twice": twice,
         "workers_lost": lost,
         "recomputed_within_bound": twice <= lost,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    return figures, rows
+    return figures, found
 
 
-def measure(kind: str, kills: int, seed: int, minutes: float) -> dict[str, Any]:
+def measure(kind: str, rows: str, kills: int, seed: int, minutes: float) -> dict[str, Any]:
     """All kills on one kind of database; none is begun after `minutes`."""
     rng, started, done = random.Random(seed), time.monotonic(), []
-    with databases(kind) as database, cluster.connected(None):
-        quiet, expected = disturbed(database("quiet"), "nobody", 0.0, 0.0)
+    with tempfile.TemporaryDirectory() as folder, databases(kind) as database, cluster.connected(None):
+        quiet, expected = disturbed(database("quiet"), ("database", None), "nobody", 0.0, 0.0)
         print(quiet, flush=True)
         for number in range(kills):
             if time.monotonic() - started > 60 * minutes:
                 print(f"stopped after {number} kills: {minutes:g} minutes are over", flush=True)
                 break
             victim, share, delay = ("driver", "worker")[number % 2], rng.uniform(0.0, 0.9), rng.uniform(0.0, 0.3)
-            row, found = disturbed(database(f"kill_{number}"), victim, share, delay)
+            row, found = disturbed(database(f"kill_{number}"), (rows, folder), victim, share, delay)
             done.append(row | {"landed": row["rows_at_kill"] > 0, "equal": found == expected})
             print(done[-1], flush=True)
     return {
         "db": kind,
+        "rows": rows,
         "kills_landed": sum(row["landed"] for row in done),
         "all_equal": bool(done) and all(row["equal"] for row in done) and quiet["rows"] == quiet["expected_rows"],
         "all_within_bound": all(row["recomputed_within_bound"] for row in done),
@@ -218,6 +224,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--db", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--rows", choices=["database", "parquet"], default="database", help="where workers put them")
+    parser.add_argument("--rows-folder", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--out", type=Path)
@@ -225,13 +233,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.drive:
         try:
-            run(plan(), open_store(arguments.drive), loader=LOADER)
+            run(plan(arguments.rows, arguments.rows_folder or None), open_store(arguments.drive), loader=LOADER)
         except HeroRayError as error:
             sys.exit(str(error))
         return
     os.environ.pop("RAY_ADDRESS", None)
-    figures = measure(arguments.db, arguments.kills, arguments.seed, arguments.minutes)
-    keep(arguments.out or Path(f"perf/results/random_kills-{arguments.db}.json"), "random_kills", figures)
+    figures = measure(arguments.db, arguments.rows, arguments.kills, arguments.seed, arguments.minutes)
+    name = arguments.db if arguments.rows == "database" else f"{arguments.db}-{arguments.rows}"
+    keep(arguments.out or Path(f"perf/results/random_kills-{name}.json"), "random_kills", figures)
     report("random_kills", figures)
     if not (figures["all_equal"] and figures["all_within_bound"]):
         sys.exit(1)

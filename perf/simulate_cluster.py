@@ -1,12 +1,15 @@
 """Replay the planner's and scheduler's rules on 1 to 512 simulated replicas.
 
     python -m perf.simulate_cluster [--units 20000] [--unit-s 4.0] [--deaths-per-hour 0.05] [--rows-per-unit 400]
+    python -m perf.simulate_cluster --rows parquet
 
 The rules are the real ones: units longest first, blocks of `pipeline.execute.block_sizes`, a fixed pool, a dead
 replica's block given again with its committed units skipped, one SQL transaction per unit. What is simulated is time:
 unit seconds are drawn around the mean with the spread measured on real units, replicas take `--startup-s` to load,
 die at a constant rate and come back, and the database commits one transaction at a time at `--sql-rows-per-s`
-(2,900 rows/s: PostgreSQL with four writers on two cores; a real server does more).
+(2,900 rows/s: PostgreSQL with four writers on two cores; a real server does more). With `--rows parquet` it takes
+`--sql-units-per-s` instead, whatever rows they have, and one process loads `--load-rows-per-s` once the replicas have
+gone (`python -m perf.row_files` measures both).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from hero_ray.pipeline.execute import block_sizes
 from perf.report import report
 
 REPLICAS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SQL_UNITS_PER_S, LOAD_ROWS_PER_S = 167.0, 19_300.0
 SPREAD = 0.35
 """Standard deviation of log unit time; one picture's questions vary this much in the embedded benchmarks."""
 
@@ -35,8 +39,7 @@ class Cluster:
     replicas: int
     startup_s: float
     deaths_per_hour: float
-    rows_per_unit: int
-    sql_rows_per_s: float
+    commit_s: float
 
 
 @dataclass
@@ -66,7 +69,6 @@ def simulate(times: np.ndarray, cluster: Cluster, seed: int = 0) -> Trace:
     starts = accumulate(block_sizes(len(times), cluster.replicas), initial=0)
     blocks = deque(deque(times[start:stop].tolist()) for start, stop in pairwise(starts))
     trace = Trace(useful_s=float(times.sum()))
-    commit_s = cluster.rows_per_unit / cluster.sql_rows_per_s
     database_free = 0.0
     death_rate = cluster.deaths_per_hour / 3600
     next_death = [rng.exponential(1 / death_rate) if death_rate else math.inf for _ in range(cluster.replicas)]
@@ -94,8 +96,8 @@ def simulate(times: np.ndarray, cluster: Cluster, seed: int = 0) -> Trace:
         block.popleft()
         begin = max(done, database_free)
         trace.waits_s += begin - done
-        database_free = begin + commit_s
-        trace.sql_busy_s += commit_s
+        database_free = begin + cluster.commit_s
+        trace.sql_busy_s += cluster.commit_s
         heapq.heappush(ready, (database_free, replica))
     trace.makespan_s = max(trace.finish)
     return trace
@@ -109,20 +111,18 @@ def main() -> None:
     parser.add_argument("--deaths-per-hour", type=float, default=0.05, help="of one replica")
     parser.add_argument("--rows-per-unit", type=int, default=400, help="predictions a unit commits")
     parser.add_argument("--sql-rows-per-s", type=float, default=2900.0)
+    parser.add_argument("--rows", choices=("database", "parquet"), default="database", help="where workers put them")
+    parser.add_argument("--sql-units-per-s", type=float, default=SQL_UNITS_PER_S)
+    parser.add_argument("--load-rows-per-s", type=float, default=LOAD_ROWS_PER_S)
     arguments = parser.parse_args()
     times = unit_times(arguments.units, arguments.unit_s, seed=0)
     print(
         f"{'replicas':>8} {'hours':>8} {'efficiency':>10} {'lost':>7} {'deaths':>6} {'rows/s':>8} {'database busy':>13}"
     )
-    rows = []
+    rows, outside, all_rows = [], arguments.rows == "parquet", arguments.units * arguments.rows_per_unit
+    commit_s = 1 / arguments.sql_units_per_s if outside else arguments.rows_per_unit / arguments.sql_rows_per_s
     for replicas in REPLICAS:
-        cluster = Cluster(
-            replicas,
-            arguments.startup_s,
-            arguments.deaths_per_hour,
-            arguments.rows_per_unit,
-            arguments.sql_rows_per_s,
-        )
+        cluster = Cluster(replicas, arguments.startup_s, arguments.deaths_per_hour, commit_s)
         trace = simulate(times, cluster)
         row = {
             "replicas": replicas,
@@ -131,7 +131,7 @@ def main() -> None:
             "lost_share": trace.lost_s / trace.useful_s,
             "deaths": trace.deaths,
             "recomputed_units": trace.recomputed,
-            "rows_per_s": arguments.units * arguments.rows_per_unit / trace.makespan_s,
+            "rows_per_s": all_rows / trace.makespan_s,
             "database_busy": trace.sql_busy_s / trace.makespan_s,
         }
         rows.append(row)
@@ -139,7 +139,8 @@ def main() -> None:
             f"{replicas:>8} {row['makespan_h']:>8.3f} {row['efficiency']:>10.1%} {row['lost_share']:>7.3%} "
             f"{trace.deaths:>6} {row['rows_per_s']:>8.0f} {row['database_busy']:>13.1%}"
         )
-    report("simulate_cluster", {"units": arguments.units, "unit_s": arguments.unit_s, "rows": rows})
+    figures = {"units": arguments.units, "unit_s": arguments.unit_s, "rows": rows}
+    report("simulate_cluster", figures | ({"load_h": all_rows / arguments.load_rows_per_s / 3600} if outside else {}))
 
 
 if __name__ == "__main__":

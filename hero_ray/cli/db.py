@@ -1,7 +1,8 @@
-"""Verbs for the database itself: `db upgrade`, `check`, `prune`, `backup`, `restore`, `merge`."""
+"""Verbs for the database itself: `db upgrade`, `check`, `load`, `prune`, `backup`, `restore`, `merge`."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,7 @@ def prune(
     from datetime import timedelta
 
     from hero_ray.core.errors import InputError
+    from hero_ray.pipeline import row_files
     from hero_ray.store import maintenance, open_store
 
     if keep is None and older_than is None:
@@ -83,8 +85,41 @@ def prune(
     if dry_run or not runs:
         finish(runs=[run.id for run in runs], pruned=False)
         return
+    left = row_files.folders(store, [run.id for run in runs])
     done = maintenance.prune(store, [run.id for run in runs], answers_only)
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
     finish(runs=done.runs, pruned=True, predictions=done.predictions, samples=done.samples, images=done.images)
+
+
+@database.command()
+def load(
+    run_id: Annotated[str | None, typer.Argument(help="Run whose row files to load; default all.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where the sweep's rows_folder is seen from here, if elsewhere.")
+    ] = None,
+    db: Db = None,
+) -> None:
+    """Bring rows that a sweep keeps in Parquet files into the database, also while it runs. A sweep does so at its end.
+
+    Safe to stop and to repeat. Exit code 1 if files are gone or damaged; the sweep asks their pictures again.
+    """
+    from hero_ray.pipeline import row_loading
+    from hero_ray.results.database import open_results
+    from hero_ray.store import row_files, runs
+
+    store = open_results(db)
+    chosen = store.read(row_files.runs_outside) if run_id is None else [store.run(run_id).id]
+    done = row_loading.Loaded()
+    for run in chosen:
+        # Beside a sweep damage is only told: it plans those pictures anew once it comes to its own end.
+        alive = runs.is_alive(store.read(runs.progress, run))
+        done += row_loading.load(store, run, folder=folder, replan=not alive)
+    for lost in done.lost:
+        typer.echo(lost)
+    finish(db=store.shown_url, runs=chosen, files=done.files, rows=done.rows, lost=len(done.lost))
+    if done.lost:
+        raise typer.Exit(1)
 
 
 @database.command()

@@ -39,8 +39,13 @@ def listed(text: str | None) -> list[str] | None:
 
 def opened(db: str | None, run: str, model: str | None) -> Results:
     from hero_ray.results.contenders import Results
+    from hero_ray.store import row_files
 
-    return Results(reading(db), run, model)
+    found = Results(reading(db), run, model)
+    files, rows = found.store.read(row_files.outside, found.run.id)
+    if rows:
+        typer.echo(row_files.told(found.run.id, files, rows), err=True)
+    return found
 
 
 def finish(**record: Any) -> None:

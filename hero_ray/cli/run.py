@@ -33,6 +33,8 @@ Baseline = Annotated[str | None, typer.Option("--baseline", help="Method that ot
 Output = Annotated[
     str | None, typer.Option("--output-path", "--output", help="Folder for lmms-eval style result files.")
 ]
+Rows = Annotated[str | None, typer.Option("--rows", help="Answers until the end: database, parquet (files), auto.")]
+RowsFolder = Annotated[str | None, typer.Option("--rows-folder", help="Shared folder for rows in Parquet files.")]
 LogSamples = Annotated[bool, typer.Option("--log-samples", help="Also write one file of samples per benchmark.")]
 NoProfile = Annotated[bool, typer.Option("--no-profile", help="Skip the timing pass.")]
 NoStrawMen = Annotated[bool, typer.Option("--no-straw-men", help="Leave out full, random, spatial and downsample.")]
@@ -80,6 +82,8 @@ def sweep(
     gpus_per_replica: Gpus = None,
     baseline: Baseline = None,
     db: Db = None,
+    rows: Rows = None,
+    rows_folder: RowsFolder = None,
     output_path: Output = None,
     log_samples: LogSamples = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; nothing is written.")] = False,
@@ -123,6 +127,8 @@ def sweep(
         gpus_per_replica=gpus_per_replica,
         baseline=baseline,
         db=db,
+        rows=rows,
+        rows_folder=rows_folder,
         output_path=output_path,
         log_samples=log_samples or None,
         max_failed=max_failed,
@@ -221,17 +227,13 @@ def _planned(config: Any, url: str, margin: float | None = None, power: float = 
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
-    from hero_ray.results import summary
-    from hero_ray.results.contenders import every_model
-    from hero_ray.store import answers
+    from hero_ray.results import ending
 
-    found = every_model(store, outcome.run_id)
-    failures = store.read(answers.failure_counts, outcome.run_id)
     if outcome.already_complete:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))
-    typer.echo(summary.table([mark for results in found for mark in results.marks()], names))
-    for line in (*summary.notes(found, failures), *plan.cautions):
+    shown = ending.ending(store, outcome.run_id, names)
+    for line in (shown.table, *shown.notes, *plan.cautions):
         typer.echo(line)
     if plan.config.output_path:
         from hero_ray.results.exchange import write_run
@@ -239,8 +241,8 @@ def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
         for path in write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples):
             typer.echo(f"wrote {path}")
     more = {"counters": outcome.counters} if outcome.counters else {}
-    typer.echo(summary.last_line(store, outcome.run_id, outcome.status, len(plan.cells), seconds, **more))
-    failed = sum(failures.values())
+    typer.echo(ending.last_line(store, outcome.run_id, outcome.status, len(plan.cells), seconds, **more))
+    failed = sum(shown.failures.values())
     return EXIT_FAILED_SAMPLES if failed > plan.config.max_failed else 0
 
 

@@ -160,6 +160,8 @@ class SweepConfig(Strict):
     max_attempts: int = Field(default=3, ge=1)
     max_failed: int = Field(default=0, ge=0)
     db: str | None = None
+    rows: Literal["auto", "database", "parquet"] = Field(default="auto", description="where answers go until the end")
+    rows_folder: str | None = Field(default=None, description="shared folder for rows in Parquet files")
     output_path: str | None = None
     log_samples: bool = False
 
@@ -187,6 +189,10 @@ class SweepConfig(Strict):
     def _something_to_do(self) -> SweepConfig:
         if self.seed + self.random_seeds > _SEEDS:
             raise ConfigError(f"seeds from {self.seed} on, {self.random_seeds} of them, end beyond {_SEEDS - 1}")
+        if self.rows == "parquet" and self.until == "decided":
+            raise ConfigError(
+                "`rows: parquet` with `until: decided`: cells are decided by rows in the database; give one"
+            )
         for field in ("models", "tasks", "budgets"):
             if not getattr(self, field):
                 raise ConfigError(f"`{field}` is empty; a sweep needs at least one")

@@ -13,6 +13,7 @@ HeroRayError
 |   +-- ClaimError            a claim of `hero-ray check` that cannot be parsed
 |   +-- PluginError           a method or benchmark of another package that cannot be used
 +-- StoreError                the results database cannot be used
+|   +-- RowFileError          a file of rows on their way into it is missing, damaged or cannot be written
 +-- RunLockedError            another process holds this run
 +-- SelectionError            a method broke its own contract
 +-- NonFiniteScoreError       NaN or infinity where a score should be
@@ -102,6 +103,10 @@ class PluginError(InputError):
 
 class StoreError(HeroRayError):
     """The results database cannot be reached, read or written."""
+
+
+class RowFileError(StoreError):
+    """A file of rows on their way into the database is missing, damaged or cannot be written."""
 
 
 class RunLockedError(HeroRayError):

@@ -25,14 +25,16 @@ def block_sizes(num_units: int, replicas: int, deciding: bool = False) -> list[i
     """Units per block in the order they are given out: half a replica's share of what is left, one at the end.
 
     Large blocks spare Ray's cost per block (15 ms), small last ones let all replicas end together (guided
-    self-scheduling, Polychronopoulos and Kuck 1987).
+    self-scheduling, Polychronopoulos and Kuck 1987). Longest units come first: on very many replicas a block of them
+    would outlast all others, so none is more than an eighth of a replica's units.
 
     Args:
         deciding: small first ones too, for what is decided by them need not be asked in the others.
     """
     sizes, left = [], num_units
+    eighth = num_units // (8 * replicas)
     while left:
-        known = max(MAX_FIRST_UNITS, int(MAX_GROWN_SHARE * (num_units - left))) if deciding else MAX_BLOCK_UNITS
+        known = max(MAX_FIRST_UNITS, int(MAX_GROWN_SHARE * (num_units - left)) if deciding else eighth)
         sizes.append(max(1, min(MAX_BLOCK_UNITS, known, left // (2 * replicas))))
         left -= sizes[-1]
     return sizes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hero_ray.core.errors import ConfigError
-from hero_ray.pipeline import predecessor
 from hero_ray.pipeline.facts import Plan
 from hero_ray.store import RunRow, Store
 
@@ -34,6 +33,8 @@ def earlier(plan: Plan, store: Store, fresh: bool = False, run_id: str | None = 
         return None if fresh else store.find_run(plan.hash)
     found = next((row for row in store.runs() if row.id == run_id), None)
     if found is not None and found.config_hash != plan.hash:
+        from hero_ray.pipeline import predecessor
+
         why = predecessor.explain(plan, store, found)
         raise ConfigError(f"run {run_id} was planned otherwise ({why}); give another --run-id, or its own request")
     return found

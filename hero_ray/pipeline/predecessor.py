@@ -23,6 +23,8 @@ from hero_ray.store.records import CellRow, RunRow
 OPERATIONAL = frozenset(
     {
         "db",
+        "rows",
+        "rows_folder",
         "output_path",
         "log_samples",
         "batch_size",

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hero_ray.core.engines import OURS
 from hero_ray.core.plan import ENDPOINT, Unit
 from hero_ray.core.secret import for_workers
 from hero_ray.engine.evaluate import Settings
-from hero_ray.pipeline import cluster, predecessor
+from hero_ray.pipeline import cluster, predecessor, row_files
 from hero_ray.pipeline.endpoint_speeds import endpoint_speeds
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan, sample_prompts
@@ -69,6 +70,7 @@ def run(
     if (nothing := already(found, retry_failed)) is not None:
         return nothing
     cluster.check_address(address)  # before anything is written
+    folder = row_files.folder_of(plan, store)
     if found is None and not fresh and run_id is None and (old := predecessor.find(plan, store)) is not None:
         say(predecessor.not_continued(plan, store, old))
     run_id = found.id if found is not None else _create_run(plan, store, trigger, run_id, fresh)
@@ -78,7 +80,7 @@ def run(
             if found is not None:
                 predecessor.note_other_code(store, found, say)
             store.set_status(run_id, RUNNING)
-            _execute_all(plan, store, outcome, address, loader, say, lost)
+            _execute_all(plan, store, outcome, address, loader, say, lost, folder)
             outcome.status = CANCELLED if store.cancel_requested(run_id) else COMPLETE
         except KeyboardInterrupt:
             outcome.status = INTERRUPTED
@@ -117,8 +119,10 @@ def _execute_all(
     loader: str,
     say: Callable[[str], None],
     lost: threading.Event,
+    folder: Path | None,
 ) -> None:
     run_id = outcome.run_id
+    row_files.begin(store, run_id, folder, say)
     total, until_decided = sum(plan.expected.values()), plan.config.until == "decided"
     replica_s, asked = 0.0, 0
     counts = store.counts(run_id).values()
@@ -144,7 +148,8 @@ def _execute_all(
             if pending:
                 say(f"{model.name}: {len(pending)} pictures on {min(pool.replicas, len(pending))} replica(s)")
                 certify_after = "" if settled(store, run_id, model) else pending[0].id
-                job = replace(_job(plan, store, run_id, model.name, pool, loader), certify_after=certify_after)
+                job = _job(plan, store, run_id, model.name, pool, loader)
+                job = replace(job, certify_after=certify_after, rows_folder=str(folder or ""))
                 for unit in execute(pending, job, pool, plan.config.unit_timeout_s):
                     outcome.answered += unit.answered + unit.failed
                     replica_s, asked = replica_s + unit.finished_at - unit.started_at, asked + unit.answered
@@ -166,6 +171,8 @@ def _execute_all(
                 arguments = model_args(plan, model.name)
                 profile_model(plan, store, run_id, model.name, arguments, pool, loader, progress.stage)
         still_ours(run_id, lost)
+        progress.stage("loading rows")
+        row_files.finish(store, run_id, folder)
         progress.stage("computing intervals")
         close_cells(store, run_id, plan.cells, plan.benchmarks)
         if until_decided:

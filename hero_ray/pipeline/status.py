@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from hero_ray.pipeline.invariance import certificates, describe
-from hero_ray.store import Store, verifications
+from hero_ray.store import Store, row_files, verifications
 from hero_ray.store.records import RunRow
 
 FAILURES_SHOWN = 50
@@ -30,6 +30,9 @@ def describe_run(store: Store, run: RunRow) -> str:
         f"run {run.id} ({run.sweep_name}): {run.status}, {done + failed}/{expected} answers ({share:.0f}%), "
         f"{failed} failed, {complete}/{len(counts)} cells complete"
     )
+    files, outside = store.read(row_files.outside, run.id)
+    if outside:
+        line += "\n" + row_files.told(run.id, files, outside)
     for model, found in certificates(run).items():
         line += "\n" + describe(model, found)
     verified = store.read(verifications.of_run, run.id)
@@ -44,6 +47,7 @@ def describe_run(store: Store, run: RunRow) -> str:
         "expected": expected,
         "samples": done,
         "failed": failed,
+        "in_row_files": outside,
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         "invariance": certificates(run),

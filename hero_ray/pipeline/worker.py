@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from hero_ray.engine.remote import RemoteEvaluator
 from hero_ray.pipeline.invariance import certify_run
 from hero_ray.pipeline.opening import open_task
 from hero_ray.pipeline.pictures import picture_record
+from hero_ray.pipeline.row_files import RowWriter
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
 
@@ -63,6 +65,8 @@ class WorkerJob:
     """What the plan read of the hub; every replica reads the same."""
     certify_after: str = ""
     """The unit whose replica certifies the model afterwards; none if the run has its certificate."""
+    rows_folder: str = ""
+    """Where rows are kept until they are loaded; straight into the database if empty."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of the driver, for no worker's environment has them."""
 
@@ -169,6 +173,8 @@ class UnitWorker:
             self._cells_by_benchmark[cell.benchmark].add(cell.id)
         self._decided: set[str] = set()
         self._main_metrics = {benchmark.name: benchmark.main_metric for benchmark in opened}
+        folder = Path(job.rows_folder)
+        self._files = RowWriter(self._store, job.run_id, folder, self._main_metrics) if job.rows_folder else None
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
@@ -187,7 +193,8 @@ class UnitWorker:
     def run(self, unit: Unit, image: Future[Any] | None = None) -> UnitOutcome:
         """Evaluate what is missing of one unit and commit it."""
         started = time.time()
-        key, wanted = unit_key(unit, self._job.model), self._missing(unit)
+        key = unit_key(unit, self._job.model)
+        wanted = self._missing(unit, key)
         if not wanted:
             self._store.settle_unit(self._job.run_id, key, len(unit.samples))
             return UnitOutcome(unit.id, unit.image_key)
@@ -198,9 +205,11 @@ class UnitWorker:
         else:
             with Deadline(self._job.unit_timeout_s):
                 predictions = self._evaluator.evaluate(unit, wanted, image.result if image else None)
-        pictures = picture_record(unit, image)
-        whole = (key, len(unit.samples))
-        self._store.write_unit(self._job.run_id, predictions, pictures, self._main_metrics, whole)
+        pictures, questions = picture_record(unit, image), len(unit.samples)
+        if self._files:
+            self._files.write(key, attempt, predictions, pictures, questions)
+        else:
+            self._store.write_unit(self._job.run_id, predictions, pictures, self._main_metrics, (key, questions))
         after = vars(self._evaluator.counters)
         return UnitOutcome(
             unit=unit.id,
@@ -216,10 +225,10 @@ class UnitWorker:
         first = unit.samples[0]
         return self._ahead.submit(self._evaluator.benchmarks[first.benchmark].load_image, first.image_ref)
 
-    def _missing(self, unit: Unit) -> set[tuple[str, str]]:
+    def _missing(self, unit: Unit, key: str) -> set[tuple[str, str]]:
         """(cell id, sample key) of every answer the unit still owes."""
         ids = [sample_id(sample) for sample in unit.samples]
-        done = self._store.done_cells(self._job.run_id, ids)
+        done = self._files.done(key, ids) if self._files else self._store.done_cells(self._job.run_id, ids)
         return {
             (cell, sample.key)
             for sample, identity in zip(unit.samples, ids, strict=True)

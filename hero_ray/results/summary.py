@@ -1,11 +1,9 @@
-"""The final table in lmms-eval's markdown form with cost columns, and the last line for scripts."""
+"""The final table in lmms-eval's markdown form with cost columns, and its notes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from hero_ray.results.averages import straw_men
 from hero_ray.results.contenders import Results
@@ -13,7 +11,7 @@ from hero_ray.results.marks import Mark, mean_of
 from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
 from hero_ray.results.report.figures import number
 from hero_ray.results.writer import grid
-from hero_ray.store import CellRow, RunRow, Store
+from hero_ray.store import CellRow, RunRow
 
 COSTS = (
     ("Visual tokens", "tokens", 1.0, ".1f"),
@@ -105,19 +103,3 @@ def _decided(run: RunRow, stopped: Sequence[CellRow], cells: int) -> str:
         f"† decided early{middle}: {len(stopped)} of {cells} cells; {saved} answers{share}, about {time} of one "
         "replica, were saved. Their intervals hold whenever one stops; averages over benchmarks do not correct for it."
     )
-
-
-def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> str:
-    """The JSON object that ends a sweep's output."""
-    answered, failures = store.totals(run_id)
-    record = {
-        "run_id": run_id,
-        "status": status,
-        "cells": cells,
-        "samples": answered,
-        "failed": failures,
-        "db": store.shown_url,
-        "seconds": round(seconds, 2),
-        **more,
-    }
-    return json.dumps(record)

@@ -10,7 +10,7 @@ from hero_ray.core.config import SweepConfig, build
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.plan import check_rules
 
-FORBIDDEN = ("db", "output_path", "log_samples", "model_args")
+FORBIDDEN = ("db", "rows", "rows_folder", "output_path", "log_samples", "model_args")
 """Keys that name other databases, folders or loader options: not for callers over HTTP."""
 MOST = {
     "random_seeds": 100,

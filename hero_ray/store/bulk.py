@@ -8,12 +8,12 @@ so that progress costs the same at the first and at the last answer; `hero-ray d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, literal, select
+from sqlalchemy import Connection, Select, delete, func, select
 
 from hero_ray.core.errors import StoreError
 from hero_ray.core.text import clean_text
@@ -21,7 +21,7 @@ from hero_ray.core.types import Prediction, Sample
 from hero_ray.store import merge
 from hero_ray.store.engine import dump_json
 from hero_ray.store.records import sample_id
-from hero_ray.store.tables import CellNumber, CellTotal, CutTable, OutcomeTable, SampleNumber
+from hero_ray.store.tables import CellNumber, CellTotal, CutTable, OutcomeTable, RowFileTable, SampleNumber
 from hero_ray.store.writes import finite, sample_numbers, table
 
 CUT = tuple(merge.CUT)
@@ -106,10 +106,25 @@ class Batch:
         """Take in a row as the view gives it."""
         texts = {name: None if row[name] is None else dump_json(row[name]) for name in IN_JSON}
         told = {**row, **texts}
-        cut = tuple(told[name] for name in CUT)
+        cut, own = (tuple(told[name] for name in names) for names in (CUT, OWN))
+        self.add_told((row["cell_id"], row["sample_id"]), cut, own)
+
+    def add_told(self, key: Key, cut: tuple[Any, ...], own: tuple[Any, ...]) -> None:
+        """Take in a row whose JSON is text already, in the order of `CUT` and `OWN`."""
         if cut not in self._places:
             self._places[cut] = self._place(cut)
-        self.put((row["cell_id"], row["sample_id"]), (self._places[cut], *(told[name] for name in OWN)))
+        self.put(key, (self._places[cut], *own))
+
+    def take_in(self, other: Batch) -> None:
+        """All rows of another batch of the run."""
+        first = len(self.cuts)
+        self.cuts += other.cuts
+        for key, (place, *own) in other.rows.items():
+            self.put(key, (None if place is None else first + place, *own))
+
+    def failed(self) -> Iterator[tuple[Key, bool]]:
+        """Of every row, whether it is a failure."""
+        return ((key, row[1 + _FAILURE] is not None) for key, row in self.rows.items())
 
     def _json(self, scores: Mapping[str, Any]) -> str:
         """Most answers of a unit score one of a few things, which are written once; their repr tells 1 from 1.0."""
@@ -161,12 +176,14 @@ def write(
     cells: Mapping[str, int],
     samples: Mapping[str, int],
     careful: bool = True,
+    counted: bool = False,
 ) -> None:
     """Upsert on (cell, sample): a committed answer stays as it is, a failure gives way to a later outcome.
 
     Args:
         cells, samples: numbers by id.
         careful: look first at what is there. Spared where hardly ever anything is; then `SeenBefore` tells of it.
+        counted: the counters moved already, when these rows were written to a file.
 
     Raises:
         StoreError: a cell that is none of the run's.
@@ -174,8 +191,7 @@ def write(
     """
     if not batch.rows:
         return
-    if strangers := batch.cells - cells.keys():
-        raise StoreError(f"cell {min(strangers)} is no cell of run {batch.run_id}; plan it before answers are stored")
+    refuse_strangers(batch, cells)
     first = merge.first_cut(connection, len(batch.cuts))
     rows = [
         (cells[cell], samples[sample], None if row[0] is None else first + row[0], *row[1:])
@@ -184,10 +200,13 @@ def write(
     rows.sort(key=itemgetter(0, 1))  # in one order, so that two writers of the same cannot deadlock
     cuts = [(number, *cut) for number, cut in enumerate(batch.cuts, first)]
     if connection.dialect.name != "sqlite":
-        merge.arrive(connection, cuts, rows)
+        merge.arrive(connection, cuts, rows, counted)
         return
     if cuts:
         connection.exec_driver_sql(merge.SQLITE_CUTS, cuts)
+    if counted:
+        connection.exec_driver_sql(merge.SQLITE_UPSERT, rows)
+        return
     before = _stored(connection, rows) if careful else {}
     found = connection.exec_driver_sql(merge.SQLITE_UPSERT if careful else merge.SQLITE_FRESH, rows)
     if not careful and found.rowcount < len(rows):
@@ -195,7 +214,13 @@ def write(
     after = _stored(connection, rows) if careful else _counted(rows)
     none = (0, 0)
     moved = [(c, n - before.get(c, none)[0], bad - before.get(c, none)[1]) for c, (n, bad) in after.items()]
-    connection.exec_driver_sql(merge.SQLITE_TOTALS, moved)
+    merge.move(connection, moved)
+
+
+def refuse_strangers(batch: Batch, cells: Mapping[str, int]) -> None:
+    """Raises StoreError for a cell that is none of the run's."""
+    if strangers := batch.cells - cells.keys():
+        raise StoreError(f"cell {min(strangers)} is no cell of run {batch.run_id}; plan it before answers are stored")
 
 
 def write_rows(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -239,37 +264,15 @@ def asked() -> Select[tuple[str]]:
 
 
 def forget(connection: Connection, run_ids: Sequence[str]) -> int:
-    """Remove all answers of some runs and the cuts that nobody else has; how many answers there were."""
+    """Remove all answers of some runs and the cuts that nobody else has; how many answers there were.
+
+    Answers in row files are forgotten too, and not counted; the files stay.
+    """
     outcomes, cuts, numbers = table(OutcomeTable), table(CutTable), table(CellNumber).c
     mine = select(numbers.number).where(numbers.run_id.in_(run_ids))
     connection.execute(delete(table(CellTotal)).where(table(CellTotal).c.cell.in_(mine)))
+    connection.execute(delete(table(RowFileTable)).where(table(RowFileTable).c.run_id.in_(run_ids)))
     gone = connection.execute(delete(outcomes).where(outcomes.c.cell.in_(mine))).rowcount
     used = select(outcomes.c.cut).where(outcomes.c.cut.is_not(None))
     connection.execute(delete(cuts).where(cuts.c.number.not_in(used)))
     return int(gone)
-
-
-def recount(connection: Connection) -> list[tuple[str, str, int, int, int, int]]:
-    """(run, cell, stored, failed, stored as counted, failed as counted) of every cell whose counters are wrong."""
-    o, t, c = table(OutcomeTable).c, table(CellTotal).c, table(CellNumber).c
-
-    def sums(cell: Any, first: Any, second: Any) -> Counts:
-        found = connection.execute(select(cell, first, second).group_by(cell))
-        return {number: (int(n), int(bad)) for number, n, bad in found}
-
-    real = sums(o.cell, func.count(), func.count(o.error_type))
-    kept = sums(t.cell, func.sum(t.stored), func.sum(t.failed))
-    nothing = (0, 0)
-    wrong = [n for n in real.keys() | kept.keys() if real.get(n, nothing) != kept.get(n, nothing)]
-    named = connection.execute(select(c.run_id, c.cell_id, c.number).order_by(c.run_id, c.cell_id)) if wrong else ()
-    return [(*name, *kept.get(n, nothing), *real.get(n, nothing)) for *name, n in named if n in wrong]
-
-
-def set_right(connection: Connection) -> int:
-    """Make every counter say what is stored; how many cells had wrong ones."""
-    o, wrong = table(OutcomeTable).c, len(recount(connection))
-    if wrong:
-        connection.execute(delete(table(CellTotal)))
-        counted = select(o.cell, literal(0), func.count(), func.count(o.error_type)).group_by(o.cell)
-        connection.execute(table(CellTotal).insert().from_select(["cell", "shard", "stored", "failed"], counted))
-    return wrong

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Connection, Table, cast, delete, func, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from hero_ray.core.errors import StoreError
-from hero_ray.store import bulk
+from hero_ray.store import bulk, counters
 from hero_ray.store.base import Base, stored_tables
 from hero_ray.store.engine import explain, parse_url
 from hero_ray.store.merge import BLOCK
@@ -26,6 +26,7 @@ from hero_ray.store.tables import (
     ImageTable,
     OutcomeTable,
     PredictionTable,
+    RowFileTable,
     Run,
     RunCell,
     SampleNumber,
@@ -85,12 +86,13 @@ def prune(store: Store, run_ids: Sequence[str], answers_only: bool = False) -> P
 
 
 def _benchmarks_under_way(connection: Connection) -> list[str]:
-    """Benchmarks of unfinished runs, whose samples may have been stored ahead of their first answer."""
+    """Benchmarks of runs whose samples may be stored ahead of their first answer: unfinished, or with row files."""
+    outside = select(table(RowFileTable).c.run_id).where(table(RowFileTable).c.loaded_at.is_(None))
     statement = (
         select(table(CellTable).c.benchmark)
         .join(RunCell, table(RunCell).c.cell_id == table(CellTable).c.id)
         .join(Run, table(Run).c.id == table(RunCell).c.run_id)
-        .where(table(Run).c.status.not_in(TERMINAL))
+        .where(table(Run).c.status.not_in(TERMINAL) | table(Run).c.id.in_(outside))
         .distinct()
     )
     return list(connection.execute(statement).scalars())
@@ -132,7 +134,8 @@ def copy(source: Store, target: Store) -> dict[str, int]:
                     into.execute(insert(each), [dict(row) for row in chunk])
                     counts[_shown(each)] += len(chunk)
         if into.dialect.name == "postgresql":
-            for column in (table(Alert).c.id, table(CellNumber).c.number, table(SampleNumber).c.number):
+            numbered = (CellNumber, RowFileTable, SampleNumber)
+            for column in (table(Alert).c.id, *(table(model).c.number for model in numbered)):
                 sequence = func.pg_get_serial_sequence(column.table.name, column.name)
                 into.execute(select(func.setval(sequence, _behind(column), False)))
             into.execute(
@@ -200,7 +203,7 @@ def broken(store: Store) -> list[str]:
         wrong = [
             f"run {run} cell {cell}: counters say {kept} rows, {bad} of them failed; there are {n} and {failed}; "
             "`hero-ray db check --recount` sets them right"
-            for run, cell, kept, bad, n, failed in bulk.recount(connection)
+            for run, cell, kept, bad, n, failed in counters.recount(connection)
         ]
         if connection.dialect.name != "sqlite":
             return wrong  # PostgreSQL enforces its foreign keys and checksums its own pages
@@ -214,4 +217,4 @@ def broken(store: Store) -> list[str]:
 def recount(store: Store) -> int:
     """Set every counter right that does not say what is stored; how many cells had wrong ones."""
 
-    return store.transaction(bulk.set_right)
+    return store.transaction(counters.set_right)

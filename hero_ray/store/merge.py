@@ -57,10 +57,15 @@ _MOVED = (
 SQLITE_CUTS = _insert("cuts", [*_CUTS], "")
 SQLITE_FRESH = _insert("outcomes", [*_OUTCOMES], "ON CONFLICT DO NOTHING")
 SQLITE_UPSERT = _insert("outcomes", [*_OUTCOMES], _UPSERT)
-SQLITE_TOTALS = f"INSERT INTO cell_totals (cell, shard, stored, failed) VALUES (?, 0, ?, ?) {_MOVED}"
+_SQLITE_TOTALS = f"INSERT INTO cell_totals (cell, shard, stored, failed) VALUES (?, 0, ?, ?) {_MOVED}"
+_TOTALS = text(
+    "INSERT INTO cell_totals (cell, shard, stored, failed) SELECT cell, :shard, n, bad FROM "
+    "unnest(CAST(:cells AS int[]), CAST(:stored AS int[]), CAST(:failed AS int[])) AS moved(cell, n, bad) "
+    f"ORDER BY cell {_MOVED}"
+)
 
 BLOCK = 2**16
-"""Cuts of one unit, at most: 64 questions times the methods and budgets of a sweep that read them."""
+"""Cuts that come in at once, at most: 64 questions times the methods and budgets of a sweep that read them."""
 SHARDS = 16
 """Rows over which PostgreSQL spreads a cell's counters: writers of one row would wait for each other's commit."""
 
@@ -79,10 +84,10 @@ def _cast(columns: dict[str, str]) -> str:
 
 
 _MERGE_CUTS = f"INSERT INTO cuts ({', '.join(_CUTS)}) SELECT {_cast(_CUTS)} FROM arriving_cuts ORDER BY number"
+_TAKE = f"INSERT INTO outcomes ({_NAMES}) SELECT {_cast(_OUTCOMES)} FROM arriving ORDER BY cell, sample {_UPSERT}"
 # A row that an INSERT ... ON CONFLICT returns was there before if it has a locking transaction (xmax): its own.
 _MERGE = text(
-    f"WITH written AS (INSERT INTO outcomes ({_NAMES}) SELECT {_cast(_OUTCOMES)} FROM arriving ORDER BY cell, sample "
-    f"{_UPSERT} RETURNING cell, (xmax = 0)::int AS fresh, (error_type IS NOT NULL)::int AS failed) "
+    f"WITH written AS ({_TAKE} RETURNING cell, (xmax = 0)::int AS fresh, (error_type IS NOT NULL)::int AS failed) "
     "INSERT INTO cell_totals (cell, shard, stored, failed) "
     f"SELECT cell, :shard, sum(fresh), sum(failed - 1 + fresh) FROM written GROUP BY cell ORDER BY cell {_MOVED}"
 )
@@ -99,15 +104,38 @@ def first_cut(connection: Connection, count: int) -> int:
     return block * BLOCK
 
 
-def arrive(connection: Connection, cuts: Sequence[tuple[Any, ...]], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Bring rows into PostgreSQL: binary COPY into tables of this connection's own, then one merge."""
+def move(connection: Connection, moved: Sequence[tuple[int, int, int]]) -> None:
+    """Move counters: cell, rows more, failures more, in the order of cells (two writers cannot deadlock)."""
+    if not moved:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_SQLITE_TOTALS, list(moved))
+        return
+    cells, stored, failed = (list(column) for column in zip(*moved, strict=True))
+    connection.execute(_TOTALS, {"shard": _shard(), "cells": cells, "stored": stored, "failed": failed})
+
+
+def _shard() -> int:
+    return zlib.crc32(f"{gethostname()}:{os.getpid()}".encode()) % SHARDS
+
+
+def arrive(
+    connection: Connection, cuts: Sequence[tuple[Any, ...]], rows: Sequence[tuple[Any, ...]], counted: bool = False
+) -> None:
+    """Bring rows into PostgreSQL: binary COPY into tables of this connection's own, then one merge.
+
+    Args:
+        counted: leave the counters as they are.
+    """
     for name, columns, some in (("arriving_cuts", _CUTS, cuts), ("arriving", _OUTCOMES, rows)):
         connection.exec_driver_sql(_staging(name, columns))
         connection.exec_driver_sql(f"TRUNCATE {name}")  # a transaction may bring several batches
         _copy(connection, name, [_carried(kind) for kind in columns.values()], some)
     connection.exec_driver_sql(_MERGE_CUTS)
-    shard = zlib.crc32(f"{gethostname()}:{os.getpid()}".encode()) % SHARDS
-    connection.execute(_MERGE, {"shard": shard})
+    if counted:
+        connection.exec_driver_sql(_TAKE)
+    else:
+        connection.execute(_MERGE, {"shard": _shard()})
 
 
 def _copy(connection: Connection, name: str, kinds: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from hero_ray.core.errors import StoreError
-from hero_ray.store import bulk
+from hero_ray.store import bulk, row_files
 from hero_ray.store.base import Base
 from hero_ray.store.engine import parse_url, sqlite_path
 from hero_ray.store.records import TERMINAL
@@ -47,7 +47,7 @@ class Merged:
     Attributes:
         runs: ids of the runs taken in, as they are called now.
         known: runs that were there already, equal.
-        unfinished: runs left out because somebody may still be at work on them.
+        unfinished: runs left out because somebody may still be at work on them, or rows of theirs are not loaded.
         shared_cells: cells of the runs taken in that the database had before.
         predictions: answers taken in.
     """
@@ -87,7 +87,8 @@ def _place(store: Store) -> str:
 
 def _merge(out: Connection, into: Connection, prefix: str) -> Merged:
     found = [dict(row) for row in out.execute(select(table(Run))).mappings()]
-    ended = [row for row in found if row["status"] in TERMINAL]
+    outside = row_files.runs_outside(out)
+    ended = [row for row in found if row["status"] in TERMINAL and row["id"] not in outside]
     known = [row["id"] for row in ended if _known(out, into, row, prefix)]
     fresh = [row for row in ended if row["id"] not in known]
     ids = [row["id"] for row in fresh]
@@ -115,7 +116,7 @@ def _merge(out: Connection, into: Connection, prefix: str) -> Merged:
     _alerts(out, into, ids, prefix)
     for chunk in _chunks(out, StudyTable, None):
         insert_missing(into, StudyTable, chunk)
-    unfinished = tuple(row["id"] for row in found if row["status"] not in TERMINAL)
+    unfinished = tuple(row["id"] for row in found if row not in ended)
     return Merged(tuple(prefix + run for run in ids), tuple(known), unfinished, shared, answers)
 
 

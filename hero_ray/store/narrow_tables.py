@@ -5,9 +5,10 @@ Nobody outside of the writers reads these: the view `predictions` joins them to 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Integer, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hero_ray.store.base import Base
@@ -80,3 +81,21 @@ class OutcomeTable(Base):
     attempts: Mapped[int] = mapped_column(default=1, server_default="1")
 
     __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class RowFileTable(Base):
+    """A file with the rows of a unit that waits to be loaded, and what it added to the counters (`row_files`)."""
+
+    __tablename__ = "row_files"
+    number: Mapped[int] = mapped_column(_LONG, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    unit_id: Mapped[str]
+    path: Mapped[str]
+    n_rows: Mapped[int]
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    counts: Mapped[Any]
+    written_at: Mapped[datetime]
+    loaded_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "run_id", "unit_id"),)

@@ -60,6 +60,24 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
+class RowFile:
+    """A Parquet file with the rows of one unit that waits to be loaded.
+
+    Attributes:
+        number: in the order in which files were written; 0 before the database knows of it.
+        sha256: of its bytes, hexadecimal.
+    """
+
+    number: int
+    run_id: str
+    unit_id: str
+    path: str
+    n_rows: int
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class RunRow:
     """One execution of a sweep.
 

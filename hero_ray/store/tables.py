@@ -16,6 +16,7 @@ from hero_ray.store.narrow_tables import CellNumber as CellNumber
 from hero_ray.store.narrow_tables import CellTotal as CellTotal
 from hero_ray.store.narrow_tables import CutTable as CutTable
 from hero_ray.store.narrow_tables import OutcomeTable as OutcomeTable
+from hero_ray.store.narrow_tables import RowFileTable as RowFileTable
 from hero_ray.store.narrow_tables import SampleNumber as SampleNumber
 from hero_ray.store.printed_tables import Published as Published
 from hero_ray.store.printed_tables import PublishedAblation as PublishedAblation
@@ -167,6 +168,15 @@ class Lease(Base):
     holder: Mapped[str]
     acquired_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+
+
+class EndingTable(Base):
+    """What a sweep printed at its end, and the hash of all it was made from; worked out again once that differs."""
+
+    __tablename__ = "endings"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    made_from: Mapped[str]
+    shown: Mapped[dict[str, Any]]
 
 
 class MetricTable(Base):

@@ -93,10 +93,10 @@ def script_environment(**more: str) -> dict[str, str]:
 
 
 def when_rows(store: Store, at_least: int) -> int:
-    """Wait until a run under way has committed so many predictions; how many there are then."""
+    """Wait until a run under way has committed so many predictions, in tables or files; how many there are then."""
     for _ in range(2400):
         with store.engine.connect() as connection:
-            count = connection.execute(text("select count(*) from predictions")).scalar() or 0
+            count = connection.execute(text("select sum(stored) from cell_totals")).scalar() or 0
         if count >= at_least:
             return int(count)
         time.sleep(0.05)

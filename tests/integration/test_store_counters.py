@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from hero_ray.cli import main
 from hero_ray.pipeline.run import pending_units
 from hero_ray.pipeline.worker import unit_key
-from hero_ray.store import CellCount, Store, answers, bulk, maintenance, merge, open_store, runs, schema
+from hero_ray.store import CellCount, Store, answers, counters, maintenance, merge, open_store, runs, schema
 from hero_ray.store.tables import PredictionTable
 from tests import stored as data
 from tests.integration.sweeps import small_plan
@@ -45,7 +45,7 @@ def test_counters_say_what_is_stored_after_any_writes(store: Store, seed: int) -
         made += made[:1]  # a sample named twice is one sample
         store.write_unit("run1", made)
         assert store.totals("run1") == counted(store)
-        assert store.read(bulk.recount) == []
+        assert store.read(counters.recount) == []
         progress = store.read(runs.progress, "run1", live=True)
         assert (progress.done, progress.failed) == counted(store)
     assert sum(c.done for c in store.counts("run1").values()) == counted(store)[0]
@@ -65,7 +65,7 @@ def test_writers_of_the_same_cells_lose_no_count(store: Store, store_url: str) -
     for thread in threads:
         thread.join()
     assert store.counts("run1") == {c.id: CellCount(40, 20, 0) for c in CELLS}
-    assert store.read(bulk.recount) == []
+    assert store.read(counters.recount) == []
 
 
 def test_a_wrong_counter_is_found_and_set_right(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

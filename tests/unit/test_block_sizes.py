@@ -25,6 +25,11 @@ def test_no_block_is_more_than_half_a_fair_share() -> None:
         left -= size
 
 
+@pytest.mark.parametrize(("units", "replicas", "largest"), [(20_000, 512, 4), (20_000, 128, 16), (400, 16, 4)])
+def test_no_block_is_more_than_an_eighth_of_a_replicas_units_or_four(units: int, replicas: int, largest: int) -> None:
+    assert max(block_sizes(units, replicas)) == largest
+
+
 def test_nothing_to_do_has_no_blocks() -> None:
     assert block_sizes(0, 4) == []
 

@@ -33,7 +33,7 @@ SPEEDS = {
     "peak_memory_bytes": ("Peak memory", "bytes"),
 }
 """Timed figures of a profile for which less is better: name and unit."""
-PLACES = ("db", "output_path")
+PLACES = ("db", "rows_folder", "output_path")
 """Keys of a configuration that name places of the machine it ran on: left out of what is given away."""
 _ROW = (
     "text", "score", "scores", "n_text", "budget_nominal", "n_selected", "n_visual_llm", "equivalent_tokens",
