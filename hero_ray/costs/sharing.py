@@ -73,8 +73,9 @@ def card_shares(
     block = 2 * d * d_q + 2 * d * kv_heads * language.head_dim + 3 * d * language.intermediate // tensor + 2 * d
     blocks = _stages(language.num_layers, pipeline)
     table = d * language.vocab // tensor  # embeddings on the first stage, norm and head on the last
-    stages = [count * block + table * ((place == 0) + (place == pipeline - 1)) for place, count in enumerate(blocks)]
-    stages[-1] += d
+    stages = [count * block for count in blocks]
+    stages[0] += table
+    stages[-1] += d + (0 if language.tied and pipeline == 1 else table)
     others = ([stages[0]] if tensor > 1 else []) + stages[1:]
     cut = replace(
         language,

@@ -35,6 +35,16 @@ def test_on_one_card_tower_and_language_model_are_the_whole_model_and_a_copy_of_
         assert both.tower == model_weights(each.language, each.vision, 2)
 
 
+def test_a_tied_head_is_no_second_matrix_where_the_same_card_holds_both() -> None:
+    tied = replace(SEVEN_B.language, tied=True)
+    table = 2 * 4096 * 32064
+    for pipeline, saved in ((1, table), (2, 0)):  # the last of two stages holds the embeddings' matrix as its head
+        one, two = (card_shares(x, SEVEN_B.vision, args(1, pipeline), 2, "vllm") for x in (tied, SEVEN_B.language))
+        assert two.first - one.first == saved
+        assert two.other == one.other
+        assert two.tower - one.tower == table
+
+
 @pytest.mark.parametrize("each", [SEVEN_B, GROUPED], ids=lambda each: each.name)
 @pytest.mark.parametrize("tensor", [2, 4, 8])
 def test_cards_together_hold_the_language_model_once(each: Any, tensor: int) -> None:
