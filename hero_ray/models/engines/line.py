@@ -80,9 +80,9 @@ class EngineLine:
         if not self._open:
             return
         for output in self._tell(self.engine.step):
-            request = self._open.get(output.request_id)
-            if request is not None:
-                self._take(output, request)
+            row = self._open.get(output.request_id)
+            if row is not None:
+                self._take(output, row)
 
     def drop(self, requests: Sequence[LineRequest]) -> None:
         """Take back what nobody waits for any more."""
