@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from hero_ray.core.errors import ConfigError
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk, RaySweepJobs
-from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.engine_types import ChatJob, ChatResult, Piece
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
 from hero_ray.serve.replica import replica_class
 from hero_ray.serve.schemas import PruningRequest
@@ -75,7 +75,7 @@ class ServeBackend:
         call = lambda: self._on(model).explain.remote(picture, question, prunings, options)  # noqa: E731
         return _unwrapped(await self._retried(call))
 
-    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
+    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[Piece | ChatResult]:
         for attempt in range(RETRIES + 1):
             begun = False
             pieces: Any = self._on(model).options(stream=True).stream.remote(job)

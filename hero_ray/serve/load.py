@@ -131,7 +131,8 @@ def service_settings(model: str, arguments: Mapping[str, Any], clients: int, dev
         port = int(found.getsockname()[1])
     room = {"queued": max(64, 2 * clients), "queued_work": 1e9, "request_seconds": 600.0}
     gpus = {"gpus_per_replica": 1.0} if device != "cpu" else {}
-    document = {"models": (model,), "model_args": dict(arguments), "port": port, "limits": room} | gpus
+    # Rounds ask the same questions again; a stranger's pictures are new.
+    document = {"models": (model,), "model_args": dict(arguments), "port": port, "limits": room, "kept_mib": 0} | gpus
     return build_settings(document)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ray import serve
 
 from hero_ray.core.errors import HeroRayError
-from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.engine_types import ChatJob, ChatResult, Piece
 from hero_ray.serve.observe import REQUEST
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.schemas import PruningRequest
@@ -65,7 +65,7 @@ class ModelReplica:
         from hero_ray.serve.engine import Engine
 
         self._settings = settings
-        self._engine = Engine(dict(settings.model_args))
+        self._engine = Engine(dict(settings.model_args), kept_bytes=settings.kept_mib * 2**20)
         self._alone = asyncio.Lock()  # torch work of one replica runs one piece at a time, off the event loop
         self._working: set[asyncio.Task[Any]] = set()
         batching: Any = self.answer_batch  # `serve.batch` adds setters that its type does not tell of
@@ -125,16 +125,15 @@ class ModelReplica:
                 results[place] = result
         return [result for result in results if result is not None]
 
-    async def stream(self, job: ChatJob) -> AsyncIterator[str | ChatResult | Problem]:
+    async def stream(self, job: ChatJob) -> AsyncIterator[Piece | ChatResult | Problem]:
         """Pieces of text as they appear, then the result."""
         REQUEST.set(job.request_id)
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | ChatResult | Problem] = asyncio.Queue()
+        pieces: asyncio.Queue[Piece | ChatResult | Problem] = asyncio.Queue()
         caller = Caller()
 
-        def emit(text: str) -> None:
-            if text:
-                loop.call_soon_threadsafe(pieces.put_nowait, text)
+        def emit(piece: Piece) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         async def work() -> None:
             try:
@@ -148,7 +147,7 @@ class ModelReplica:
             while True:
                 piece = await pieces.get()
                 yield piece
-                if not isinstance(piece, str):
+                if not isinstance(piece, Piece):
                     return
         finally:
             caller.gone = True  # the generation ends at its next token

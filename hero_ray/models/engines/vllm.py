@@ -8,8 +8,8 @@ comes all the same ends the worker. Shape letters: S positions, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from hero_ray.core.errors import ParameterError, PromptError, ReplicaError
 from hero_ray.models.base import LanguageShape, Request
 from hero_ray.models.batch import length_of
+from hero_ray.models.draws import TokenChance
 from hero_ray.models.finite import check_logits, refuse_features
 from hero_ray.models.generation import DecodedAnswer, GenerationOptions, check_length
 from hero_ray.models.live import Positions
@@ -33,11 +34,11 @@ NAN_TOKEN = 0
 
 @dataclass
 class _Row:
-    """One request under way. `ids`: its answer so far; `logprobs`: of each token, where they were asked for."""
+    """One answer under way. `ids`: its tokens so far; `chances`: of each, the end token too, where asked for."""
 
     request: Request
-    ids: list[int]
-    logprobs: list[float]
+    ids: list[int] = field(default_factory=list)
+    chances: list[TokenChance] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
 
 
@@ -70,7 +71,7 @@ class VllmDecoder:
         positions: Positions = "compact",
         options: GenerationOptions | None = None,
     ) -> list[DecodedAnswer]:
-        """Answers in the order of the requests, handed over `options.batch_size` at a time.
+        """Answers in the order of the requests, `options.draws` to each, handed over `options.batch_size` at a time.
 
         Sampled draws are vLLM's own: they repeat with their seed, but are not the draws of our blocks.
 
@@ -87,24 +88,31 @@ class VllmDecoder:
             )
         self._check(requests)
         size = min(options.batch_size, WINDOW)
+        asked = [request for request in requests for _ in range(options.draws)]  # their prompt is in the prefix cache
         rows: list[_Row] = []
-        for start in range(0, len(requests), size):
-            rows += self._run(requests[start : start + size], start, options)
+        for start in range(0, len(asked), size):
+            rows += self._run(asked[start : start + size], start, options)
         self._check_finite([row for row in rows if NAN_TOKEN in row.ids], options)
         return [self._answered(row) for row in rows]
 
     def first_tokens(self, requests: Sequence[Request], share_prefix: bool = True) -> list[tuple[int, float]]:
         """The first token of every answer, the end token too, with its natural log-probability."""
         self._check(requests)
-        asked = GenerationOptions(ignore_eos=True, share_prefix=share_prefix)
+        asked = GenerationOptions(ignore_eos=True, share_prefix=share_prefix, logprobs=0)
         short = [Request(request.prompt, request.visual, 1) for request in requests]
-        return [(row.ids[0], row.logprobs[0]) for row in self._run(short, 0, asked, logprobs=True)]
+        return [(row.ids[0], row.chances[0].logprob) for row in self._run(short, 0, asked)]
 
     def _answered(self, row: _Row) -> DecodedAnswer:
         shape, visual = self.shape, int(row.request.visual.shape[0])
         per_token = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * self.dtype.itemsize
         layers = (visual,) * shape.num_layers
-        return DecodedAnswer(tuple(row.ids), layers, length_of(row.request) * per_token, row.finish or "length")
+        return DecodedAnswer(
+            tuple(row.ids),
+            layers,
+            length_of(row.request) * per_token,
+            row.finish or "length",
+            tuple(row.chances[: len(row.ids)]),
+        )
 
     def _check(self, requests: Sequence[Request]) -> None:
         looked_at: set[int] = set()
@@ -133,22 +141,21 @@ class VllmDecoder:
             NonFiniteScoreError: the logits of one were NaN.
         """
         if suspects and not options.temperature:
-            again = GenerationOptions(ignore_eos=options.ignore_eos, share_prefix=options.share_prefix)
-            rows = self._run([row.request for row in suspects], 0, again, logprobs=True)
-            fine = [all(map(math.isfinite, row.logprobs)) for row in rows]
+            again = GenerationOptions(ignore_eos=options.ignore_eos, share_prefix=options.share_prefix, logprobs=0)
+            rows = self._run([row.request for row in suspects], 0, again)
+            fine = [all(math.isfinite(chance.logprob) for chance in row.chances) for row in rows]
             check_logits(fine, [], self.dtype)
 
-    def _run(
-        self, requests: Sequence[Request], first: int, options: GenerationOptions, logprobs: bool = False
-    ) -> list[_Row]:
+    def _run(self, requests: Sequence[Request], first: int, options: GenerationOptions) -> list[_Row]:
         """One window of requests until all are answered; the first is number `first` to `options.on_token`."""
-        rows = [_Row(request, [], []) for request in requests]
+        rows = [_Row(request) for request in requests]
         under_way: dict[str, int] = {}
         try:
             for place, row in enumerate(rows):
                 name = str(next(self._numbers))
                 prompt = {"prompt_embeds": self._embedded(row.request)}
-                self._tell(self.engine.add_request, name, prompt, self._sampling(row.request, options, logprobs))
+                seeded = replace(options, seed=options.seed + (first + place) % options.draws)
+                self._tell(self.engine.add_request, name, prompt, self._sampling(row.request, seeded))
                 under_way[name] = place
             while under_way:
                 for output in self._tell(self.engine.step):
@@ -183,7 +190,7 @@ class VllmDecoder:
         rows = torch.cat([prefix, request.visual.to(prefix.device, prefix.dtype), suffix])
         return rows.detach().to("cpu", self.dtype)
 
-    def _sampling(self, request: Request, options: GenerationOptions, logprobs: bool) -> Any:
+    def _sampling(self, request: Request, options: GenerationOptions) -> Any:
         return self.sampling(
             growing=options.on_token is not None,
             temperature=options.temperature,
@@ -192,7 +199,7 @@ class VllmDecoder:
             max_tokens=request.max_new_tokens,
             stop_token_ids=[] if options.ignore_eos else sorted(self.end),
             ignore_eos=options.ignore_eos,
-            logprobs=0 if logprobs else None,
+            logprobs=options.logprobs,
             skip_reading_prefix_cache=not options.share_prefix,
             detokenize=False,
         )
@@ -203,14 +210,18 @@ class VllmDecoder:
         """Note the tokens of one output; several may come at once, the end token among them."""
         place = under_way[output.request_id]
         row, told = rows[place], output.outputs[0]
-        for token in told.token_ids:
+        steps = zip(told.token_ids, told.logprobs or (), strict=False)
+        chances = [_chance(int(token), step, options.logprobs or 0) for token, step in steps]
+        row.chances += chances
+        for number, token in enumerate(told.token_ids):
             if token in self.end and not options.ignore_eos:
                 row.finish = "stop"
                 break
             row.ids.append(int(token))
+            if options.on_chance is not None and chances:
+                options.on_chance(first + place, chances[number])
             if options.on_token is not None:
                 options.on_token(first + place, int(token))
-        row.logprobs += [float(next(iter(step.values())).logprob) for step in told.logprobs or ()]
         if output.finished:
             del under_way[output.request_id]
             row.finish = row.finish or "length"
@@ -220,6 +231,12 @@ class VllmDecoder:
                     f"vLLM ended an answer after {len(row.ids)} of {row.request.max_new_tokens} tokens without an end "
                     f"token ({told.finish_reason}); expected it to go on"
                 )
+
+
+def _chance(token: int, told: Mapping[int, Any], most: int) -> TokenChance:
+    """One step of vLLM's log-probabilities: of the token itself, then of the likeliest ones, which may be it again."""
+    likeliest = sorted(told.items(), key=lambda one: (-one[1].logprob, one[0]))[:most]
+    return TokenChance(token, float(told[token].logprob), tuple((int(one), float(x.logprob)) for one, x in likeliest))
 
 
 def decoder(engine: Any, sampling: Callable[..., Any], adapter: Any, context: int) -> VllmDecoder:
