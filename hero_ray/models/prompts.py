@@ -81,7 +81,7 @@ STYLES = {
     style.name: style
     for style in (
         PromptStyle("vicuna", "{system} USER: ", " ASSISTANT:", _VICUNA_SYSTEM, turns=(" ", "</s>USER: ")),
-        PromptStyle("plain", "USER: ", " ASSISTANT:", turns=(" ", " USER: ")),
+        PromptStyle("plain", "USER: ", " ASSISTANT:", turns=(" ", "</s>USER: ")),
         PromptStyle("mistral", "[INST] ", " [/INST]", turns=(" ", "</s>[INST] ")),
         PromptStyle(
             "llama-3",
