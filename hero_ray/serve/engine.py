@@ -19,7 +19,7 @@ from hero_ray.core.encoded import Needs
 from hero_ray.engine import cut
 from hero_ray.models.base import Adapter, Generation, Prompt, Request
 from hero_ray.models.kept import resumable
-from hero_ray.serve.engine_types import ChatJob, ChatResult, Choice, Piece
+from hero_ray.serve.engine_types import ChatJob, ChatReply, ChatResult, Piece
 from hero_ray.serve.explanation import explain, pruning_of
 from hero_ray.serve.kept import KeptCuts, digest
 from hero_ray.serve.problems import Problem
@@ -194,10 +194,10 @@ def finish(adapter: Adapter, turn: Turn, generations: Sequence[Generation]) -> C
     )
 
 
-def _choice(adapter: Adapter, job: ChatJob, generation: Generation) -> Choice:
+def _choice(adapter: Adapter, job: ChatJob, generation: Generation) -> ChatReply:
     text, stopped = before_stop(generation.text, job.stops)
     count = tokens_until(adapter.tokenizer, generation.token_ids, job.stops if stopped else ())
     told = None
     if job.logprobs is not None:
         told = openai_logprobs(adapter.tokenizer, (), generation.chances[:count], job.logprobs)
-    return Choice(text.strip() if stopped else text, "stop" if stopped else generation.finish, count, told)
+    return ChatReply(text.strip() if stopped else text, "stop" if stopped else generation.finish, count, told)

@@ -37,7 +37,7 @@ class ChatJob:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChatReply:
     """One answer; `logprobs` in OpenAI's form, one entry per token, where they were asked for."""
 
     text: str
@@ -59,7 +59,7 @@ class Piece:
 class ChatResult:
     """Answers with their token figures; `batch` is how many requests ran together, `seconds` the time by stage."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[ChatReply, ...]
     prompt_tokens: int
     visual: dict[str, Any] = field(default_factory=dict)
     batch: int = 1
