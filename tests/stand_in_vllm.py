@@ -7,14 +7,17 @@ hero_ray does around an engine, on machines without one. `tests/integration/test
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from hero_ray import models
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.batch import whole_prompts
+from hero_ray.models.engines import EitherEngine
+from hero_ray.models.engines.vllm import decoder
 
 
 def sampling(growing: bool, **settings: Any) -> Any:
@@ -41,6 +44,7 @@ class StandInEngine:
     steps: int = 0
     broken: bool = False
     fails: Exception | None = None
+    vllm_config: Any = field(default_factory=lambda: SimpleNamespace(cache_config=SimpleNamespace(block_size=32)))
     _open: deque[tuple[str, list[int], list[dict[int, float]], str, Any]] = field(default_factory=deque)
 
     def add_request(self, name: str, prompt: dict[str, torch.Tensor], params: Any) -> None:
@@ -101,3 +105,11 @@ def _output(name: str, ids: list[int], logprobs: list[dict[int, float]], reason:
     wanted = told if params.logprobs is not None else None
     one = SimpleNamespace(token_ids=list(ids), logprobs=wanted, finish_reason=reason)
     return SimpleNamespace(request_id=name, outputs=[one], finished=reason is not None)
+
+
+def stand_in_model(name: str = "hero-tiny", kind: type[StandInEngine] = StandInEngine) -> Any:
+    """An embedded model on both engines, the stand-in as vLLM; `load(name, engine="auto")` gives it with a real one."""
+    adapter: Any = models.load(name)
+    adapter.engine = EitherEngine(adapter.decoder, decoder(kind(adapter, 4096), sampling, adapter, 4096))
+    adapter.info = replace(adapter.info, engine="auto")
+    return adapter

@@ -139,6 +139,40 @@ def kinds(*names: str) -> dict[str, Any]:
     return found
 
 
+def cards(tensor: str, pipeline: str) -> dict[str, Any]:
+    """A language model shared out over processes as it would be over cards, beside our own blocks."""
+    settings = {"tensor_parallel_size": int(tensor), "pipeline_parallel_size": int(pipeline)}
+    adapter = models.load("hero-tiny", engine="auto", engine_args=settings)
+    made = requests_of(adapter, 1)
+    found = compare(adapter, [request for _, request in made], [label for label, _ in made], GenerationOptions())
+    return found | {"processes": len(_workers(psutil.Process()))}
+
+
+def hold(tensor: str) -> None:
+    """Say which processes an engine consists of, and wait to be killed."""
+    models.load("hero-tiny", engine="vllm", engine_args={"tensor_parallel_size": int(tensor)})
+    print(json.dumps([one.pid for one in _workers(psutil.Process())]), flush=True)
+    time.sleep(1700)
+
+
+def orphans(tensor: str) -> dict[str, Any]:
+    """Kill a process that holds an engine of several: what stays behind?"""
+    command = [sys.executable, "-m", "tests.vllm_lane", "hold", tensor]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        line = next((line for line in holder.stdout if line.startswith("[")), None)
+        assert line is not None, f"the engine did not start ({holder.wait()})"
+        members = [psutil.Process(pid) for pid in json.loads(line)]
+        holder.kill()
+        _, alive = psutil.wait_procs(members, timeout=120)
+    return {"members": len(members), "left_behind": [one.pid for one in alive]}
+
+
+def _workers(process: psutil.Process) -> list[psutil.Process]:
+    """Processes that vLLM's engine consists of beside this one; Python's resource tracker holds none of it."""
+    return [one for one in process.children(recursive=True) if "resource_tracker" not in " ".join(one.cmdline())]
+
+
 SWEEP: dict[str, Any] = {
     "tasks": ["synth-words", "synth-exist"],
     "limit": 120,
@@ -186,16 +220,34 @@ def _until_rows(command: list[str], url: str, rows: int, seen: set[psutil.Proces
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as driver:
         count = _count_at(url, rows, driver, seen)
         if worker:
-            next(one for one in seen if one.is_running() and "MapWorker" in " ".join(one.cmdline())).kill()
+            _kill_worker(driver, seen)
             count = _count_at(url, count + 50, driver, seen)
         driver.send_signal(signal.SIGTERM)
-        driver.wait(120)
+        driver.wait(600)
     return count
+
+
+def _kill_worker(driver: subprocess.Popen[bytes], seen: set[psutil.Process]) -> None:
+    """Kill the replica. Ray names its process after the actor once it runs; answers are stored, so it does."""
+    while driver.poll() is None:
+        for one in list(seen):
+            with suppress(psutil.Error):  # gone since it was seen
+                if "MapWorker" in " ".join(one.cmdline()):
+                    one.kill()
+                    return
+        time.sleep(0.1)
+        _see(driver, seen)
+    raise AssertionError(f"the sweep ended ({driver.returncode}) before its replica was found")
+
+
+def _see(driver: subprocess.Popen[bytes], seen: set[psutil.Process]) -> None:
+    with suppress(psutil.Error):
+        seen.update(psutil.Process(driver.pid).children(recursive=True))
 
 
 def _count_at(url: str, rows: int, driver: subprocess.Popen[bytes], seen: set[psutil.Process]) -> int:
     while driver.poll() is None:
-        seen.update(psutil.Process(driver.pid).children(recursive=True))
+        _see(driver, seen)
         with suppress(HeroRayError, OperationalError), open_store(url, read_only=True) as store:
             with store.engine.connect() as connection:
                 count = int(connection.execute(text("select count(*) from predictions")).scalar() or 0)

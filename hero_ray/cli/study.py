@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import app
-from hero_ray.cli.options import Db
+from hero_ray.cli.options import Db, ModelArgs, model_pairs
 
 VERIFY = "verify-paper"
 TABLES = "paper-tables"
@@ -23,8 +23,10 @@ Model = Annotated[str | None, typer.Option("--model", help="Name, hub id or fold
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the study's own.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Pictures looked at.")]
 Out = Annotated[Path, typer.Option("--output", "--out", help="Folder for JSON (the dashboard's), HTML and PNG.")]
-Methods = Annotated[str | None, typer.Option("--methods", help="For case-study, second-question: comma-separated.")]
-Ratio = Annotated[float, typer.Option("--ratio", help="For case-study, second-question: retention ratio.")]
+Methods = Annotated[
+    str | None, typer.Option("--methods", help="For case-study, second-question, engines: comma-separated.")
+]
+Ratio = Annotated[float, typer.Option("--ratio", help="For case-study, second-question, engines: retention ratio.")]
 Source = Annotated[list[str] | None, typer.Option("--source", help="Benchmark option: data=FOLDER, split=validation.")]
 Run = Annotated[str, typer.Option("--run", help="For verify-paper: run id, a prefix of one, or latest.")]
 
@@ -45,6 +47,7 @@ def study(
     run: Run = "latest",
     into: Into = None,
     db: Db = None,
+    model_args: ModelArgs = None,
 ) -> None:
     """Run a study of the papers, or set a paper's table beside what a run measured (`study verify-paper hero-IV`)."""
     from hero_ray.studies import catalogue
@@ -60,10 +63,10 @@ def study(
         _verify(table, run, model, db)
     else:
         given = {"tasks": _listed(tasks), "limit": limit, "methods": _listed(methods), "ratio": ratio}
-        _run(name, model or "hero-tiny", given | {"sources": _pairs(source)}, out, db)
+        _run(name, model or "hero-tiny", model_pairs(model_args), given | {"sources": _pairs(source)}, out, db)
 
 
-def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None) -> None:
+def _run(name: str, model: str, arguments: dict[str, Any], given: dict[str, Any], out: Path, db: str | None) -> None:
     import uuid
 
     from hero_ray.models import load
@@ -74,10 +77,11 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path, db: str | None
     from hero_ray.studies.records import StudyRequest
 
     begun, runner = time.perf_counter(), catalogue.get(name)
-    adapter = load(model)
+    arguments = arguments | dict(catalogue.LOADED.get(name, {}))
+    adapter = load(model, **arguments)
     found = runner(StudyRequest(adapter, **given))
     commit = git_commit()
-    facts = {"model": adapter.info.name, "revision": adapter.info.revision, "commit": commit, **given}
+    facts = {"model": adapter.info.name, "revision": adapter.info.revision, "commit": commit, **arguments, **given}
     paths = files.write(found, out, facts)
     study_id = uuid.uuid4().hex[:12]
     with open_results(db or default_url()) as store:
@@ -122,10 +126,10 @@ def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def _pairs(given: list[str] | None) -> dict[str, str]:
+def _pairs(given: list[str] | None) -> dict[str, Any]:
     from hero_ray.core.errors import ConfigError
 
     parts = [item.partition("=") for item in given or ()]
     if not all(equals for _, equals, _ in parts):
         raise ConfigError(f"--source {given!r} is not KEY=VALUE, as in data=FOLDER")
-    return {key: value for key, _, value in parts}
+    return {key: int(value) if value.isdecimal() else value for key, _, value in parts}

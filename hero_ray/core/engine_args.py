@@ -10,6 +10,9 @@ from hero_ray.core.engines import OURS
 from hero_ray.core.errors import ConfigError, ParameterError
 from hero_ray.core.text import brief
 
+OF_FREE = 0.9
+"""Of the memory that the vision tower leaves free on a GPU, what vLLM is given."""
+
 
 @dataclass(frozen=True)
 class EngineArgs:

@@ -120,15 +120,27 @@ class Evaluator:
         Raises:
             HeroRayError: one of `INFRASTRUCTURE`, which no other picture would escape; nothing else is raised.
         """
+        jobs, predictions = self.prepared(unit, wanted, load)
+        for batch in self.batches(jobs):
+            predictions.extend(self.answered(batch))
+        return predictions
+
+    def prepared(
+        self,
+        unit: Unit,
+        wanted: Collection[tuple[str, str]] | None = None,
+        load: Callable[[], Image.Image] | None = None,
+    ) -> tuple[list[AnswerJob], list[Prediction]]:
+        """A unit encoded and cut: the answers to generate, and predictions of those that cannot be."""
         pairs = [(cell, sample) for sample in unit.samples for cell in self._cells_of(sample, wanted)]
         if not pairs:
-            return []
+            return [], []
         try:
             picture = self._picture(unit, load)
         except INFRASTRUCTURE:
             raise
         except Exception as error:
-            return [failed(cell, sample, error) for cell, sample in pairs]
+            return [], [failed(cell, sample, error) for cell, sample in pairs]
         jobs, predictions, cuts = [], [], dict[tuple[str, str], Cut]()
         for cell, sample in pairs:
             try:
@@ -137,9 +149,7 @@ class Evaluator:
                 raise
             except Exception as error:
                 predictions.append(failed(cell, sample, error))
-        for batch in self._batches(jobs):
-            predictions.extend(self._answer(batch))
-        return predictions
+        return jobs, predictions
 
     def job(self, unit: Unit, cell: Cell, sample: Sample) -> AnswerJob:
         """What one answer is generated from, for those who look at how it comes about."""
@@ -173,7 +183,7 @@ class Evaluator:
         mine = [cell for cell in self.cells if cell.benchmark == sample.benchmark]
         return [cell for cell in mine if wanted is None or (cell.id, sample.key) in wanted]
 
-    def _batches(self, jobs: list[AnswerJob]) -> Iterable[list[AnswerJob]]:
+    def batches(self, jobs: list[AnswerJob]) -> Iterable[list[AnswerJob]]:
         """Cut jobs into batches of like length; in-LLM methods prune whole batches, so each is alone with itself.
 
         vLLM gets everything of a picture at once and makes its own batches of it.
@@ -190,7 +200,8 @@ class Evaluator:
             for start in range(0, len(ordered), size):
                 yield ordered[start : start + size]
 
-    def _answer(self, batch: list[AnswerJob]) -> list[Prediction]:
+    def answered(self, batch: list[AnswerJob]) -> list[Prediction]:
+        """Answer and score one batch; where it fails as a whole, its answers one by one."""
         requests, cuts = [job.request for job in batch], [job.cut for job in batch]
         both = getattr(self.adapter.info, "engine", OURS) == AUTO
         named = {"engine": batch[0].cell.engine} if both else {}  # as the cell's id says, whatever this picture needs
@@ -202,7 +213,11 @@ class Evaluator:
             if len(batch) == 1:
                 return [failed(batch[0].cell, batch[0].sample, error)]
             # One by one, so that what one answer cannot bear costs no other its place.
-            return [prediction for job in batch for prediction in self._answer([job])]
+            return [prediction for job in batch for prediction in self.answered([job])]
+        return self.predicted(batch, generations)
+
+    def predicted(self, batch: Sequence[AnswerJob], generations: Sequence[Generation]) -> list[Prediction]:
+        """Score what was answered."""
         self.counters.answers += len(batch)
         return [self._predict(job, generation) for job, generation in zip(batch, generations, strict=True)]
 

@@ -20,7 +20,7 @@ from hero_ray.core.text import clean_text
 from hero_ray.models.base import Generation, ModelInfo, Prompt, Request, Visual
 from hero_ray.models.batch import whole_prompts
 from hero_ray.models.encoding import TowerEncoder
-from hero_ray.models.generation import Decoder, GenerationOptions
+from hero_ray.models.generation import DecodedAnswer, Decoder, GenerationOptions
 from hero_ray.models.graphs import GraphedDecode
 from hero_ray.models.prompts import PromptStyle, build_prompt
 from hero_ray.models.runner import Runner
@@ -202,6 +202,10 @@ class FamilyAdapter(TowerEncoder):
             DeviceMemoryError: one request alone does not fit.
         """
         answers = (self.engine or self.decoder).answer(requests, pruner, positions, GenerationOptions(**options))
+        return self.spoken(answers)
+
+    def spoken(self, answers: Sequence[DecodedAnswer]) -> list[Generation]:
+        """Token ids as text."""
         return [
             Generation(
                 text=self.tokenizer.decode(answer.token_ids).strip(),

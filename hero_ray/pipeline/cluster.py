@@ -202,6 +202,7 @@ def _gpu_replicas(
     if known == 0:
         raise ConfigError(
             f"each replica asks for {per_replica:g} GPU, the cluster has {sum(nodes):g}"
+            + (f", {max(nodes):g} of them on one node, and a replica stays on one" if sum(nodes) >= per_replica else "")
             + (" and none of its node types has so many" if patience_s else "")
             + "; lower --gpus-per-replica"
         )

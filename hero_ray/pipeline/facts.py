@@ -21,6 +21,7 @@ from hero_ray.core.errors import CheckpointError, ConfigError, UnknownNameError
 from hero_ray.core.plan import ENDPOINT, MethodFact, ModelFact, Unit, cells, digest, split_unit, sweep_hash, units
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
+from hero_ray.costs.sharing import check_shares
 from hero_ray.engine.endpoint import Endpoint, is_endpoint
 from hero_ray.methods.base import Method
 from hero_ray.models.asking import shown_prompt, worded_anew
@@ -203,7 +204,7 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
         with_clip: a method of the sweep reads CLIP, which is fetched now: its absence is said before Ray starts.
 
     Raises:
-        ConfigError: random weights, whose answers mean nothing.
+        ConfigError: random weights, whose answers mean nothing, or a model that does not divide over its cards.
         UnknownNameError, CheckpointError: no such model, or not one of the supported families.
         ParameterError, MissingExtraError: an engine nobody knows, or vLLM where it is not installed.
     """
@@ -218,6 +219,7 @@ def model_fact(name: str, arguments: Mapping[str, Any], on_gpu: bool = False, wi
     engine = engine_of(arguments)
     if engine != OURS:
         check_for_vllm(read_config(folder), folder)
+        check_shares(name, found.language, EngineArgs.asked(engine, arguments.get("engine_args")))
     if "style" in options:
         shown_prompt(name, "TEXT", options["style"])  # a style that is not there is known now
     elif wording := worded_anew(name):
@@ -287,6 +289,9 @@ def published_fact(name: str, arguments: Mapping[str, Any]) -> ModelFact:
 
     Raises:
         UnknownNameError, CheckpointError: its sizes are not known.
+        ConfigError: it does not divide over the cards its engine is to be shared out over.
     """
-    found = shape(name)
-    return ModelFact(name, found.family, "", "bfloat16", found.largest, engine=engine_of(arguments))
+    found, engine = shape(name), engine_of(arguments)
+    if engine != OURS:
+        check_shares(name, found.language, EngineArgs.asked(engine, arguments.get("engine_args")))
+    return ModelFact(name, found.family, "", "bfloat16", found.largest, engine=engine)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from hero_ray.benchmarks import sizes
+from hero_ray.core.engines import OURS
 from hero_ray.core.errors import BudgetError, StoreError
 from hero_ray.core.plan import ENDPOINT, ModelFact
 from hero_ray.costs.cards import GpuCard
@@ -21,6 +22,7 @@ from hero_ray.costs.times import FLOPS_SHARE
 from hero_ray.pipeline.cell_costs import GPU_TFLOPS, GPUS, CellForecast, forecast
 from hero_ray.pipeline.facts import Plan, sample_prompts
 from hero_ray.pipeline.on_card import assumptions, on_card
+from hero_ray.pipeline.several_cards import is_shared_out, split
 from hero_ray.results import needs
 from hero_ray.stats import detectable
 from hero_ray.store import open_store
@@ -129,7 +131,7 @@ def _model_lines(plan: Plan, model: ModelFact, rate: float | None, card: GpuCard
         f"{model.name}: about {_flops(found.petaflops)}; weights {_size(memory.weights)}, cache {_size(memory.cache)} "
         f"and work {_size(max(memory.prefill, memory.encode))} for a batch of {plan.config.batch_size}"
     )
-    device = _device_bytes() if card is None else None
+    device = _device_bytes() if card is None and not is_shared_out(plan, model) else None
     if device is not None and memory.peak > device:
         line += f" (WARNING: over the {_size(device)} of this device; {_remedy(found, plan, device)})"
     if rate:
@@ -141,7 +143,8 @@ def _model_lines(plan: Plan, model: ModelFact, rate: float | None, card: GpuCard
         )
     elif card is None:
         line += "; no finished run of this model here to forecast the time from"
-    return [line] if card is None else [line, *on_card(plan, model, found, card)]
+    lines = [line] if model.engine == OURS else [line, split(plan, model, found)]
+    return lines if card is None else [*lines, *on_card(plan, model, found, card)]
 
 
 def _remedy(found: CellForecast, plan: Plan, device: int) -> str:

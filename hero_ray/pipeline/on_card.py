@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from hero_ray.core.engines import OURS
 from hero_ray.core.errors import BudgetError, ConfigError
 from hero_ray.core.plan import ModelFact
 from hero_ray.costs.cards import GpuCard
@@ -13,6 +14,7 @@ from hero_ray.costs.memory import largest_batch
 from hero_ray.costs.times import BANDWIDTH_SHARE, FLOPS_SHARE, Times
 from hero_ray.pipeline.cell_costs import NEW_TOKENS, TEXT_TOKENS, CellForecast
 from hero_ray.pipeline.facts import Plan
+from hero_ray.pipeline.several_cards import answers_at_once, gib, is_shared_out
 
 KEPT_FREE = 0.05
 """Of a card's memory, for the driver's context, the allocator's rounding and libraries' workspaces; assumed."""
@@ -43,19 +45,37 @@ def on_card(plan: Plan, model: ModelFact, found: CellForecast, card: GpuCard) ->
     """
     share = min(1.0, plan.config.gpus_per_replica or 1.0)
     usable, asked = int(card.memory * share * (1 - KEPT_FREE)), plan.config.batch_size
+    if model.engine != OURS:
+        rows = answers_at_once(plan, model, found, card, usable)
+        takes = f"{model.name} on {card.name}: room for {rows} answers to the longest prompt at once"
+        if is_shared_out(plan, model):
+            return [f"{takes}; times over several cards are not forecast"]
+        return [takes, *_timed(plan, model, found, card, min(rows, asked))]
+    rows, takes = _batch(plan, model, found, card, usable)
+    return [takes, *_timed(plan, model, found, card, rows)]
+
+
+def _batch(plan: Plan, model: ModelFact, found: CellForecast, card: GpuCard, usable: int) -> tuple[int, str]:
+    """The largest batch of our own blocks that fits, and what it takes."""
+    share, asked = min(1.0, plan.config.gpus_per_replica or 1.0), plan.config.batch_size
     try:
         rows = largest_batch(usable, asked, lambda count: found.memory(count).peak)
     except BudgetError:
         raise ConfigError(
-            f"{model.name} does not fit {card.name}: one answer takes {_gib(found.memory(1).peak)} and {_gib(usable)} "
+            f"{model.name} does not fit {card.name}: one answer takes {gib(found.memory(1).peak)} and {gib(usable)} "
             f"can be used{f' by each of {1 / share:g} replicas a card' if share < 1 else ''}; take a card with more "
             "memory, a smaller model or a shorter dtype"
         ) from None
-    takes = f"{model.name} on {card.name}: {_gib(found.memory(rows).peak)} of {_gib(usable)} at a batch of {rows}"
-    split = f"; the batch of {asked} that is asked for takes {_gib(found.memory(asked).peak)}: --batch-size {rows}"
+    takes = f"{model.name} on {card.name}: {gib(found.memory(rows).peak)} of {gib(usable)} at a batch of {rows}"
+    split = f"; the batch of {asked} that is asked for takes {gib(found.memory(asked).peak)}: --batch-size {rows}"
+    return rows, takes + (split if rows < asked else ", which fits")
+
+
+def _timed(plan: Plan, model: ModelFact, found: CellForecast, card: GpuCard, rows: int) -> list[str]:
+    """Times by visual tokens, and hours of the whole sweep."""
+    share = min(1.0, plan.config.gpus_per_replica or 1.0)
     times = Times(found.language, found.vision, card, ELEMENT_BYTES[model.dtype])
-    lines = [takes + (split if rows < asked else ", which fits")]
-    lines += _by_tokens(times, found, rows)
+    lines = list(_by_tokens(times, found, rows))
     cards = max(1, math.ceil(int(plan.config.replicas) * share)) if plan.config.replicas != "auto" else 1
     seconds = _whole(times, plan, model, found, rows)
     if seconds is None:
@@ -95,7 +115,3 @@ def _whole(times: Times, plan: Plan, model: ModelFact, found: CellForecast, rows
 
 def _ms(seconds: float | None) -> str:
     return "n/a" if seconds is None else f"{1000 * seconds:.{0 if seconds >= 0.1 else 1}f} ms"
-
-
-def _gib(value: float) -> str:
-    return f"{value / 2**30:.1f} GiB"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,17 @@ from hero_ray.core.plan import Unit
 from hero_ray.core.secret import hand_over
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.engine.ahead import UnitAsked, evaluate_ahead
 from hero_ray.engine.endpoint import Endpoint, is_endpoint
 from hero_ray.engine.evaluate import Evaluator, Settings, failed
 from hero_ray.engine.remote import RemoteEvaluator
+from hero_ray.models.engines import vllm_of
+from hero_ray.pipeline.deadline import Deadline
 from hero_ray.pipeline.invariance import certify_run
 from hero_ray.pipeline.opening import open_task
 from hero_ray.pipeline.pictures import picture_record
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
-
-HUNG_EXIT_CODE = 86
 
 
 class UnitAbandoned(HeroRayError):
@@ -86,6 +87,17 @@ def load_callable(path: str) -> Callable[..., Any]:
     """`package.module:name` as an object."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A unit that is begun: its picture, (cell id, sample key) of the answers it owes, and how often it was tried."""
+
+    unit: Unit
+    image: Future[Any] | None
+    wanted: set[tuple[str, str]]
+    attempt: int
+    started_at: float
 
 
 @dataclass
@@ -169,48 +181,91 @@ class UnitWorker:
             self._cells_by_benchmark[cell.benchmark].add(cell.id)
         self._decided: set[str] = set()
         self._main_metrics = {benchmark.name: benchmark.main_metric for benchmark in opened}
+        self._counted = dict(vars(self._evaluator.counters))
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         units = [unpack_unit(text) for text in batch["unit"]]
         if self._job.until_decided:
             self._decided = set(self._store.stopped(self._job.run_id))
+        together = vllm_of(getattr(self._evaluator, "adapter", None)) is not None
         outcomes = []
-        upcoming = self._decode(units[0]) if units else None
-        for index, unit in enumerate(units):
-            image, upcoming = upcoming, self._decode(units[index + 1]) if index + 1 < len(units) else None
-            outcomes.append(self.run(unit, image))
-            if unit.id == self._job.certify_after:
+        for outcome in self.run_together(units) if together else starmap(self.run, self._decoded(units)):
+            outcomes.append(outcome)
+            if outcome.unit == self._job.certify_after:
                 certify_run(self._store, self._job.run_id, self._job.model, self._evaluator.adapter)
         return {"outcome": [json.dumps(asdict(outcome)) for outcome in outcomes]}
 
     def run(self, unit: Unit, image: Future[Any] | None = None) -> UnitOutcome:
         """Evaluate what is missing of one unit and commit it."""
-        started = time.time()
-        key, wanted = unit_key(unit, self._job.model), self._missing(unit)
-        if not wanted:
-            self._store.settle_unit(self._job.run_id, key, len(unit.samples))
-            return UnitOutcome(unit.id, unit.image_key)
-        before = dict(vars(self._evaluator.counters))
-        attempt = self._store.begin_unit(self._job.run_id, key)
-        if attempt > self._job.max_attempts:
-            predictions = self._give_up(unit, wanted, attempt - 1)
-        else:
+        return self._alone(self._begin(unit, image))
+
+    def run_together(self, units: Sequence[Unit]) -> Iterator[UnitOutcome]:
+        """The same of several, where vLLM answers them at once; each is committed as it is done.
+
+        The deadline is between two of them. A unit whose process died is asked by itself, so that it takes no other
+        with it again.
+        """
+        begun, later = dict[str, _Begun](), list[_Begun]()
+
+        def fresh() -> Iterator[UnitAsked]:
+            for unit, image in self._decoded(units):
+                begun[unit.id] = one = self._begin(unit, image)
+                if one.wanted and one.attempt == 1:
+                    yield UnitAsked(unit, one.wanted, image.result)
+                else:
+                    later.append(one)
+
+        answered = evaluate_ahead(self._evaluator, fresh())
+        while True:
             with Deadline(self._job.unit_timeout_s):
-                predictions = self._evaluator.evaluate(unit, wanted, image.result if image else None)
-        pictures = picture_record(unit, image)
-        whole = (key, len(unit.samples))
+                found = next(answered, None)
+            if found is None:
+                break
+            yield self._commit(begun[found[0].id], found[1])
+        yield from map(self._alone, later)
+
+    def _begin(self, unit: Unit, image: Future[Any] | None) -> _Begun:
+        """Find what a unit owes, and count the attempt if it owes anything."""
+        started, wanted = time.time(), self._missing(unit)
+        attempt = self._store.begin_unit(self._job.run_id, unit_key(unit, self._job.model)) if wanted else 0
+        return _Begun(unit, image, wanted, attempt, started)
+
+    def _alone(self, one: _Begun) -> UnitOutcome:
+        unit = one.unit
+        if not one.wanted:
+            self._store.settle_unit(self._job.run_id, unit_key(unit, self._job.model), len(unit.samples))
+            return UnitOutcome(unit.id, unit.image_key)
+        if one.attempt > self._job.max_attempts:
+            return self._commit(one, self._give_up(unit, one.wanted, one.attempt - 1))
+        with Deadline(self._job.unit_timeout_s):
+            predictions = self._evaluator.evaluate(unit, one.wanted, one.image.result if one.image else None)
+        return self._commit(one, predictions)
+
+    def _commit(self, one: _Begun, predictions: list[Prediction]) -> UnitOutcome:
+        unit = one.unit
+        whole = (unit_key(unit, self._job.model), len(unit.samples))
+        pictures = picture_record(unit, one.image)
         self._store.write_unit(self._job.run_id, predictions, pictures, self._main_metrics, whole)
-        after = vars(self._evaluator.counters)
+        before, self._counted = self._counted, dict(vars(self._evaluator.counters))
         return UnitOutcome(
             unit=unit.id,
             picture=unit.image_key,
             answered=sum(p.error_type is None for p in predictions),
             failed=sum(p.error_type is not None for p in predictions),
-            started_at=started,
+            started_at=one.started_at,
             finished_at=time.time(),
-            counters={name: after[name] - before[name] for name in after},
+            counters={name: value - before[name] for name, value in self._counted.items()},
         )
+
+    def _decoded(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Future[Any]]]:
+        """Units with their pictures; the next one is decoded while one is at work."""
+        images = map(self._decode, units)
+        upcoming = next(images, None)
+        for unit in units:
+            image, upcoming = upcoming, next(images, None)
+            assert image is not None
+            yield unit, image
 
     def _decode(self, unit: Unit) -> Future[Any]:
         first = unit.samples[0]
@@ -236,20 +291,3 @@ class UnitWorker:
             for cell in self._job.cells
             if cell.benchmark == sample.benchmark and (cell.id, sample.key) in wanted
         ]
-
-
-class Deadline:
-    """Ends the process when a unit hangs: a stuck kernel or read cannot be interrupted from Python.
-
-    Ray restarts the actor and gives the unit again; the attempt counter decides when it is given up.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, os._exit, args=(HUNG_EXIT_CODE,))
-        self._timer.daemon = True
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()

@@ -19,8 +19,12 @@ STUDIES: Mapping[str, str] = {
     "caption-judge": "HERO Table III: captions from both kinds of tokens, rated by a judge model",
     "attention-maps": "HERO Figs. 8-9, PTP Figs. 7-9: what CLS and the question attend to",
     "second-question": "ours: later questions answered from the tokens chosen for the first, by every method",
+    "engines": "ours: the same cells on our own blocks and on vLLM: answers, scores, times, cache",
     "case-study": "HERO Fig. 6, PTP Fig. 4: the tokens every method keeps, side by side",
 }
+
+LOADED: Mapping[str, Mapping[str, str]] = {"engines": {"engine": "auto"}}
+"""How a study's model is loaded, beside what is asked for."""
 
 
 def names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Replicas on the declared GPUs of four nodes: one a card, two a card, MIG slices by name, and a sweep on them."""
+"""Replicas on declared GPUs of several nodes: one a card, two a card, four a replica, MIG slices by name, a sweep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 PLAN: dict[str, Any] = {"num_images": 12, "replicas": 4, "model_args": {"work_ms": 60}}
 GPUS = (1, 1, 1, 2)
-SLICES = ("MIG-1e0c", "MIG-2b7f")
+SLICES = ("MIG-1e0c", "MIG-2b7f", "MIG-3c11", "MIG-4d22")
 # A process of its own: the session's Ray and a test cluster cannot live in one.
 SCRIPT = """
 import json, os, sys
@@ -27,6 +27,7 @@ import ray
 from ray.cluster_utils import Cluster
 from sweeps import LOADER, small_plan
 from test_placement_on_ray import GPUS, PLAN, SLICES
+from hero_ray.core.errors import ConfigError
 from hero_ray.pipeline import cluster
 from hero_ray.pipeline.run import run
 from hero_ray.store import open_store
@@ -54,6 +55,13 @@ with redirect_stdout(sys.stderr):
     with open_store(sys.argv[1]) as store:
         ended = run(small_plan(**PLAN), store, address=nodes.address, loader=LOADER)
     found["sweep"] = [ended.run_id, ended.status]
+    nodes.add_node(num_cpus=1, num_gpus=4, object_store_memory=memory)
+    with cluster.connected(nodes.address):
+        found["four"] = spread(cluster.choose_pool("auto", 4.0))
+        try:
+            cluster.choose_pool("auto", 8.0)
+        except ConfigError as error:
+            found["eight"] = str(error)
     nodes.shutdown()
 print(json.dumps(found))
 """
@@ -78,8 +86,11 @@ def test_replicas_find_their_gpus(tmp_path: Path) -> None:
         seen: dict[str, Counter[str]] = {}
         for node, visible in found[name]:
             seen.setdefault(node, Counter())[visible] += 1
-        one, both = Counter({SLICES[0]: each}), Counter(dict.fromkeys(SLICES, each))
+        one, both = Counter({SLICES[0]: each}), Counter(dict.fromkeys(SLICES[:2], each))
         assert sorted(seen.values(), key=len) == [one, one, one, both], name
+    ((_, visible),) = found["four"]
+    assert visible == ",".join(SLICES)  # one replica, and all cards of one node are its own
+    assert "the cluster has 9, 4 of them on one node, and a replica stays on one" in found["eight"]
     run_id, status = found["sweep"]
     assert status == "complete"
     with open_store(url) as store:

@@ -53,3 +53,28 @@ def test_a_killed_worker_and_a_resumed_sweep_end_in_the_same_table() -> None:
     assert found["answers"] > found["rows_when_killed"] > 50
     assert found["equal_to_ours"]
     assert found["left_behind"] == []
+
+
+@pytest.mark.parametrize(("tensor", "pipeline"), [("2", "1"), ("1", "2")])
+def test_a_language_model_shared_out_over_processes_answers_alike(tensor: str, pipeline: str) -> None:
+    found = lane("cards", tensor, pipeline)
+    assert found["processes"] >= 2
+    assert found["prompts"] > 50
+    assert [one for one in found["parted"] if one["margin"] >= 1e-4] == []
+
+
+def test_no_process_of_a_shared_out_engine_outlives_its_worker() -> None:
+    assert lane("orphans", "2") == {"members": 2, "left_behind": []}
+
+
+def test_the_study_of_engines_runs_on_a_real_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    command = [PYTHON, "-m", "hero_ray", "study", "engines", "--limit", "2", "--methods", "hero", "--db", url]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    findings = json.loads(done.stdout.strip().splitlines()[-1])["findings"]
+    assert findings["equal"] == findings["answers"] > 10
+    assert findings["full: first token ms, vLLM over ours"] > 0

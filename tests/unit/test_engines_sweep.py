@@ -134,7 +134,7 @@ def test_settings_of_the_engine_are_checked_when_the_sweep_is_planned(monkeypatc
         planned("ours", max_num_seqs=4)
     for gpus in (0, 1, 2):
         with pytest.raises(ConfigError, match=f"over 4 devices.*gpus_per_replica is {gpus}; expected .*: 4"):
-            planned("vllm", gpus, tensor_parallel_size=4)
+            planned("vllm", gpus, tensor_parallel_size=2, pipeline_parallel_size=2)
 
 
 def test_what_stands_in_the_way_of_vllm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from hero_ray.models.engines.start import check_heads
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.generation import GenerationOptions
 from hero_ray.models.invariance import drawn_picture, probe_requests
+from hero_ray.models.shapes import shape
 from tests.stand_in_vllm import StandInEngine, sampling
 
 CONTEXT = 512
@@ -266,6 +267,8 @@ def test_random_weights_have_no_folder_to_read(monkeypatch: pytest.MonkeyPatch) 
 def test_heads_that_vllm_has_no_cpu_attention_for_are_refused_before_it_starts(adapter) -> None:
     check_heads(adapter.info)
     narrow = replace(adapter.info, language=replace(adapter.info.language, head_dim=8))
-    with pytest.raises(CheckpointError, match="8 wide; vLLM's CPU attention has 32, 64"):
+    with pytest.raises(CheckpointError, match="8 wide; vLLM's CPU attention has 32, 48, 64"):
         check_heads(narrow)
     check_heads(replace(narrow, device="cuda"))
+    for name in ("hero-tiny", "hero-tiny-internvl"):  # what somebody new starts with
+        check_heads(replace(adapter.info, name=name, language=shape(name).language))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,7 @@ def test_every_program_is_in_the_image() -> None:
 
 def test_a_commit_makes_small_layers_alone() -> None:
     """Gigabytes first: the packages are copied before the source, the commit's name is the last but nothing."""
-    for target in ("cpu", "cuda"):
+    for target in ("cpu", "cuda", "vllm"):
         lines = container.stages()[target]
         places = {
             part: next(index for index, line in enumerate(lines) if part in line)
@@ -218,7 +219,7 @@ def test_a_commit_makes_small_layers_alone() -> None:
         assert list(places.values()) == sorted(places.values()), target
         assert [line.split()[0] for line in lines[places["ARG GIT_COMMIT"] :]] == ["ARG", "ENV"]
         assert [line for line in lines if "-r lock/" in line] == [], "a second copy of the packages"
-    for stage in ("packages-cpu", "packages-cuda"):
+    for stage in ("packages-cpu", "packages-cuda", "packages-vllm"):
         assert not [line for line in container.stages()[stage] if "COPY . ." in line or "GIT_COMMIT" in line]
 
 
@@ -230,14 +231,37 @@ def test_the_image_installs_nothing_but_the_lock() -> None:
             assert "--require-hashes" in command
             assert (ROOT / "lock" / f"{part[1]}.txt").exists()
             parts[part[1]] -= 1
+        elif "VLLM" in command:
+            assert command == '"${VLLM}" -r wanted.txt'
         else:
             assert command == "--no-cache-dir --no-deps --no-build-isolation -e ."
     assert set(parts.values()) == {0}
     assert "PIP_NO_DEPS=1" in DOCKERFILE
 
 
+def test_one_version_of_vllm_is_meant_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (extra,) = project["optional-dependencies"]["vllm"]
+    version = extra.removeprefix("vllm")
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile", "Makefile", "docs/engines.md")}
+    for name, text in texts.items():
+        assert set(re.findall(r"vllm(?:-cpu)?(==[\d.]+)", text)) == {version}, name
+    assert f"ARG VLLM={extra}\n" in texts["Dockerfile"]
+
+
+def test_what_goes_beside_vllm_is_read_from_the_project() -> None:
+    """The line that the image runs, run here: every dependency a sweep and the service need, and none of the lock's."""
+    (line,) = re.findall(r'python -c "(import tomllib; .*)" > wanted\.txt', DOCKERFILE)
+    done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = done.stdout.splitlines()
+    assert set(project["dependencies"]) < set(wanted)
+    assert set(project["optional-dependencies"]["serve"]) < set(wanted)
+    assert [text for text in wanted if not re.match(r"[a-z][\w-]+", text)] == []
+
+
 def test_dockerfile_ends_as_an_ordinary_user_with_a_health_check() -> None:
-    for target in ("cpu", "cuda"):
+    for target in ("cpu", "cuda", "vllm"):
         lines = container.stages()[target]
         assert [line for line in lines if line.startswith("USER")] == ["USER hero"]
         assert [line for line in lines if line.startswith("HEALTHCHECK")]

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from hero_ray.core.engines import OURS, VLLM
 from hero_ray.models.base import Request
+from hero_ray.models.engines.vllm import VllmDecoder
 from hero_ray.models.generation import DecodedAnswer, GenerationOptions
 from hero_ray.models.live import Positions
 
@@ -39,7 +40,7 @@ class EitherEngine:
     """
 
     ours: AnswerEngine
-    vllm: AnswerEngine
+    vllm: VllmDecoder
 
     def answer(
         self,
@@ -52,3 +53,10 @@ class EitherEngine:
         named = options.engine if options is not None else ""
         chosen = named or (VLLM if pruner is None else OURS)
         return (self.vllm if chosen == VLLM else self.ours).answer(requests, pruner, positions, options)
+
+
+def vllm_of(adapter: Any) -> VllmDecoder | None:
+    """What asks vLLM behind an adapter, None where our own blocks alone answer."""
+    engine = getattr(adapter, "engine", None)
+    found = engine.vllm if isinstance(engine, EitherEngine) else engine
+    return found if isinstance(found, VllmDecoder) else None

@@ -8,10 +8,11 @@ comes all the same ends the worker. Shape letters: S positions, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,27 +20,13 @@ from torch import Tensor
 from hero_ray.core.errors import ParameterError, PromptError, ReplicaError
 from hero_ray.models.base import LanguageShape, Request
 from hero_ray.models.batch import length_of
-from hero_ray.models.draws import TokenChance
+from hero_ray.models.engines.line import WINDOW, EngineLine, LineRequest
 from hero_ray.models.finite import check_logits, refuse_features
 from hero_ray.models.generation import DecodedAnswer, GenerationOptions, check_length
 from hero_ray.models.live import Positions
 
-WINDOW = 256
-"""Requests handed over at once at most: vLLM copies every prompt's rows, 5 MB each for a 7B at a fifth of its tokens.
-"""
-
 NAN_TOKEN = 0
 """What logits of NaN decode to."""
-
-
-@dataclass
-class _Row:
-    """One answer under way. `ids`: its tokens so far; `chances`: of each, the end token too, where asked for."""
-
-    request: Request
-    ids: list[int] = field(default_factory=list)
-    chances: list[TokenChance] = field(default_factory=list)
-    finish: Literal["stop", "length"] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,11 @@ class VllmDecoder:
     context: int
     shape: LanguageShape
     dtype: torch.dtype
-    _numbers: Iterator[int]
+
+    @cached_property
+    def line(self) -> EngineLine:
+        """What is under way in the engine, of all who share it."""
+        return EngineLine(self.engine, self.handed_over, self.end)
 
     def answer(
         self,
@@ -88,12 +79,10 @@ class VllmDecoder:
             )
         self._check(requests)
         size = min(options.batch_size, WINDOW)
-        asked = [request for request in requests for _ in range(options.draws)]  # their prompt is in the prefix cache
-        rows: list[_Row] = []
+        asked, rows = drawn(requests, options), list[LineRequest]()
         for start in range(0, len(asked), size):
             rows += self._run(asked[start : start + size], start, options)
-        self._check_finite([row for row in rows if NAN_TOKEN in row.ids], options)
-        return [self._answered(row) for row in rows]
+        return self.answered(rows)
 
     def first_tokens(self, requests: Sequence[Request], share_prefix: bool = True) -> list[tuple[int, float]]:
         """The first token of every answer, the end token too, with its natural log-probability."""
@@ -102,7 +91,33 @@ class VllmDecoder:
         short = [Request(request.prompt, request.visual, 1) for request in requests]
         return [(row.ids[0], row.chances[0].logprob) for row in self._run(short, 0, asked)]
 
-    def _answered(self, row: _Row) -> DecodedAnswer:
+    @property
+    def block(self) -> int:
+        """Positions of one block of the cache, which is given out whole."""
+        return int(self.engine.vllm_config.cache_config.block_size)
+
+    def put(self, requests: Sequence[Request], options: GenerationOptions) -> list[LineRequest]:
+        """Queue requests behind those that are under way; `line.step` moves all of them on.
+
+        Raises:
+            PromptError, NonFiniteScoreError: as `answer`; nothing of these requests is queued then.
+        """
+        self._check(requests)
+        rows = [LineRequest(request, options, place) for place, request in enumerate(drawn(requests, options))]
+        self.line.put(rows)
+        return rows
+
+    def answered(self, rows: Sequence[LineRequest]) -> list[DecodedAnswer]:
+        """What came of requests that are over.
+
+        Raises:
+            NonFiniteScoreError: the logits of one were NaN.
+        """
+        for options, suspects in groupby((row for row in rows if NAN_TOKEN in row.ids), key=lambda row: row.options):
+            self._check_finite(list(suspects), options)
+        return [self._answered(row) for row in rows]
+
+    def _answered(self, row: LineRequest) -> DecodedAnswer:
         shape, visual = self.shape, int(row.request.visual.shape[0])
         per_token = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * self.dtype.itemsize
         layers = (visual,) * shape.num_layers
@@ -134,7 +149,7 @@ class VllmDecoder:
                 refuse_features(visual.dtype)
             looked_at.add(id(visual))
 
-    def _check_finite(self, suspects: Sequence[_Row], options: GenerationOptions) -> None:
+    def _check_finite(self, suspects: Sequence[LineRequest], options: GenerationOptions) -> None:
         """Token 0 is what NaN decodes to, and rare otherwise: such answers are asked again for their log-probabilities.
 
         Raises:
@@ -146,40 +161,22 @@ class VllmDecoder:
             fine = [all(math.isfinite(chance.logprob) for chance in row.chances) for row in rows]
             check_logits(fine, [], self.dtype)
 
-    def _run(self, requests: Sequence[Request], first: int, options: GenerationOptions) -> list[_Row]:
+    def _run(self, requests: Sequence[Request], first: int, options: GenerationOptions) -> list[LineRequest]:
         """One window of requests until all are answered; the first is number `first` to `options.on_token`."""
-        rows = [_Row(request) for request in requests]
-        under_way: dict[str, int] = {}
+        rows = [LineRequest(request, options, first + place) for place, request in enumerate(requests)]
+        self.line.put(rows)
         try:
-            for place, row in enumerate(rows):
-                name = str(next(self._numbers))
-                prompt = {"prompt_embeds": self._embedded(row.request)}
-                seeded = replace(options, seed=options.seed + (first + place) % options.draws)
-                self._tell(self.engine.add_request, name, prompt, self._sampling(row.request, seeded))
-                under_way[name] = place
-            while under_way:
-                for output in self._tell(self.engine.step):
-                    if output.request_id in under_way:
-                        self._take(output, under_way, rows, first, options)
+            while not all(row.over for row in rows):
+                self.line.step()
+                for row in rows:
+                    if row.error is not None:
+                        raise row.error
         except ReplicaError:
             raise
-        except BaseException:  # whoever was told of a token does not want the rest
-            self._abandon(under_way)
+        except BaseException:
+            self.line.drop([row for row in rows if not row.over])
             raise
         return rows
-
-    def _tell(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return call(*arguments)
-        except Exception as error:
-            why = " ".join(str(error).split())[:300]
-            raise ReplicaError(f"vLLM failed, and may be unusable now: {type(error).__name__}: {why}") from error
-
-    def _abandon(self, under_way: dict[str, int]) -> None:
-        """Take back what nobody waits for any more."""
-        self.engine.abort_request(list(under_way))
-        while self.engine.has_unfinished_requests():
-            self.engine.step()
 
     def _embedded(self, request: Request) -> Tensor:
         """The whole prompt as rows [S, D] on the CPU, in a storage of their own: a view would travel whole."""
@@ -190,12 +187,14 @@ class VllmDecoder:
         rows = torch.cat([prefix, request.visual.to(prefix.device, prefix.dtype), suffix])
         return rows.detach().to("cpu", self.dtype)
 
-    def _sampling(self, request: Request, options: GenerationOptions) -> Any:
-        return self.sampling(
+    def handed_over(self, row: LineRequest) -> tuple[dict[str, Any], Any]:
+        """A prompt as vLLM takes it, and how it is to be answered."""
+        options, request = row.options, row.request
+        sampling = self.sampling(
             growing=options.on_token is not None,
             temperature=options.temperature,
             top_p=options.top_p,
-            seed=options.seed if options.temperature else None,
+            seed=options.seed + row.place % options.draws if options.temperature else None,
             max_tokens=request.max_new_tokens,
             stop_token_ids=[] if options.ignore_eos else sorted(self.end),
             ignore_eos=options.ignore_eos,
@@ -203,40 +202,12 @@ class VllmDecoder:
             skip_reading_prefix_cache=not options.share_prefix,
             detokenize=False,
         )
-
-    def _take(
-        self, output: Any, under_way: dict[str, int], rows: list[_Row], first: int, options: GenerationOptions
-    ) -> None:
-        """Note the tokens of one output; several may come at once, the end token among them."""
-        place = under_way[output.request_id]
-        row, told = rows[place], output.outputs[0]
-        steps = zip(told.token_ids, told.logprobs or (), strict=False)
-        chances = [_chance(int(token), step, options.logprobs or 0) for token, step in steps]
-        row.chances += chances
-        for number, token in enumerate(told.token_ids):
-            if token in self.end and not options.ignore_eos:
-                row.finish = "stop"
-                break
-            row.ids.append(int(token))
-            if options.on_chance is not None and chances:
-                options.on_chance(first + place, chances[number])
-            if options.on_token is not None:
-                options.on_token(first + place, int(token))
-        if output.finished:
-            del under_way[output.request_id]
-            row.finish = row.finish or "length"
-            cut = row.finish == "length" and len(row.ids) < row.request.max_new_tokens
-            if cut or told.finish_reason not in ("stop", "length"):
-                raise ReplicaError(
-                    f"vLLM ended an answer after {len(row.ids)} of {row.request.max_new_tokens} tokens without an end "
-                    f"token ({told.finish_reason}); expected it to go on"
-                )
+        return {"prompt_embeds": self._embedded(request)}, sampling
 
 
-def _chance(token: int, told: Mapping[int, Any], most: int) -> TokenChance:
-    """One step of vLLM's log-probabilities: of the token itself, then of the likeliest ones, which may be it again."""
-    likeliest = sorted(told.items(), key=lambda one: (-one[1].logprob, one[0]))[:most]
-    return TokenChance(token, float(told[token].logprob), tuple((int(one), float(x.logprob)) for one, x in likeliest))
+def drawn(requests: Sequence[Request], options: GenerationOptions) -> list[Request]:
+    """Every request as often as it is to be answered; the prompt of all but the first is in the prefix cache."""
+    return [request for request in requests for _ in range(options.draws)]
 
 
 def decoder(engine: Any, sampling: Callable[..., Any], adapter: Any, context: int) -> VllmDecoder:
@@ -249,5 +220,4 @@ def decoder(engine: Any, sampling: Callable[..., Any], adapter: Any, context: in
         context=context,
         shape=adapter.info.language,
         dtype=adapter.model.dtype,
-        _numbers=count(),
     )
