@@ -21,6 +21,7 @@ from hero_ray.models.base import Adapter, Generation, Prompt, Request
 from hero_ray.models.kept import resumable
 from hero_ray.serve.engine_types import ChatJob, ChatReply, ChatResult, Piece
 from hero_ray.serve.explanation import explain, pruning_of
+from hero_ray.serve.joined import JoinedEngine, join
 from hero_ray.serve.kept import KeptCuts, digest
 from hero_ray.serve.problems import Problem
 from hero_ray.serve.spelling import before_stop, openai_logprobs, tokens_until
@@ -30,12 +31,16 @@ from hero_ray.serve.work import Caller
 
 @dataclass(frozen=True)
 class Turn:
-    """A job ready to generate; `cut` is None where no picture was sent."""
+    """A job ready to generate; `cut` is None where no picture was sent.
+
+    `shares`: whether vLLM may look into its prefix cache, where it finds what others asked.
+    """
 
     job: ChatJob
     request: Request
     cut: cut.Cut | None
     caller: Caller
+    shares: bool = True
 
     @classmethod
     def of(cls, adapter: Adapter, job: ChatJob, caller: Caller, kept: KeptCuts) -> Turn:
@@ -47,7 +52,7 @@ class Turn:
         pruning, prompt = pruning_of(job.pruning), adapter.prompt(job.text, job.question, job.history)
         if job.image is None:
             nothing = adapter.runner.embed(torch.zeros(0, dtype=torch.long))  # [0, D]
-            return cls(job, Request(prompt, nothing, job.max_new_tokens), None, caller)
+            return cls(job, Request(prompt, nothing, job.max_new_tokens), None, caller, kept.on)
         chooser = prompt
         if job.history and job.pruning.by_question == "first":
             chooser = adapter.prompt(job.history[0][0], job.question)
@@ -59,7 +64,8 @@ class Turn:
         )
         if not job.history:  # a question alone is run whole, so that it is answered the same whatever came before it
             held.prompt.prompt = None
-        return cls(job, Request(prompt, held.cut.visual, job.max_new_tokens, held.prompt), held.cut, caller)
+        request = Request(prompt, held.cut.visual, job.max_new_tokens, held.prompt)
+        return cls(job, request, held.cut, caller, kept.on)
 
     @property
     def alone(self) -> bool:
@@ -109,10 +115,32 @@ class Engine:
             torch.set_num_threads(threads)
         self._model_args = model_args
         self._kept = KeptCuts(kept_bytes)
+        self._joined: list[JoinedEngine] = []
 
     def load(self, name: str) -> Adapter:
-        """One adapter."""
-        return models.load(name, **self._model_args)
+        """One adapter; a vLLM behind it takes requests from many threads."""
+        adapter = models.load(name, **self._model_args)
+        if (joined := join(adapter)) is not None:
+            self._joined.append(joined)
+        return adapter
+
+    def check(self) -> None:
+        """Raises: ReplicaError: an engine failed and answers no more."""
+        for joined in self._joined:
+            if joined.broken is not None:
+                raise joined.broken
+
+    def turn(self, adapter: Adapter, job: ChatJob, caller: Caller) -> Turn:
+        """A job made ready to generate, for `one` and `told`."""
+        return Turn.of(adapter, job, caller, self._kept)
+
+    def one(self, adapter: Adapter, turn: Turn) -> ChatResult | Exception:
+        """The answers of one job, whatever else the adapter's engine is answering."""
+        began = time.perf_counter()
+        (made,) = generated(adapter, [turn])
+        if isinstance(made, Exception):
+            return made
+        return replace(finish(adapter, turn, made), seconds={"generate": time.perf_counter() - began})
 
     def answer(
         self, adapter: Adapter, jobs: Sequence[ChatJob], callers: Sequence[Caller] = ()
@@ -154,10 +182,14 @@ class Engine:
         The pieces of a choice together are its text, and their log-probabilities its own. A caller who leaves ends the
         generation.
         """
-        turn = Turn.of(adapter, job, caller or Caller(), self._kept)
-        told = Told(adapter.tokenizer, job, _draws(turn), emit, turn.caller)
-        generations = generate(adapter, [turn], on_token=told.token, on_chance=told.chance)[0]
+        result = self.told(adapter, self.turn(adapter, job, caller or Caller()), emit)
         self._kept.settle()
+        return result
+
+    def told(self, adapter: Adapter, turn: Turn, emit: Callable[[Piece], None]) -> ChatResult:
+        """`stream` of a job that is ready, whatever else the adapter's engine is answering."""
+        told = Told(adapter.tokenizer, turn.job, _draws(turn), emit, turn.caller)
+        (generations,) = generate(adapter, [turn], on_token=told.token, on_chance=told.chance)
         result = finish(adapter, turn, generations)
         told.rest(result)
         return result
@@ -170,6 +202,7 @@ def generate(adapter: Adapter, group: Sequence[Turn], **options: Any) -> list[li
     job, requests, draws = group[0].job, [turn.request for turn in group], _draws(group[0])
     wanted = [turn.job.logprobs for turn in group if turn.job.logprobs is not None]
     sampling = {"temperature": job.temperature, "top_p": job.top_p, "seed": job.seed, "draws": draws}
+    sampling["share_prefix"] = group[0].shares
     cuts = [turn.cut for turn in group if turn.cut is not None]
     made = cut.generate(adapter, requests, cuts, **sampling, logprobs=max(wanted, default=None), **options)
     return [made[start : start + draws] for start in range(0, len(made), draws)]

@@ -44,11 +44,17 @@ class KeptCuts:
         self._most = most_bytes
         self._held: OrderedDict[Key, KeptCut] = OrderedDict()
 
+    @property
+    def on(self) -> bool:
+        """Whether anything is kept: whether one request may profit from another's."""
+        return self._most > 0
+
     def of(self, key: Key, make: Callable[[], Cut]) -> KeptCut:
         """What is kept under a key, else what `make` gives."""
+        self.settle()
         if key not in self._held:
             made = KeptCut(_without_encoding(make()), KeptPrompt(self._most))
-            if not self._most:
+            if not self.on:
                 return made
             self._held[key] = made
         self._held.move_to_end(key)

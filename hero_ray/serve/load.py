@@ -69,6 +69,7 @@ def run(asked: LoadRequest, progress: Callable[[str], None] = lambda message: No
 
 def _own(asked: LoadRequest, model: str, benchmark: Any, progress: Callable[[str], None]) -> list[dict[str, Any]]:
     config, streamed = asked.config, bool(asked.streamed)
+    engine = load_cells.engine_facts(config)
     device = _device(config.model_args)
     scored = not model.endswith(RANDOM)
     fact = model_fact(model, config.model_args, device != "cpu") if scored else None
@@ -87,6 +88,7 @@ def _own(asked: LoadRequest, model: str, benchmark: Any, progress: Callable[[str
         replicas=settings.replicas,
         server_batch=settings.batch_size,
         server_wait_s=settings.batch_wait_s,
+        **engine,
     )
     certificate = load_cells.conditions(job, streamed, **more)
     return load_cells.written(
