@@ -51,7 +51,7 @@ def completion_tokens(model: str, row: Mapping[str, Any]) -> int | None:
             became fewer between blocks.
     """
     language = _language(model)
-    known = [row.get(name) for name in ("flops", "encode_flops", "n_text", "n_visual_llm")]
+    known: list[Any] = [row.get(name) for name in ("flops", "encode_flops", "n_text", "n_visual_llm")]
     if language is None or None in known:
         return None
     flops, before, text, visual = known
