@@ -102,7 +102,9 @@ def test_who_leaves_or_asks_wrongly_takes_no_other_along(ours: Any, engine: Held
 
     joined = JoinedEngine(decoder(engine, sampling, ours, 4096))
     with ThreadPoolExecutor(3) as threads:
-        leaving = threads.submit(joined.answer, [requests[0]], None, "compact", GenerationOptions(on_token=leave))
+        leaving = threads.submit(
+            joined.answer, [requests[0]], None, "compact", GenerationOptions(on_token=leave, ignore_eos=True)
+        )
         wrong = threads.submit(joined.answer, [Request(requests[0].prompt, torch.zeros(3, 5), 4)])
         staying = threads.submit(joined.answer, [requests[1]])
         engine.go.set()
