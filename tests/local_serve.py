@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from hero_ray.results.database import open_results
 from hero_ray.serve.desk import Desk
 from hero_ray.serve.engine import Engine
-from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.engine_types import ChatJob, ChatResult, Piece
 from hero_ray.serve.problems import problem_from
 from hero_ray.serve.settings import ServeSettings
 
@@ -37,13 +37,13 @@ class Local:
             raise problem_from(outcome)
         return outcome
 
-    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
-        pieces: list[str] = []
+    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[Piece | ChatResult]:
+        pieces: list[Piece] = []
         try:
             result = self.engine.stream(self.adapter, job, pieces.append)
         except Exception as error:
             raise problem_from(error) from None
-        for piece in filter(None, pieces):
+        for piece in pieces:
             yield piece
         yield result
 

@@ -45,7 +45,7 @@ class StandInEngine:
     broken: bool = False
     fails: Exception | None = None
     vllm_config: Any = field(default_factory=lambda: SimpleNamespace(cache_config=SimpleNamespace(block_size=32)))
-    _open: deque[tuple[str, list[int], list[float], str, Any]] = field(default_factory=deque)
+    _open: deque[tuple[str, list[int], list[dict[int, float]], str, Any]] = field(default_factory=deque)
 
     def add_request(self, name: str, prompt: dict[str, torch.Tensor], params: Any) -> None:
         rows = prompt["prompt_embeds"]
@@ -59,17 +59,20 @@ class StandInEngine:
             raise ValueError(f"This model's maximum context length is {self.max_model_len} tokens.")
         self._open.append((name, *self._answer(rows, params), params))
 
-    def _answer(self, rows: torch.Tensor, params: Any) -> tuple[list[int], list[float], str]:
+    def _answer(self, rows: torch.Tensor, params: Any) -> tuple[list[int], list[dict[int, float]], str]:
         room = min(params.max_tokens, self.max_model_len - len(rows))  # cut without a word
         if not bool(rows.isfinite().all()):
-            return [0] * room, [float("nan")] * room, "length"
+            return [0] * room, [{0: float("nan")}] * room, "length"
         request = Request(Prompt((), (), (0, 0)), rows, room)
         state = self.adapter.runner.prefill(whole_prompts([request], self.adapter.runner.embed), room=room)
-        ids, logprobs = list[int](), list[float]()
+        ids, logprobs = list[int](), list[dict[int, float]]()
+        generator = torch.Generator().manual_seed(params.seed or 0)  # the real one's draws are other draws
         for _ in range(room):
             chances = state.logits[0].float().log_softmax(-1)
-            ids.append(int(chances.argmax()))
-            logprobs.append(float(chances.max()))
+            drawn = torch.multinomial((state.logits[0] / (params.temperature or 1)).softmax(-1), 1, generator=generator)
+            ids.append(int(drawn if params.temperature else chances.argmax()))
+            best = chances.topk(params.logprobs or 0).indices.tolist()
+            logprobs.append({token: float(chances[token]) for token in dict.fromkeys([ids[-1], *best])})
             if ids[-1] in params.stop_token_ids:
                 return ids, logprobs, "stop"  # the end token is among them
             self.adapter.runner.decode(state, torch.tensor(ids[-1:]))
@@ -97,8 +100,8 @@ class StandInEngine:
         return bool(self._open)
 
 
-def _output(name: str, ids: list[int], logprobs: list[float], reason: str | None, params: Any) -> Any:
-    told = [{token: SimpleNamespace(logprob=value)} for token, value in zip(ids, logprobs, strict=True)]
+def _output(name: str, ids: list[int], logprobs: list[dict[int, float]], reason: str | None, params: Any) -> Any:
+    told = [{token: SimpleNamespace(logprob=value) for token, value in step.items()} for step in logprobs]
     wanted = told if params.logprobs is not None else None
     one = SimpleNamespace(token_ids=list(ids), logprobs=wanted, finish_reason=reason)
     return SimpleNamespace(request_id=name, outputs=[one], finished=reason is not None)

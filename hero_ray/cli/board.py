@@ -53,6 +53,7 @@ def submit(
 
     Exit codes: 0 the record counts; 1 it was written and would be listed with a fault.
     """
+    from hero_ray.costs.counted import completion_tokens
     from hero_ray.pipeline.verify import is_current, verify
     from hero_ray.results.board import records, site
     from hero_ray.results.database import open_results
@@ -61,7 +62,7 @@ def submit(
         found = store.run(run)
         if fraction and not is_current(store, found.id):
             verify(store, found.id, fraction, device=device, say=_say)
-        made = records.submit(store, found.id, folder, by, note)
+        made = records.submit(store, found.id, folder, by, note, completion_tokens)
     faults = site.faults(made)
     for fault in faults:
         typer.echo(f"fault: {fault}")

@@ -38,6 +38,7 @@ def export(
 ) -> None:
     """Write a run's figures (or, with --samples, its answers) in a form other tools read."""
     from hero_ray.core.errors import InputError
+    from hero_ray.costs.counted import completion_tokens
     from hero_ray.results.contenders import every_model
     from hero_ray.results.exchange import files, from_runs
     from hero_ray.results.exchange.every_eval_ever import writing
@@ -54,7 +55,7 @@ def export(
         paths = (
             from_runs.write_run(store, found.id, output, samples, model)
             if lmms
-            else writing.write_run(store, found.id, output, model)
+            else writing.write_run(store, found.id, output, model, completion_tokens)
         )
         for path in paths:
             typer.echo(f"wrote {path}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hero_ray.cli import app
-from hero_ray.cli.options import Attention, Db, Device, ModelArgs, model_pairs
+from hero_ray.cli.options import Attention, Db, Device, Engine, ModelArgs, model_pairs
 
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder; NAME:random for speed without weights.")]
 Methods = Annotated[str, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
@@ -74,6 +74,7 @@ def profile(
     device: Device = None,
     dtype: Dtype = None,
     attention: Attention = None,
+    engine: Engine = None,
     model_args: ModelArgs = None,
     clients: Clients = "",
     task: Task = "synth-attribute",
@@ -93,7 +94,7 @@ def profile(
     from hero_ray.profiling import job as room
 
     started = time.perf_counter()
-    asked_for = {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None}
+    asked_for = {"device": device, "dtype": dtype, "attention": attention, "graphs": graphs or None, "engine": engine}
     loading = model_pairs(model_args) | {key: value for key, value in asked_for.items() if value is not None}
     built = config.build(
         {

@@ -159,11 +159,16 @@ class Request:
     """One answer to generate.
 
     Requests whose `visual` is the very same object share the key-value cache of prefix and picture.
+
+    Attributes:
+        kept: where the keys and values of the prompt are found, as far as it begins like the one that was run last with
+            this `visual`, and left for the next one; None to run it all. vLLM, which keeps its own, does not look.
     """
 
     prompt: Prompt
     visual: Visual
     max_new_tokens: int
+    kept: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ class Generation:
         visual_per_layer: visual tokens alive in each block after prefill.
         kv_bytes: bytes of the live cache of this request right after prefill.
         finish: `stop` (end token) or `length`.
+        chances: of each token, where log-probabilities were asked for (`hero_ray.models.draws.TokenChance`).
     """
 
     text: str
@@ -183,6 +189,7 @@ class Generation:
     visual_per_layer: tuple[int, ...]
     kv_bytes: int
     finish: Literal["stop", "length"]
+    chances: tuple[Any, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -227,8 +234,11 @@ class Adapter(Protocol):
         """Attach a question: CLIP text scores, LLM rows; only what `needs` names."""
         ...
 
-    def prompt(self, text: str, question: str | None = None) -> Prompt:
-        """Token ids of the chat template around a user text; `question` marks the instruction span inside it."""
+    def prompt(self, text: str, question: str | None = None, history: Sequence[tuple[str, str]] = ()) -> Prompt:
+        """Token ids of the chat template around a user text; `question` marks the instruction span inside it.
+
+        `history` are the turns before it: what the user said, and what was answered.
+        """
         ...
 
     def assemble(self, encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Visual:

@@ -29,6 +29,7 @@ _PROBES = (
     "Tq7 {user} {{ x }} <b>\"two\" & 'one'</b>\n\n%s 颜色\nA. one\nB. two",
     "  Tq7 white space \n",
 )
+_ANSWER, _SECOND = "Ta5 (c) that.", "Tr3 which [d]?"
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "image_token")
 
 # Run by a fresh interpreter: limits first, then the sandbox as transformers sets it up, then one JSON list of texts.
@@ -163,20 +164,37 @@ def _read(template: str, tokens: tuple[tuple[str, str], ...], name: str, image_t
     reasons = []
     for answers in (made[: len(made) // 2], made[len(made) // 2 :]):
         try:
-            return _fixed_text(answers, name, image_token)
+            found = _fixed_text(answers[:-1], name, image_token)
+            return replace(found, turns=_turns(found, answers[-1].get("text", ""), image_token))
         except CheckpointError as error:
             reasons.append(str(error))
     raise CheckpointError(reasons[0] if reasons[0] == reasons[1] else f"{reasons[0]} (as plain text: {reasons[1]})")
 
 
 def _conversations(listed: bool) -> list[list[dict[str, Any]]]:
-    """Every probe with a picture in front, then every probe alone."""
+    """Every probe with a picture in front, then every probe alone; last a second turn behind the first of them."""
     if listed:
         parts = [[{"type": "image"}, {"type": "text", "text": text}] for text in _PROBES]
         parts += [[{"type": "text", "text": text}] for text in _PROBES]
-        return [[{"role": "user", "content": content}] for content in parts]
-    texts = [f"{IMAGE}\n{text}" for text in _PROBES] + list(_PROBES)
-    return [[{"role": "user", "content": text}] for text in texts]
+        asked: list[list[dict[str, Any]]] = [[{"role": "user", "content": content}] for content in parts]
+        more = [[{"type": "text", "text": text}] for text in (_ANSWER, _SECOND)]
+    else:
+        texts = [f"{IMAGE}\n{text}" for text in _PROBES] + list(_PROBES)
+        asked = [[{"role": "user", "content": text}] for text in texts]
+        more = [_ANSWER, _SECOND]  # type: ignore[list-item]
+    answer, second = more
+    return [*asked, [*asked[0], {"role": "assistant", "content": answer}, {"role": "user", "content": second}]]
+
+
+def _turns(found: PromptStyle, text: str, image_token: str) -> tuple[str, str] | None:
+    """What a template writes around an answer and a second question, where the rest is as with one; else None."""
+    opening = written(found, _QUESTION)[0]
+    for token in dict.fromkeys((image_token, IMAGE)):
+        whole = text.replace(token, IMAGE)
+        if whole.startswith(opening) and whole.endswith(_SECOND + found.behind) and whole.count(_ANSWER) == 1:
+            said, _, again = whole.removeprefix(opening).removesuffix(_SECOND + found.behind).partition(_ANSWER)
+            return said, again
+    return None
 
 
 def _fixed_text(answers: list[dict[str, str]], name: str, image_token: str) -> PromptStyle:

@@ -94,18 +94,25 @@ class FamilyAdapter(TowerEncoder):
 
     # -- question ---------------------------------------------------------------------------------------------------
 
-    def prompt(self, text: str, question: str | None = None) -> Prompt:
+    def prompt(self, text: str, question: str | None = None, history: Sequence[tuple[str, str]] = ()) -> Prompt:
         """Token ids of the chat template around a user text; `question` marks the instruction span inside it.
 
+        Args:
+            history: turns before it, each what the user said and what was answered.
+
         Raises:
-            PromptError: an empty text, or more than one picture in it.
+            PromptError: an empty text, more than one picture in it, or turns that this model's template words unlike
+                one question.
         """
         key = (text, question)
-        if key not in self._prompts:
-            if len(self._prompts) >= 4096:
-                self._prompts.clear()
-            self._prompts[key] = build_prompt(self.tokenizer, self.style, text, question, None, self.image_token)
-        return self._prompts[key]
+        made = None if history else self._prompts.get(key)
+        if made is None:
+            made = build_prompt(self.tokenizer, self.style, text, question, None, self.image_token, history)
+            if not history:  # nobody says a conversation twice
+                if len(self._prompts) >= 4096:
+                    self._prompts.clear()
+                self._prompts[key] = made
+        return made
 
     @torch.no_grad()
     def ask(self, encoded: Encoded, question: str, needs: Needs, prompt: Prompt) -> Encoded:
@@ -221,6 +228,7 @@ class FamilyAdapter(TowerEncoder):
                 visual_per_layer=answer.visual_per_layer,
                 kv_bytes=answer.kv_bytes,
                 finish=answer.finish,
+                chances=answer.chances,
             )
             for answer in answers
         ]

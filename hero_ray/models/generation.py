@@ -1,4 +1,4 @@
-"""Requests to answers: batches, prefix reuse, greedy or sampled decoding, and splitting when memory runs out."""
+"""Requests to answers: batches, prefix reuse, one draw or several, and splitting when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError
 from hero_ray.core.looks import Looks
 from hero_ray.models.base import Request
 from hero_ray.models.batch import length_of, own_parts, share_groups, shared_parts, whole_prompts
+from hero_ray.models.draws import Chances, Picker, TokenChance
+from hero_ray.models.kept import resumable, resumed
 from hero_ray.models.live import Positions
 from hero_ray.models.rows import DecodedRows
 from hero_ray.models.runner import DecodeState, Runner
@@ -21,9 +23,7 @@ from hero_ray.models.runner import DecodeState, Runner
 log = logging.getLogger(__name__)
 
 OnToken = Callable[[int, int], None]
-
-_GREEDY_BELOW = 1e-6
-"""Temperature below which logits over it may overflow; the draw is the largest there anyway."""
+OnChance = Callable[[int, TokenChance], None]
 
 SHORTEST_SHARE = 0.5
 """Length of a batch's shortest row over its longest, at least. Between 0.5 and 0.7 sixteen cells of one picture take
@@ -41,7 +41,11 @@ class GenerationOptions:
         temperature: 0 is greedy; above, tokens are drawn with the request's own generator.
         top_p: probability mass that is drawn from.
         seed: of the draws; every row draws as if it were asked alone, whatever its neighbours and its place among them.
-        on_token: called with (request index, token id) as tokens appear, end token excluded.
+        draws: answers to each request, which share its prefill; answer j of request i stands at i * draws + j and is
+            drawn as a request of its own with seed + j would be.
+        logprobs: tell how likely each token was, and so many of the likeliest ones at its place; None tells nothing.
+        on_token: called with (answer index, token id) as tokens appear, end token excluded.
+        on_chance: called before it with (answer index, how likely the token was), where `logprobs` are asked for.
         engine: `ours` or `vllm`, for an adapter that has both; "" leaves it to what a request needs.
     """
 
@@ -51,24 +55,33 @@ class GenerationOptions:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    draws: int = 1
+    logprobs: int | None = None
     on_token: OnToken | None = None
+    on_chance: OnChance | None = None
     engine: str = ""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ParameterError(f"batch_size {self.batch_size} is not positive")
+        if self.draws < 1 or (self.logprobs or 0) < 0:
+            raise ParameterError(f"draws {self.draws} must be >= 1 and logprobs {self.logprobs} None or >= 0")
         if self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0:
             raise ParameterError(f"temperature {self.temperature} must be >= 0 and top_p {self.top_p} in (0, 1]")
 
 
 @dataclass(frozen=True)
 class DecodedAnswer:
-    """Token ids of one request (end token excluded) and what its prefill left behind."""
+    """Token ids of one request (end token excluded) and what its prefill left behind.
+
+    `chances` has one entry per token where they were asked for.
+    """
 
     token_ids: tuple[int, ...]
     visual_per_layer: tuple[int, ...]
     kv_bytes: int
     finish: Literal["stop", "length"]
+    chances: tuple[TokenChance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class Decoder:
         positions: Positions = "compact",
         options: GenerationOptions | None = None,
     ) -> list[DecodedAnswer]:
-        """Answers in the order of the requests.
+        """Answers in the order of the requests, `options.draws` to each.
 
         With a pruner the requests are one batch, since the pruner's state belongs to it.
 
@@ -111,9 +124,10 @@ class Decoder:
         for request in requests:
             check_length(request, self.context)
         answers: dict[int, DecodedAnswer] = {}
-        for chunk in plan_chunks(requests, options) if pruner is None else [list(range(len(requests)))]:
+        whole = [list(range(len(requests)))]
+        for chunk in plan_chunks(requests, options) if pruner is None else whole:
             answers.update(self._answer_chunk(requests, chunk, pruner, positions, options))
-        return [answers[index] for index in range(len(requests))]
+        return [answers[index] for index in range(len(requests) * options.draws)]
 
     def prefill(
         self,
@@ -124,8 +138,22 @@ class Decoder:
     ) -> DecodeState:
         """Run the prompts of a batch, sharing prefix and picture where requests have them in common."""
         room = max(request.max_new_tokens for request in requests)
-        groups = share_groups(requests)
         turning = self.runner.turning  # a prefix alone would stand in the frequencies of a shorter prompt
+        keeps = pruner is None and turning is None and not self.runner.sizes
+        if keeps and share_prefix and resumable(requests):
+            kept, rest = resumed(requests)
+            state = self.runner.extend(kept, torch.arange(len(rest)), own_parts(rest, self.runner.embed), room)
+        else:
+            state = self._prefill(requests, pruner, positions, share_prefix, room)
+        for row, request in enumerate(requests if keeps else ()):
+            if request.kept is not None:
+                request.kept.keep(request, state, row)
+        return state
+
+    def _prefill(
+        self, requests: Sequence[Request], pruner: Any, positions: Positions, share_prefix: bool, room: int
+    ) -> DecodeState:
+        groups, turning = share_groups(requests), self.runner.turning
         whole = turning is not None and max(map(length_of, requests)) > turning
         if whole or pruner is not None or not share_prefix or len(groups) == len(requests):
             return self.runner.prefill(whole_prompts(requests, self.runner.embed), pruner, positions, room)
@@ -150,13 +178,16 @@ class Decoder:
         positions: Positions,
         options: GenerationOptions,
     ) -> dict[int, DecodedAnswer]:
-        mine = [requests[index] for index in chunk]
+        mine, drawn = [requests[index] for index in chunk], range(options.draws)
+        places = [index * options.draws + draw for index in chunk for draw in drawn]
         looks = Looks()
         try:
             with looks.shared():
                 state = self.prefill(mine, pruner, positions, options.share_prefix)
-            rows = DecodedRows(mine, self.end, options.ignore_eos, looks)
-            alive = self._decode(state, chunk, rows, options)
+            if options.draws > 1:
+                state = state.repeated(options.draws, max(request.max_new_tokens for request in mine))
+            rows = DecodedRows([one for one in mine for _ in drawn], self.end, options.ignore_eos, looks)
+            alive = self._decode(state, places, rows, options)
         except torch.OutOfMemoryError as error:
             if len(chunk) == 1 or pruner is not None:  # a pruner's state belongs to its whole batch
                 raise DeviceMemoryError(
@@ -168,18 +199,22 @@ class Decoder:
         else:
             per_layer, kv_bytes = state.visual_per_layer(alive), state.kv_bytes(alive)
             return {
-                index: DecodedAnswer(tuple(rows.ids[row]), per_layer[row], kv_bytes[row], rows.finish(row))
-                for row, index in enumerate(chunk)
+                place: DecodedAnswer(
+                    tuple(rows.ids[row]), per_layer[row], kv_bytes[row], rows.finish(row), rows.chances(row)
+                )
+                for row, place in enumerate(places)
             }
         # Outside the handler: the traceback it holds would keep the failed batch's tensors alive.
         torch.cuda.empty_cache()
         first = self._answer_chunk(requests, chunk[:half], pruner, positions, options)
         return first | self._answer_chunk(requests, chunk[half:], pruner, positions, options)
 
-    def _decode(self, state: DecodeState, chunk: list[int], rows: DecodedRows, options: GenerationOptions) -> Tensor:
-        """Decode a prefilled batch into `rows`; gives `state.alive()` on the CPU."""
-        limit, logits, pick = rows.longest, state.logits, _Picker(chunk, options)
+    def _decode(self, state: DecodeState, places: list[int], rows: DecodedRows, options: GenerationOptions) -> Tensor:
+        """Decode a prefilled batch into `rows`, row i the answer `places[i]`; gives `state.alive()` on the CPU."""
+        limit, logits = rows.longest, state.logits
+        pick = Picker([options.seed + place % options.draws for place in places], options.temperature, options.top_p)
         unread, alive = [state.alive()], list[Tensor]()
+        rows.noted = None if options.logprobs is None else Chances(options.logprobs)
         for count in range(limit):
             if options.temperature > 0.0:
                 rows.check_next(logits)  # a draw breaks on what is not finite
@@ -190,15 +225,23 @@ class Decoder:
                 alive += rows.look(*unread)
                 unread = []
                 rows.check(logits.dtype)  # before anyone sees a token
-                if options.on_token is not None:
-                    for row, ids in enumerate(rows.ids):
-                        for token in ids[known[row] :]:
-                            options.on_token(chunk[row], token)
+                _tell(rows, known, places, options)
                 if rows.complete:
                     break
             if count + 1 < limit:
                 logits = self.decode(state, tokens)
         return alive[0]
+
+
+def _tell(rows: DecodedRows, known: Sequence[int], places: Sequence[int], options: GenerationOptions) -> None:
+    """Tell of every token behind the `known` first ones of each row."""
+    for row, ids in enumerate(rows.ids if options.on_token is not None else ()):
+        chances = rows.chances(row, known[row]) if options.on_chance is not None else ()
+        for number, token in enumerate(ids[known[row] :]):
+            if options.on_chance is not None and chances:
+                options.on_chance(places[row], chances[number])
+            if options.on_token is not None:
+                options.on_token(places[row], token)
 
 
 def check_length(request: Request, context: int) -> None:
@@ -227,10 +270,11 @@ def plan_chunks(requests: Sequence[Request], options: GenerationOptions) -> list
     groups = share_groups(requests) if options.share_prefix else [[index] for index in range(len(requests))]
     groups.sort(key=lambda group: -length_of(requests[group[0]]))
     chunks: list[list[int]] = []
+    most = max(1, options.batch_size // options.draws)
     for group in groups:
-        for start in range(0, len(group), options.batch_size):
-            part = group[start : start + options.batch_size]
-            if chunks and _fits(part, chunks[-1], requests, options.batch_size):
+        for start in range(0, len(group), most):
+            part = group[start : start + most]
+            if chunks and _fits(part, chunks[-1], requests, most):
                 chunks[-1].extend(part)
             else:
                 chunks.append(list(part))
@@ -240,31 +284,3 @@ def plan_chunks(requests: Sequence[Request], options: GenerationOptions) -> list
 def _fits(part: list[int], chunk: list[int], requests: Sequence[Request], batch_size: int) -> bool:
     alike = length_of(requests[part[0]]) >= SHORTEST_SHARE * length_of(requests[chunk[0]])
     return alike and len(chunk) + len(part) <= batch_size
-
-
-class _Picker:
-    """Next tokens from logits [B, vocab]: the largest, or a draw per row with the row's own generator."""
-
-    def __init__(self, chunk: list[int], options: GenerationOptions) -> None:
-        self._options = options
-        self._generators = []
-        if options.temperature > 0.0:
-            for _ in chunk:
-                generator = torch.Generator(device="cpu")
-                generator.manual_seed(options.seed * 1_000_003)  # not by place: alone and in a batch draw alike
-                self._generators.append(generator)
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        if not self._generators or self._options.temperature < _GREEDY_BELOW:
-            return logits.argmax(-1)
-        shares = (logits.float() / self._options.temperature).softmax(-1).cpu()
-        if self._options.top_p < 1.0:
-            ordered, places = shares.sort(dim=-1, descending=True)
-            beyond = ordered.cumsum(-1) - ordered >= self._options.top_p
-            beyond[:, 0] = False  # a top_p that rounds to 0 leaves the likeliest
-            shares = torch.zeros_like(shares).scatter(-1, places, ordered.masked_fill(beyond, 0.0))
-        drawn = [
-            torch.multinomial(row, 1, generator=generator)
-            for row, generator in zip(shares, self._generators, strict=True)
-        ]
-        return torch.cat(drawn).to(logits.device)

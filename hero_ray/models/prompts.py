@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,7 +35,7 @@ _LLAMA_3_SYSTEM = (
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """A conversation of one user turn.
+    """How a conversation is written.
 
     Attributes:
         name: as in the model registry, or the file it was read from.
@@ -45,6 +46,8 @@ class PromptStyle:
         opening: all that stands in front of a question whose picture comes first, where it is not `before` and `lead`.
         trims: white space is taken off around the user's `text`, or around the whole `turn` with its picture.
         end: the token that ends a turn, where the configuration names another.
+        turns: the text in front of an answer that was given, and from there to what the user says next; None where a
+            second turn is not one fixed text around it.
     """
 
     name: str
@@ -56,6 +59,7 @@ class PromptStyle:
     opening: str = ""
     trims: Literal["", "text", "turn"] = ""
     end: str = ""
+    turns: tuple[str, str] | None = None
 
 
 def _chatml(name: str, system: str, gap: str, around: tuple[str, str] = ("", "")) -> PromptStyle:
@@ -67,6 +71,7 @@ def _chatml(name: str, system: str, gap: str, around: tuple[str, str] = ("", "")
         system,
         around,
         end="<|im_end|>",
+        turns=("", f"<|im_end|>{gap}<|im_start|>user\n"),
     )
 
 
@@ -78,9 +83,9 @@ FRAMES = (*_IMG, *_QWEN_FRAME)
 STYLES = {
     style.name: style
     for style in (
-        PromptStyle("vicuna", "{system} USER: ", " ASSISTANT:", _VICUNA_SYSTEM),
-        PromptStyle("plain", "USER: ", " ASSISTANT:"),
-        PromptStyle("mistral", "[INST] ", " [/INST]"),
+        PromptStyle("vicuna", "{system} USER: ", " ASSISTANT:", _VICUNA_SYSTEM, turns=(" ", "</s>USER: ")),
+        PromptStyle("plain", "USER: ", " ASSISTANT:", turns=(" ", "</s>USER: ")),
+        PromptStyle("mistral", "[INST] ", " [/INST]", turns=(" ", "</s>[INST] ")),
         PromptStyle(
             "llama-3",
             "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>"
@@ -88,6 +93,7 @@ STYLES = {
             "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
             _LLAMA_3_SYSTEM,
             end="<|eot_id|>",
+            turns=("", "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"),
         ),
         _chatml("chatml", "Answer the questions.", ""),
         _chatml("qwen", "You are a helpful assistant.", "\n"),
@@ -100,6 +106,7 @@ STYLES = {
             _INTERNVL2_SYSTEM,
             _IMG,
             end="<|end|>",
+            turns=("", "<|end|><|user|>\n"),
         ),
         _chatml("internvl2_5", _INTERNVL25_SYSTEM, "\n", _IMG),
         PromptStyle(
@@ -108,6 +115,7 @@ STYLES = {
             "<|im_end|>\n<|im_start|>assistant\n",
             lead=_QWEN_PICTURE,
             end="<|im_end|>",
+            turns=("", "<|im_end|>\n<|im_start|>user\n"),
         ),
         replace(_chatml("qwen2.5-vl", "You are a helpful assistant.", "\n"), lead=_QWEN_PICTURE),
     )
@@ -151,8 +159,39 @@ def written(style: PromptStyle, text: str, system: str | None = None) -> tuple[s
     return before + text + style.behind, len(before)
 
 
+def dialogue(style: PromptStyle, history: Sequence[tuple[str, str]], text: str) -> str:
+    """All turns as the one user text that `written` puts the rest of the prompt around.
+
+    Args:
+        history: turns before `text`: what the user said, and what was answered.
+
+    Raises:
+        PromptError: a style without a second turn, an empty turn, or an answer with a picture in it.
+    """
+    if style.turns is None:
+        raise PromptError(
+            f"the chat template {style.name} words a second turn in a way of its own; ask this model one question at a "
+            "time"
+        )
+    whole = ""
+    for said, answer in history:
+        if not said.strip() or IMAGE in answer:
+            raise PromptError(f"a turn says nothing, or its answer says {IMAGE}; expected text in both")
+        said = said.strip() if style.trims else said
+        whole += said + style.behind + style.turns[0] + answer.strip() + style.turns[1]
+    if not text.strip():
+        raise PromptError("the user text is empty; ask something")
+    return whole + (text.strip() if style.trims else text)
+
+
 def build_prompt(
-    tokenizer: Tokenizer, style: PromptStyle, text: str, question: str | None, system: str | None, image_token: str
+    tokenizer: Tokenizer,
+    style: PromptStyle,
+    text: str,
+    question: str | None,
+    system: str | None,
+    image_token: str,
+    history: Sequence[tuple[str, str]] = (),
 ) -> Prompt:
     """Ids before and behind the picture, and the span of the question's tokens inside the latter.
 
@@ -161,16 +200,18 @@ def build_prompt(
         question: the part of `text` that is the instruction; None, or absent from it, means all of it.
         system: replaces the style's system sentence.
         image_token: what the tokenizer knows as one picture token.
+        history: turns before `text`, see `dialogue`; the question may stand in one of them.
 
     Raises:
         PromptError: no text, more than one picture, or a picture token the tokenizer does not know.
     """
-    whole, start = written(style, text, system)
+    whole, start = written(style, dialogue(style, history, text) if history else text, system)
     end = len(whole) - len(style.behind)
     question = question and clean_text(question).strip()
     picture = style.around[0] + image_token + style.around[1]
     if question and question in whole[start:end] and (picture == IMAGE or IMAGE not in question):
-        start = whole.index(question, start)
+        behind = history and question in text  # an earlier turn may have said the same
+        start = whole.rindex(question, start, end) if behind else whole.index(question, start)
         end = start + len(question)
     else:
         start = whole.index(IMAGE, start) + len(IMAGE) if IMAGE in whole[start:end] else start

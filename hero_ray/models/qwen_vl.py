@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -48,15 +49,15 @@ class QwenVLAdapter(FamilyAdapter):
         self._pixels = int(parts.settings["min_pixels"]), int(parts.settings["max_pixels"])
         self._heads, self._windows = int(vision.num_heads), parts.info.vision.window
 
-    def prompt(self, text: str, question: str | None = None) -> Prompt:
+    def prompt(self, text: str, question: str | None = None, history: Sequence[tuple[str, str]] = ()) -> Prompt:
         """As the base's.
 
         Raises:
             PromptError: also a film in the text.
         """
-        if VIDEO_PAD in text:
+        if any(VIDEO_PAD in said for turn in (*history, (text,)) for said in turn):
             raise PromptError(f"the user text says {VIDEO_PAD}; hero-ray asks about one picture, no films")
-        return super().prompt(text, question)
+        return super().prompt(text, question, history)
 
     # -- pictures ---------------------------------------------------------------------------------------------------
 

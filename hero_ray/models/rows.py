@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hero_ray.core.looks import Looks
 from hero_ray.models.base import Request, embeddings
+from hero_ray.models.draws import Chances, TokenChance
 from hero_ray.models.finite import check_logits
 
 _EVERY_STEP = 4
@@ -32,7 +33,10 @@ class DecodedRows:
 
     Attributes:
         ids: per row, the tokens of its answer.
+        noted: how likely they were, where that was asked for.
     """
+
+    noted: Chances | None = None
 
     def __init__(self, requests: Sequence[Request], end: frozenset[int], ignore_end: bool, looks: Looks) -> None:
         self.ids: list[list[int]] = [[] for _ in requests]
@@ -46,6 +50,8 @@ class DecodedRows:
     def add(self, logits: Tensor, tokens: Tensor) -> None:
         """Note a step: logits [B, vocab] and the tokens [B] picked from them. Reads nothing."""
         self._steps.append(tokens)
+        if self.noted is not None:
+            self.noted.note(logits, tokens)
         # NaN and infinity among the logits are NaN or infinity here.
         self._peaks.append(torch.linalg.vector_norm(logits, math.inf, dim=-1))
 
@@ -100,6 +106,12 @@ class DecodedRows:
         fine = logits.isfinite().all(-1).tolist()
         self._finite = [self.over(row) or one for row, one in enumerate(fine)]
         self.check(logits.dtype)
+
+    def chances(self, row: int, start: int = 0) -> tuple[TokenChance, ...]:
+        """How likely the tokens of a row were, from its token `start` on: token n is that of step n."""
+        if self.noted is None:
+            return ()
+        return tuple(self.noted.of(row, step, self.ids[row][step]) for step in range(start, len(self.ids[row])))
 
     def finish(self, row: int) -> Literal["stop", "length"]:
         """How a row's answer ended."""

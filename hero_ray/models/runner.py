@@ -68,6 +68,22 @@ class DecodeState:
             2, len(self.spans), -1
         )
 
+    def repeated(self, times: int, room: int) -> DecodeState:
+        """The same prompts, each `times` times in a row, with `room` for new tokens; this one stays as it is."""
+        rows = torch.arange(self.logits.shape[0], device=self.logits.device).repeat_interleave(times)
+        spans = [
+            replace(
+                span,
+                valid=_with_room(span.valid[rows, : span.length], room),
+                next_position=span.next_position[rows],
+                num_valid=span.num_valid[rows],
+                num_visual=span.num_visual[rows],
+                positions=None if span.positions is None else span.positions[rows],
+            )
+            for span in self.spans
+        ]
+        return DecodeState(self.logits[rows], self.cache.branch(rows, room), spans, self.span_of)
+
     def visual_per_layer(self, alive: Tensor | None = None) -> list[tuple[int, ...]]:
         """Per row, visual tokens alive in each block after prefill; `alive` where it was read already."""
         table = (self.alive() if alive is None else alive)[0].tolist()

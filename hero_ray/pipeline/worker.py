@@ -207,8 +207,8 @@ class UnitWorker:
         return self._alone(self._begin(unit, image))
 
     def run_together(self, units: Sequence[Unit]) -> Iterator[UnitOutcome]:
-        """The same of several, where vLLM answers them at once; each is committed as it is done. The deadline is between two
-        of them. A unit whose process died is asked by itself, so that it takes no other with it again.
+        """The same of several, where vLLM answers them at once; each is committed as it is done. The deadline is
+        between two of them. A unit whose process died is asked by itself, so that it takes no other with it again.
         """
         begun, later = dict[str, _Begun](), list[_Begun]()
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hero_ray.core.config import SweepConfig
+from hero_ray.core.engines import OURS, VLLM, engine_of, vllm_version
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.plan import ENDPOINT, FULL, digest
 from hero_ray.core.version import __version__
@@ -102,6 +103,29 @@ def conditions(job: Loading, streamed: bool, **more: Any) -> dict[str, Any]:
     hashed = {key: value for key, value in facts.items() if key not in INFORMATION}
     told = {"hero_ray": __version__, "commit": commit(), "hash": digest(hashed)}
     return facts | told
+
+
+def engine_facts(config: SweepConfig) -> dict[str, Any]:
+    """What the certificate says of vLLM, where it answers in our service; {} where our own blocks do.
+
+    Raises:
+        ConfigError: cells that vLLM cannot answer.
+        MissingExtraError: it is not installed.
+    """
+    engine = engine_of(config.model_args)
+    if engine == OURS:
+        return {}
+    inside = [
+        key
+        for key, one in prunings_of(config).items()
+        if engine == VLLM and one.method.stage == "in-llm" and one.ratio != 1
+    ]
+    if inside:
+        raise ConfigError(
+            f"engine=vllm cannot answer {', '.join(inside)}: tokens are dropped inside the language model. Use "
+            "engine=auto, which answers those on hero_ray's own blocks, or leave the methods out"
+        )
+    return {"vllm": vllm_version()}
 
 
 def of_our_service(device: str, **settings: Any) -> dict[str, Any]:

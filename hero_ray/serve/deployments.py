@@ -16,9 +16,9 @@ from ray.serve.handle import DeploymentHandle
 from hero_ray.core.errors import ConfigError
 from hero_ray.serve.api import build_api
 from hero_ray.serve.desk import Desk, RaySweepJobs
-from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.engine_types import ChatJob, ChatResult, Piece
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
-from hero_ray.serve.replica import replica_class
+from hero_ray.serve.replica import ongoing, replica_class
 from hero_ray.serve.schemas import PruningRequest
 from hero_ray.serve.settings import TOKENS_VARIABLE, ServeSettings, Tokens, is_loopback
 
@@ -75,7 +75,7 @@ class ServeBackend:
         call = lambda: self._on(model).explain.remote(picture, question, prunings, options)  # noqa: E731
         return _unwrapped(await self._retried(call))
 
-    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
+    async def stream(self, model: str, job: ChatJob) -> AsyncIterator[Piece | ChatResult]:
         for attempt in range(RETRIES + 1):
             begun = False
             pieces: Any = self._on(model).options(stream=True).stream.remote(job)
@@ -185,7 +185,7 @@ def build_app(settings: ServeSettings, tokens: Tokens | None = None) -> serve.Ap
         replica_class(settings.models_per_replica),
         name=MODEL_DEPLOYMENT,
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
-        max_ongoing_requests=2 * settings.batch_size,
+        max_ongoing_requests=ongoing(settings),
         max_queued_requests=limits.queued,
         health_check_period_s=2,  # a replica that was killed is replaced that much sooner
         **scaling,

@@ -11,10 +11,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from hero_ray.serve.completions import completion, events
-from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.engine_types import ChatJob, ChatResult, Piece
 from hero_ray.serve.observe import Metrics
 from hero_ray.serve.problems import Problem, problem_from, replica_lost
-from hero_ray.serve.requests import chat_job, explain_call
+from hero_ray.serve.requests import chat_job, explain_call, tokens_of
 from hero_ray.serve.schemas import ChatRequest, Completion, ExplainRequest, Model, ModelList, PruningRequest
 from hero_ray.serve.settings import Limits, ServeSettings
 from hero_ray.serve.work import work_of
@@ -29,7 +29,7 @@ class Backend(Protocol):
         """One answer; raises `Problem`."""
         ...
 
-    def stream(self, model: str, job: ChatJob) -> AsyncIterator[str | ChatResult]:
+    def stream(self, model: str, job: ChatJob) -> AsyncIterator[Piece | ChatResult]:
         """Pieces of text, then the result."""
         ...
 
@@ -115,16 +115,16 @@ def inference(api: FastAPI, settings: ServeSettings, backend: Backend, metrics: 
 
     @api.post("/v1/chat/completions", response_model=Completion, responses=STREAMED)
     async def chat(body: ChatRequest, request: Request) -> Any:
-        """A chat completion about at most one picture, its visual tokens pruned as `pruning` says."""
+        """A chat about at most one picture, its visual tokens pruned as `pruning` says; up to 8 answers to it."""
         card(body.model)
         job = await asyncio.to_thread(chat_job, body, limits)
-        places.enter(request, work_of(job.megapixels, 1, job.max_new_tokens, limits))
+        places.enter(request, work_of(job.megapixels, 1, tokens_of(job), limits))
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
             pieces = backend.stream(body.model, job)
             first = await limited(anext(pieces))  # a request that fails at once gets a status, not an event
-            stream = events(first, pieces, answer_id, body.model, usage, settings, metrics)
+            stream = events(first, pieces, job.choices, answer_id, body.model, usage, settings, metrics)
             return StreamingResponse(stream, media_type="text/event-stream")
         result = await limited(backend.chat(body.model, job))
         metrics.count_tokens(body.model, result.visual)

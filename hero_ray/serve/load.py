@@ -69,6 +69,7 @@ def run(asked: LoadRequest, progress: Callable[[str], None] = lambda message: No
 
 def _own(asked: LoadRequest, model: str, benchmark: Any, progress: Callable[[str], None]) -> list[dict[str, Any]]:
     config, streamed = asked.config, bool(asked.streamed)
+    engine = load_cells.engine_facts(config)
     device = _device(config.model_args)
     scored = not model.endswith(RANDOM)
     fact = model_fact(model, config.model_args, device != "cpu") if scored else None
@@ -87,6 +88,7 @@ def _own(asked: LoadRequest, model: str, benchmark: Any, progress: Callable[[str
         replicas=settings.replicas,
         server_batch=settings.batch_size,
         server_wait_s=settings.batch_wait_s,
+        **engine,
     )
     certificate = load_cells.conditions(job, streamed, **more)
     return load_cells.written(
@@ -131,7 +133,8 @@ def service_settings(model: str, arguments: Mapping[str, Any], clients: int, dev
         port = int(found.getsockname()[1])
     room = {"queued": max(64, 2 * clients), "queued_work": 1e9, "request_seconds": 600.0}
     gpus = {"gpus_per_replica": 1.0} if device != "cpu" else {}
-    document = {"models": (model,), "model_args": dict(arguments), "port": port, "limits": room} | gpus
+    # Rounds ask the same questions again; a stranger's pictures are new.
+    document = {"models": (model,), "model_args": dict(arguments), "port": port, "limits": room, "kept_mib": 0} | gpus
     return build_settings(document)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ray import serve
 
+from hero_ray.core.engines import OURS, engine_of
 from hero_ray.core.errors import HeroRayError
-from hero_ray.serve.engine_types import ChatJob, ChatResult
+from hero_ray.serve.engine_types import ChatJob, ChatResult, Piece
 from hero_ray.serve.observe import REQUEST
 from hero_ray.serve.problems import Problem, problem_from
 from hero_ray.serve.schemas import PruningRequest
@@ -41,11 +43,21 @@ def places_of(waiting: Sequence[Seat]) -> int:
 
 def alone(job: ChatJob) -> bool:
     """Whether a job shares no forward pass: in one batch with others it would only keep them waiting for its end."""
+    return bool(job.temperature) or prunes_inside(job)
+
+
+def prunes_inside(job: ChatJob) -> bool:
+    """Whether a job may drop tokens inside the language model."""
     from hero_ray.serve.explanation import pruning_of
 
     with suppress(HeroRayError):  # what is wrong with it is said when it is answered
-        return bool(job.temperature) or pruning_of(job.pruning).method.stage == "in-llm"
+        return pruning_of(job.pruning).method.stage == "in-llm"
     return False
+
+
+def joins(adapter: Any, job: ChatJob) -> bool:
+    """Whether a job goes to vLLM, among whatever it is answering then; it waits for no batch and for no other job."""
+    return bool(adapter.info.engine != OURS and not prunes_inside(job))
 
 
 @contextmanager
@@ -65,9 +77,11 @@ class ModelReplica:
         from hero_ray.serve.engine import Engine
 
         self._settings = settings
-        self._engine = Engine(dict(settings.model_args))
+        self._engine = Engine(dict(settings.model_args), kept_bytes=settings.kept_mib * 2**20)
         self._alone = asyncio.Lock()  # torch work of one replica runs one piece at a time, off the event loop
         self._working: set[asyncio.Task[Any]] = set()
+        self._may_join = engine_of(settings.model_args) != OURS
+        self._waiting = ThreadPoolExecutor(ongoing(settings))  # threads that wait for a vLLM, which works for all
         batching: Any = self.answer_batch  # `serve.batch` adds setters that its type does not tell of
         batching.set_max_batch_size(settings.batch_size)
         batching.set_batch_wait_timeout_s(settings.batch_wait_s)
@@ -89,6 +103,19 @@ class ModelReplica:
         if not task.cancelled():
             task.exception()  # seen, should nobody wait for it any more
 
+    def check_health(self) -> None:
+        """Serve replaces a replica whose engine failed: it may answer nonsense from then on.
+
+        Raises:
+            ReplicaError: why it failed.
+        """
+        self._engine.check()
+
+    async def _joined(self, work: Callable[..., T], adapter: Any, job: ChatJob, caller: Caller, *more: Any) -> T:
+        """Encode and cut alone, then answer among others."""
+        turn = await self._torch(self._engine.turn, adapter, job, caller)
+        return await asyncio.get_running_loop().run_in_executor(self._waiting, work, adapter, turn, *more)
+
     async def model(self, name: str) -> Any:
         """A loaded adapter; the least recently used one makes room."""
         return await asyncio.to_thread(self._engine.load, name)
@@ -104,6 +131,13 @@ class ModelReplica:
         """One answer, batched with whatever waits beside it."""
         REQUEST.set(job.request_id)
         with left() as caller:
+            adapter = await self._loaded(serve.get_multiplexed_model_id()) if self._may_join else None
+            if adapter is not None and joins(adapter, job):
+                try:
+                    outcome = await self._joined(self._engine.one, adapter, job, caller)
+                except Exception as error:
+                    outcome = error
+                return problem_from(outcome) if isinstance(outcome, Exception) else outcome
             most = self._settings.batch_size
             size = most if alone(job) else min(most, max(1, math.ceil(job.megapixels / MEGAPIXELS_PER_PLACE)))
             outcome = await self.answer_batch(Seat(serve.get_multiplexed_model_id(), job, caller, size))
@@ -125,21 +159,23 @@ class ModelReplica:
                 results[place] = result
         return [result for result in results if result is not None]
 
-    async def stream(self, job: ChatJob) -> AsyncIterator[str | ChatResult | Problem]:
+    async def stream(self, job: ChatJob) -> AsyncIterator[Piece | ChatResult | Problem]:
         """Pieces of text as they appear, then the result."""
         REQUEST.set(job.request_id)
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | ChatResult | Problem] = asyncio.Queue()
+        pieces: asyncio.Queue[Piece | ChatResult | Problem] = asyncio.Queue()
         caller = Caller()
 
-        def emit(text: str) -> None:
-            if text:
-                loop.call_soon_threadsafe(pieces.put_nowait, text)
+        def emit(piece: Piece) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         async def work() -> None:
             try:
                 adapter = await self._loaded(serve.get_multiplexed_model_id())
-                pieces.put_nowait(await self._torch(self._engine.stream, adapter, job, emit, caller))
+                if joins(adapter, job):
+                    pieces.put_nowait(await self._joined(self._engine.told, adapter, job, caller, emit))
+                else:
+                    pieces.put_nowait(await self._torch(self._engine.stream, adapter, job, emit, caller))
             except Exception as error:
                 pieces.put_nowait(problem_from(error))
 
@@ -148,7 +184,7 @@ class ModelReplica:
             while True:
                 piece = await pieces.get()
                 yield piece
-                if not isinstance(piece, str):
+                if not isinstance(piece, Piece):
                     return
         finally:
             caller.gone = True  # the generation ends at its next token
@@ -171,6 +207,12 @@ class ModelReplica:
         """Whether the first model is loaded."""
         await self._loaded(name)
         return True
+
+
+def ongoing(settings: ServeSettings) -> int:
+    """Requests that one replica works on at once: two batches, or all that a vLLM may batch."""
+    most = 2 * settings.batch_size
+    return most if engine_of(settings.model_args) == OURS else max(most, settings.limits.queued)
 
 
 def replica_class(models: int) -> type[ModelReplica]:

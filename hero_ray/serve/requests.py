@@ -1,4 +1,4 @@
-"""From a chat request to a job: one user turn, at most one picture, data URLs only."""
+"""From a chat request to a job: turns of one conversation, at most one picture, data URLs only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import Any
 from hero_ray.serve.engine_types import ChatJob
 from hero_ray.serve.observe import REQUEST
 from hero_ray.serve.problems import Problem
-from hero_ray.serve.schemas import ChatRequest, ExplainRequest, ImagePart, PruningRequest, TextPart
+from hero_ray.serve.schemas import (
+    MOST_LOGPROBS,
+    ChatRequest,
+    ExplainRequest,
+    ImagePart,
+    Message,
+    PruningRequest,
+    TextPart,
+)
 from hero_ray.serve.settings import Limits
 from hero_ray.serve.work import megapixels, work_of
 
@@ -30,35 +38,29 @@ def chat_job(request: ChatRequest, limits: Limits) -> ChatJob:
     Raises:
         Problem: 400 with the parameter that is wrong.
     """
-    if request.n not in (None, 1):
-        raise Problem(400, f"n is {request.n}; this service gives one answer per request", param="n")
+    if request.top_logprobs and not request.logprobs:
+        raise Problem(400, "top_logprobs goes with logprobs: true", param="top_logprobs")
     system = "\n".join(_text(m.content) for m in request.messages if m.role in ("system", "developer"))
     turns = [message for message in request.messages if message.role in ("user", "assistant")]
-    if len(turns) != 1 or turns[0].role != "user":
-        raise Problem(400, "send exactly one user message; these models answer single questions", param="messages")
-    content = turns[0].content
-    pictures = [] if isinstance(content, str) else [part for part in content if isinstance(part, ImagePart)]
-    if len(pictures) > 1:
-        raise Problem(
-            400, f"{len(pictures)} pictures were sent; these model families take one per request", param="messages"
-        )
-    question = _text(content).strip() or (NO_TEXT if pictures else "")
-    if not question:
-        raise Problem(400, "the user message has no text", param="messages")
-    text = "\n".join(filter(None, (system.strip(), question)))
-    if len(text) > limits.prompt_chars:
-        raise Problem(
-            400, f"the prompt has {len(text)} characters; the limit is {limits.prompt_chars}", param="messages"
-        )
+    pictures = _pictures(turns)
+    said = [_text(message.content).strip() for message in turns]
+    first = said[0] = said[0] or (NO_TEXT if pictures else "")
+    if "" in said[::2]:
+        raise Problem(400, "a user message has no text", param="messages")
+    said[0] = "\n".join(filter(None, (system.strip(), first)))
+    if (size := sum(map(len, said))) > limits.prompt_chars:
+        raise Problem(400, f"the prompt has {size} characters; the limit is {limits.prompt_chars}", param="messages")
+    pruning = request.pruning or PruningRequest()
+    last = said[-1] if len(said) > 1 else first
     asked = request.max_completion_tokens or request.max_tokens or min(256, limits.new_tokens)
     if asked > limits.new_tokens:
         raise Problem(400, f"max_tokens is {asked}; the limit is {limits.new_tokens}", param="max_tokens")
     picture = picture_bytes(pictures[0].url) if pictures else None
     return ChatJob(
-        text=text,
-        question=question,
+        text=said[-1],
+        question=first if pruning.by_question == "first" else last,
         image=picture,
-        pruning=request.pruning or PruningRequest(),
+        pruning=pruning,
         max_new_tokens=asked,
         temperature=request.temperature or 0.0,
         top_p=1.0 if request.top_p is None else max(request.top_p, LEAST_TOP_P),
@@ -67,7 +69,44 @@ def chat_job(request: ChatRequest, limits: Limits) -> ChatJob:
         max_pixels=limits.pixels,
         megapixels=megapixels(picture, limits, "messages"),
         request_id=REQUEST.get(),
+        history=tuple(zip(said[:-1:2], said[1:-1:2], strict=True)),
+        choices=request.n or 1,
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
     )
+
+
+def _pictures(turns: list[Message]) -> list[ImagePart]:
+    """The pictures of a conversation, whose form is checked.
+
+    Raises:
+        Problem: 400; turns that do not alternate, a second picture, or one that does not open the conversation.
+    """
+    for place, message in enumerate(turns):
+        if message.role != ("user", "assistant")[place % 2]:
+            raise Problem(
+                400,
+                f"message {place + 1} without the system's is the {message.role}'s; send user and assistant messages "
+                "in turn, the user's first and last",
+                param="messages",
+            )
+    if len(turns) % 2 == 0:
+        raise Problem(400, "a user message must end the conversation; it is the one to be answered", param="messages")
+    found = [
+        [] if isinstance(message.content, str) else [part for part in message.content if isinstance(part, ImagePart)]
+        for message in turns
+    ]
+    if (count := sum(map(len, found))) > 1:
+        raise Problem(
+            400, f"{count} pictures were sent; these model families take one per conversation", param="messages"
+        )
+    if count and not found[0]:
+        raise Problem(400, "the picture stands in a later message; send it in the first user message", param="messages")
+    return found[0]
+
+
+def tokens_of(job: ChatJob) -> float:
+    """New tokens of all answers to a job, for its work: one whose 20 likeliest alternatives are told is two."""
+    return job.choices * job.max_new_tokens * (1 + (job.logprobs or 0) / MOST_LOGPROBS)
 
 
 def explain_call(request: ExplainRequest, limits: Limits) -> tuple[bytes, dict[str, Any], float]:

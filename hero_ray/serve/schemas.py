@@ -23,6 +23,10 @@ ShortText = Annotated[StrictStr, Field(max_length=256), AfterValidator(_encodabl
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # a JSON number, not a string that looks like one
 
 
+MOST_CHOICES, MOST_LOGPROBS = 8, 20
+"""Answers to one request, and alternatives told of each token."""
+
+
 class PruningRequest(BaseModel):
     """How to prune: a method, a budget, and the method's own parameters."""
 
@@ -34,6 +38,9 @@ class PruningRequest(BaseModel):
     retention_ratio: Number | None = Field(default=None, gt=0, le=1)
     tokens: StrictInt | None = Field(default=None, ge=1)
     variant: ShortText | None = None
+    by_question: Literal["first", "each"] = Field(
+        default="first", description="of a conversation: the question that text-aware methods choose tokens by"
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> PruningRequest:
@@ -59,8 +66,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
     "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "modalities": (["text"],),
@@ -143,7 +148,9 @@ class ChatRequest(BaseModel):
     stop: ShortText | Annotated[list[ShortText], Field(max_length=4, fail_fast=True)] | None = None
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
-    n: StrictInt | None = Field(default=1)
+    n: StrictInt | None = Field(default=1, ge=1, le=MOST_CHOICES)
+    logprobs: StrictBool | None = False
+    top_logprobs: StrictInt | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     pruning: PruningRequest | None = None
 
     @model_validator(mode="before")
@@ -201,11 +208,28 @@ class ChatAnswer(BaseModel):
     refusal: None = None
 
 
+class OtherToken(BaseModel):
+    """A token's text, natural log-probability and bytes; no bytes of what is a part of a character alone."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(OtherToken):
+    top_logprobs: list[OtherToken]
+
+
+class ChoiceLogprobs(BaseModel):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
 class ChatChoice(BaseModel):
     index: int
     message: ChatAnswer
     finish_reason: Literal["stop", "length"]
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
 
 
 class VisualTokens(BaseModel):

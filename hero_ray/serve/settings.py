@@ -55,6 +55,7 @@ class ServeSettings(BaseModel):
     models_per_replica: int = Field(default=2, ge=1)
     batch_size: int = Field(default=16, ge=1)
     batch_wait_s: float = Field(default=0.005, ge=0)
+    kept_mib: int = Field(default=256, ge=0)
     db: str | None = None
     ray_dashboard: str | None = None
     ray_address: str | None = None

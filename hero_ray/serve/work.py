@@ -27,11 +27,12 @@ def megapixels(picture: bytes | None, limits: Limits, param: str) -> float:
     return width * height / 1e6
 
 
-def work_of(size: float, prunings: int, new_tokens: int, limits: Limits) -> float:
+def work_of(size: float, prunings: int, new_tokens: float, limits: Limits) -> float:
     """Work of a request: `prunings` x (megapixels + new tokens / `TOKENS_PER_MEGAPIXEL`).
 
     Args:
         size: megapixels.
+        new_tokens: of all answers that may have to be made.
 
     Raises:
         Problem: 400; more than one request may ask for.
@@ -41,8 +42,8 @@ def work_of(size: float, prunings: int, new_tokens: int, limits: Limits) -> floa
         raise Problem(
             400,
             f"this request's work is {work:.0f}, the limit is {limits.work:g}: {prunings} pruning(s) x ({size:.1f} "
-            f"megapixels + {new_tokens} new tokens / {TOKENS_PER_MEGAPIXEL}); send a smaller picture, fewer prunings "
-            "or a lower max_tokens",
+            f"megapixels + {new_tokens:.0f} new tokens / {TOKENS_PER_MEGAPIXEL}); send a smaller picture, fewer "
+            "prunings or answers, or a lower max_tokens",
             code="too_much_work",
         )
     return work

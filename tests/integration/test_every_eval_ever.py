@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from hero_ray.cli import app, load_verbs
 from hero_ray.core.errors import DatasetError, InputError
+from hero_ray.costs.counted import completion_tokens
+from hero_ray.models.family import FamilyAdapter
 from hero_ray.results.exchange import readers
-from hero_ray.results.exchange.every_eval_ever import form, reading, writing
+from hero_ray.results.exchange.every_eval_ever import form, reading, usage, writing
 from hero_ray.results.exchange.into_store import import_task
 from hero_ray.store import Store, figures, open_store, verifications
 from tests import stored as data
@@ -300,6 +302,37 @@ def test_another_tools_usage_comes_in_and_goes_out_again(fields: dict[str, Any],
         assert {key: row[key] for key in ("token_usage", "performance") if key in row} == {
             key: value for key, value in fields.items() if value is not None
         }
+
+
+@pytest.mark.slow
+def test_our_own_answers_say_their_tokens_and_come_back_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken: dict[str, int] = {}
+    whole = FamilyAdapter.generate
+
+    def noted(self: FamilyAdapter, *given: Any, **options: Any) -> list[Any]:
+        made = whole(self, *given, **options)
+        spoken.update({one.text: max(1, len(one.token_ids)) for one in made})
+        return made
+
+    monkeypatch.setattr(FamilyAdapter, "generate", noted)
+    with open_store(str(tmp_path / "a.db")) as store, open_store(str(tmp_path / "b.db")) as other:
+        answered(store, small_sweep(images=3), "small-1")
+        paths = writing.write_run(store, "small-1", tmp_path / "out", count=completion_tokens)
+        assert assert_valid(tmp_path / "out") >= 1
+        again = reading.import_ours(other, tmp_path / "out")
+        assert content(other, again) == content(store, "small-1")
+        rows = [json.loads(line) for path in paths if path.suffix == ".jsonl" for line in path.read_text().splitlines()]
+        assert rows
+        for row in rows:
+            stored, used = json.loads(row["metadata"][form.ROW_KEY]), row["token_usage"]
+            assert used["input_tokens"] == stored["n_text"] + stored["n_visual_llm"]
+            assert used["output_tokens"] == spoken[row["output"]["raw"][0]]
+            assert used["total_tokens"] == used["input_tokens"] + used["output_tokens"]
+        rows[0]["token_usage"]["input_tokens"] += 1
+        with pytest.raises(DatasetError, match="altered"):
+            usage.is_counted(json.loads(rows[0]["metadata"][form.ROW_KEY]), rows[0])
 
 
 def test_nothing_to_write_and_nothing_to_read_are_said(store: Store, tmp_path: Path) -> None:

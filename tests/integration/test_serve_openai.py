@@ -66,8 +66,6 @@ SENT = {
     "functions": [[{"name": "f"}]],
     "function_call": [{"name": "f"}],
     "logit_bias": [{"50256": -100}],
-    "logprobs": [True],
-    "top_logprobs": [2],
     "presence_penalty": [0.5, "0.5", []],
     "frequency_penalty": [-2],
     "modalities": [["text", "audio"]],

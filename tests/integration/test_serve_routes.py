@@ -131,7 +131,7 @@ def test_a_smaller_picture_never_pays_for_the_whole_one(client: TestClient, pass
 BAD_BODIES = {
     "wrong type of max_tokens": ({"max_tokens": "8"}, "max_tokens"),
     "temperature as text": ({"temperature": "0.5"}, "temperature"),
-    "two answers": ({"n": 2}, "n"),
+    "nine answers": ({"n": 9}, "n"),
     "too many tokens": ({"max_tokens": 100_000}, "max_tokens"),
     "unknown method": ({"pruning": {"method": "nothing"}}, "method"),
     "unknown parameter": ({"pruning": HERO | {"beta": 3}}, "pruning"),

@@ -48,10 +48,31 @@ def test_jobs_answer_alike_and_a_text_alone_too(engine: Engine, sides: tuple[Any
         job("What is written here?"),
         job("Is there a circle?", "fastervlm"),
         ChatJob("Hi", "Hi", None, PruningRequest(), 4),
+        job("And how many?", history=(("Is there a circle?", "yes"),)),
+        job("What is written here?", choices=2),
     ]
     ours, vllm = (engine.answer(side, jobs) for side in sides)
     for one, other in zip(ours, vllm, strict=True):
         assert vars(one) | {"seconds": None} == vars(other) | {"seconds": None}
+
+
+def test_log_probabilities_come_from_either_engine_and_draws_are_vllms_own(engine: Engine, sides: Any) -> None:
+    asked = job("What is written here?", logprobs=3)
+    ours, vllm = (engine.answer(side, [asked])[0].choices[0] for side in sides)
+    assert [entry["token"] for entry in ours.logprobs] == [entry["token"] for entry in vllm.logprobs]
+    for one, other in zip(ours.logprobs, vllm.logprobs, strict=True):
+        pairs = zip([one, *one["top_logprobs"]], [other, *other["top_logprobs"]], strict=True)
+        assert all(a["token"] == b["token"] and abs(a["logprob"] - b["logprob"]) < 1e-4 for a, b in pairs)
+        assert len(other["top_logprobs"]) == 3
+    told: list[Any] = []
+    drawn = job("What is written here?", choices=3, temperature=1.0, seed=5, logprobs=0)
+    streamed = engine.stream(sides[1], drawn, told.append)
+    assert [choice.text for choice in streamed.choices] == [
+        "".join(piece.text for piece in told if piece.index == index) for index in range(3)
+    ]
+    asked_of = sides[1].engine.engine.asked[-3:]
+    assert [params.seed for _, _, params in asked_of] == [5, 6, 7]
+    assert [len(choice.logprobs) for choice in streamed.choices] == [choice.tokens for choice in streamed.choices]
 
 
 def test_streams_and_stop_strings_are_the_services_own(engine: Engine, sides: tuple[Any, Any]) -> None:
@@ -59,7 +80,10 @@ def test_streams_and_stop_strings_are_the_services_own(engine: Engine, sides: tu
     asked = [job("What is written here?"), job("What is written here?", stops=(whole[-1:],))]
     for one in asked:
         told: list[list[str]] = [[], []]
-        results = [engine.stream(side, one, heard.append) for side, heard in zip(sides, told, strict=True)]
+        results = [
+            engine.stream(side, one, lambda piece, heard=heard: heard.append(piece.text))
+            for side, heard in zip(sides, told, strict=True)
+        ]
         assert "".join(told[0]) == "".join(told[1]) == results[0].text == results[1].text
         assert results[0].finish == results[1].finish
 

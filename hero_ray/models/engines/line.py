@@ -7,13 +7,14 @@ the pictures of a sweep or a service with its clients; whoever moves it on moves
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
 
 from hero_ray.core.errors import ReplicaError
 from hero_ray.models.base import Request
+from hero_ray.models.draws import TokenChance
 from hero_ray.models.generation import GenerationOptions
 
 WINDOW = 256
@@ -27,17 +28,16 @@ class LineRequest:
 
     Attributes:
         place: its number to `options.on_token`.
-        wants_logprobs: note the log-probability of every token.
-        ids, logprobs: its answer so far. finish: how it ended, None before its end token or length is reached.
+        ids: its answer so far; chances: of each token, the end token too, where `options.logprobs` asks for them.
+        finish: how it ended, None before its end token or length is reached.
         over: nothing more will come. error: what `on_token` raised; the request was taken back then.
     """
 
     request: Request
     options: GenerationOptions
     place: int = 0
-    wants_logprobs: bool = False
     ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    chances: list[TokenChance] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
     over: bool = False
     error: BaseException | None = None
@@ -105,19 +105,23 @@ class EngineLine:
     def _take(self, output: Any, row: LineRequest) -> None:
         """Note the tokens of one output; several may come at once, the end token among them."""
         told, options = output.outputs[0], row.options
+        steps = zip(told.token_ids, told.logprobs or (), strict=False)
+        chances = [_chance(int(token), step, options.logprobs or 0) for token, step in steps]
+        row.chances += chances
         try:
-            for token in told.token_ids:
+            for number, token in enumerate(told.token_ids):
                 if token in self.end and not options.ignore_eos:
                     row.finish = "stop"
                     break
                 row.ids.append(int(token))
+                if options.on_chance is not None and chances:
+                    options.on_chance(row.place, chances[number])
                 if options.on_token is not None:
                     options.on_token(row.place, int(token))
         except BaseException as error:  # whoever was told of a token does not want the rest; the others' go on
             row.over, row.error = True, error
             self.drop([row])
             return
-        row.logprobs += [float(next(iter(step.values())).logprob) for step in told.logprobs or ()]
         if output.finished:
             del self._open[output.request_id]
             row.over, row.finish = True, row.finish or "length"
@@ -127,3 +131,9 @@ class EngineLine:
                     f"vLLM ended an answer after {len(row.ids)} of {row.request.max_new_tokens} tokens without an end "
                     f"token ({told.finish_reason}); expected it to go on"
                 )
+
+
+def _chance(token: int, told: Mapping[int, Any], most: int) -> TokenChance:
+    """One step of vLLM's log-probabilities: of the token itself, then of the likeliest ones, which may be it again."""
+    likeliest = sorted(told.items(), key=lambda one: (-one[1].logprob, one[0]))[:most]
+    return TokenChance(token, float(told[token].logprob), tuple((int(one), float(x.logprob)) for one, x in likeliest))

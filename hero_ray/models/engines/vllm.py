@@ -62,7 +62,7 @@ class VllmDecoder:
         positions: Positions = "compact",
         options: GenerationOptions | None = None,
     ) -> list[DecodedAnswer]:
-        """Answers in the order of the requests, handed over `options.batch_size` at a time.
+        """Answers in the order of the requests, `options.draws` to each, handed over `options.batch_size` at a time.
 
         Sampled draws are vLLM's own: they repeat with their seed, but are not the draws of our blocks.
 
@@ -79,17 +79,17 @@ class VllmDecoder:
             )
         self._check(requests)
         size = min(options.batch_size, WINDOW)
-        rows: list[LineRequest] = []
-        for start in range(0, len(requests), size):
-            rows += self._run(requests[start : start + size], start, options)
+        asked, rows = drawn(requests, options), list[LineRequest]()
+        for start in range(0, len(asked), size):
+            rows += self._run(asked[start : start + size], start, options)
         return self.answered(rows)
 
     def first_tokens(self, requests: Sequence[Request], share_prefix: bool = True) -> list[tuple[int, float]]:
         """The first token of every answer, the end token too, with its natural log-probability."""
         self._check(requests)
-        asked = GenerationOptions(ignore_eos=True, share_prefix=share_prefix)
+        asked = GenerationOptions(ignore_eos=True, share_prefix=share_prefix, logprobs=0)
         short = [Request(request.prompt, request.visual, 1) for request in requests]
-        return [(row.ids[0], row.logprobs[0]) for row in self._run(short, 0, asked, logprobs=True)]
+        return [(row.ids[0], row.chances[0].logprob) for row in self._run(short, 0, asked)]
 
     @property
     def block(self) -> int:
@@ -103,7 +103,7 @@ class VllmDecoder:
             PromptError, NonFiniteScoreError: as `answer`; nothing of these requests is queued then.
         """
         self._check(requests)
-        rows = [LineRequest(request, options, place) for place, request in enumerate(requests)]
+        rows = [LineRequest(request, options, place) for place, request in enumerate(drawn(requests, options))]
         self.line.put(rows)
         return rows
 
@@ -121,7 +121,13 @@ class VllmDecoder:
         shape, visual = self.shape, int(row.request.visual.shape[0])
         per_token = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * self.dtype.itemsize
         layers = (visual,) * shape.num_layers
-        return DecodedAnswer(tuple(row.ids), layers, length_of(row.request) * per_token, row.finish or "length")
+        return DecodedAnswer(
+            tuple(row.ids),
+            layers,
+            length_of(row.request) * per_token,
+            row.finish or "length",
+            tuple(row.chances[: len(row.ids)]),
+        )
 
     def _check(self, requests: Sequence[Request]) -> None:
         looked_at: set[int] = set()
@@ -150,16 +156,14 @@ class VllmDecoder:
             NonFiniteScoreError: the logits of one were NaN.
         """
         if suspects and not options.temperature:
-            again = GenerationOptions(ignore_eos=options.ignore_eos, share_prefix=options.share_prefix)
-            rows = self._run([row.request for row in suspects], 0, again, logprobs=True)
-            fine = [all(map(math.isfinite, row.logprobs)) for row in rows]
+            again = GenerationOptions(ignore_eos=options.ignore_eos, share_prefix=options.share_prefix, logprobs=0)
+            rows = self._run([row.request for row in suspects], 0, again)
+            fine = [all(math.isfinite(chance.logprob) for chance in row.chances) for row in rows]
             check_logits(fine, [], self.dtype)
 
-    def _run(
-        self, requests: Sequence[Request], first: int, options: GenerationOptions, logprobs: bool = False
-    ) -> list[LineRequest]:
+    def _run(self, requests: Sequence[Request], first: int, options: GenerationOptions) -> list[LineRequest]:
         """One window of requests until all are answered; the first is number `first` to `options.on_token`."""
-        rows = [LineRequest(request, options, first + place, logprobs) for place, request in enumerate(requests)]
+        rows = [LineRequest(request, options, first + place) for place, request in enumerate(requests)]
         self.line.put(rows)
         try:
             while not all(row.over for row in rows):
@@ -190,15 +194,20 @@ class VllmDecoder:
             growing=options.on_token is not None,
             temperature=options.temperature,
             top_p=options.top_p,
-            seed=options.seed if options.temperature else None,
+            seed=options.seed + row.place % options.draws if options.temperature else None,
             max_tokens=request.max_new_tokens,
             stop_token_ids=[] if options.ignore_eos else sorted(self.end),
             ignore_eos=options.ignore_eos,
-            logprobs=0 if row.wants_logprobs else None,
+            logprobs=options.logprobs,
             skip_reading_prefix_cache=not options.share_prefix,
             detokenize=False,
         )
         return {"prompt_embeds": self._embedded(request)}, sampling
+
+
+def drawn(requests: Sequence[Request], options: GenerationOptions) -> list[Request]:
+    """Every request as often as it is to be answered; the prompt of all but the first is in the prefix cache."""
+    return [request for request in requests for _ in range(options.draws)]
 
 
 def decoder(engine: Any, sampling: Callable[..., Any], adapter: Any, context: int) -> VllmDecoder:

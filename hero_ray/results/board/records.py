@@ -22,7 +22,7 @@ import yaml
 
 from hero_ray.core.errors import DatasetError, HeroRayError, InputError
 from hero_ray.results import truth
-from hero_ray.results.exchange.every_eval_ever import reading, writing
+from hero_ray.results.exchange.every_eval_ever import reading, usage, writing
 from hero_ray.results.exchange.lmms_export import safe_name
 from hero_ray.results.names import budget_of
 from hero_ray.store import RunRow, Store, figures, verifications
@@ -68,8 +68,13 @@ class BoardRecord:
 NOT_VERIFIED, CHANGED, UNREADABLE = "not verified", "changed since verified", "unreadable"
 
 
-def submit(store: Store, run_id: str, board: Path, measured_by: str, note: str = "") -> Path:
+def submit(
+    store: Store, run_id: str, board: Path, measured_by: str, note: str = "", count: usage.Count | None = None
+) -> Path:
     """Write the record of a finished run below `board`.
+
+    Args:
+        count: tokens of an answer of our own, see `writing.write_run`.
 
     Raises:
         InputError: the run is not complete, a record of that name is there, or the folder cannot be written.
@@ -83,7 +88,7 @@ def submit(store: Store, run_id: str, board: Path, measured_by: str, note: str =
     marks = store.read(verifications.of_run, run.id)
     try:
         folder.mkdir(parents=True)
-        writing.write_run(store, run.id, folder)
+        writing.write_run(store, run.id, folder, count=count)
         asked = run.config.get("sweep") or run.config
         told = {key: value for key, value in asked.items() if key not in writing.PLACES}
         (folder / SWEEP).write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -234,7 +234,7 @@ def _fill(store: Store, run_id: str, cell: Cell, log: Log) -> int:
         row["text"], sample = line["output"]["raw"][0], replace(sample, question=line["input"]["raw"])
         if row["score"] is not None:
             row["score"] = line["evaluation"]["score"]
-        if said := usage.read(line):
+        if not usage.is_counted(row, line) and (said := usage.read(line)):
             scores = row["scores"] or {}
             row["scores"] = scores | {ENDPOINT: (scores.get(ENDPOINT) or {}) | said}
         samples.append(sample)

@@ -1,10 +1,11 @@
-"""What a server said of one request, tokens and times: our row's `endpoint` record and the format's own two fields."""
+"""Tokens and times of one request: what a server said of it, or what our own row counts, as the format's own fields."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from hero_ray.core.errors import DatasetError
 from hero_ray.core.plan import ENDPOINT
 
 _TOKENS = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
@@ -12,6 +13,43 @@ _TIMES = {"total_ms": "latency_ms", "ttft_ms": "time_to_first_token_ms"}
 _REST = {"token_usage": "more_usage", "performance": "more_performance"}
 """Field of the format -> where a record keeps what it says beside the figures above, so that nothing is lost."""
 _DERIVED = frozenset({*_TOKENS.values(), *_TIMES.values(), "total_tokens", "generation_time_ms"})
+
+
+Count = Callable[[str, Mapping[str, Any]], int | None]
+"""Tokens of an answer of our own, from its model and its row (`hero_ray.costs.counted.completion_tokens`)."""
+
+
+def counted(model: str, row: Mapping[str, Any], count: Count) -> dict[str, Any]:
+    """`token_usage` of an answer of our own: text and visual tokens that entered the language model, and its own.
+
+    Of an answer's times the rows hold none: timed figures stand in the aggregate, by profile.
+    """
+    prompt = prompt_tokens(row)
+    answer = None if prompt is None else count(model, row)
+    if prompt is None or answer is None:
+        return {}
+    return {"token_usage": {"input_tokens": prompt, "output_tokens": answer, "total_tokens": prompt + answer}}
+
+
+def prompt_tokens(row: Mapping[str, Any]) -> int | None:
+    """Text and visual tokens of the prompt of our own row, None where it holds none."""
+    text, visual = row.get("n_text"), row.get("n_visual_llm")
+    return None if text is None or visual is None else int(text) + int(visual)
+
+
+def is_counted(row: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
+    """Whether a line's usage is what `counted` made of our row, and so no record that comes in with it.
+
+    Raises:
+        DatasetError: the line says another prompt than its row.
+    """
+    usage = line.get("token_usage")
+    if usage is None or line.get("performance") or ENDPOINT in (row.get("scores") or {}):
+        return False
+    prompt = prompt_tokens(row)
+    if prompt is not None and usage["input_tokens"] != prompt:
+        raise DatasetError(f"{usage['input_tokens']} input tokens stand beside a row of {prompt}; the file was altered")
+    return prompt is not None
 
 
 def written(scores: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hero_ray.core.errors import InputError
+from hero_ray.core.plan import ENDPOINT
 from hero_ray.core.version import __version__
 from hero_ray.results.exchange.every_eval_ever import form, usage
 from hero_ray.results.exchange.every_eval_ever.form import dumps, texts
@@ -44,8 +45,13 @@ _NOT_OF_PROFILES = {"run_id", "cell_id", "cell_tokens", *CELL} - {"tokens"}
 _PROGRESS = ("n_expected", "stop_reason", "stop_pictures", "stop_log_e")
 
 
-def write_run(store: Store, run_id: str, folder: str | Path, model: str | None = None) -> list[Path]:
+def write_run(
+    store: Store, run_id: str, folder: str | Path, model: str | None = None, count: usage.Count | None = None
+) -> list[Path]:
     """All files of a run below `folder`/data, or none: they are moved there when the last one is whole and valid.
+
+    Args:
+        count: tokens of an answer of our own; without it no usage of such answers is written.
 
     Raises:
         InputError: the folder cannot be written, or the run holds no figures.
@@ -60,7 +66,7 @@ def write_run(store: Store, run_id: str, folder: str | Path, model: str | None =
         with TemporaryDirectory(prefix=".unfinished-", dir=target) as made:
             for position, cell in enumerate(cells):
                 if rows := metrics.get(cell.id):
-                    written += _write(store, run, (position, cell, names[cell.id]), rows, Path(made))
+                    written += _write(store, run, (position, cell, names[cell.id]), rows, Path(made), count)
             for path in written:
                 (target / path).parent.mkdir(parents=True, exist_ok=True)
                 (Path(made) / path).replace(target / path)
@@ -72,7 +78,12 @@ def write_run(store: Store, run_id: str, folder: str | Path, model: str | None =
 
 
 def _write(
-    store: Store, run: RunRow, placed: tuple[int, CellRow, str], rows: Sequence[MetricRow], root: Path
+    store: Store,
+    run: RunRow,
+    placed: tuple[int, CellRow, str],
+    rows: Sequence[MetricRow],
+    root: Path,
+    count: usage.Count | None,
 ) -> list[Path]:
     """Args: placed: the cell behind its place in the run and before its name."""
     _, cell, _ = placed
@@ -82,7 +93,7 @@ def _write(
     evaluation = f"{cell.benchmark}/{form.model_id(cell.model)}/{run.id}/{cell.id}"
     main = next(f"{evaluation}/{_metric_id(row)}" for row in rows if row.is_main and not row.category)
     lines = [
-        _instance(cell, answer, evaluation, main)
+        _instance(cell, answer, evaluation, main) | _counted(cell, answer, count)
         for answer in sorted(store.read(verifications.whole_answers, run.id, cell.id), key=lambda a: a.sample_id)
     ]
     for number, line in enumerate(lines, start=1):
@@ -229,6 +240,12 @@ def _generation(cell: CellRow, name: str) -> dict[str, Any]:
     readable |= {"budget": budget_of(cell), "retention_ratio": cell.retention_ratio, "seed": cell.seed}
     readable |= {f"mean_{key}": getattr(cell, f"mean_{key}") for key in ("n_visual_llm", "flops", "kv_bytes")}
     return {"generation_args": arguments, "additional_details": texts(readable)}
+
+
+def _counted(cell: CellRow, answer: WholeAnswer, count: usage.Count | None) -> dict[str, Any]:
+    """Usage of an answer of our own, where nobody else has said any."""
+    told = ENDPOINT in (answer.stored["scores"] or {})
+    return {} if count is None or told else usage.counted(cell.model, answer.stored, count)
 
 
 def _instance(cell: CellRow, answer: WholeAnswer, evaluation: str, result: str) -> dict[str, Any]:
