@@ -13,6 +13,7 @@ import typer
 
 from hero_ray.cli import EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Address, Assign, Db, Limit
+from hero_ray.cli.show import Answer, Form, show
 from hero_ray.core.shipped import checkout, folder
 
 EXIT_REGRESSION = 3
@@ -49,9 +50,13 @@ def nightly(
     address: Address = None,
     summary: Summary = None,
     verify: Annotated[float, typer.Option(help="Share of the night's pictures asked again; 0 for none.")] = 0.01,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the panel, show its plan and stop.")] = False,
     assign: Assign = None,
 ) -> None:
     """Run the fixed panel, compare it cell by cell with the last good nights, repeat what looks worse.
+
+    `--dry-run` checks a panel beforehand: its keys, its cells, what it reads and about how long it takes; nothing is
+    written, and no night is run. `hero-ray plan PANEL` says the same.
 
     Exit codes: 0 nothing got worse, 1 the run failed, 2 bad input or no database, 3 regression.
     """
@@ -64,7 +69,14 @@ def nightly(
     document |= {key: value for key, value in given.items() if value is not None}
     for assignment in assign or ():
         configuration.override(document, assignment)
-    raise typer.Exit(_run(configuration.build(document), night_of(night), address, summary, verify))
+    built, date_of = configuration.build(document), night_of(night)
+    if dry_run:
+        from hero_ray.cli.plan import show_plan
+        from hero_ray.cli.sweep_options import url_of
+
+        show_plan(built, url_of(built))
+        return
+    raise typer.Exit(_run(built, date_of, address, summary, verify))
 
 
 def night_of(text: str | None) -> str:
@@ -111,23 +123,22 @@ def _run(config: Any, night: str, address: str | None, summary: str | None, shar
         Path(summary).write_text(text, encoding="utf-8")
     if new and verdict.state in ("regression", "failed"):
         notify.send(report.slack(verdict))
-    typer.echo(_last_line(verdict, store.shown_url))
+    typer.echo(json.dumps(_record(verdict, store.shown_url)))
     return {"regression": EXIT_REGRESSION, "failed": EXIT_FAILED}.get(verdict.state, 0)
 
 
-def _last_line(verdict: Any, db: str) -> str:
-    return json.dumps(
-        {
-            "run_id": verdict.run_id,
-            "night": verdict.night,
-            "status": verdict.state,
-            "cells": verdict.n_cells,
-            "alarms": [f"{finding.kind}: {finding.label}" for finding in verdict.alarms],
-            "silenced": len(verdict.silenced),
-            "compared_with": len(verdict.compared_with),
-            "db": db,
-        }
-    )
+def _record(verdict: Any, db: str) -> dict[str, Any]:
+    """A verdict for scripts."""
+    return {
+        "run_id": verdict.run_id,
+        "night": verdict.night,
+        "status": verdict.state,
+        "cells": verdict.n_cells,
+        "alarms": [f"{finding.kind}: {finding.label}" for finding in verdict.alarms],
+        "silenced": len(verdict.silenced),
+        "compared_with": len(verdict.compared_with),
+        "db": db,
+    }
 
 
 def _commits(verdict: Any) -> list[str]:
@@ -150,15 +161,15 @@ def _commits(verdict: Any) -> list[str]:
 
 
 @nightly_app.command()
-def explain(which: Which = "latest", db: Db = None) -> None:
+def explain(which: Which = "latest", db: Db = None, form: Form = None) -> None:
     """Print the verdict on a night: what got worse, by how much, and what changed."""
     from hero_ray.nightly import report
     from hero_ray.nightly.run import find_verdict
     from hero_ray.store import open_store
 
     with open_store(db, read_only=True) as store:
-        verdict = find_verdict(store, which)
-    typer.echo(report.markdown(verdict, _commits(verdict)))
+        verdict, url = find_verdict(store, which), store.shown_url
+    show(Answer([report.markdown(verdict, _commits(verdict))], record=_record(verdict, url)), form)
 
 
 @nightly_app.command()
@@ -171,7 +182,8 @@ def accept(
 
     with open_results(db) as store:
         verdict = accept_night(store, which, reason)
-    typer.echo(f"night {verdict.night} ({verdict.run_id}) is good from now on: {reason}")
+    said = f"night {verdict.night} ({verdict.run_id}) is good from now on: {reason}"
+    show(Answer([said], record={"run_id": verdict.run_id, "night": verdict.night, "reason": reason}))
 
 
 def _say(text: str) -> None:
