@@ -112,4 +112,5 @@ def _closed(evaluator: Evaluator, decoder: Any, one: _Open) -> list[Prediction]:
         raise
     except Exception:  # logits of one were NaN: one by one, the others keep their answers
         return evaluator.answered(one.jobs)
-    return evaluator.predicted(one.jobs, evaluator.adapter.spoken(answers))
+    adapter: Any = evaluator.adapter
+    return evaluator.predicted(one.jobs, adapter.spoken(answers))

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -220,7 +220,7 @@ class UnitWorker:
                 else:
                     later.append(one)
 
-        answered = evaluate_ahead(self._evaluator, fresh())
+        answered = evaluate_ahead(cast(Evaluator, self._evaluator), fresh())
         while True:
             with Deadline(self._job.unit_timeout_s):
                 found = next(answered, None)

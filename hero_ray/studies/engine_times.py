@@ -70,9 +70,11 @@ def measure(
     for count in CLIENTS:
         for one, found in _together(adapter, count, ready, contenders).items():
             times[one] |= found
-    rows = tuple((*one, *_figures(times[one]), _cache_kib(adapter, one[1], ready[one[0]])) for one in contenders)
+    rows: tuple[tuple[Any, ...], ...] = tuple(
+        (*one, *_figures(times[one]), _cache_kib(adapter, one[1], ready[one[0]])) for one in contenders
+    )
     measures = list(times[contenders[0]])
-    over = tuple(
+    over: tuple[tuple[Any, ...], ...] = tuple(
         (name, what, *_gain(times[name, OURS][what], times[name, VLLM][what]), len(times[name, VLLM][what]))
         for name in prunings
         for what in measures

@@ -150,7 +150,7 @@ def run(request: StudyRequest) -> Study:
         f"intervals over pictures. {engine_times.NOTE}"
     )
     tables = (FigureTable("The same cells on both engines", COLUMNS, tuple(rows)), _where(parted), *speeds.tables)
-    findings = {"answers": len(found), "equal": len(found) - len(parted), **speeds.findings}
+    findings: dict[str, Any] = {"answers": len(found), "equal": len(found) - len(parted), **speeds.findings}
     findings["largest margin"] = max((one.margin for one in parted if one.margin is not None), default=None)
     return Study(
         NAME,

@@ -106,12 +106,12 @@ def planned(engine: str, gpus: float, card: str, **settings: Any) -> str:
 
 def test_a_plan_without_gpus_says_how_memory_is_split() -> None:
     told = planned("vllm", 4, "4090", tensor_parallel_size=4)
-    assert "llava-next-13b on 4 cards (tensor 4 x pipeline 1): 1.2 GiB of tower, embeddings and head here" in told
-    assert "6.1 GiB of language model in vLLM on the first, 6.1 GiB of it on each other" in told
+    assert "llava-next-13b on 4 cards (tensor 4 x pipeline 1): 1.236 GiB of tower, embeddings and head here" in told
+    assert "6.062 GiB of language model in vLLM on the first, 6.062 GiB of it on each other" in told
     assert "at once; times over several cards are not forecast" in told
     assert "of this device" not in told
     alone = planned("vllm", 1, "h100")
-    assert "llava-next-13b on one card: 1.2 GiB of tower" in alone
+    assert "llava-next-13b on one card: 1.236 GiB of tower" in alone
     assert "hours" in alone
 
 

@@ -40,7 +40,7 @@ class EitherEngine:
     """
 
     ours: AnswerEngine
-    vllm: VllmDecoder
+    vllm: AnswerEngine
 
     def answer(
         self,
