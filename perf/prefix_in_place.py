@@ -20,8 +20,9 @@ import torch
 from hero_ray import models
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.batch import own_parts, shared_parts
+from hero_ray.models.decoding import DecodeState
 from hero_ray.models.generation import Decoder, GenerationOptions
-from hero_ray.models.runner import DecodeState, Runner
+from hero_ray.models.runner import Runner
 from perf.prefix_reuse import requests_for
 from perf.report import report
 

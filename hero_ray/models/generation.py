@@ -14,11 +14,12 @@ from hero_ray.core.errors import DeviceMemoryError, ParameterError, PromptError
 from hero_ray.core.looks import Looks
 from hero_ray.models.base import Request
 from hero_ray.models.batch import length_of, own_parts, share_groups, shared_parts, whole_prompts
+from hero_ray.models.decoding import DecodeState
 from hero_ray.models.draws import Chances, Picker, TokenChance
 from hero_ray.models.kept import resumable, resumed
 from hero_ray.models.live import Positions
 from hero_ray.models.rows import DecodedRows
-from hero_ray.models.runner import DecodeState, Runner
+from hero_ray.models.runner import Runner
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from hero_ray.models.blocks import Masks
+from hero_ray.models.decoding import DecodeState
 from hero_ray.models.heads import Rope
-from hero_ray.models.runner import DecodeState, Runner
+from hero_ray.models.runner import Runner
 
 _BUCKET = 256
 _WARM_UP = 3

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.cache import KeyValueCache
-from hero_ray.models.runner import DecodeState, Span
+from hero_ray.models.decoding import DecodeState, Span
 
 
 @dataclass

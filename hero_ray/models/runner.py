@@ -8,7 +8,7 @@ block and per row. The blocks themselves are transformers' own; with nothing pru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,83 +18,11 @@ from hero_ray.core.errors import SelectionError
 from hero_ray.models.batch import PromptBatch
 from hero_ray.models.blocks import Blocks, BlockState, Masks
 from hero_ray.models.cache import KeyValueCache
+from hero_ray.models.decoding import DecodeState, Span, with_room
 from hero_ray.models.heads import Rope
 from hero_ray.models.lean import Turns, turns
 from hero_ray.models.live import LiveTokens, Positions
 from hero_ray.models.prefix import ATTENTION, SharedPrefix
-
-
-@dataclass
-class Span:
-    """Consecutive blocks that see the same live tokens.
-
-    Attributes:
-        valid: bool [B, capacity], room for new tokens included and already True; of own tokens alone where a prefix is
-            read in place.
-        length: positions in use.
-        padded: whether any row has padding, so that a mask is needed.
-        next_position: [B, 1] position id of the next token.
-        num_valid, num_visual: [B] tokens alive after prefill, and visual tokens that its blocks ran on.
-        positions: [B, length] position ids of the keys, for models with sliding windows; else None.
-    """
-
-    valid: Tensor
-    length: int
-    padded: bool
-    next_position: Tensor
-    num_valid: Tensor
-    num_visual: Tensor
-    positions: Tensor | None = None
-
-
-@dataclass
-class DecodeState:
-    """A prefilled batch, ready for decode steps.
-
-    Attributes:
-        logits: [B, vocab] of the last position.
-        cache: keys and values of every block.
-        spans: live-token sets, and `span_of`: the span of each block.
-    """
-
-    logits: Tensor
-    cache: KeyValueCache
-    spans: list[Span]
-    span_of: list[int]
-
-    def alive(self) -> Tensor:
-        """Visual tokens, and all tokens, alive in every span after prefill: int64 [2, spans, B], on the device."""
-        return torch.stack([getattr(span, name) for name in ("num_visual", "num_valid") for span in self.spans]).view(
-            2, len(self.spans), -1
-        )
-
-    def repeated(self, times: int, room: int) -> DecodeState:
-        """The same prompts, each `times` times in a row, with `room` for new tokens; this one stays as it is."""
-        rows = torch.arange(self.logits.shape[0], device=self.logits.device).repeat_interleave(times)
-        spans = [
-            replace(
-                span,
-                valid=_with_room(span.valid[rows, : span.length], room),
-                next_position=span.next_position[rows],
-                num_valid=span.num_valid[rows],
-                num_visual=span.num_visual[rows],
-                positions=None if span.positions is None else span.positions[rows],
-            )
-            for span in self.spans
-        ]
-        return DecodeState(self.logits[rows], self.cache.branch(rows, room), spans, self.span_of)
-
-    def visual_per_layer(self, alive: Tensor | None = None) -> list[tuple[int, ...]]:
-        """Per row, visual tokens alive in each block after prefill; `alive` where it was read already."""
-        table = (self.alive() if alive is None else alive)[0].tolist()
-        return [tuple(row) for row in zip(*(table[span] for span in self.span_of), strict=True)]
-
-    def kv_bytes(self, alive: Tensor | None = None) -> list[int]:
-        """Per row, bytes of the live cache after prefill, read off the cache tensors; padding not counted."""
-        table = (self.alive() if alive is None else alive)[1].tolist()
-        sizes = [self.cache.bytes_per_position(index) for index in range(len(self.span_of))]
-        per_row = zip(*(table[span] for span in self.span_of), strict=True)
-        return [sum(count * size for count, size in zip(row, sizes, strict=True)) for row in per_row]
 
 
 class Runner(Blocks):
@@ -190,7 +118,7 @@ class Runner(Blocks):
         for index in range(self.num_layers):
             hidden = self.run(index, hidden, masks, rope, short, cache)
         span = Span(
-            valid=_with_room(valid, room),
+            valid=with_room(valid, room),
             length=valid.shape[1],
             padded=padded,
             next_position=positions[:, -1:] + 1,
@@ -268,7 +196,7 @@ class Runner(Blocks):
         order, alive = tokens.places(survivors.keep)
         cache.keep(order)
         span = spans[0]
-        span.valid, span.length = _with_room(alive, room), order.shape[1]
+        span.valid, span.length = with_room(alive, room), order.shape[1]
         span.padded, span.num_valid = bool((~alive).any()), alive.sum(1)
         if span.positions is not None:
             span.positions = span.positions.gather(1, order)
@@ -299,7 +227,7 @@ def live_tokens(batch: PromptBatch) -> LiveTokens:
 
 def _span(tokens: LiveTokens, room: int, with_positions: bool) -> Span:
     return Span(
-        valid=_with_room(tokens.valid, room),
+        valid=with_room(tokens.valid, room),
         length=tokens.valid.shape[1],
         padded=tokens.padded,
         next_position=tokens.behind,
@@ -307,7 +235,3 @@ def _span(tokens: LiveTokens, room: int, with_positions: bool) -> Span:
         num_visual=tokens.visual.sum(1),
         positions=tokens.positions if with_positions else None,
     )
-
-
-def _with_room(valid: Tensor, room: int) -> Tensor:
-    return torch.cat([valid, valid.new_ones(valid.shape[0], room)], 1)

@@ -15,7 +15,7 @@ from hero_ray.core.encoded import Budget, Encoded, Needs, Selection
 from hero_ray.core.looks import Looks
 from hero_ray.engine.cut import Picture, Pruning, settled
 from hero_ray.models.base import Adapter, Prepared, Prompt, Request, Visual
-from hero_ray.models.runner import DecodeState
+from hero_ray.models.decoding import DecodeState
 
 STAGES = ("encode", "select", "prefill", "decode")
 Around = Callable[[str, Callable[[], Any]], Any]

@@ -14,8 +14,9 @@ from hero_ray.core.errors import ParameterError
 from hero_ray.models import miniature, prefix
 from hero_ray.models.base import Prompt, Request
 from hero_ray.models.build import build, randomise
+from hero_ray.models.decoding import DecodeState
 from hero_ray.models.generation import Decoder, GenerationOptions
-from hero_ray.models.runner import DecodeState, Runner
+from hero_ray.models.runner import Runner
 from hero_ray.pipeline.facts import model_fact
 
 WIDTH = 64
