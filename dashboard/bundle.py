@@ -150,7 +150,7 @@ def _chart(results: Results, chart: Frontier, title: str) -> str:
     figure = figures.frontier(list(chart.marks.values()), axis, title, chart.line, unit=results.unit(axis))
     drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=figures.CONFIG)
     name = html.escape(f"{chart.model}: {chart.benchmark + ', ' if chart.benchmark else ''}{axis.title}")
-    figures_of = grids.frontier(chart).html(f"{chart.model}: {chart.title}")
+    figures_of = grids.frontier(chart, results.unit(axis)).html(f"{chart.model}: {chart.title}")
     return (
         f"<details{' open' if chart.axis == 'tokens' else ''}><summary>{name}</summary>"
         f'<figure role="group" aria-label="{name}">{drawn}</figure>'

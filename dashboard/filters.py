@@ -60,8 +60,8 @@ def switch(label: str, key: str, default: bool = False, **more: Any) -> bool:
 
 
 def run_name(run: RunRow) -> str:
-    """A run in one line: sweep, date, beginning of its id."""
-    return f"{run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {short_id(run.id)}"
+    """A run in one line: what people call it, else its sweep; date, and the end of its id."""
+    return f"{run.name or run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {short_id(run.id)}"
 
 
 def pick_runs() -> tuple[RunRow, ...]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from hero_ray.core.errors import HeroRayError, StoreError
-from hero_ray.results import advice, cards, early, two_runs
+from hero_ray.results import advice, cards, early, named, two_runs
 from hero_ray.results.averages import averages
 from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results, every_model
@@ -129,7 +129,7 @@ _LOADERS: dict[str, Callable[..., Any]] = {
     "trend": lambda sweep: read(figures.trend, sweep),
     "alerts": lambda run: read(stored.alerts, run),
     "studies": lambda: read(studies.newest),
-    "failures": lambda run: (read(answers.failure_counts, run), store().failures(run)),
+    "failures": lambda run: (read(answers.failure_counts, run), named.failures(store(), run, 100)),
 }
 
 

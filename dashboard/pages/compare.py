@@ -10,8 +10,9 @@ from hero_ray.results.averages import averages, flagged
 from hero_ray.results.axes import AXES
 from hero_ray.results.comparisons import Comparison, compare_labels
 from hero_ray.results.contenders import Results
-from hero_ray.results.marks import Mark
+from hero_ray.results.marks import Mark, unpruned
 from hero_ray.results.names import FULL
+from hero_ray.results.report.figures import p_value
 from hero_ray.results.shown import palette, tables
 
 BY_BUDGET = "budgets, then methods"
@@ -53,7 +54,8 @@ def _table(ids: tuple[str, ...], marks: list[Mark]) -> None:
     left, right = st.columns([3, 1])
     with left:
         costs = _costs(own)
-    table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks), own.unit, costs)
+    full = unpruned(own.marks())  # also where the filter leaves the unpruned model out
+    table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks), own.unit, costs, full)
     with right:
         order = filters.choose("Best first in", [BY_BUDGET, *table.columns], "sort")
     if order != BY_BUDGET:
@@ -125,15 +127,15 @@ def _line(row: Comparison, names: dict[str, str]) -> dict[str, object]:
     return {
         "method": names[row.label],
         "benchmark": row.benchmark,
-        "difference": round(row.points, 1),
+        "difference": f"{row.points:+.1f}",
         "interval": " to ".join(f"{bound:+.1f}" for bound in bounds) + f" ({100 * row.level:.4g} %)",
-        "p (Holm)": f"{row.p_holm:.3f}",
+        "p (Holm)": p_value(row.p_holm),
         "verdict": row.verdict,
         "wins": paired.wins,
         "losses": paired.losses,
         "pairs": paired.n,
         "missing": "{} / {}".format(*row.missing),
-        "p": f"{paired.p_value:.3f}",
+        "p": p_value(paired.p_value),
         "test": paired.test,
     }
 

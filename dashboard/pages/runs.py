@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import evidence, figures, filters, history, loaders
 from dashboard.loaders import plain
+from hero_ray.results import named
 from hero_ray.results.names import FULL, budget_of
 from hero_ray.store import RunRow, answers
 from hero_ray.store import runs as stored
@@ -48,7 +49,7 @@ def _live(run: RunRow, progress: RunProgress) -> None:
         state = "running" if alive else "not moving: whoever worked on it is gone; the same command resumes it"
         if run.cancel_requested:
             state = "stopping after its current unit"
-        st.markdown(f"**{plain(run.sweep_name)}** · {plain(run.id)} · {state}")
+        st.markdown(f"**{plain(run.name or run.sweep_name)}** · {plain(run.id)} · {state}")
         finished = progress.done + progress.failed
         text = f"{finished:,} of {progress.expected:,} answers, {progress.failed:,} failed, {_eta(run, progress)}"
         st.progress(progress.share, text=text)
@@ -143,7 +144,7 @@ def _failures(run: RunRow, progress: RunProgress) -> None:
     counts, rows = (
         loaders.load("failures", run.id)
         if run.status in TERMINAL
-        else (loaders.read(answers.failure_counts, run.id), loaders.read(answers.failures, run.id))
+        else (loaders.read(answers.failure_counts, run.id), named.failures(loaders.store(), run.id, 100))
     )
     st.header("Failures")
     st.markdown(" · ".join(f"**{plain(name)}** {count:,}" for name, count in counts.items()))

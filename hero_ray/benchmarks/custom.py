@@ -20,7 +20,7 @@ from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, PromptStyle, l
 from hero_ray.benchmarks.docvqa_val import anls
 from hero_ray.benchmarks.images import MAX_PIXELS
 from hero_ray.benchmarks.letters import ALPHABET, named_letter
-from hero_ray.benchmarks.own_pictures import Looker
+from hero_ray.benchmarks.own_pictures import LONGEST_NAME, Looker
 from hero_ray.benchmarks.sources import Source, open_path
 from hero_ray.benchmarks.tables import RowTable
 from hero_ray.benchmarks.vqa_text import normalise, vqa_accuracy
@@ -266,3 +266,25 @@ class FileBenchmark(DatasetBenchmark):
             mine = [item for item in scored if (item.sample.extra.get("metric") or self.default_metric) == metric]
             metrics.extend(means(mine, metric, lambda item: float(item.scores[self.main_metric]))[:1])
         return metrics
+
+
+def picture_names(target: str) -> list[str]:
+    """The files that the rows of a data file name as their pictures, in order; "" for a row that holds its picture.
+
+    Empty where the file is not there any more, or holds no names at all.
+    """
+    try:
+        rows = open_path(Path(target), None, FileBenchmark.source.split).rows(["image"])
+        names = []
+        for _, row in rows:
+            if isinstance(row.get("image"), bytes | dict):
+                return []
+            names.append(_file_name(row.get("image")))
+    except DatasetError:
+        return []
+    return names
+
+
+def _file_name(cell: Any) -> str:
+    is_name = isinstance(cell, str) and len(cell) <= LONGEST_NAME and not cell.startswith("data:")
+    return cell if is_name else ""

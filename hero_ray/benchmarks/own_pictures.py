@@ -14,6 +14,8 @@ from hero_ray.benchmarks import images
 from hero_ray.core.errors import ImageError
 
 T = TypeVar("T")
+LONGEST_NAME = 500
+"""Longer texts are pictures, not names of files."""
 
 SHOWN = 3
 QUIET_S, EVERY_S = 3.0, 5.0

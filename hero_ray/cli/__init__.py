@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from hero_ray.core.errors import HeroRayError, InputError, RunLockedError, StoreError
 from hero_ray.core.version import __version__
@@ -27,8 +28,28 @@ def _dashes(token: str) -> str:
     return token.replace("_", "-")
 
 
+class _Plain:
+    """A command whose help gives switches no type: `--dry-run <bool>` reads as if a value were due."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in params:
+            if getattr(one, "is_flag", False):
+                one.metavar = ""
+        return params
+
+
+class Verb(_Plain, TyperCommand):
+    """A verb."""
+
+
+class Verbs(_Plain, TyperGroup):
+    """A group of verbs."""
+
+
 app = typer.Typer(
     name="hero-ray",
+    cls=Verbs,
     help="How many visual tokens can a vision-language model lose, with which method, and at what cost?",
     no_args_is_help=True,
     add_completion=False,
@@ -69,6 +90,9 @@ def load_verbs() -> None:
     registered: list[Any] = [*app.registered_commands, *app.registered_groups]
     for command in registered:
         command.rich_help_panel = places.get(_verb(command), (0, "Others"))[1]
+        command.cls = Verbs if command in app.registered_groups else Verb
+        for inner in command.typer_instance.registered_commands if command.cls is Verbs else ():
+            inner.cls = Verb
     app.registered_commands.sort(key=lambda one: places.get(_verb(one), (len(places), ""))[0])
 
 

@@ -61,9 +61,8 @@ def export(
             typer.echo(f"wrote {path}")
         return
     if format == "latex":
-        every = [mark for each in every_model(store, found.id) for mark in each.marks()]
-        every = [mark for mark in every if model in (None, mark.model)]
-        _write_text(files.to_latex(every), output, found.id, len(every))
+        every = [each for each in every_model(store, found.id) if model in (None, each.model) and each.marks()]
+        _write_text(files.to_latex(every), output, found.id, sum(len(each.marks()) for each in every))
         return
     rows = from_runs.predictions(store, found.id) if samples else from_runs.figures(store, found.id)
     rows = [row for row in rows if model in (None, row["model"])]

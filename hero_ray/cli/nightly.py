@@ -49,9 +49,13 @@ def nightly(
     address: Address = None,
     summary: Summary = None,
     verify: Annotated[float, typer.Option(help="Share of the night's pictures asked again; 0 for none.")] = 0.01,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the panel, show its plan and stop.")] = False,
     assign: Assign = None,
 ) -> None:
     """Run the fixed panel, compare it cell by cell with the last good nights, repeat what looks worse.
+
+    `--dry-run` checks a panel beforehand: its keys, its cells, what it reads and about how long it takes; nothing is
+    written, and no night is run. `hero-ray plan PANEL` says the same.
 
     Exit codes: 0 nothing got worse, 1 the run failed, 2 bad input or no database, 3 regression.
     """
@@ -64,7 +68,14 @@ def nightly(
     document |= {key: value for key, value in given.items() if value is not None}
     for assignment in assign or ():
         configuration.override(document, assignment)
-    raise typer.Exit(_run(configuration.build(document), night_of(night), address, summary, verify))
+    built, date_of = configuration.build(document), night_of(night)
+    if dry_run:
+        from hero_ray.cli.plan import show_plan
+        from hero_ray.cli.sweep_options import url_of
+
+        show_plan(built, url_of(built))
+        return
+    raise typer.Exit(_run(built, date_of, address, summary, verify))
 
 
 def night_of(text: str | None) -> str:

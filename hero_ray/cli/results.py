@@ -80,7 +80,8 @@ def frontier(
     record = {"run_id": results.run.id, "model": results.model, "axis": axis, "frontier": on_line}
     said = [f"{title}: on the frontier {', '.join(best)}" for title, best in on_line.items() if best]
     nothing = [f"no cell of this run has a figure with a known {axis} cost"]
-    shown = [(chart.title, tables.frontier(chart)) for chart in found]
+    unit = results.unit(AXES[axis])
+    shown = [(chart.title, tables.frontier(chart, unit)) for chart in found]
     show(Answer(said or nothing, shown, record=record), form)
 
 
@@ -114,9 +115,17 @@ def compare(
         "verdicts": {item.benchmark: item.verdict for item in found},
         "p_holm": {item.benchmark: item.p_holm for item in found},
         "missing": {item.benchmark: item.missing for item in found},
+        "n": {item.benchmark: item.paired.n for item in found},
+        "answered": {item.benchmark: item.answered for item in found},
     }
     said = [f"{first} against {second}: {verdict} on {', '.join(names)}" for verdict, names in verdicts.items()]
-    show(Answer(said, [("", tables.comparisons(first, second, found))], record=record), form)
+    unlike = [
+        f"{item.benchmark}: {first} answered {item.answered[0]:,} questions and {second} {item.answered[1]:,}; "
+        f"compared are the {item.paired.n:,} that both answered"
+        for item in found
+        if set(item.answered) != {item.paired.n}
+    ]
+    show(Answer([*said, *unlike], [("", tables.comparisons(first, second, found))], record=record), form)
 
 
 @app.command()
@@ -145,8 +154,13 @@ def check(
         "verdict": verdict,
         "n": sum(f.result.n for f in findings),
         "missing": sum(sum(f.missing) for f in findings),
+        "pictures_needed": {f.where: f.more.alone for f in findings if f.more is not None and f.more.alone},
     }
-    seen = [f"{finding.where}: {finding.seen}" for finding in findings if finding.seen]
+    seen = [
+        f"{finding.where}: {'; '.join(filter(None, (finding.seen, finding.outlook)))}"
+        for finding in findings
+        if finding.seen or finding.outlook
+    ]
     show(Answer([f"{verdict}: {parsed.text}", *seen], [("", tables.findings(findings))], record=record), form)
     if verdict != "holds":
         raise typer.Exit(EXIT_CLAIM_FAILS if verdict == "fails" else EXIT_CLAIM_UNDECIDED)
@@ -173,12 +187,16 @@ def advise(
     candidates = advice.advise(results, allowance, chosen, listed(tasks))
     best = advice.cheapest(candidates)
     if best is not None:
-        said = f"advice: {best.label} (loss within {allowance} on every benchmark asked for)"
+        verb = "gains" if chosen.higher_is_cheaper else "saves"
+        saved = "" if best.saved is None else f"; {verb} {best.saved:.0f}% of full's {chosen.title}"
+        said = f"advice: {best.label} (loss within {allowance} on every benchmark asked for{saved})"
     else:
         said = f"no method is shown to stay within {allowance}; allow more, or measure more samples"
     record = {
         "run_id": results.run.id,
         "advice": best.label if best else None,
+        "straw_man": best.straw_man if best else None,
+        "saved_percent": best.saved if best else None,
         "max_loss": allowance.amount,
         "max_loss_unit": "% of full" if allowance.relative else "points",
         "verdicts": {c.label: c.verdict for c in candidates},
@@ -186,8 +204,10 @@ def advise(
         "pictures_needed": {c.label: needed for c in candidates if (needed := advice.pictures_needed(c))},
         "missing": sum(loss.missing for c in candidates for loss in c.losses),
     }
-    open_ones = [*advice.nothing_to_lose(results, listed(tasks)), *advice.unproven(candidates)]
-    show(Answer([said, *open_ones], [("", tables.advice(candidates, chosen.label))], record=record), form)
+    cautions = [*advice.nothing_to_lose(results, listed(tasks)), *filter(None, [advice.standing(candidates)])]
+    open_ones = [*cautions, *advice.unproven(candidates), *advice.outlook(candidates)]
+    table = tables.advice(candidates, chosen, results.unit(chosen))
+    show(Answer([said, *open_ones], [("", table)], record=record), form)
 
 
 @app.command()

@@ -11,11 +11,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hero_ray.benchmarks import sizes
 from hero_ray.core.engines import OURS
 from hero_ray.core.errors import BudgetError, StoreError
-from hero_ray.core.plan import ENDPOINT, ModelFact
+from hero_ray.core.plan import ENDPOINT, FULL, ModelFact
 from hero_ray.core.text import in_bytes
 from hero_ray.costs.cards import GpuCard
 from hero_ray.costs.memory import largest_batch
@@ -25,6 +26,7 @@ from hero_ray.pipeline.facts import Plan, sample_prompts
 from hero_ray.pipeline.on_card import assumptions, on_card
 from hero_ray.pipeline.several_cards import is_shared_out, split
 from hero_ray.results import needs
+from hero_ray.results.names import name_all
 from hero_ray.stats import detectable
 from hero_ray.store import open_store
 
@@ -74,6 +76,21 @@ def describe_plan(plan: Plan, url: str, missing: str = "", card: GpuCard | None 
     return "\n".join([*lines, *_beyond(plan), *plan.cautions])
 
 
+def counts(plan: Plan) -> dict[str, Any]:
+    """The same for scripts."""
+    answers, encodes = sum(plan.expected.values()), len(plan.models) * plan.pictures
+    return {
+        "sweep": plan.config.name,
+        "models": [model.name for model in plan.models],
+        "cells": len(plan.cells),
+        "pictures": plan.pictures,
+        "questions": sum(plan.asked.values()),
+        "answers": answers,
+        "encodes": encodes,
+        "encodes_saved": answers - encodes,
+    }
+
+
 def _beyond(plan: Plan) -> Iterator[str]:
     """Budgets that no picture reaches."""
     for model in plan.models:
@@ -96,7 +113,9 @@ def describe_needs(plan: Plan, url: str, margin: float, power: float) -> list[st
         sizes = Counter(sample.image_key for sample in plan.samples if sample.benchmark == name)
         for model in plan.models:
             known = needs.earlier_changes(store, model.name, name, margin / 100) if store else None
-            lines.append(needs.describe(f"{name} ({model.name})", list(sizes.values()), margin, power, known))
+            own = [cell for cell in plan.cells_of(model.name) if cell.benchmark == name and cell.method != FULL]
+            cells = len({called.key for called in name_all(own)})  # seeds of one setting are one
+            lines.append(needs.describe(f"{name} ({model.name})", list(sizes.values()), margin, power, known, cells))
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from hero_ray.pipeline.invariance import certificates, describe
+from hero_ray.results import named
 from hero_ray.store import Store, row_files, verifications
 from hero_ray.store.records import RunRow
 
@@ -58,10 +59,9 @@ def describe_run(store: Store, run: RunRow) -> str:
 
 def describe_failures(store: Store, run_id: str) -> str:
     """Failed samples with their error, a line each."""
-    rows = store.failures(run_id, limit=FAILURES_SHOWN)
+    rows = named.failures(store, run_id, FAILURES_SHOWN)
     if not rows:
         return "no failed samples"
-    lines = [
-        f"{r['benchmark']} {r['sample_key']} cell {r['cell_id']}: {r['error_type']}: {r['error_message']}" for r in rows
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        f"{row['cell']} on {row['benchmark']}, {row['question']}: {row['error']}: {row['message']}" for row in rows
+    )

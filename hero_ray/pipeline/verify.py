@@ -25,7 +25,7 @@ from hero_ray.pipeline.asking_again import Tasks, Together, groups, tasks_of, un
 from hero_ray.pipeline.margins import margin
 from hero_ray.pipeline.provenance import environment, git_commit
 from hero_ray.pipeline.worker import load_callable
-from hero_ray.results import recount, truth
+from hero_ray.results import named, recount, truth
 from hero_ray.results.truth import AskedAgain, Findings, Untrue
 from hero_ray.store import CellRow, RunRow, Store, sample_id, verifications
 from hero_ray.store.answers import PERMANENT
@@ -242,14 +242,14 @@ def _same_machine(run: RunRow) -> bool:
 def _row(
     store: Store, run: RunRow, cells: Sequence[CellRow], fraction: float, draw: Draw, found: Findings
 ) -> VerificationRow:
-    here = environment()
+    here, names = environment(), named.cell_names(cells)
     unlike = [one for one in found.asked if one.verdict != truth.BIT_EQUAL]
     report: dict[str, Any] = {
         "said": list(truth.summary(found)),
         "chances": {str(k): round(p, 6) for k, p in truth.chances(draw.of, len(draw.drawn)).items()},
         "needed": truth.needed(draw.of, len(draw.drawn)),
-        "unlike": [asdict(one) for one in unlike[:LISTED]],
-        "untrue": [asdict(one) for one in found.untrue[:LISTED]],
+        "unlike": [asdict(one) | {"cell": names[one.cell_id]} for one in unlike[:LISTED]],
+        "untrue": [asdict(one) | {"cell": names.get(one.cell_id, "")} for one in found.untrue[:LISTED]],
         "kinds": dict(Counter(one.kind for one in found.untrue)),
         "unasked": dict(found.unasked),
         "within_rounding": sum(one.rounding for one in found.asked),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf
-from statistics import NormalDist
 
 from hero_ray import stats
 from hero_ray.core.errors import InputError, NotComparableError, UnknownNameError
@@ -13,6 +11,7 @@ from hero_ray.results.axes import Axis
 from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
+from hero_ray.results.needs import POWER, Forecast
 from hero_ray.results.sides import sides, worst
 from hero_ray.store import CellRow
 
@@ -53,9 +52,8 @@ class Loss:
 
     `safe`: loss beyond the allowance is ruled out. `unsafe`: it is shown, corrected over cells and benchmarks.
     `unproven`: the samples do not decide. `p` and `p_against` are those of both claims, uncorrected, and the largest of
-    all ways to count answers that are `missing` on either side. `seen` says in words what was seen. `needed`: pictures
-    that would decide it with 80 % power if the loss and its spread stay as seen; None where the loss is the allowance.
-    `beyond`: whether the loss seen is above the allowance, so that more of the same would show the cell unsafe.
+    all ways to count answers that are `missing` on either side. `seen` says in words what was seen. `more`: pictures
+    that would decide it beside all cells if all goes on as seen; None where it is decided.
     """
 
     benchmark: str
@@ -66,13 +64,12 @@ class Loss:
     verdict: str
     missing: int = 0
     seen: str = ""
-    needed: int | None = None
-    beyond: bool = False
+    more: Forecast | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One method at one budget with its cost and what it loses where.
+    """One method at one budget with its cost (`saved`: percent of the unpruned model's) and what it loses where.
 
     `safe` only if safe on every benchmark, `unsafe` if unsafe on one, with Holm's correction over both claims of all
     candidates: the cheapest of many safe-looking cells would otherwise be the luckiest one.
@@ -83,6 +80,8 @@ class Candidate:
     losses: tuple[Loss, ...]
     p_holm: float
     verdict: str
+    saved: float | None = None
+    straw_man: bool = False
 
 
 def advise(
@@ -106,27 +105,42 @@ def advise(
         if label == baseline or not set(chosen) <= set(by_benchmark):
             continue
         try:
-            losses = tuple(_loss(results, label, baseline, name, allowance, family) for name in chosen)
+            losses = tuple(_loss(results, label, baseline, name, allowance, family, len(chosen)) for name in chosen)
         except NotComparableError:  # under way, or its answers were pruned: nothing can be said of it
             continue
         found.append((label, mean_of(costs.get(label, ()), some=False), losses))
     if not found:
         raise NotComparableError(f"no cell shares answered samples with {baseline} on {', '.join(chosen)}")
+    whole = mean_of(costs.get(baseline, ()), some=False)
     safe, unsafe = stats.both_ways(
         [max(loss.p for loss in losses) for *_, losses in found],
         [stats.any_of([loss.p_against for loss in losses]) for *_, losses in found],
     )
     made = [
-        _judged(label, cost, losses, float(p), float(q))
+        replace(
+            _judged(label, cost, losses, float(p), float(q)),
+            saved=axis.saved(cost, whole),
+            straw_man=results.first(label).straw_man,
+        )
         for (label, cost, losses), p, q in zip(found, safe, unsafe, strict=True)
     ]
     sign = -1.0 if axis.higher_is_cheaper else 1.0
-    return sorted(made, key=lambda c: (c.cost is None, sign * (c.cost or 0.0), c.label))
+    return sorted(made, key=lambda c: (c.cost is None, sign * (c.cost or 0.0), c.straw_man, c.label))
 
 
 def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
     """The advice: the cheapest safe candidate whose cost is known."""
     return next((c for c in candidates if c.verdict == "safe" and c.cost is not None), None)
+
+
+def standing(candidates: Sequence[Candidate]) -> str:
+    """A caution where the advice is a straw man: cheap and safe, but no method that anybody had to invent; else ""."""
+    best = cheapest(candidates)
+    if best is None or not best.straw_man:
+        return ""
+    proper = cheapest([one for one in candidates if not one.straw_man])
+    other = f"the cheapest safe cell that is none is {proper.label}" if proper else "no cell that is none is shown safe"
+    return f"{best.label} is a straw man, which anybody could write; {other}"
 
 
 def unproven(candidates: Sequence[Candidate]) -> list[str]:
@@ -135,17 +149,42 @@ def unproven(candidates: Sequence[Candidate]) -> list[str]:
     for item in candidates:
         if item.verdict == "unproven":
             worst_of = max(item.losses, key=lambda loss: loss.p)
-            shown, needed = "unsafe" if worst_of.beyond else "safe", worst_of.needed
-            more = f"; about {needed:,} pictures like these would show it {shown} there" if needed else ""
-            lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}{more}")
+            lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}{_outlook(worst_of)}")
     return lines
 
 
+def _outlook(loss: Loss) -> str:
+    """What more pictures would show of one loss, and how many of them the claim alone needs, as `check` asks it."""
+    if loss.more is None or loss.more.together is None:
+        return ""
+    shown, open_alone = "unsafe" if loss.more.beyond else "safe", loss.p >= ALPHA and loss.p_against >= ALPHA
+    alone = f" ({loss.more.alone:,} for this claim alone)" if open_alone and loss.more.alone else ""
+    return f"; about {loss.more.together:,} pictures like these would show it {shown} there{alone}"
+
+
+def outlook(candidates: Sequence[Candidate]) -> list[str]:
+    """What the forecasts of `unproven` take for granted; nothing where there are none."""
+    if not any(_outlook(loss) for item in candidates if item.verdict == "unproven" for loss in item.losses):
+        return []
+    return [
+        f"Pictures are forecast with {POWER:.0%} power for all {len(candidates)} cell(s) at once, if losses and the "
+        "share of answers that change stay as seen; `check` asks for one claim alone, `plan --margin` for a loss of a "
+        "fifth of the margin."
+    ]
+
+
 def pictures_needed(candidate: Candidate) -> int | None:
-    """Pictures of each benchmark that would decide an unproven candidate; None for the others, or out of reach."""
-    open_ones = [loss.needed for loss in candidate.losses if loss.verdict == "unproven"]
-    known = [needed for needed in open_ones if needed is not None]
-    return max(known) if candidate.verdict == "unproven" and known and len(known) == len(open_ones) else None
+    """Pictures of each benchmark that would decide an unproven candidate; None for the others, or out of reach.
+
+    One benchmark whose loss is beyond the allowance is enough to show a cell unsafe; to be safe it takes all.
+    """
+    open_ones = [loss.more for loss in candidate.losses if loss.more is not None]
+    if candidate.verdict != "unproven" or not open_ones:
+        return None
+    if beyond := [more.together for more in open_ones if more.beyond]:
+        return min((needed for needed in beyond if needed is not None), default=None)
+    known = [more.together for more in open_ones if more.together is not None]
+    return max(known) if len(known) == len(open_ones) else None
 
 
 def nothing_to_lose(results: Results, benchmarks: Iterable[str] | None = None, baseline: str = FULL) -> list[str]:
@@ -171,7 +210,9 @@ def in_the_way(candidates: Sequence[Candidate]) -> list[str]:
     return [name for name in names if name not in safe]
 
 
-def _loss(results: Results, label: str, baseline: str, name: str, allowance: Allowance, family: int) -> Loss:
+def _loss(
+    results: Results, label: str, baseline: str, name: str, allowance: Allowance, family: int, benchmarks: int
+) -> Loss:
     found = sides(results, results.groups[label][name], results.groups[baseline][name])
     share = 1 - allowance.amount / 100 if allowance.relative else 1.0
     offset = 0.0 if allowance.relative else -allowance.amount / 100
@@ -180,30 +221,9 @@ def _loss(results: Results, label: str, baseline: str, name: str, allowance: All
     at_most = None if loss.high is None else min(1.0, loss.high)
     verdict = "safe" if p < ALPHA else "unproven"
     allowed = (1 - share) * found.figures[1] - offset
-    needed = None if verdict == "safe" else to_decide(loss, allowed, ALPHA / family, alike=found.differing[0] == 0)
-    seen, missing = found.seen(at_most), sum(found.missing)
-    return Loss(name, loss.value, at_most, p, p_against, verdict, missing, seen, needed, loss.value > allowed)
-
-
-def to_decide(
-    loss: stats.OneSided, allowed: float, alpha: float, power: float = 0.8, alike: bool = False
-) -> int | None:
-    """Pictures at which a loss like the one seen is told from what is allowed, at `alpha` on one side.
-
-    A normal law's estimate from the bound that the pictures at hand give; None beyond ten million.
-
-    Args:
-        alike: no picture differs, so that the bound shrinks with the number of pictures, not with its root.
-    """
-    if loss.high is None or loss.high <= loss.value:
-        return None
-    if alike:
-        return max(loss.n_clusters + 1, ceil(loss.n_clusters * loss.high / allowed)) if allowed > 0 else None
-    law = NormalDist()
-    error = (loss.high - loss.value) / law.inv_cdf(1 - alpha)  # of n_clusters pictures
-    apart = abs(allowed - loss.value)
-    pictures = loss.n_clusters * ((law.inv_cdf(1 - alpha) + law.inv_cdf(power)) * error / apart) ** 2 if apart else inf
-    return max(loss.n_clusters + 1, ceil(pictures)) if pictures <= 1e7 else None
+    claims = family * (benchmarks if loss.value > allowed else 1)  # safe is safe on each, unsafe is unsafe on one
+    more = None if min(p, benchmarks * p_against) < ALPHA / family else found.needed(allowed, claims)
+    return Loss(name, loss.value, at_most, p, p_against, verdict, sum(found.missing), found.seen(at_most), more)
 
 
 def _judged(label: str, cost: float | None, losses: Sequence[Loss], p_safe: float, p_unsafe: float) -> Candidate:

@@ -55,6 +55,12 @@ class Axis:
         largest = max((abs(value) for value in values if value is not None), default=0.0)
         return next((unit for unit in reversed(self.units) if largest >= unit[0]), self.units[0])
 
+    def saved(self, cost: float | None, full: float | None) -> float | None:
+        """Percent of the unpruned model's cost that is saved, or of its rate that is gained; None where not known."""
+        if cost is None or not full:
+            return None
+        return 100 * (cost / full - 1 if self.higher_is_cheaper else 1 - cost / full)
+
     def cost(self, row: Any) -> float | None:
         """A stored point's cost in the base unit; None where it is not known."""
         held, _, field = self.source.rpartition(".")

@@ -18,6 +18,7 @@ from hero_ray import stats
 from hero_ray.core.errors import ClaimError
 from hero_ray.results.contenders import Contender, Results, parse_contender
 from hero_ray.results.names import FULL
+from hero_ray.results.needs import Forecast
 from hero_ray.results.pairs import AnyPart
 from hero_ray.results.sides import WAYS, Sides, agreed, judged, sides
 from hero_ray.stats.verdicts import OneSided
@@ -111,6 +112,7 @@ class Finding:
         verdict: `holds`, `fails` or `undecided`, with the reason where missing answers leave it so.
         missing: answers that were asked for and are not there, on the left and on the right.
         seen: what an undecided claim rests on, in words.
+        more: pictures that would decide an undecided claim on one benchmark, if all goes on as seen.
     """
 
     where: str
@@ -120,6 +122,15 @@ class Finding:
     verdict: str
     missing: tuple[int, int] = (0, 0)
     seen: str = ""
+    more: Forecast | None = None
+
+    @property
+    def outlook(self) -> str:
+        """What more pictures would show, in words; "" where nothing is open or nothing can be said."""
+        if self.more is None or self.more.alone is None:
+            return ""
+        shown = "fails" if self.result.value < 0 else "holds"
+        return f"about {self.more.alone:,} pictures like these would show that it {shown}, if {self.more.granted}"
 
 
 def verdict(result: OneSided, strict: bool = False, alpha: float = ALPHA) -> str:
@@ -164,8 +175,11 @@ def _on(results: Results, claim: Claim, name: str, missing: str) -> Finding:
         result, final = judged(found, judge, missing == "drop", *gap)
     left, right = found.figures
     shown = right if claim.right is not None else None
-    seen = _seen(found, claim, result) if claim.right is not None and final.startswith("undecided") else ""
-    return Finding(name, left, shown, result, final, found.missing, seen)
+    if claim.right is None or not final.startswith("undecided"):
+        return Finding(name, left, shown, result, final, found.missing)
+    # More pictures help where it is these that do not decide, not the answers that are missing.
+    more = found.needed((1 - claim.share) * right - claim.offset) if final == "undecided" else None
+    return Finding(name, left, shown, result, final, found.missing, _seen(found, claim, result), more)
 
 
 def _seen(found: Sides, claim: Claim, result: OneSided) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from hero_ray import stats
 from hero_ray.results import early
 from hero_ray.results.contenders import Contender, Results, aligned, is_short
 from hero_ray.results.pairs import composite_pair, present, shared
 from hero_ray.results.sides import Sides, sides
-from hero_ray.store import CellRow
+from hero_ray.store import CellRow, Store, answers
+from hero_ray.store.answers import CellRef
 
 ALPHA = 0.05
 
@@ -23,7 +22,8 @@ class Comparison:
 
     Attributes:
         label: of A.
-        value_a, value_b: the benchmark's main metric as reported for each.
+        answered: questions that A and B answered; what is compared is what both did (`paired.n`).
+        equal: whether both said the same, letter by letter, to every question that both answered.
         detectable: smallest true difference this many samples would show with 80 % chance.
         missing: answers that were asked for and are not there, of A and of B.
         stands: whether the verdict is the same with the missing counted wrong, on either side and on both.
@@ -33,8 +33,6 @@ class Comparison:
     label: str
     benchmark: str
     paired: stats.Paired
-    value_a: float | None
-    value_b: float | None
     scale: float
     p_holm: float
     p_bh: float
@@ -42,11 +40,15 @@ class Comparison:
     missing: tuple[int, int] = (0, 0)
     stands: bool = True
     level: float = 0.95
+    answered: tuple[int, int] = (0, 0)
+    equal: bool = False
 
     @property
     def verdict(self) -> str:
         """`better`, `worse` or `undecided` for A, at 5 % over the whole family; with the reason where missing answers
-        leave it so."""
+        leave it so; `equal answers` where nothing differs at all."""
+        if self.equal:
+            return "equal answers"
         if self.p_holm >= ALPHA:
             return "undecided"
         if not self.stands:
@@ -106,8 +108,6 @@ def _corrected(
                 label=results.labels[a[0].id],
                 benchmark=name,
                 paired=result,
-                value_a=_value(results, a),
-                value_b=_value(others, b),
                 scale=metric.scale if metric else 1.0,
                 p_holm=float(p_holm),
                 p_bh=float(p_bh),
@@ -115,6 +115,8 @@ def _corrected(
                 missing=short.missing if short else (0, 0),
                 stands=short is None or _stands(short, result.difference, len(found)),
                 level=float(level) if result.test in PLAIN else 0.95,
+                answered=(results.scores(a).ids.size, others.scores(b).ids.size),
+                equal=result.wins == result.losses == 0 and _alike(results.store, a, b),
             )
         )
     return made
@@ -131,9 +133,10 @@ def _stands(found: Sides, difference: float, family: int) -> bool:
     return all(test.value > 0 and 2 * family * test.p_claim < ALPHA for test in tests)
 
 
-def _value(results: Results, cells: Sequence[CellRow]) -> float | None:
-    values = [results.metrics[cell.id].value for cell in cells if cell.id in results.metrics]
-    return float(np.mean(values)) if values else None
+def _alike(store: Store, a: Sequence[CellRow], b: Sequence[CellRow]) -> bool:
+    """Whether the cells of A and of B, seed by seed, said the same to every question that both answered."""
+    refs = [[CellRef(cell.run_id, cell.id) for cell in sorted(side, key=lambda one: one.seed)] for side in (a, b)]
+    return len(a) == len(b) and not any(store.read(answers.unlike, *pair) for pair in zip(*refs, strict=True))
 
 
 def _paired(results: Results, a: Sequence[CellRow], others: Results, b: Sequence[CellRow]) -> stats.Paired:

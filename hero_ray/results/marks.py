@@ -14,9 +14,12 @@ from statistics import fmean
 from typing import Any
 
 from hero_ray.results.axes import AXES, Axis
-from hero_ray.results.names import Name, name_all
+from hero_ray.results.names import FULL, Name, name_all
 from hero_ray.stats import Interval
 from hero_ray.store import PointRow
+
+EARLY = "‡"
+"""Beside a score that was decided early."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,30 @@ def mean_of(values: Iterable[float | None], some: bool) -> float | None:
     values = list(values)
     known = [value for value in values if value is not None and math.isfinite(value)]
     return fmean(known) if known and (some or len(known) == len(values)) else None
+
+
+Unpruned = Mapping[tuple[str, str], Mark]
+"""(model, benchmark) -> mark of the unpruned model over the whole benchmark."""
+
+
+def unpruned(found: Iterable[Mark]) -> Unpruned:
+    """The unpruned models among some marks."""
+    return {(mark.model, mark.benchmark): mark for mark in found if mark.method == FULL and not mark.category}
+
+
+def saved(own: Iterable[Mark], full: Unpruned, axis: Axis) -> float | None:
+    """Percent of the unpruned model's cost that a contender saves, over the benchmarks on which both are known.
+
+    Timings under another certificate are not held against it.
+    """
+    pairs = [
+        (mark.costs[axis.name], base.costs[axis.name])
+        for mark in own
+        if (base := full.get((mark.model, mark.benchmark))) is not None
+        and (not axis.measured or mark.certificate == base.certificate != "mixed")
+    ]
+    known = [(cost, whole) for cost, whole in pairs if cost is not None and whole is not None]
+    return axis.saved(fmean(cost for cost, _ in known), fmean(whole for _, whole in known)) if known else None
 
 
 def _one_certificate(found: Iterable[str | None]) -> str | None:

@@ -16,10 +16,12 @@ from hero_ray import stats
 from hero_ray.core.types import Scored
 from hero_ray.results import early
 from hero_ray.results.contenders import Results, is_short, together
+from hero_ray.results.needs import Forecast, by_bound, changes_of, forecast
 from hero_ray.results.pairs import AnyPart, Figure, composite_pair
 from hero_ray.stats.verdicts import decide
 from hero_ray.store import CellRow
 
+ALPHA = 0.05
 RESAMPLES = 400
 WAYS = ((False, False), (True, False), (False, True), (True, True))
 """Ways to count missing answers: which side's are taken as wrong; the other side's samples are then left out."""
@@ -59,6 +61,17 @@ class Sides:
     def differing(self) -> tuple[int, int]:
         """Pictures on which the two score differently, and all that both answered."""
         raise NotImplementedError
+
+    def needed(self, allowed: float, claims: int = 1) -> Forecast:
+        """Pictures that would tell A's loss against B from what is allowed, if all goes on as seen.
+
+        Args:
+            allowed: in shares of the figure's scale.
+            claims: that must hold together at 5 %.
+        """
+        level = 1 - 2 * ALPHA / claims
+        loss = self.gap(-1.0, 1.0, 0.0, (False, False), level)
+        return by_bound(loss, allowed, claims, alike=self.differing[0] == 0)
 
     def ways(self, drop: bool = False) -> Sequence[tuple[bool, bool]]:
         """The ways to count missing answers that can matter; the first leaves them out."""
@@ -109,6 +122,11 @@ class Means(Sides):
         )
         kept = ~(np.isnan(left) | np.isnan(right))
         return left[kept], right[kept], self.pictures[kept]
+
+    def needed(self, allowed: float, claims: int = 1) -> Forecast:
+        mine, base, pictures = self._kept((False, False))
+        changes = changes_of(mine, base, pictures)
+        return forecast(allowed, float((base - mine).mean()), changes, claims, held=len(changes.sizes))
 
     @property
     def figures(self) -> tuple[float, float]:

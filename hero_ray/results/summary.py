@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from hero_ray.results.averages import straw_men
+from hero_ray.results.axes import AXES
 from hero_ray.results.contenders import Results
-from hero_ray.results.marks import Mark, mean_of
+from hero_ray.results.marks import EARLY, Mark, mean_of, saved, unpruned
 from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
-from hero_ray.results.report.figures import number
+from hero_ray.results.report.figures import number, spread
 from hero_ray.results.writer import grid
 from hero_ray.store import CellRow, RunRow
 
@@ -24,6 +25,8 @@ COSTS = (
 )
 
 
+SAVED = {"tokens": "tokens", "flops": "GFLOPs", "kv": "KV", "ttft": "TTFT"}
+"""Costs of the last column, which says how much of the unpruned model's is saved."""
 NAMED = 6
 """Figures that a note names before it counts the rest."""
 
@@ -31,27 +34,28 @@ NAMED = 6
 def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> str:
     """One row per model, method setting and budget; scores x100 with the half width of their 95 % interval.
 
-    Costs are means over benchmarks; speed comes from the profile pass.
+    Costs are means over benchmarks; speed comes from the profile pass. The last column is the share of the unpruned
+    model's costs that is saved, in percent.
     """
     rows: dict[tuple[str, str, str], list[Mark]] = {}
     for mark in found:
         rows.setdefault((mark.model, mark.name.series, mark.name.budget), []).append(mark)
-    head = ["Model", "Method", "Budget", *benchmarks, *(title for title, *_ in COSTS)]
+    full = unpruned(found)
+    told = [f"Saved against full, %: {' / '.join(SAVED.values())}"] if full else []
+    head = ["Model", "Method", "Budget", *benchmarks, *(title for title, *_ in COSTS), *told]
     lines = []
     for setting, group in rows.items():
         own = {mark.benchmark: mark for mark in group}
         costs = [_cost(group, axis, unit, form) for _, axis, unit, form in COSTS]
-        lines.append([*setting, *(_score(own.get(name)) for name in benchmarks), *costs])
+        less = [" / ".join(number(saved(group, full, AXES[name]), ".0f") for name in SAVED)] if told else []
+        lines.append([*setting, *(_score(own.get(name)) for name in benchmarks), *costs, *less])
     return str(grid(head, lines, left=3))
 
 
 def _score(mark: Mark | None) -> str:
     if mark is None:
         return "-"
-    spread = "" if mark.half is None else f" ± {mark.half:.1f}"
-    if mark.low is not None and mark.high is not None and (mark.value <= 0 or mark.value >= 100):
-        spread = f", {mark.low:.1f}-{mark.high:.1f}"  # goes one way only
-    return f"{mark.value:.1f}{spread}{'†' if mark.stopped else ''}"
+    return f"{mark.value:.1f}{spread(mark.value, mark.low, mark.high)}{EARLY if mark.stopped else ''}"
 
 
 def _cost(group: Sequence[Mark], axis: str, unit: float, form: str) -> str:
@@ -100,6 +104,6 @@ def _decided(run: RunRow, stopped: Sequence[CellRow], cells: int) -> str:
     share = f" ({100 * saved / asked:.0f}% of theirs)" if asked else ""
     time = f"{3600 * hours:.0f} s" if hours < 1 / 6 else f"{hours:.1f} hours"
     return (
-        f"† decided early{middle}: {len(stopped)} of {cells} cells; {saved} answers{share}, about {time} of one "
+        f"{EARLY} decided early{middle}: {len(stopped)} of {cells} cells; {saved} answers{share}, about {time} of one "
         "replica, were saved. Their intervals hold whenever one stops; averages over benchmarks do not correct for it."
     )

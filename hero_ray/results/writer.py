@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 _LATEX = str.maketrans(
     {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "†": r"$^\dagger$", "±": r"$\pm$"}
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "†": r"$^\dagger$", "‡": r"$^\ddagger$",
+     "−": "$-$", "±": r"$\pm$"}
 )  # fmt: skip
 
 
@@ -108,9 +109,12 @@ def grid(head: Sequence[str | Column], rows: Iterable[Sequence[object]], left: i
     return Grid(columns, tuple(tuple(row) for row in rows))
 
 
-def latex_table(left: Sequence[bool], head: Sequence[str], rows: Iterable[Sequence[str] | None]) -> str:
-    """A booktabs table of cells that are LaTeX already; None draws a rule between rows."""
+def latex_table(
+    left: Sequence[bool], head: Sequence[str], rows: Iterable[Sequence[str] | None], notes: Sequence[str] = ()
+) -> str:
+    """A booktabs table of cells that are LaTeX already; None draws a rule between rows, notes stand below the last."""
     stands = "".join("l" if one else "r" for one in left)
     lines = [r"\midrule" if row is None else " & ".join(row) + r" \\" for row in rows]
     start = [rf"\begin{{tabular}}{{{stands}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
-    return "\n".join([*start, *lines, r"\bottomrule", r"\end{tabular}", ""])
+    below = [note + r" \\" for note in notes]
+    return "\n".join([*start, *lines, r"\bottomrule", *below, r"\end{tabular}", ""])

@@ -22,7 +22,8 @@ class Need:
 
     Attributes:
         pictures: to be shown with the power asked for; None where no number up to ten million does.
-        at_least: below this many even two cells without any difference stay undecided (the rule of three).
+        at_least: below this many even two cells without any difference stay undecided (the rule of three); 0 where
+            such cells never show it.
         power: asked for.
     """
 
@@ -43,7 +44,8 @@ def pictures_needed(
     """How many pictures until "the loss is below `margin`" is shown with probability `power`.
 
     Args:
-        margin: in score units (0.01 is one point), above `loss`.
+        margin: in score units (0.01 is one point), above `loss`; negative where a gain of at least so much is to be
+            shown, for which more than agreement is needed.
         loss: true loss to plan for; a fifth of the margin if None.
         changed: share of questions whose answer changes its score, from earlier runs; `loss` (losses only) if None.
         alike: how alike the changes of one picture are, 0 (independent) to 1 (all or none).
@@ -54,27 +56,36 @@ def pictures_needed(
     """
     lost = margin / 5 if loss is None else loss
     share = max(lost, 0.0) if changed is None else changed
-    if not 0 < margin < 1 or not lost < margin or not abs(lost) <= share <= 1 or not 0 < power < 1:
+    if not -1 < margin < 1 or not lost < margin or not abs(lost) <= share <= 1 or not 0 < power < 1:
         raise ValueError(
-            f"expected a loss ({lost:g}) below a margin ({margin:g}) within 0 to 1, changes ({share:g}) of at least "
+            f"expected a loss ({lost:g}) below a margin ({margin:g}) within -1 to 1, changes ({share:g}) of at least "
             f"the loss, and a power ({power:g}) within 0 to 1"
         )
     clusters = _Clusters.of(np.asarray(sizes, dtype=float), alike)
 
-    def shown(pictures: int) -> bool:
-        return bool(lower_bound(_unlucky(pictures, power, lost, share, clusters), alpha) > -margin)
+    def shown(pictures: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray(lower_bound(_unlucky(pictures, power, lost, share, clusters), alpha) > -margin)
 
-    at_least = math.ceil(math.log(alpha) / math.log1p(-margin) * clusters.large)
-    high = max(2, at_least)
-    while not shown(high):
-        high *= 2
-        if high > MOST_PICTURES:
-            return Need(None, at_least, power)
+    at_least = math.ceil(math.log(alpha) / math.log1p(-margin) * clusters.large) if margin > 0 else 0
+    highs = np.array(_doubled(max(2, at_least)))
+    reached = np.flatnonzero(shown(highs))
+    if not reached.size:
+        return Need(None, at_least, power)
+    high = int(highs[reached[0]])
     low = max(1, high // 2, at_least - 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if shown(middle) else (middle, high)
+    while high - low > 1:  # between what is not enough and what is
+        tried = np.unique(np.linspace(low + 1, high, 65).astype(np.int64))
+        first = int(np.argmax(shown(tried)))
+        low, high = (int(tried[first - 1]) if first else low), int(tried[first])
     return Need(high, at_least, power)
+
+
+def _doubled(first: int) -> list[int]:
+    """`first` and its doubles up to the most pictures that a plan looks at."""
+    found = [first]
+    while 2 * found[-1] <= MOST_PICTURES:
+        found.append(2 * found[-1])
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,22 +107,21 @@ class _Clusters:
         )
 
 
-def _unlucky(pictures: int, power: float, lost: float, share: float, clusters: _Clusters) -> Evidence:
-    """A sample as unlucky as its power allows: the loss one-sided above the true one."""
-    between = share - lost**2
-    variance = between * clusters.alike_each / pictures
-    unlucky = lost + float(special.ndtri(power)) * math.sqrt(variance)
-    seen = max(share - lost + unlucky, 0.0) - unlucky**2
+def _unlucky(pictures: NDArray[np.int64], power: float, lost: float, share: float, clusters: _Clusters) -> Evidence:
+    """Samples as unlucky as their power allows, by their size: the loss one-sided above the true one."""
+    variance = (share - lost**2) * clusters.alike_each / pictures
+    unlucky = lost + float(special.ndtri(power)) * np.sqrt(variance)
+    seen = np.maximum(share - lost + unlucky, 0.0) - unlucky**2
     return Evidence(
-        value=np.asarray(-unlucky),
-        variance=np.asarray(max(seen, 0.0) * clusters.alike_each / pictures),
-        third=np.asarray(unlucky * clusters.alike_each * clusters.large / pictures**2),
-        unit=np.asarray(clusters.even / pictures),
-        top=np.asarray(clusters.large / pictures),
+        value=-unlucky,
+        variance=np.maximum(seen, 0.0) * clusters.alike_each / pictures,
+        third=unlucky * clusters.alike_each * clusters.large / pictures**2.0,
+        unit=clusters.even / pictures,
+        top=clusters.large / pictures,
         pieces=np.asarray(share * pictures),
-        typical=np.asarray(clusters.large / pictures),
-        df=np.asarray(max(1.0, pictures / clusters.large - 1)),
-        count=pictures,
+        typical=clusters.large / pictures,
+        df=np.maximum(1.0, pictures / clusters.large - 1),
+        count=0,
     )
 
 

@@ -45,6 +45,16 @@ class CellRef:
     cell_id: str
 
 
+def unlike(connection: Connection, a: CellRef, b: CellRef) -> int:
+    """How many samples both cells answered with different texts."""
+    first, second = table(PredictionTable).alias("a"), table(PredictionTable).alias("b")
+    joined = first.join(second, first.c.sample_id == second.c.sample_id)
+    held = [first.c.run_id == a.run_id, first.c.cell_id == a.cell_id]
+    held += [second.c.run_id == b.run_id, second.c.cell_id == b.cell_id]
+    both = [first.c.score.is_not(None), second.c.score.is_not(None), first.c.text != second.c.text]
+    return int(connection.execute(select(func.count()).select_from(joined).where(and_(*held, *both))).scalar_one())
+
+
 @dataclass(frozen=True)
 class AnswerRow:
     """One cell's answer to one sample, with the mask that says which tokens it saw."""
@@ -210,7 +220,7 @@ def failures(connection: Connection, run_id: str, limit: int = 100) -> list[dict
     """Failed samples of a run with their error, for the summary and the failures page."""
     p, s = table(PredictionTable).c, table(SampleTable).c
     statement = (
-        select(p.cell_id, s.benchmark, s.sample_key, p.error_type, p.error_message, p.attempts)
+        select(p.cell_id, s.benchmark, s.sample_key, s.extra, p.error_type, p.error_message, p.attempts)
         .join_from(table(PredictionTable), table(SampleTable), s.id == p.sample_id)
         .where(p.run_id == run_id, p.error_type.is_not(None))
         .order_by(p.cell_id, s.sample_key)

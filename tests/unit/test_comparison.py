@@ -10,12 +10,13 @@ import pytest
 
 from hero_ray.cli import main
 from hero_ray.core.errors import BudgetError, ClaimError, HeroRayError, InputError, NotComparableError, UnknownNameError
-from hero_ray.results import advice, claims
+from hero_ray.results import advice, claims, needs
 from hero_ray.results.averages import difficulty, retained, straw_men
 from hero_ray.results.axes import axis
 from hero_ray.results.comparisons import compare, compare_labels
 from hero_ray.results.contenders import Results, parse_contender
 from hero_ray.results.frontiers import average_frontiers, frontiers
+from hero_ray.results.report import tables
 from hero_ray.stats import OneSided
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
@@ -95,7 +96,7 @@ def test_a_planted_difference_is_found_and_corrected(results: Results) -> None:
         ("synth-digits", "better", 150, 50),
     ]
     assert all(c.p_holm >= c.paired.p_value for c in found)
-    assert found[0].value_a == pytest.approx(found[0].paired.mean_a)
+    assert found[0].answered == (150, 150)
 
 
 def test_labels_against_one_rival_are_one_family(results: Results) -> None:
@@ -111,7 +112,45 @@ def test_labels_against_one_rival_are_one_family(results: Results) -> None:
 
 def test_a_cell_does_not_differ_from_itself(results: Results) -> None:
     one = (results, parse_contender("hero@20%"))
-    assert {c.verdict for c in compare(one, one)} == {"undecided"}
+    assert {c.verdict for c in compare(one, one)} == {"equal answers"}
+
+
+def test_scores_of_two_runs_are_those_of_the_questions_that_both_answered(tmp_path: Path) -> None:
+    """The first run answered all and failed in the last ten; the second stopped before them: nothing differs."""
+    samples = [fake.sample("b", number, 1) for number in range(40)]
+    cell = fake.cell("hero", 0.2, "b")
+    with open_store(str(tmp_path / "two.db")) as store:
+        for run, count in (("whole", 40), ("short", 30)):
+            store.create_run(run, "s", {}, run)
+            store.add_cells(run, [cell], {cell.id: count})
+            store.write_unit(run, [fake.answer(cell, one, float(i < 30)) for i, one in enumerate(samples[:count])])
+            store.summarise(run)
+        hero = parse_contender("hero@20%")
+        (found,) = compare((Results(store, "whole"), hero), (Results(store, "short"), hero))
+    assert (found.paired.n, found.answered, found.verdict) == (30, (40, 30), "equal answers")
+    made = tables.comparisons("A", "B", [found])
+    line = dict(zip([column.title for column in made.columns], made.texts()[0], strict=True))
+    assert (line["A"], line["B"], line["A - B"], line["n"], line["Answered"]) == (
+        "100.0",
+        "100.0",
+        "+0.0",
+        "30",
+        "40/30",
+    )
+
+
+def test_other_words_of_the_same_worth_are_no_equal_answers(tmp_path: Path) -> None:
+    samples = [fake.sample("b", number, 1) for number in range(40)]
+    one, other = fake.cell("hero", 0.2, "b"), fake.cell("hired", 0.2, "b")
+    with open_store(str(tmp_path / "words.db")) as store:
+        store.create_run("r", "s", {}, "h")
+        store.add_cells("r", [one, other], {one.id: 40, other.id: 40})
+        said = [fake.answer(cell, sample, 1.0) for cell in (one, other) for sample in samples]
+        store.write_unit("r", [replace(each, text="Yes") if i == 3 else each for i, each in enumerate(said)])
+        store.summarise("r")
+        results = Results(store, "r")
+        (found,) = compare((results, parse_contender("hero@20%")), (results, parse_contender("hired@20%")))
+    assert (found.paired.wins, found.paired.losses, found.verdict) == (0, 0, "undecided")
 
 
 def test_two_runs_are_compared_on_shared_samples(store: Store, results: Results) -> None:
@@ -234,6 +273,28 @@ def test_a_claim_that_cannot_be_read_says_what_is_wrong(text: str, message: str)
 # --- advice ---
 
 
+def test_a_straw_man_is_never_advised_silently(results: Results) -> None:
+    found = advice.advise(results, advice.parse_allowance("80"), axis("tokens"))
+    costs = {one.label: (one.cost, one.straw_man, one.verdict) for one in found}
+    assert costs["hero@20%"] == (24.0, False, "safe")
+    assert costs["random@20%"] == (24.0, True, "safe")
+    best = advice.cheapest(found)
+    assert best is not None
+    assert (best.straw_man, advice.standing(found)) == (False, ""), "of equal cost, a straw man comes last"
+    cheaper = [replace(one, cost=20.0) for one in found if one.label == "random@20%"]
+    assert advice.standing([*cheaper, *found]) == (
+        f"random@20% is a straw man, which anybody could write; the cheapest safe cell that is none is {best.label}"
+    )
+    assert advice.standing(cheaper).endswith("no cell that is none is shown safe")
+
+
+def test_a_candidate_says_what_it_saves_of_the_unpruned_cost(results: Results) -> None:
+    saved = {one.label: one.saved for one in advice.advise(results, advice.parse_allowance("30"), axis("tokens"))}
+    full = next(mark.costs["tokens"] for mark in results.marks() if mark.method == "full")
+    assert saved["hero@20%"] == pytest.approx(100 * (1 - 24.0 / full))
+    assert saved["hero@20%"] > saved["hero@40%"] > 50
+
+
 def test_advice_is_the_cheapest_safe_cell(results: Results) -> None:
     found = advice.advise(results, advice.parse_allowance("30"), axis("tokens"))
     best = advice.cheapest(found)
@@ -319,19 +380,14 @@ def mme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
 def test_a_composite_is_compared_by_its_own_sum(mme: Results) -> None:
     (found,) = compare((mme, parse_contender("hero@20%")), (mme, parse_contender("full")))
     assert found.paired.test == "cluster-swap"
-    assert found.value_a == found.paired.mean_a
-    assert found.value_b == found.paired.mean_b
-    assert found.value_b is not None
-    assert 300 < found.value_b <= 400  # two categories of up to 200 points
+    assert 300 < found.paired.mean_b <= 400  # two categories of up to 200 points
     assert found.verdict == "worse"
 
 
 def test_a_composite_is_claimed_and_retained_by_its_own_sum(mme: Results) -> None:
     share = {item.label: item.interval for item in retained(mme)}["hero@20%"]
     (found,) = compare((mme, parse_contender("hero@20%")), (mme, parse_contender("full")))
-    assert found.value_a is not None
-    assert found.value_b is not None
-    assert share.value == pytest.approx(found.value_a / found.value_b)
+    assert share.value == pytest.approx(found.paired.mean_a / found.paired.mean_b)
     for where in ("mme", "average"):
         text = f"hero@20% >= 99% of full on {where}"
         assert claims.overall(claims.check(mme, claims.parse_claim(text))) == "fails"
@@ -395,13 +451,13 @@ def test_a_model_that_answers_nothing_is_no_baseline(tmp_path: Path) -> None:
 def test_what_would_decide_grows_with_the_square_of_what_is_unsure() -> None:
     """A bound of 6 points at 100 pictures, 3 allowed: (1.645 + 0.842) x (6 / 1.645) / 3 = 3.02, squared, times 100."""
     loss = OneSided(0.0, -0.06, 0.06, 0.2, 0.9, 100, 100)
-    assert advice.to_decide(loss, 0.03, 0.05) == 915
-    assert advice.to_decide(replace(loss, value=0.02, high=0.08), 0.03, 0.05) == pytest.approx(9 * 915, rel=0.01)
-    assert advice.to_decide(loss, 0.5, 0.05) == 101, "more than there are, for they did not decide it"
-    assert advice.to_decide(loss, 0.0, 0.05) is None, "a loss of what is allowed is never told from it"
-    assert advice.to_decide(loss, 0.03, 0.05, alike=True) == 200, (
-        "the rule of three: half the bound, twice the pictures"
-    )
+    assert needs.by_bound(loss, 0.03).alone == 915
+    more = needs.by_bound(replace(loss, value=0.02, high=0.08), 0.03)
+    assert (more.alone, more.beyond) == (pytest.approx(9 * 915, rel=0.01), False)
+    assert needs.by_bound(loss, 0.5).alone == 101, "more than there are, for they did not decide it"
+    assert needs.by_bound(loss, 0.0).alone is None, "a loss of what is allowed is never told from it"
+    assert needs.by_bound(loss, 0.03, alike=True).alone == 200, "the rule of three: half the bound, twice the pictures"
+    assert needs.by_bound(replace(loss, value=0.05, high=0.11), 0.03).beyond
 
 
 def test_an_allowance_may_be_a_share_of_the_score(failing: Results) -> None:

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("plotly")
 
 from hero_ray.results.averages import FLAG_NOTE
-from hero_ray.results.marks import marks
+from hero_ray.results.marks import marks, unpruned
 from hero_ray.results.shown import tables
 from tests.dashboard_rows import GRID, row
 
@@ -19,7 +19,7 @@ def test_best_second_and_straw_man_flag() -> None:
     place = {name: line.entries[0].place for name, line in lines.items()}
     assert place == {"full": 0, "hero": 1, "hired": 2, "random": 0, "fastervlm": 0}
     assert [name for name, line in lines.items() if line.flagged] == ["fastervlm"]
-    assert FLAG_NOTE in table.notes
+    assert f"{FLAG_NOTE}." in table.notes
     assert lines["hero"].entries[0].text == "85.0 ± 10.0"
 
 
@@ -34,7 +34,36 @@ def test_latex_is_escaped_and_marked() -> None:
     assert r"\underline{80.0}" in text
     assert r"20\%" in text
     assert r"fastervlm $^\dagger$" in text
-    assert text.count(r"\\") == 6
+    assert len([line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]) == 6
+    assert r"{\footnotesize $^\dagger$ not shown to be better" in text, "its meaning stands below the table"
+
+
+def test_an_interval_that_goes_one_way_is_never_a_plus_minus() -> None:
+    rows = [row("full", 1.0, 1.0, ci_low=0.96, ci_high=1.0), row("hero", 0.2, 0.0, ci_low=0.0, ci_high=0.04)]
+    table = tables.method_table(marks(rows))
+    assert [line.entries[0].text for line in table.lines] == ["100.0, 96.0-100.0", "0.0, 0.0-4.0"]
+    assert r"100.0{\scriptsize, 96.0-100.0}" in tables.to_latex(table)
+    assert "<b>" not in tables.to_html(table)
+    assert "100.0<small>, 96.0-100.0</small>" in tables.to_html(table)
+
+
+def test_costs_say_what_they_save_against_full() -> None:
+    table = tables.method_table(marks(GRID), costs=["flops"])
+    lines = {line.series: line for line in table.lines}
+    assert lines["full"].entries[-1].text == "1.0"
+    assert lines["hero"].entries[-1].text == "0.2 −80 %"
+    assert lines["hero"].entries[-1].saved == pytest.approx(80)
+    assert r"0.2{\scriptsize $-$80 \%}" in tables.to_latex(table)
+    assert "Percentages beside costs" in " ".join(table.notes)
+    alone = tables.method_table(marks(GRID[1:]), costs=["flops"], full=unpruned(marks(GRID)))
+    assert alone.lines[0].entries[-1].saved == pytest.approx(80), "held against what the filter left out"
+    assert not any("Percentages" in note for note in tables.method_table(marks(GRID[1:]), costs=["flops"]).notes)
+
+
+def test_a_score_decided_early_has_its_own_sign() -> None:
+    table = tables.method_table(marks([row(stop_reason="decided")]))
+    assert table.lines[0].entries[0].text == "80.0 ± 10.0‡"
+    assert "‡ decided early." in table.notes
 
 
 def test_html_escapes_names_from_the_database() -> None:
@@ -45,8 +74,9 @@ def test_html_escapes_names_from_the_database() -> None:
 
 def test_csv_keeps_interval_and_flag_in_columns() -> None:
     lines = tables.to_csv(tables.method_table(marks(GRID))).splitlines()
-    assert lines[0].startswith("model,method,budget,straw_man_flag,bench,bench ±")
-    assert "hero-tiny,hero,20%,0,85.0,10.0" in lines[2] + lines[3] + lines[4]
+    assert lines[0].startswith("model,method,budget,straw_man_flag,bench,bench 95% low,bench 95% high")
+    assert '"KV cache, KiB","KV cache, KiB, saved %"' in lines[0]
+    assert "hero-tiny,hero,20%,0,85.0,75.0,95.0" in lines[2] + lines[3] + lines[4]
 
 
 def test_lines_come_best_first_in_a_column_of_either_kind() -> None:

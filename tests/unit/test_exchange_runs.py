@@ -17,7 +17,7 @@ from hero_ray.core.errors import InputError, MissingExtraError
 from hero_ray.results.exchange import files, from_runs, readers, write_run
 from hero_ray.results.exchange.into_store import import_task
 from hero_ray.results.exchange.lmms_export import write
-from hero_ray.results.writer import grid
+from hero_ray.results.writer import grid, latex_text
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 
@@ -67,13 +67,14 @@ def test_latex_has_a_line_per_method_and_budget(path: str, tmp_path: Path) -> No
     with pytest.raises(SystemExit):
         main(["export", str(tmp_path / "t.tex"), "-f", "latex", "--run", "run1", "--db", path])
     lines = (tmp_path / "t.tex").read_text().splitlines()
-    assert lines[2] == r"Cell & synth-color & synth-digits \\"
-    assert any(line.startswith(r"hero@20\% & ") for line in lines)
-    assert len([line for line in lines if line.endswith(r"\\")]) == 10
+    assert lines[2].startswith(r"Method & Budget & synth-color & synth-digits & Avg. \% of full & ")
+    assert any(line.startswith(r"hero & 20\% & ") for line in lines)
+    assert len([line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]) == 10
+    assert any("clustered by picture" in line for line in lines), "what the signs mean stands below the table"
 
 
 def test_latex_escapes_what_it_must() -> None:
-    assert files.escape(r"a_b & 5% {x} \y") == r"a\_b \& 5\% \{x\} \textbackslash{}y"
+    assert latex_text(r"a_b & 5% {x} \y") == r"a\_b \& 5\% \{x\} \textbackslash{}y"
 
 
 def test_lmms_eval_files_come_back_with_the_same_score(store: Store, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hero_ray.results.averages import straw_men
 from hero_ray.results.axes import axis
 from hero_ray.results.close import close_cells
 from hero_ray.results.comparisons import compare
-from hero_ray.results.contenders import Results, parse_contender
+from hero_ray.results.contenders import Results, aligned, parse_contender
 from hero_ray.store import Store, open_store
 
 PICTURES = 60
@@ -132,8 +132,47 @@ def test_an_undecided_claim_says_what_was_seen(store: Store) -> None:
     (candidate,) = advice.advise(results, advice.parse_allowance("1"), axis("retention"))
     assert advice.unproven([candidate]) == [
         "hero@20% unproven on pope: 0 of 7 pictures differ; a loss up to 35 points is not excluded; "
-        "about 244 pictures like these would show it safe there"
+        "about 299 pictures like these would show it safe there (299 for this claim alone)"
     ]
+    assert found.outlook == (
+        "about 299 pictures like these would show that it holds, if the loss is 0 points and 0.0% of answers change"
+    )
+    planned = needs.describe("pope", [2] * 7, 1.0, 0.8, needs.Changes(0.0, 0.0, 1.0), 1)
+    assert "cells without any difference need 299" in planned, "the rule of three, in all three verbs"
+
+
+@pytest.mark.parametrize(("every", "claim"), [(40, "holds"), (6, "fails")])
+def test_the_three_verbs_forecast_the_same_pictures(store: Store, every: int, claim: str) -> None:
+    """One claim alone: `check` and `advise` with one cell plan for it; `plan` does, given the same loss and changes."""
+    losing = [text if i % every else "Maybe" for i, text in enumerate(golds(80))]
+    results = fill(store, "pope", {("full", 1.0): golds(80), ("hero", 0.2): losing})
+    allowed = 4.0 if claim == "holds" else 12.0
+    (found,) = claims.check(results, claims.parse_claim(f"hero@20% >= full - {allowed:g} on pope"))
+    (candidate,) = advice.advise(results, advice.parse_allowance(f"{allowed:g}"), axis("retention"))
+    assert (found.verdict, candidate.verdict) == ("undecided", "unproven")
+    assert found.more is not None
+    assert found.more.alone == advice.pictures_needed(candidate)
+    assert found.more.alone > 40, "more than there are"
+    assert claim in found.outlook
+    scores = aligned(*(results.scores(results.groups[name]["pope"]) for name in ("hero@20%", "full")))
+    loss = float((scores[1] - scores[0]).mean())
+    planned = needs.forecast(allowed / 100, loss, needs.changes_of(*scores))
+    assert planned.alone == found.more.alone
+    assert planned.granted == found.more.granted
+
+
+def test_beyond_the_allowance_one_benchmark_is_enough() -> None:
+    def loss(name: str, pictures: int | None, beyond: bool) -> advice.Loss:
+        more = needs.Forecast(pictures, pictures, 2, 0, beyond, 0.1, 0.1)
+        return advice.Loss(name, 0.1, 0.2, 0.5, 0.5, "unproven", 0, "", more)
+
+    def needed(*losses: advice.Loss) -> int | None:
+        return advice.pictures_needed(advice.Candidate("x", 1.0, losses, 0.5, "unproven"))
+
+    assert needed(loss("a", 300, True), loss("b", 200, True), loss("c", 900, False)) == 200
+    assert needed(loss("a", 300, False), loss("c", 900, False)) == 900, "to be safe it takes all"
+    assert needed(loss("a", 300, False), loss("c", None, False)) is None
+    assert needed(loss("a", None, True), loss("c", 5, False)) is None
 
 
 def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -> None:
@@ -141,7 +180,8 @@ def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -
     results = fill(store, "pope", {("full", 1.0): golds(14), ("hero", 0.2): losing})
     (candidate,) = advice.advise(results, advice.parse_allowance("1"), axis("retention"))
     assert candidate.verdict == "unproven"
-    assert advice.unproven([candidate])[0].endswith("pictures like these would show it unsafe there")
+    assert "pictures like these would show it unsafe there" in advice.unproven([candidate])[0]
+    assert advice.outlook([candidate])[0].startswith("Pictures are forecast with 80% power for all 1 cell")
 
 
 def test_a_relative_allowance_is_a_share_of_the_unpruned_score(store: Store) -> None:
@@ -166,15 +206,22 @@ def test_earlier_runs_tell_how_many_answers_change(store: Store) -> None:
     assert (known.share, known.alike) == (pytest.approx(0.02), pytest.approx(1.0, abs=0.04))
     assert needs.earlier_changes(store, "hero-tiny", "pope", 0.01) is None, "it loses more than that"
     line = needs.describe("pope", [2] * 50, 3.0, 0.8, known)
-    assert "2.0% of answers changed, the middle of the cells of run r that lose less than this" in line
+    assert "2.0% of answers change (the middle of the cells of run r that lose less than this)" in line
     assert line.endswith("this plan has 50: too few")
     assert "losses only" in needs.describe("pope", [1] * 5000, 3.0, 0.8, None)
     assert needs.describe("pope", [1] * 5000, 3.0, 0.8, None).endswith("enough")
+    both = needs.describe("pope", [1] * 350, 3.0, 0.8, None, 20)
+    assert "for all 20 cells at once, as `advise` asks" in both
+    assert both.endswith("this plan has 350: enough for one claim")
 
 
 def test_alike_changes_are_told_from_scattered_ones() -> None:
     rng = np.random.default_rng(3)
     pictures = np.repeat(np.arange(500), 4)
-    scattered = needs._changes(rng.random(2000) < 0.1, pictures)
-    together = needs._changes(np.repeat(rng.random(500) < 0.1, 4), pictures)
-    assert scattered[1] < 0.1 < 0.95 < together[1]
+    none = np.zeros(2000)
+    scattered = needs.changes_of((rng.random(2000) < 0.1).astype(float), none, pictures)
+    together = needs.changes_of(np.repeat(rng.random(500) < 0.1, 4).astype(float), none, pictures)
+    assert scattered.alike < 0.1 < 0.95 < together.alike
+    assert (len(scattered.sizes), scattered.square) == (500, pytest.approx(scattered.share))
+    halves = needs.changes_of(np.array([0.5, 0.0]), np.zeros(2), ["a", "b"])
+    assert (halves.share, halves.square) == (0.5, 0.125), "half a point of a score moves a mean by less"

@@ -257,6 +257,16 @@ def test_a_plan_takes_a_fifth_of_the_margin_and_losses_only_unless_told() -> Non
     assert gain < none
 
 
+def test_a_loss_beyond_what_is_allowed_is_planned_for_as_a_gain_of_the_other_side() -> None:
+    """Ten points are lost where three are allowed: the other side gains ten, at least three of them to be shown."""
+    need = stats.pictures_needed(-0.03, 0.8, -0.1, 0.1)
+    assert (need.at_least, need.pictures is not None) == (0, True)
+    assert shown(need.pictures, -0.03, -0.1, 0.1, 0.8)  # type: ignore[arg-type]
+    assert not shown(need.pictures - 1, -0.03, -0.1, 0.1, 0.8)  # type: ignore[operator]
+    assert stats.pictures_needed(-0.03, 0.8, -0.05, 0.1).pictures > need.pictures  # type: ignore[operator]
+    assert stats.pictures_needed(0.0, 0.8, -0.1, 0.1).pictures < need.pictures  # type: ignore[operator]
+
+
 def test_uneven_pictures_count_by_what_they_weigh() -> None:
     """Half of the questions lie on pictures of 3: sizes 1, 1, 1, 3 have moments 6, 12 and 30 of four pictures."""
     need = stats.pictures_needed(0.02, 0.8, 0.0, 0.0, sizes=[1, 1, 1, 3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hero_ray.results.marks import marks
 from hero_ray.results.summary import table
 from hero_ray.store import PointRow
-from tests.dashboard_rows import row
+from tests.dashboard_rows import GRID, row
 
 
 def first_columns(points: list[PointRow]) -> list[list[str]]:
@@ -43,4 +43,22 @@ def test_half_intervals_and_costs_stand_beside_the_scores() -> None:
 
 
 def test_a_cell_that_was_decided_early_is_marked() -> None:
-    assert first_columns([row(stop_reason="decided")])[0][2] == "80.0 ± 10.0†"
+    assert first_columns([row(stop_reason="decided")])[0][2] == "80.0 ± 10.0‡"
+
+
+def test_what_is_saved_against_the_unpruned_model_is_the_last_column() -> None:
+    lines = table(marks(GRID), ["bench"]).splitlines()
+    assert lines[0].endswith("Saved against full, %: tokens / GFLOPs / KV / TTFT |")
+    saved = {line.split(" | ")[1]: line.rpartition(" | ")[2] for line in lines[2:]}
+    assert saved == {"full": "0 / 0 / 0 / - |", "hero": "73 / 80 / 80 / - |", "hired": "73 / 80 / 80 / - |",
+                     "random": "73 / 80 / 80 / - |"}  # fmt: skip
+
+
+def test_timings_under_another_certificate_are_not_held_against_the_unpruned_model() -> None:
+    def timed(method: str, ratio: float, ms: float, certificate: str) -> PointRow:
+        return row(method, ratio, profile={"ttft_ms_p50": ms, "certificate_hash": certificate})
+
+    lines = table(
+        marks([timed("full", 1.0, 40.0, "a"), timed("hero", 0.2, 10.0, "a"), timed("hired", 0.2, 10.0, "b")]), ["bench"]
+    ).splitlines()
+    assert [line.rpartition(" / ")[2] for line in lines[3:]] == ["75 |", "- |"]

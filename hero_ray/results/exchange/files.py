@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core.errors import MissingExtraError
-from hero_ray.results.marks import Mark
-from hero_ray.results.report.figures import number, span
-from hero_ray.results.writer import csv_cell, latex_table
-from hero_ray.results.writer import latex_text as escape
+from hero_ray.results.averages import averages, flagged
+from hero_ray.results.contenders import Results
+from hero_ray.results.shown import tables
+from hero_ray.results.writer import csv_cell
 from hero_ray.store.records import CELL
 
 Rows = Sequence[Mapping[str, Any]]
@@ -44,26 +44,14 @@ def to_parquet(rows: Rows, path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
 
 
-def to_latex(found: Sequence[Mark]) -> str:
-    """A booktabs table, one line per contender and one column per benchmark: score and interval in points of 100."""
-    benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
-    several = len({mark.model for mark in found}) > 1
-    lines: dict[str, dict[str, Mark]] = {}
-    for mark in found:
-        name = f"{mark.model} {mark.name.key}" if several else mark.name.key
-        lines.setdefault(name, {})[mark.benchmark] = mark
-    body = [
-        [escape(name), *(_latex_cell(own.get(benchmark)) for benchmark in benchmarks)] for name, own in lines.items()
+def to_latex(found: Sequence[Results]) -> str:
+    """The methods table of the dashboard and of the share bundle, one for each model."""
+    made = [
+        tables.to_latex(tables.method_table(each.marks(), averages(each), flagged(each), each.unit)) for each in found
     ]
-    left = [True, *(False for _ in benchmarks)]
-    return latex_table(left, ["Cell", *map(escape, benchmarks)], body)
-
-
-def _latex_cell(mark: Mark | None) -> str:
-    if mark is None:
-        return "--"
-    interval = span(mark.low, mark.high, 100.0)
-    return number(mark.value) + ("" if interval == "-" else rf" {{\scriptsize {interval}}}")
+    if len(made) == 1:
+        return made[0]
+    return "\n".join(f"% {each.model}\n{table}" for each, table in zip(found, made, strict=True))
 
 
 def to_mlflow(rows: Rows, run: Mapping[str, Any], experiment: str) -> int:

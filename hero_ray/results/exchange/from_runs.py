@@ -15,6 +15,7 @@ from hero_ray.core.errors import HeroRayError, InputError
 from hero_ray.core.types import Metric
 from hero_ray.results.exchange.lmms_export import write
 from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
+from hero_ray.results.named import picture_of
 from hero_ray.results.names import budget_of, name_all, settings
 from hero_ray.stats.frontier import Z95
 from hero_ray.store import CellRow, MetricRow, PointRow, RunRow, ScoreRow, Store
@@ -46,12 +47,13 @@ def _flat(point: PointRow, label: str) -> dict[str, Any]:
 
 def predictions(store: Store, run_id: str) -> list[dict[str, Any]]:
     """One row per sample and cell, failures included."""
-    rows = []
-    for cell in store.cells(run_id):
-        named: dict[str, Any] = {"run_id": run_id, "cell_id": cell.id, "model": cell.model, "method": cell.method}
-        named |= {"retention_ratio": cell.retention_ratio, "seed": cell.seed, "benchmark": cell.benchmark}
+    rows, cells = [], store.cells(run_id)
+    pictures = {name: picture_of(name) for name in {cell.benchmark for cell in cells}}
+    for cell in cells:
+        own: dict[str, Any] = {"run_id": run_id, "cell_id": cell.id, "model": cell.model, "method": cell.method}
+        own |= {"retention_ratio": cell.retention_ratio, "seed": cell.seed, "benchmark": cell.benchmark}
         for answer in store.cell_scores(run_id, cell.id, failed=True):
-            rows.append(named | _sample(answer))
+            rows.append(own | {"picture": pictures[cell.benchmark](answer.extra)} | _sample(answer))
     return rows
 
 

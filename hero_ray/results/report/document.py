@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from hero_ray.results import axes, published
+from hero_ray.results import axes, named, published
 from hero_ray.results.averages import averages, difficulty, straw_men
 from hero_ray.results.comparisons import compare_labels
 from hero_ray.results.contenders import Results
@@ -51,7 +51,7 @@ def build(results: Results, axis: str = "tokens", benchmarks: Sequence[str] | No
     if FULL in results.groups:
         blocks += _retention(results, axis, chosen)
     for chart in frontiers(results, axis, chosen):
-        blocks += _chart(chart, results.model)
+        blocks += _chart(results, chart)
     blocks += _speeds(results, chosen)
     flagged = straw_men(results, chosen)
     if flagged:
@@ -97,21 +97,23 @@ def _retention(results: Results, axis: str, benchmarks: Sequence[str]) -> list[B
     ]
     if not rows:
         return []
-    charts = average_frontiers(results, axis, benchmarks)
+    charts, unit = average_frontiers(results, axis, benchmarks), results.unit(axes.axis(axis))
     return [
         Block("heading", "Share of the unpruned score"),
         Block("table", grid=grid(["Cell", "Average share, %", "95% interval", "n"], rows)),
-        *(Block("plot", frontier_chart(chart), chart.title) for chart in charts if chart.placed),
+        *(Block("plot", frontier_chart(chart, (), unit), chart.title) for chart in charts if chart.placed),
     ]
 
 
-def _chart(chart: Frontier, model: str) -> list[Block]:
+def _chart(results: Results, chart: Frontier) -> list[Block]:
     if not chart.placed:
         return []
-    printed = overlay(chart, model)
+    printed = overlay(chart, results.model)
+    unit = results.unit(axes.axis(chart.axis))
+    table = tables.frontier(chart, unit)
     note = [Block("text", "Diamonds: printed in papers, at the token counts their budgets mean.")] if printed else []
-    plot = Block("plot", frontier_chart(chart, printed), chart.title)
-    return [Block("heading", f"Frontier: {chart.title}"), plot, *note, Block("table", grid=tables.frontier(chart))]
+    plot = Block("plot", frontier_chart(chart, printed, unit), chart.title)
+    return [Block("heading", f"Frontier: {chart.title}"), plot, *note, Block("table", grid=table)]
 
 
 def overlay(chart: Frontier, model: str) -> list[Overlaid]:
@@ -139,27 +141,40 @@ def _speeds(results: Results, benchmarks: Sequence[str]) -> list[Block]:
             group.setdefault(results.labels[row.cell_id], row.profile)
     blocks: list[Block] = []
     for group in by_certificate.values():
-        lines = [
-            (label, *(number(p.get(key), form) for key, form in _SPEED_COLUMNS.values())) for label, p in group.items()
-        ]
         certificate = json.dumps(next(iter(group.values())).get("certificate"), indent=1, sort_keys=True, default=str)
         device = str((next(iter(group.values())).get("certificate") or {}).get("device_name") or "unknown device")
         title = f"Speed and memory under conditions {len(blocks) // 2 + 1}: {device}"
-        blocks.append(Block("table", title=title, grid=grid(["Cell", *_SPEED_COLUMNS], lines)))
+        blocks.append(Block("table", title=title, grid=_speed_table(results, group)))
         blocks.append(Block("code", certificate, title=f"Conditions {len(blocks) // 2 + 1}"))
     return [Block("heading", "Speed and memory"), *blocks] if blocks else []
 
 
-_SPEED_COLUMNS = {
-    "TTFT p50, ms": ("ttft_ms_p50", ".2f"),
-    "TTFT p95, ms": ("ttft_ms_p95", ".2f"),
-    "TPOT p50, ms": ("tpot_ms_p50", ".2f"),
-    "Decode, tokens/s": ("decode_tokens_per_s", ".1f"),
-    "TFLOPs (model)": ("tflops_model", ".4g"),
-    "KV, bytes": ("kv_bytes", ".0f"),
-    "Peak memory, bytes": ("peak_memory_bytes", ".0f"),
-    "n": ("n", "d"),
-}
+_SPEED_COLUMNS = (
+    ("TTFT p50", "ttft", "ttft_ms_p50", 1.0, ".2f"),
+    ("TTFT p95", "ttft_p95", "ttft_ms_p95", 1.0, ".2f"),
+    ("TPOT p50", "tpot", "tpot_ms_p50", 1.0, ".2f"),
+    ("Decode", "decode", "decode_tokens_per_s", 1.0, ".1f"),
+    ("Prefill", "flops", "tflops_model", 1e12, ".4g"),
+    ("KV cache", "kv", "kv_bytes", 1.0, ".1f"),
+    ("Peak memory", "memory", "peak_memory_bytes", 1.0, ".1f"),
+)
+"""Title, axis, field of a stored profile with its factor to the axis's base unit, and the figure's form."""
+_SAVED = ("ttft", "flops", "kv")
+
+
+def _speed_table(results: Results, group: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """Timings under one certificate, in this model's units, with what is saved against the unpruned model."""
+    head, columns = ["Cell"], []
+    for title, name, field, base, form in _SPEED_COLUMNS:
+        of, held = axes.axis(name), {key: row.get(field) for key, row in group.items()}
+        factor, unit = results.unit(of)
+        head.append(f"{title}, {unit}")
+        columns.append([number(None if value is None else base * value / factor, form) for value in held.values()])
+        if name in _SAVED and FULL in held:
+            head.append("saved, %")
+            columns.append([number(of.saved(value, held[FULL]), ".0f") for value in held.values()])
+    lines = zip(group, *columns, (number(row.get("n"), "d") for row in group.values()), strict=True)
+    return grid([*head, "n"], lines)
 
 
 def _against_full(results: Results, benchmarks: Sequence[str]) -> list[Block]:
@@ -173,12 +188,12 @@ def _against_full(results: Results, benchmarks: Sequence[str]) -> list[Block]:
 
 
 def _failures(results: Results) -> list[Block]:
-    failed = results.store.failures(results.run.id, limit=50)
+    failed = named.failures(results.store, results.run.id, 50)
     if not failed:
         return []
-    head = ["Benchmark", "Sample", "Error", "Message", "Attempts"]
-    rows = [(f["benchmark"], f["sample_key"], f["error_type"], f["error_message"], f["attempts"]) for f in failed]
-    return [Block("heading", "Failed samples"), Block("table", grid=grid(head, rows, left=4))]
+    head = ["Cell", "Benchmark", "Question", "Error", "Message", "Attempts"]
+    rows = [tuple(row.values()) for row in failed]
+    return [Block("heading", "Failed samples"), Block("table", grid=grid(head, rows, left=5))]
 
 
 def _provenance(results: Results) -> list[Block]:

@@ -17,6 +17,14 @@ def span(low: float | None, high: float | None, scale: float = 1.0) -> str:
     return "-" if low is None or high is None else f"[{points(low, scale)}, {points(high, scale)}]"
 
 
+def spread(value: float, low: float | None, high: float | None) -> str:
+    """What stands behind a score in points of 100: ` ± 5.8`, or `, 96.3-100.0` where its interval goes one way only."""
+    if low is None or high is None or high <= low:
+        return ""
+    one_way = min(value - low, high - value) < 1e-9
+    return f", {low:.1f}-{high:.1f}" if one_way else f" ± {(high - low) / 2:.1f}"
+
+
 def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 

@@ -53,8 +53,12 @@ def padded(values: Sequence[float], start: float, end: float) -> Scale:
     return Scale(low - room, high + room, start, end)
 
 
-def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
-    """Score against cost: every method's own marker with 95 % bars, the frontier filled and joined as a staircase."""
+def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = (), unit: tuple[float, str] | None = None) -> str:
+    """Score against cost: every method's own marker with 95 % bars, the frontier filled and joined as a staircase.
+
+    Args:
+        unit: (factor, name) that costs are shown in; the axis's base unit if None.
+    """
     entries = chart.placed
     bounds = [
         value
@@ -67,9 +71,10 @@ def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
     names = sorted({_method(entry.point.label) for entry in entries}, key=palette.rank)
     looks = {name: _look(chart, name) for name in names}
     share = chart.title == AVERAGE
-    parts = [
-        _frame(x, y, axis(chart.axis).label, "share of the unpruned score, %" if share else "score, points of 100")
-    ]
+    factor, name = unit or axis(chart.axis).units[0]
+    across = Scale(x.low / factor, x.high / factor, x.start, x.end)
+    title = "share of the unpruned score, %" if share else "score, points of 100"
+    parts = [_frame(across, y, axis(chart.axis).headed(name), title)]
     parts.append(_staircase(chart, x, y))
     for entry in sorted(entries, key=lambda entry: entry.state == "frontier"):  # what matters most on top
         point = entry.point
@@ -79,7 +84,7 @@ def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = ()) -> str:
             low, high = y(point.low), y(point.high)
             bar = f'x1="{at_x}" x2="{at_x}" y1="{low}" y2="{high}"'
             parts.append(f'<line {bar} stroke="{look.colour}" stroke-width="1.5"/>')
-        title = f"{point.label}: {point.value:.1f} at {point.cost:.4g} ({entry.state})"
+        title = f"{point.label}: {point.value:.1f} at {point.cost / factor:.4g} ({entry.state})"
         filled = entry.state == "frontier"
         parts.append(markers.draw(look.symbol, at_x, at_y, RADIUS, look.colour, filled, escape(title)))
     parts += [_overlaid(each, x, y) for each in overlay]

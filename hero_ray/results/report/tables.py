@@ -7,22 +7,34 @@ from typing import Any
 
 from hero_ray.results.advice import Candidate
 from hero_ray.results.averages import StrawMan
-from hero_ray.results.axes import axis
+from hero_ray.results.axes import Axis, axis
 from hero_ray.results.claims import Finding
 from hero_ray.results.comparisons import Comparison
 from hero_ray.results.frontiers import Frontier
+from hero_ray.results.names import FULL
 from hero_ray.results.report.figures import cost, number, p_value, points, span
 from hero_ray.results.writer import Grid, grid
 from hero_ray.stats import Interval, Split
 
+Unit = tuple[float, str]
+SAVED = "Saved against full, %"
 
-def frontier(chart: Frontier) -> Grid:
-    """Cells of one chart, cheapest first, with their place."""
-    head = ["Cell", axis(chart.axis).label, "Score", "95% interval", "State", "Beaten by", "P(frontier)", "Group"]
+
+def frontier(chart: Frontier, unit: Unit | None = None) -> Grid:
+    """Cells of one chart, cheapest first, with their place.
+
+    Args:
+        unit: (factor, name) that costs are shown in; the axis's base unit if None.
+    """
+    costs = axis(chart.axis)
+    factor, name = unit or costs.units[0]
+    whole = next((entry.point.cost for entry in chart.placed if entry.point.label == FULL), None)
+    head = ["Cell", costs.headed(name), SAVED, "Score", "95% interval", "State", "Beaten by", "P(frontier)", "Group"]
     rows = [
         (
             entry.point.label,
-            cost(entry.point.cost),
+            cost(entry.point.cost / factor),
+            number(costs.saved(entry.point.cost, whole), ".0f"),
             number(entry.point.value),
             span(entry.point.low, entry.point.high, 100.0),
             entry.state,
@@ -36,8 +48,8 @@ def frontier(chart: Frontier) -> Grid:
 
 
 def comparisons(first: str, second: str, found: Sequence[Comparison]) -> Grid:
-    """Paired comparisons, one line per benchmark."""
-    head = ["Benchmark", first, second, "A - B", "Interval", "Level", "Won/lost/tied", "n", "Pictures",
+    """Paired comparisons, one line per benchmark; figures are those of the questions that both answered."""
+    head = ["Benchmark", first, second, "A - B", "Interval", "Level", "Won/lost/tied", "n", "Pictures", "Answered",
             "Missing", "p", "p (Holm)", "p (BH)", "Detectable", "A is"]  # fmt: skip
     rows = []
     for item in found:
@@ -46,14 +58,15 @@ def comparisons(first: str, second: str, found: Sequence[Comparison]) -> Grid:
         rows.append(
             (
                 item.benchmark,
-                points(item.value_a, item.scale),
-                points(item.value_b, item.scale),
+                points(result.mean_a, unit),
+                points(result.mean_b, unit),
                 number(item.points, "+.1f"),
                 span(result.low, result.high, unit),
                 f"{100 * item.level:.4g}%",
                 f"{result.wins}/{result.losses}/{result.ties}",
                 result.n,
                 result.n_clusters,
+                "{}/{}".format(*item.answered),
                 "{}/{}".format(*item.missing),
                 p_value(result.p_value),
                 p_value(item.p_holm),
@@ -86,11 +99,16 @@ def findings(found: Sequence[Finding]) -> Grid:
     return grid(head, rows)
 
 
-def advice(candidates: Sequence[Candidate], cost_label: str) -> Grid:
-    """Candidates, cheapest first, with the benchmark on which each is worst."""
+def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
+    """Candidates, cheapest first, with the benchmark on which each is worst.
+
+    Args:
+        unit: (factor, name) that the cost is shown in.
+    """
     head = [
         "Cell",
-        cost_label,
+        axis.headed(unit[1]),
+        SAVED,
         "Worst benchmark",
         "Loss there",
         "At most (95%, all cells)",
@@ -105,7 +123,8 @@ def advice(candidates: Sequence[Candidate], cost_label: str) -> Grid:
         rows.append(
             (
                 item.label,
-                cost(item.cost),
+                cost(None if item.cost is None else item.cost / unit[0]),
+                number(item.saved, ".0f"),
                 worst.benchmark,
                 points(worst.value),
                 points(worst.at_most),
@@ -152,7 +171,7 @@ def unlike(answers: Sequence[Mapping[str, Any]]) -> Grid:
     head = ["Cell", "Question", "Verdict", "Unlike", "Stored", "Now", "Logit margin", "Within rounding"]
     rows = [
         (
-            one["cell_id"],
+            one.get("cell") or one["cell_id"],
             one["sample_key"],
             one["verdict"],
             ", ".join(one["parts"]),
@@ -169,5 +188,8 @@ def unlike(answers: Sequence[Mapping[str, Any]]) -> Grid:
 def untrue(found: Sequence[Mapping[str, Any]]) -> Grid:
     """What is stored and does not follow from the rows or the dataset it is said to come from."""
     head = ["Kind", "Cell", "Where", "Stored", "Expected"]
-    rows = [(one["kind"], one["cell_id"], one["where"], one["stored"][:80], one["expected"][:80]) for one in found]
+    rows = [
+        (one["kind"], one.get("cell") or one["cell_id"], one["where"], one["stored"][:80], one["expected"][:80])
+        for one in found
+    ]
     return grid(head, rows, left=5)

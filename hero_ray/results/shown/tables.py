@@ -6,13 +6,14 @@ import csv
 import html
 import io
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hero_ray.results.averages import FLAG, FLAG_NOTE
 from hero_ray.results.axes import AXES, Axis
-from hero_ray.results.marks import Mark, mean_of
+from hero_ray.results.marks import EARLY, Mark, Unpruned, mean_of, saved, unpruned
 from hero_ray.results.names import FULL
+from hero_ray.results.report.figures import spread
 from hero_ray.results.shown import palette
 from hero_ray.results.writer import csv_cell, latex_table, latex_text
 
@@ -27,14 +28,25 @@ class Entry:
     """One figure of the table.
 
     Attributes:
+        tail: what of the text stands behind the figure: its interval, or what is saved.
         place: 1 is the best of its budget, 2 the second, 0 any other.
         value: what lines are sorted by, the best first when it is smallest; None comes last.
+        low, high: of a score, its 95 % interval.
+        saved: of a cost, percent of the unpruned model's that is saved (of a rate: gained); None where not known.
     """
 
     text: str = ""
+    tail: str = ""
     place: int = 0
     title: str = ""
     value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    saved: float | None = None
+
+    @property
+    def figure(self) -> str:
+        return self.text.removesuffix(self.tail)
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,10 @@ class TableLine:
 
 @dataclass(frozen=True)
 class MethodTable:
-    """Columns behind Method and Budget, and the lines in the order of print."""
+    """Columns behind Method and Budget (the first `scores` of them scores), and the lines in the order of print."""
 
     columns: tuple[str, ...]
+    scores: int
     lines: tuple[TableLine, ...]
     notes: tuple[str, ...]
 
@@ -64,6 +77,7 @@ def method_table(
     flagged: Collection[str] = (),
     unit: Callable[[Axis], tuple[float, str]] | None = None,
     costs: Sequence[str] = COSTS,
+    full: Unpruned | None = None,
 ) -> MethodTable:
     """Every contender by benchmark, with the retention average and the costs; budgets from large to small.
 
@@ -72,6 +86,7 @@ def method_table(
         averages, flagged: from `results.averages`, over the same benchmarks.
         unit: (factor, name) of a cost's unit; default: what suits these marks.
         costs: names of the axes to show.
+        full: what costs are held against; default: the unpruned model among `found`.
     """
     benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
     rows: dict[str, dict[str, Mark]] = defaultdict(dict)
@@ -85,19 +100,30 @@ def method_table(
     titles = [_TITLES.get(axis.name, axis.short) for axis in shown]
     heads = [f"{title}, {name}" if name else title for title, (_, name) in zip(titles, units, strict=True)]
     scored = (*benchmarks, AVERAGE)
-    places = _places(rows, scored)
+    places, full = _places(rows, scored), unpruned(found) if full is None else full
     lines = []
     for key, own in sorted(rows.items(), key=lambda item: _order(_any(item[1]))):
         first = _any(own)
         entries = [_score(own.get(name), places.get((key, name), 0)) for name in scored]
         group = [mark for mark in own.values() if mark.benchmark]
-        entries += [_cost(group, axis, factor) for axis, (factor, _) in zip(shown, units, strict=True)]
+        entries += [_cost(group, axis, factor, full) for axis, (factor, _) in zip(shown, units, strict=True)]
         head = (first.model, first.method, first.name.series, first.name.budget)
         lines.append(TableLine(*head, key in flagged, tuple(entries)))
-    notes = ("Best of a budget bold, second underlined; ± is half the 95 % interval, clustered by picture.",)
-    return MethodTable(
-        (*scored, *heads), tuple(lines), notes + ((FLAG_NOTE,) if any(line.flagged for line in lines) else ())
-    )
+    return MethodTable((*scored, *heads), len(scored), tuple(lines), tuple(_notes(lines, found)))
+
+
+def _notes(lines: Sequence[TableLine], found: Sequence[Mark]) -> Iterator[str]:
+    """What a reader of these lines must know."""
+    entries = [entry for line in lines for entry in line.entries]
+    yield "Best of a budget bold, second underlined; ± is half the 95 % interval, clustered by picture."
+    if any(entry.tail.startswith(", ") for entry in entries):
+        yield "Where it goes one way only, the interval itself stands there."
+    if any(entry.saved is not None for entry in entries):
+        yield "Percentages beside costs: what is saved (−) against full; of a rate, gained (+)."
+    if any(line.flagged for line in lines):
+        yield FLAG_NOTE + "."
+    if any(mark.stopped for mark in found):
+        yield f"{EARLY} decided early."
 
 
 def _any(own: Mapping[str, Mark]) -> Mark:
@@ -111,16 +137,20 @@ def _order(mark: Mark) -> tuple[object, ...]:
 def _score(mark: Mark | None, place: int) -> Entry:
     if mark is None:
         return Entry("-")
-    spread = "" if mark.half is None else f" ± {mark.half:.1f}"
+    tail = spread(mark.value, mark.low, mark.high) + (EARLY if mark.stopped else "")
     people = f"n = {mark.n:,}" + (f" on {mark.n_clusters:,} pictures" if mark.n_clusters else "")
-    return Entry(f"{mark.value:.1f}{spread}", place, people, -mark.value)
+    return Entry(f"{mark.value:.1f}{tail}", tail, place, people, -mark.value, mark.low, mark.high)
 
 
-def _cost(group: Sequence[Mark], axis: Axis, factor: float) -> Entry:
+def _cost(group: Sequence[Mark], axis: Axis, factor: float, full: Unpruned) -> Entry:
     value = mean_of((mark.costs[axis.name] for mark in group), some=True)
     if value is None:
         return Entry("-")
-    return Entry(f"{value / factor:.1f}", value=-value if axis.higher_is_cheaper else value)
+    less = None if group[0].method == FULL else saved(group, full, axis)
+    sign = "+" if less is not None and (less < 0) != axis.higher_is_cheaper else "−"
+    tail = "" if less is None else f" {sign}{abs(less):.0f} %"
+    order = -value if axis.higher_is_cheaper else value
+    return Entry(f"{value / factor:.1f}{tail}", tail, value=order, saved=less)
 
 
 def sorted_by(table: MethodTable, column: str) -> MethodTable:
@@ -162,10 +192,9 @@ def to_html(table: MethodTable) -> str:
     """A table that scrolls sideways on small screens, also by keyboard; what a row is stays in place."""
 
     def dress(entry: Entry) -> str:
-        text = html.escape(entry.text)
-        value, sign, spread = text.partition(" ± ")
+        value = html.escape(entry.figure)
         value = {1: f"<b>{value}</b>", 2: f"<u>{value}</u>"}.get(entry.place, value)
-        return value + (f"<small> ± {spread}</small>" if sign else "")
+        return value + (f"<small>{html.escape(entry.tail)}</small>" if entry.tail else "")
 
     model = html.escape(table.lines[0].model if table.lines else "no cells")
     parts = [
@@ -207,12 +236,12 @@ CSS = """
 
 
 def to_latex(table: MethodTable) -> str:
-    """A booktabs table; a rule between budgets."""
+    """A booktabs table; a rule between budgets, and below it what a reader must know."""
 
     def dress(entry: Entry) -> str:
-        value, sign, spread = entry.text.partition(" ± ")
+        value = latex_text(entry.figure)
         value = {1: f"\\textbf{{{value}}}", 2: f"\\underline{{{value}}}"}.get(entry.place, value)
-        return value + (f" {{\\scriptsize$\\pm${spread}}}" if sign else "")
+        return value + (f"{{\\scriptsize{latex_text(entry.tail)}}}" if entry.tail else "")
 
     rows: list[list[str] | None] = []
     previous = None
@@ -220,25 +249,22 @@ def to_latex(table: MethodTable) -> str:
         rows += [None, texts] if previous not in (None, line.budget) else [texts]
         previous = line.budget
     head = ["Method", "Budget", *map(latex_text, table.columns)]
-    made = latex_table([True, True, *(False for _ in table.columns)], head, rows)
-    return made + "".join(f"% {note}\n" for note in table.notes)
+    notes = [rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {latex_text(note)}}}" for note in table.notes]
+    return latex_table([True, True, *(False for _ in table.columns)], head, rows, notes)
 
 
 def to_csv(table: MethodTable) -> str:
-    """Value and half interval in columns of their own."""
-    halves = [any(" ± " in line.entries[i].text for line in table.lines) for i in range(len(table.columns))]
+    """Every score with the bounds of its interval, and every cost with what is saved, in columns of their own."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    columns = [part for name, half in zip(table.columns, halves, strict=True) for part in _pair(name, half)]
-    writer.writerow(["model", "method", "budget", "straw_man_flag", *columns])
+    heads = ["model", "method", "budget", "straw_man_flag"]
+    for place, name in enumerate(table.columns):
+        heads += [name, f"{name} 95% low", f"{name} 95% high"] if place < table.scores else [name, f"{name}, saved %"]
+    writer.writerow(heads)
     for line in table.lines:
         row: list[object] = [line.model, line.series, line.budget, int(line.flagged)]
-        for entry, half in zip(line.entries, halves, strict=True):
-            value, _, spread = entry.text.partition(" ± ")
-            row += [value, spread] if half else [value]
+        for place, entry in enumerate(line.entries):
+            beside = (entry.low, entry.high) if place < table.scores else (entry.saved,)
+            row += [entry.figure, *("" if value is None else f"{value:.1f}" for value in beside)]
         writer.writerow([csv_cell(each) for each in row])
     return buffer.getvalue()
-
-
-def _pair(name: str, half: bool) -> list[str]:
-    return [name, f"{name} ±"] if half else [name]
