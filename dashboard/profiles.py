@@ -121,16 +121,35 @@ def table_rows(rows: Sequence[Row], flops: Unit | None = None, cache: Unit | Non
     flops = flops or AXES["flops"].unit(1e12 * _whole(row) for row in rows)
     cache = cache or AXES["kv"].unit(row["kv_bytes"] for row in rows)
     memory = AXES["memory"].unit(row["peak_memory_bytes"] for row in rows)
-    lines = [_line(row, flops, cache, memory) for row in rows]
+    lines = [_line(row, saved(row, _base(row, rows)), flops, cache, memory) for row in rows]
     used = [name for name in (lines[0] if lines else {}) if any(line[name] is not None for line in lines)]
     return [{name: line[name] for name in used} for line in lines]
+
+
+def _base(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The unpruned model's row of the same batch size and answer length."""
+    alike = ("batch_size", "new_tokens")
+    return next((one for one in rows if one["method"] == FULL and all(one[k] == row[k] for k in alike)), None)
+
+
+_SAVED = {"tokens": "tokens", "flops": "encode and prefill", "kv": "KV cache", "ttft": "TTFT"}
+
+
+def saved(row: Row, full: Row | None) -> dict[str, Any]:
+    """Percent of the unpruned model's costs that are saved, by column; None where one is not known."""
+    held = [
+        {"tokens": one["tokens"], "flops": _whole(one) or None, "kv": one["kv_bytes"], "ttft": one["ttft_ms_p50"]}
+        for one in (row, full or row)
+    ]
+    found = {key: AXES[key].saved(*(each[key] for each in held)) if full is not None else None for key in _SAVED}
+    return {f"Saved, %: {_SAVED[key]}": None if value is None else round(value, 0) for key, value in found.items()}
 
 
 def _whole(row: Row) -> float:
     return float(sum(row[f"tflops_{part}"] or 0.0 for part in ("model", "encoder", "scoring")))
 
 
-def _line(row: Row, flops: Unit, cache: Unit, memory: Unit) -> dict[str, Any]:
+def _line(row: Row, less: Row, flops: Unit, cache: Unit, memory: Unit) -> dict[str, Any]:
     tera = 1e12 / flops[0]
     return {
         "Method": row["series"],
@@ -139,10 +158,11 @@ def _line(row: Row, flops: Unit, cache: Unit, memory: Unit) -> dict[str, Any]:
         f"Encode and prefill, {flops[1]}": _round(_whole(row), 1, tera) if _whole(row) else None,
         f"KV cache, {cache[1]}": _round(row["kv_bytes"], 1, 1 / cache[0]),
         f"Memory, {memory[1]}": _round(row["peak_memory_bytes"], 1, 1 / memory[0]),
+        "TTFT, ms": _round(row["ttft_ms_p50"], 2),
+        **less,
         "Encode, ms": _round(row["encode_ms"], 2),
         "Select, ms": _round(row["select_ms"], 2),
         "Prefill, ms": _round(row["prefill_ms"], 2),
-        "TTFT, ms": _round(row["ttft_ms_p50"], 2),
         "TTFT p95, ms": _round(row["ttft_ms_p95"], 2),
         "Per token, ms": _round(row["tpot_ms_p50"], 2),
         "Decode, tokens/s": _round(row["decode_tokens_per_s"], 0),

@@ -11,7 +11,6 @@ from hero_ray.results import advice
 from hero_ray.results.advice import Allowance, Candidate
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.contenders import Results
-from hero_ray.results.marks import mean_of
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, is_embedded
 
 UNITS = {"points": "points of 100", "share": "% of the unpruned score"}
@@ -38,8 +37,8 @@ def main() -> None:
         st.stop()
     for line in advice.nothing_to_lose(own, benchmarks):
         st.warning(plain(line))
-    _answer(candidates, allowance, axis, own)
-    _cells(candidates, axis)
+    _answer(candidates, allowance, axis)
+    _cells(candidates, axis, own)
     if is_embedded(own.model):
         st.caption(EMBEDDED_NOTE)
 
@@ -70,11 +69,14 @@ def _question(own: Results) -> tuple[Allowance, Axis, tuple[str, ...]]:
     return Allowance(float(amount), unit == "share"), axis, tuple(benchmarks)
 
 
-def _answer(candidates: list[Candidate], allowance: Allowance, axis: Axis, own: Results) -> None:
+def _answer(candidates: list[Candidate], allowance: Allowance, axis: Axis) -> None:
     best = advice.cheapest(candidates)
     if best is not None:
-        saved = _saved(best, axis, own)
+        verb = "gains" if axis.higher_is_cheaper else "saves"
+        saved = "" if best.saved is None else f" and {verb} {best.saved:.0f} % of full's {axis.title}"
         st.success(f"**{plain(best.label)}** loses at most {allowance} on every benchmark chosen{saved}.")
+        if caution := advice.standing(candidates):
+            st.warning(plain(f"{caution[0].upper()}{caution[1:]}."))
         return
     st.warning(f"No cell is shown to stay within {allowance} on every benchmark chosen.")
     if blocking := advice.in_the_way(candidates):
@@ -88,15 +90,8 @@ def _answer(candidates: list[Candidate], allowance: Allowance, axis: Axis, own: 
         )
 
 
-def _saved(best: Candidate, axis: Axis, own: Results) -> str:
-    names = {loss.benchmark for loss in best.losses}
-    full = mean_of((m.costs[axis.name] for m in own.marks() if m.method == FULL and m.benchmark in names), some=False)
-    if best.cost is None or not full:
-        return ""
-    return f", at {100 * best.cost / full:.0f} % of the unpruned {'speed' if axis.higher_is_cheaper else 'cost'}"
-
-
-def _cells(candidates: list[Candidate], axis: Axis) -> None:
+def _cells(candidates: list[Candidate], axis: Axis, own: Results) -> None:
+    unit = own.unit(axis)
     groups = {
         "safe": "Safe: a larger loss is ruled out",
         "unproven": "Unproven: the pictures do not decide",
@@ -106,19 +101,24 @@ def _cells(candidates: list[Candidate], axis: Axis) -> None:
         members = [item for item in candidates if item.verdict == verdict]
         st.header(f"{title} ({len(members)})", divider=False)
         if members:
-            st.dataframe([_row(item, axis) for item in members], hide_index=True)
+            st.dataframe([_row(item, axis, unit) for item in members], hide_index=True)
+    for line in advice.outlook(candidates):
+        st.caption(plain(line))
     st.caption(
         "Losses are points of 100 against the unpruned model on the same samples. Bounds hold for all cells at once "
         "(95 %); verdicts are corrected over cells (Holm). Answers that are missing count against a cell."
     )
 
 
-def _row(item: Candidate, axis: Axis) -> dict[str, object]:
+def _row(item: Candidate, axis: Axis, unit: tuple[float, str]) -> dict[str, object]:
     worst = max(item.losses, key=lambda loss: loss.p)
     needed = advice.pictures_needed(item)
     row: dict[str, object] = {
         "cell": item.label,
-        axis.short: None if item.cost is None else float(f"{item.cost:.4g}"),
+        f"{axis.short}, {unit[1]}" if unit[1] else axis.short: (
+            None if item.cost is None else float(f"{item.cost / unit[0]:.4g}")
+        ),
+        "saved, %": None if item.saved is None else round(item.saved),
         "worst on": worst.benchmark,
         "loss there": round(100 * worst.value, 1),
         "at most": None if worst.at_most is None else round(100 * worst.at_most, 1),

@@ -59,6 +59,7 @@ def export(
         )
         for path in paths:
             typer.echo(f"wrote {path}")
+        finish(run_id=found.id, files=len(paths), path=output)
         return
     if format == "latex":
         every = [each for each in every_model(store, found.id) if model in (None, each.model) and each.marks()]

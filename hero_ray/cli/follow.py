@@ -9,6 +9,9 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db, RunOption, Which
+from hero_ray.cli.show import Answer, Form, show
+
+FAILURES_SHOWN = 50
 
 
 @app.command()
@@ -19,25 +22,31 @@ def status(
     every: Annotated[bool, typer.Option("--all", help="One line for every run.")] = False,
     failures: Annotated[bool, typer.Option("--failures", help="List failed samples with their errors.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until the run ends.")] = False,
+    form: Form = None,
 ) -> None:
     """Progress of a run, from the database: works from any machine that reaches it."""
     from hero_ray.pipeline.status import describe_failures, describe_run, listed
+    from hero_ray.results import named
     from hero_ray.store import default_url, open_store
     from hero_ray.store.records import TERMINAL
 
     store = open_store(db or default_url(), read_only=True)
     if every:
-        for run in store.runs():
-            typer.echo(listed(run))
+        runs = store.runs()
+        record = {"runs": [{"run_id": run.id, "status": run.status, "sweep": run.sweep_name} for run in runs]}
+        show(Answer([listed(run) for run in runs], record=record), form)
         return
     while True:
         run = store.run(run_named or run_id)
-        typer.echo(describe_run(store, run))
+        lines, record = describe_run(store, run)
         if not watch or run.status in TERMINAL:
             break
+        show(Answer(lines, record=record), form)
         time.sleep(2)
     if failures:
-        typer.echo(describe_failures(store, run.id))
+        failed = named.failures(store, run.id, FAILURES_SHOWN)
+        lines, record = [*lines, *describe_failures(failed)], record | {"failures": failed}
+    show(Answer(lines, record=record), form)
 
 
 @app.command()
@@ -49,4 +58,4 @@ def cancel(run_id: Which = "latest", run_named: RunOption = None, db: Db = None)
     store = open_results(db or default_url())
     run = store.run(run_named or run_id)
     store.request_cancel(run.id)
-    typer.echo(f"run {run.id} ({run.status}) is asked to stop")
+    show(Answer([f"run {run.id} ({run.status}) is asked to stop"], record={"run_id": run.id, "status": run.status}))

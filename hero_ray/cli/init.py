@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hero_ray.cli import app
+from hero_ray.cli.show import Answer, show
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".jsonl", ".parquet")
@@ -89,7 +90,7 @@ def init(
     if pictures:
         rows = [json.dumps({"image": name, "question": "", "answer": ""}, ensure_ascii=False) for name in pictures]
         write(Path(task.removeprefix("file:")), "\n".join(rows) + "\n", ": put a question and its answer into each row")
-    typer.echo(f"next: hero-ray sweep {path} --dry-run")
+    show(Answer([f"next: hero-ray sweep {path} --dry-run"], record={"path": str(path), "model": model, "task": task}))
 
 
 def write(path: Path, text: str, hint: str = "") -> None:

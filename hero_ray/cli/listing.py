@@ -10,17 +10,18 @@ import typer
 from hero_ray.cli import app
 
 What = Annotated[Literal["methods", "models", "tasks"], typer.Argument(help="methods, models or tasks.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON array instead of text.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+Text = Annotated[Literal["text", "json"], typer.Option("--format", help="text, or json: one array.")]
 
 
 _IN_LINE = ("name", "line", "stage", "text_aware", "paper", "family")
 
 
 @app.command("list")
-def list_(what: What = "methods", as_json: AsJson = False) -> None:
+def list_(what: What = "methods", form: Text = "text", as_json: AsJson = False) -> None:
     """List methods (stage, what they read, defaults, paper), models or tasks; packages of one's own included."""
     entries = {"methods": _methods, "models": _models, "tasks": _tasks}[what]()
-    if as_json:
+    if as_json or form == "json":
         typer.echo(json.dumps(entries))
         return
     width = max(len(entry["name"]) for entry in entries)

@@ -13,6 +13,7 @@ import typer
 
 from hero_ray.cli import EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Address, Assign, Db, Limit
+from hero_ray.cli.show import Answer, Form, show
 from hero_ray.core.shipped import checkout, folder
 
 EXIT_REGRESSION = 3
@@ -122,23 +123,22 @@ def _run(config: Any, night: str, address: str | None, summary: str | None, shar
         Path(summary).write_text(text, encoding="utf-8")
     if new and verdict.state in ("regression", "failed"):
         notify.send(report.slack(verdict))
-    typer.echo(_last_line(verdict, store.shown_url))
+    typer.echo(json.dumps(_record(verdict, store.shown_url)))
     return {"regression": EXIT_REGRESSION, "failed": EXIT_FAILED}.get(verdict.state, 0)
 
 
-def _last_line(verdict: Any, db: str) -> str:
-    return json.dumps(
-        {
-            "run_id": verdict.run_id,
-            "night": verdict.night,
-            "status": verdict.state,
-            "cells": verdict.n_cells,
-            "alarms": [f"{finding.kind}: {finding.label}" for finding in verdict.alarms],
-            "silenced": len(verdict.silenced),
-            "compared_with": len(verdict.compared_with),
-            "db": db,
-        }
-    )
+def _record(verdict: Any, db: str) -> dict[str, Any]:
+    """A verdict for scripts."""
+    return {
+        "run_id": verdict.run_id,
+        "night": verdict.night,
+        "status": verdict.state,
+        "cells": verdict.n_cells,
+        "alarms": [f"{finding.kind}: {finding.label}" for finding in verdict.alarms],
+        "silenced": len(verdict.silenced),
+        "compared_with": len(verdict.compared_with),
+        "db": db,
+    }
 
 
 def _commits(verdict: Any) -> list[str]:
@@ -161,15 +161,15 @@ def _commits(verdict: Any) -> list[str]:
 
 
 @nightly_app.command()
-def explain(which: Which = "latest", db: Db = None) -> None:
+def explain(which: Which = "latest", db: Db = None, form: Form = None) -> None:
     """Print the verdict on a night: what got worse, by how much, and what changed."""
     from hero_ray.nightly import report
     from hero_ray.nightly.run import find_verdict
     from hero_ray.store import open_store
 
     with open_store(db, read_only=True) as store:
-        verdict = find_verdict(store, which)
-    typer.echo(report.markdown(verdict, _commits(verdict)))
+        verdict, url = find_verdict(store, which), store.shown_url
+    show(Answer([report.markdown(verdict, _commits(verdict))], record=_record(verdict, url)), form)
 
 
 @nightly_app.command()
@@ -182,7 +182,8 @@ def accept(
 
     with open_results(db) as store:
         verdict = accept_night(store, which, reason)
-    typer.echo(f"night {verdict.night} ({verdict.run_id}) is good from now on: {reason}")
+    said = f"night {verdict.night} ({verdict.run_id}) is good from now on: {reason}"
+    show(Answer([said], record={"run_id": verdict.run_id, "night": verdict.night, "reason": reason}))
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Engine
+from hero_ray.cli.show import Answer, show
 
 
 @app.command()
@@ -42,7 +43,9 @@ def serve(
         from hero_ray.serve.check import check as check_settings
 
         check_settings(settings)
-        typer.echo(f"settings are valid: {', '.join(settings.models)} on {settings.host}:{settings.port}")
+        said = f"settings are valid: {', '.join(settings.models)} on {settings.host}:{settings.port}"
+        where = {"models": list(settings.models), "host": settings.host, "port": settings.port}
+        show(Answer([said], record={"valid": True, **where}))
         return
     from hero_ray.serve.run import serve_forever
 

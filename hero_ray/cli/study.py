@@ -11,6 +11,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db, ModelArgs, model_pairs
+from hero_ray.cli.show import Answer, show
 
 VERIFY = "verify-paper"
 TABLES = "paper-tables"
@@ -53,10 +54,12 @@ def study(
     from hero_ray.studies import catalogue
 
     if name is None:
-        for known, what in catalogue.STUDIES.items():
-            typer.echo(f"{known:18} {what}")
-        typer.echo(f"{VERIFY:18} a paper's table beside a run: hero-ray study {VERIFY} hero-IV")
-        typer.echo(f"{TABLES:18} the newest runs of the papers' sweep files as tables")
+        known = {
+            **catalogue.STUDIES,
+            VERIFY: f"a paper's table beside a run: hero-ray study {VERIFY} hero-IV",
+            TABLES: "the newest runs of the papers' sweep files as tables",
+        }
+        show(Answer([f"{each:18} {what}" for each, what in known.items()], record={"studies": known}))
     elif name == TABLES:
         _tables(table or "", into, db)
     elif name == VERIFY:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hero_ray.pipeline.invariance import certificates, describe
-from hero_ray.results import named
 from hero_ray.store import Store, row_files, verifications
 from hero_ray.store.records import RunRow
-
-FAILURES_SHOWN = 50
 
 
 def listed(run: RunRow) -> str:
@@ -21,8 +19,8 @@ def listed(run: RunRow) -> str:
     return f"{line}  {said}" if said else line
 
 
-def describe_run(store: Store, run: RunRow) -> str:
-    """A line for people, one per certified model, and one JSON line for scripts."""
+def describe_run(store: Store, run: RunRow) -> tuple[list[str], dict[str, Any]]:
+    """A line for people and one per certified model, and the same for scripts."""
     counts = store.counts(run.id).values()
     expected, done, failed = (sum(getattr(c, name) for c in counts) for name in ("expected", "done", "failed"))
     complete = sum(c.missing == 0 for c in counts)
@@ -32,14 +30,12 @@ def describe_run(store: Store, run: RunRow) -> str:
         f"{failed} failed, {complete}/{len(counts)} cells complete"
     )
     files, outside = store.read(row_files.outside, run.id)
-    if outside:
-        line += "\n" + row_files.told(run.id, files, outside)
-    for model, found in certificates(run).items():
-        line += "\n" + describe(model, found)
+    lines = [line, *([row_files.told(run.id, files, outside)] if outside else [])]
+    lines += [describe(model, found) for model, found in certificates(run).items()]
     verified = store.read(verifications.of_run, run.id)
     for each in verified[:1]:
-        line += f"\nverified {each.created_at:%Y-%m-%d %H:%M} UTC, "
-        line += f"{each.drawn} of {each.pictures} pictures: {each.verdict}"
+        drawn = f"{each.drawn} of {each.pictures} pictures: {each.verdict}"
+        lines.append(f"verified {each.created_at:%Y-%m-%d %H:%M} UTC, {drawn}")
     record = {
         "run_id": run.id,
         "status": run.status,
@@ -54,14 +50,11 @@ def describe_run(store: Store, run: RunRow) -> str:
         "invariance": certificates(run),
         "verified": verified[0].verdict if verified else None,
     }
-    return f"{line}\n{json.dumps(record)}"
+    return lines, record
 
 
-def describe_failures(store: Store, run_id: str) -> str:
-    """Failed samples with their error, a line each."""
-    rows = named.failures(store, run_id, FAILURES_SHOWN)
-    if not rows:
-        return "no failed samples"
-    return "\n".join(
-        f"{row['cell']} on {row['benchmark']}, {row['question']}: {row['error']}: {row['message']}" for row in rows
-    )
+def describe_failures(failed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Failed samples of `named.failures` with their error, a line each."""
+    return [
+        f"{row['cell']} on {row['benchmark']}, {row['question']}: {row['error']}: {row['message']}" for row in failed
+    ] or ["no failed samples"]

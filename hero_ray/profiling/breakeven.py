@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hero_ray.profiling.certificate import require_comparable
 from hero_ray.stats.intervals import t_quantile
+
+LONGEST = 2**14
+"""Longest answer, in tokens, that is looked at for where a method pays."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,29 @@ class BreakEven:
         """Bounds of `saved_ms` from the pairs (Student's t); None without them."""
         if self.pairs is None or self.pairs["n"] < 2:
             return None
-        steps, found = new_tokens - 1, self.pairs
+        low, high = self._bounds(np.array([new_tokens]), level)
+        return float(low[0]), float(high[0])
+
+    def _bounds(self, lengths: NDArray[np.int64], level: float = 0.95) -> tuple[Any, Any]:
+        found, steps = self.pairs or {}, lengths - 1
         centre = found["first"] + steps * found["step"]
         variance = found["var_first"] + 2 * steps * found["covariance"] + steps**2 * found["var_step"]
-        half = t_quantile((1 + level) / 2, found["n"] - 1) * math.sqrt(max(0.0, variance) / found["n"])
+        half = t_quantile((1 + level) / 2, found["n"] - 1) * np.sqrt(np.maximum(0.0, variance) / found["n"])
         return centre - half, centre + half
+
+    @property
+    def shown(self) -> tuple[int | None, int | None]:
+        """First and last answer length whose interval shows that it gains time; no last one where there is no end.
+
+        The lower bound is concave in the length, so there are no gaps between them.
+        """
+        if self.interval(1) is None:
+            return None, None
+        lengths = np.arange(1, LONGEST + 1)
+        gains = lengths[self._bounds(lengths)[0] > 0]
+        if not gains.size:
+            return None, None
+        return int(gains[0]), None if gains[-1] == LONGEST else int(gains[-1])
 
     def verdict(self, lengths: Sequence[int]) -> str:
         """`pays`, `costs` or `within noise` over some answer lengths, where all agree; else `depends`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hero_ray.core.plan import FULL
 from hero_ray.profiling.breakeven import BreakEven, break_even, largest_paying_budget
+from hero_ray.results.axes import AXES
 from hero_ray.results.writer import grid
 
 MIB, GB = 2**20, 1e9
@@ -13,15 +15,42 @@ NOT_KNOWN = "n/a"
 
 
 def efficiency_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """One row per record; tokens are text and visual together, as HERO counts them, with the visual ones beside."""
+    """One row per record; tokens are text and visual together, as HERO counts them, with the visual ones beside.
+
+    The last columns say what is saved against the unpruned model of the same certificate, in percent.
+    """
+    counted = [record[key] for record in records for key in ("tflops_paper", "tflops_model")]
+    flops = AXES["flops"].unit(None if tera is None else 1e12 * tera for tera in counted)
+    cache = min(AXES["kv"].unit(record["kv_bytes"] for record in records), (MIB, "MiB"))  # papers print no GiB
     header = (
-        "Method|Kept|Batch|Tokens|Visual|TFLOPs (Eq. 7)|TFLOPs (model)|Memory GB|KV MiB|Decode tok/s|TTFT ms p50|"
-        "TTFT ms p95|Runs|TPOT ms|Encode ms|Select ms|Prefill ms"
+        f"Method|Kept|Batch|Tokens|Visual|{flops[1]} (Eq. 7)|{flops[1]} (model)|Memory GB|KV {cache[1]}|Decode tok/s|"
+        "TTFT ms p50|TTFT ms p95|Runs|TPOT ms|Encode ms|Select ms|Prefill ms"
     )
-    return _markdown(header, [_efficiency_row(record) for record in records])
+    rows = [_efficiency_row(record, 1e12 / flops[0], 1 / cache[0]) for record in records]
+    bases = _bases(records)
+    if bases:
+        header += "".join(f"|{title} saved %" for title in _SAVED.values())
+        rows = [row + _saved(record, bases) for record, row in zip(records, rows, strict=True)]
+    return _markdown(header, rows)
 
 
-def _efficiency_row(record: Mapping[str, Any]) -> list[str]:
+_SAVED = {"tokens": "Visual", "flops": "FLOPs", "kv": "KV", "ttft": "TTFT"}
+
+
+def _bases(records: Sequence[Mapping[str, Any]], baseline: str = FULL) -> dict[str, Mapping[str, Any]]:
+    """Certificate -> the unpruned model's record under it."""
+    return {record["certificate_hash"]: record for record in records if record["method"] == baseline}
+
+
+def _saved(record: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    base = bases.get(record["certificate_hash"])
+    fields = {"tokens": "tokens", "flops": "tflops_model", "kv": "kv_bytes", "ttft": "ttft_ms_p50"}
+    less = [None if base is None else AXES[key].saved(record[fields[key]], base[fields[key]]) for key in _SAVED]
+    return [_number(value, ".0f") for value in less]
+
+
+def _efficiency_row(record: Mapping[str, Any], tera: float, cache: float) -> list[str]:
+    """A record's figures; `tera` and `cache` are what a TFLOP and a byte are in the table's units."""
     memory = record["peak_memory_bytes"]
     return [
         record["key"].split("@")[0],
@@ -29,10 +58,10 @@ def _efficiency_row(record: Mapping[str, Any]) -> list[str]:
         str(record["batch_size"]),
         _number(record["tokens"] + record["details"]["n_text"], ".0f"),
         _number(record["tokens"], ".0f"),
-        _significant(record["tflops_paper"]),
-        _significant(record["tflops_model"]),
+        _significant(tera * record["tflops_paper"]),
+        _significant(tera * record["tflops_model"]),
         _number(None if memory is None else memory / GB, ".2f"),
-        _significant(record["kv_bytes"] / MIB),
+        _significant(cache * record["kv_bytes"]),
         _number(record["decode_tokens_per_s"], ".1f"),
         _number(record["ttft_ms_p50"], ".2f"),
         _number(record["ttft_ms_p95"], ".2f"),
@@ -44,9 +73,9 @@ def _efficiency_row(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def with_break_even(records: Sequence[dict[str, Any]], baseline: str = "full") -> list[dict[str, Any]]:
+def with_break_even(records: Sequence[dict[str, Any]], baseline: str = FULL) -> list[dict[str, Any]]:
     """Records with `details.break_even` against the baseline of the same certificate, where there is one."""
-    bases = {record["certificate_hash"]: record for record in records if record["method"] == baseline}
+    bases = _bases(records, baseline)
     completed = []
     for record in records:
         base = bases.get(record["certificate_hash"])
@@ -83,7 +112,7 @@ def break_even_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int
 
 def paying_budget_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int] = (1, 16, 64, 256)) -> str:
     """Largest budget at which a method still gains time, by answer length; "" where nothing can be compared."""
-    bases = {record["certificate_hash"]: record for record in records if record["method"] == "full"}
+    bases = _bases(records)
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         if "break_even" in record["details"]:
@@ -105,13 +134,17 @@ def _won(result: BreakEven, length: int) -> str:
 
 
 def _pays(result: BreakEven, lengths: Sequence[int]) -> str:
-    if result.verdict(lengths) == "within noise":
-        return "within noise"
-    if result.pays_from is None:
+    """Answer lengths that gain time: where single runs tell, those that are shown to, as the columns beside say."""
+    first, last = result.pays_from, result.pays_until
+    if result.interval(1) is not None:
+        first, last = result.shown
+        if first is None:
+            return {"costs": "none", "within noise": "within noise"}.get(result.verdict(lengths), "none shown")
+    if first is None:
         return "none"
-    if result.pays_until is not None:
-        return f"{result.pays_from}..{result.pays_until} tokens"
-    return "any length" if result.pays_from == 1 else f">= {result.pays_from} tokens"
+    if last is not None:
+        return f"{first}..{last} tokens"
+    return "any length" if first == 1 else f">= {first} tokens"
 
 
 def roofline_table(records: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ itself is; otherwise the samples do not decide it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hero_ray import stats
 from hero_ray.core.errors import ClaimError
@@ -149,8 +149,8 @@ def check(results: Results, claim: Claim, missing: str = "") -> list[Finding]:
     """
     if claim.where == "average":
         return [_average(results, claim, missing)]
-    names = results.only(None if claim.where == "all" else claim.where)
-    return [_on(results, claim, name, missing) for name in names]
+    names = results.benchmarks if claim.where == "all" else claim.where
+    return [replace(_on(results, claim, results.held(name), missing), where=name) for name in names]
 
 
 def overall(findings: list[Finding]) -> str:

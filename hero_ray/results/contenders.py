@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,13 +13,14 @@ import numpy as np
 from hero_ray import stats
 from hero_ray.core.budgets import BudgetEntry, parse_budget
 from hero_ray.core.config import MethodEntry, parse_method
-from hero_ray.core.errors import ClaimError, InputError, NotComparableError, UnknownNameError
+from hero_ray.core.errors import ClaimError, InputError, NotComparableError, PluginError, UnknownNameError
 from hero_ray.results.axes import Axis
 from hero_ray.results.marks import Mark, marks
 from hero_ray.results.names import budget_of, name_all, settings
 from hero_ray.store import CellRow, Store, answers
 
 T = TypeVar("T")
+FILE = "file:"
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,31 @@ class Results:
         return axis.unit(mark.costs[whole] for mark in self.marks())
 
     def only(self, names: Iterable[str] | None) -> tuple[str, ...]:
-        """Benchmarks asked for, or all.
+        """Benchmarks asked for, or all, by the names that cells carry; each may be named in any way of `held`.
 
         Raises:
             UnknownNameError: one that this run does not hold.
+            InputError: a name that fits several.
         """
-        chosen = tuple(names or self.benchmarks)
-        for name in chosen:
-            if name not in self.benchmarks:
-                raise UnknownNameError("benchmark of this run", name, self.benchmarks)
-        return chosen
+        return tuple(self.held(name) for name in names) if names else self.benchmarks
+
+    def held(self, name: str) -> str:
+        """The benchmark of this run that a name means: its own, an alias, or of a file its path, name or stem.
+
+        Raises:
+            UnknownNameError: none. InputError: several files.
+        """
+        if name in self.benchmarks:
+            return name
+        paths = {each: PurePath(each.removeprefix(FILE)) for each in self.benchmarks if each.startswith(FILE)}
+        fitting = [each for each, path in paths.items() if name in (str(path), path.name, path.stem)]
+        if len(fitting) > 1:
+            raise InputError(f"{name!r} fits {', '.join(fitting)} of this run; name one of them")
+        if not fitting and (primary := _alias_of(name)) in self.benchmarks:
+            return primary
+        if not fitting:
+            raise UnknownNameError("benchmark of this run", name, self.benchmarks)
+        return fitting[0]
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -207,6 +224,16 @@ class Results:
         known = self.once(("ids", cell.benchmark), lambda: (ids, images))
         same = known[0].shape == ids.shape and bool((known[0] == ids).all())
         return Scores(*known, values) if same else Scores(ids, images, values)
+
+
+def _alias_of(name: str) -> str:
+    """The benchmark behind an alias, "" for none."""
+    from hero_ray.benchmarks import resolve
+
+    try:
+        return resolve(name)
+    except (UnknownNameError, PluginError):
+        return ""
 
 
 def every_model(store: Store, runs: str | Sequence[str]) -> list[Results]:

@@ -270,6 +270,28 @@ def test_a_claim_that_cannot_be_read_says_what_is_wrong(text: str, message: str)
         claims.parse_claim(text)
 
 
+@pytest.mark.parametrize(
+    "typed", ["shop", "shop.jsonl", "data/shop.jsonl", "file:data/shop.jsonl", "VQAv2", "vqav2_val"]
+)
+def test_a_benchmark_may_be_named_as_one_types_it(tmp_path: Path, typed: str) -> None:
+    with open_store(str(tmp_path / "own.db")) as own:
+        fake.fill(own, benchmarks=("file:data/shop.jsonl", "vqav2_val"), n=60)
+        results = Results(own, "run1")
+        (found,) = claims.check(results, claims.parse_claim(f"hero@20% >= full - 90 on {typed}"))
+        assert (found.where, found.verdict) == (typed, "holds")
+        name = "vqav2_val" if "v2" in typed.lower() else "file:data/shop.jsonl"
+        assert [one.benchmark for one in compare(*[(results, parse_contender("full"))] * 2, [typed])] == [name]
+        with pytest.raises(UnknownNameError, match="benchmark of this run 'shoop'"):
+            results.only(["shoop"])
+
+
+def test_a_name_that_fits_two_files_is_asked_back(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "two.db")) as own:
+        fake.fill(own, benchmarks=("file:a/shop.jsonl", "file:b/shop.jsonl"), n=12)
+        with pytest.raises(InputError, match=r"'shop' fits file:a/shop.jsonl, file:b/shop.jsonl of this run"):
+            Results(own, "run1").only(["shop"])
+
+
 # --- advice ---
 
 

@@ -75,6 +75,15 @@ def test_efficiency_table_leaves_out_what_nobody_measured() -> None:
     assert not [name for name in line if name.startswith("Memory")]
 
 
+def test_efficiency_says_what_is_saved_against_the_unpruned_model_of_the_same_batch() -> None:
+    named = {"series": "x", "budget": "20%"}
+    rows = [profile("full", 1.0) | named, profile("hero", 0.2) | named, profile("hero", 0.2, batch=4) | named]
+    full, hero, other = profiles.table_rows(rows)
+    assert (full["Saved, %: tokens"], hero["Saved, %: tokens"]) == (0, 80)
+    assert other["Saved, %: tokens"] is None
+    assert not [name for name in profiles.table_rows(rows[1:2])[0] if name.startswith("Saved")]
+
+
 def test_efficiency_speaks_in_the_units_it_is_given() -> None:
     row = profile("hero", 0.2) | {"series": "hero", "budget": "20%"}
     (line,) = profiles.table_rows([row], (1e6, "MFLOPs"), (1024.0, "KiB"))

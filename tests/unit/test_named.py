@@ -13,7 +13,7 @@ from hero_ray.benchmarks.custom import picture_names
 from hero_ray.core.types import Prediction, Sample
 from hero_ray.pipeline.status import describe_failures
 from hero_ray.results.exchange import from_runs
-from hero_ray.results.named import cell_names, picture_of, question_name
+from hero_ray.results.named import cell_names, failures, picture_of, question_name
 from hero_ray.store import Store, open_store
 from tests import fake_results as fake
 
@@ -51,7 +51,7 @@ def test_a_failure_names_its_cell_and_row(tmp_path: Path) -> None:
     data = tmp_path / "shop.jsonl"
     with open_store(":memory:") as store:
         own_run(store, data)
-        text = describe_failures(store, "r")
+        (text,) = describe_failures(failures(store, "r", 50))
         assert text == f"random@20% seed 1 on file:{data}, row 2: ImageError: cut short"
         ids = [cell.id for cell in store.cells("r")]
         assert sorted(cell_names(store.cells("r")).values()) == ["random@20% seed 0", "random@20% seed 1"]

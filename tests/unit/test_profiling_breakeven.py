@@ -124,6 +124,23 @@ def test_what_runs_cannot_tell_apart_is_within_noise() -> None:
     assert break_even(FULL, record(52, 10, 80, 25)).interval(8) is None, "records without single runs"
 
 
+def test_where_it_pays_is_what_the_intervals_show() -> None:
+    """The first token loses 2 ms, each step wins 0.1: from 21 tokens on by the means, later where runs are noisy."""
+    found = break_even(*paired(10, -2.0, 0.1, 0.5))
+    first, last = found.shown
+    assert last is None
+    assert first is not None
+    low, before = found.interval(first), found.interval(first - 1)
+    assert low is not None
+    assert before is not None
+    assert before[0] <= 0 < low[0]
+    ends = break_even(*paired(10, 3.0, -0.5, 0.05)).shown
+    assert ends[0] == 1
+    assert 4 <= (ends[1] or 0) <= 7
+    assert break_even(*paired(10, 0.0, 0.0, 0.2)).shown == (None, None)
+    assert break_even(FULL, record(52, 10, 80, 25)).shown == (None, None), "records without single runs"
+
+
 def test_a_budget_pays_only_where_it_is_shown_to() -> None:
     full, equal = paired(10, 0.02, 0.0, 0.2)
     assert largest_paying_budget(full, [equal], 1) is None

@@ -56,6 +56,20 @@ def test_efficiency_table_counts_tokens_as_hero_does() -> None:
     assert (row["KV MiB"], row["Memory GB"], row["Decode tok/s"]) == ("1336.50", "n/a", "33.3")
 
 
+def test_savings_against_the_unpruned_model_of_the_same_certificate_are_the_last_columns() -> None:
+    timed = [record("full", 1.0, 200, 30), record("hero", 0.2, 80, 25), record("hero", 0.2, 80, 25, batch=4)]
+    rows = cells(efficiency_table(timed))
+    saved = [[row[f"{name} saved %"] for name in ("Visual", "FLOPs", "KV", "TTFT")] for row in rows]
+    assert saved == [["0", "0", "0", "0"], ["80", "0", "0", "48"], ["n/a"] * 4]
+    assert not any("saved" in name for name in cells(efficiency_table(timed[1:]))[0])
+
+
+def test_small_models_are_told_in_units_that_show_digits() -> None:
+    tiny = record("full", 1.0, 200, 30) | {"tflops_paper": 0.000586, "kv_bytes": 681574}
+    (row,) = cells(efficiency_table([tiny]))
+    assert (row["MFLOPs (Eq. 7)"], row["MFLOPs (model)"], row["KV KiB"]) == ("586.00", "123.00", "665.60")
+
+
 def test_break_even_is_only_formed_under_one_certificate() -> None:
     records = [record("full", 1.0, 200, 30), record("hero", 0.2, 80, 25), record("hero", 0.2, 80, 25, batch=4)]
     same, other = with_break_even(records)[1:]
@@ -76,6 +90,19 @@ def test_break_even_table_says_which_answers_gain() -> None:
     pays = {method: row["Pays for answers of"] for method, row in rows.items()}
     assert pays == {"a": ">= 7 tokens", "b": "1..55 tokens", "c": "none", "d": "any length"}
     assert rows["d"]["won at 16 tok, ms"] == "+185.0"
+
+
+def test_the_column_and_the_table_of_where_it_pays_agree() -> None:
+    """Medians said "any length" where the runs beside them show nothing at one token."""
+    full, hero = record("full", 1.0, 100, 20), record("hero", 0.2, 99, 20)
+    pairs = {"n": 10, "first": 1.0, "step": 0.2, "var_first": 9.0, "var_step": 0.01, "covariance": 0.0}
+    hero["details"]["break_even"] = {
+        "overhead_ms": 0.0, "prefill_saved_ms": 1.0, "step_saved_ms": 0.2, "pays_from": 1, "pays_until": None,
+        "pairs": pairs,
+    }  # fmt: skip
+    (row,) = cells(break_even_table([full, hero]))
+    assert row["Pays for answers of"] == ">= 7 tokens", "2.2 - 2.26 sqrt(9.36 / 10) is the first above 0"
+    assert row["won at 1 tok, ms"] == "+1.0 ± 2.1"
 
 
 def test_paying_budgets_grow_with_the_answer() -> None:
