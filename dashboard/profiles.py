@@ -132,7 +132,7 @@ def _base(row: Row, rows: Sequence[Row]) -> Row | None:
     return next((one for one in rows if one["method"] == FULL and all(one[k] == row[k] for k in alike)), None)
 
 
-_SAVED = {"tokens": "tokens", "flops": "encode and prefill", "kv": "KV cache", "ttft": "TTFT"}
+_SAVED = {"tokens": "Tokens", "flops": "FLOPs", "kv": "KV", "ttft": "TTFT"}
 
 
 def saved(row: Row, full: Row | None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def saved(row: Row, full: Row | None) -> dict[str, Any]:
         for one in (row, full or row)
     ]
     found = {key: AXES[key].saved(*(each[key] for each in held)) if full is not None else None for key in _SAVED}
-    return {f"Saved, %: {_SAVED[key]}": None if value is None else round(value, 0) for key, value in found.items()}
+    return {f"{_SAVED[key]} saved, %": None if value is None else round(value, 0) for key, value in found.items()}
 
 
 def _whole(row: Row) -> float:
@@ -173,7 +173,7 @@ def _line(row: Row, less: Row, flops: Unit, cache: Unit, memory: Unit) -> dict[s
 
 
 PAPERS_COUNT = "Prefill as HERO's Eq. 7 counts"
-USUAL = 9
+USUAL = 8
 """Columns that a screen of 1440 pixels holds."""
 
 

@@ -29,10 +29,9 @@ def describe_run(store: Store, run: RunRow) -> tuple[list[str], dict[str, Any]]:
         f"run {run.id} ({run.sweep_name}): {run.status}, {done + failed}/{expected} answers ({share:.0f}%), "
         f"{failed} failed, {complete}/{len(counts)} cells complete"
     )
-    lines = [line, *(describe(model, found) for model, found in certificates(run).items())]
     files, outside = store.read(row_files.outside, run.id)
-    if outside:
-        lines.insert(1, row_files.told(run.id, files, outside))
+    lines = [line, *([row_files.told(run.id, files, outside)] if outside else [])]
+    lines += [describe(model, found) for model, found in certificates(run).items()]
     verified = store.read(verifications.of_run, run.id)
     for each in verified[:1]:
         drawn = f"{each.drawn} of {each.pictures} pictures: {each.verdict}"

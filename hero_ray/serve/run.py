@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 
 from hero_ray.core.errors import MissingExtraError
 from hero_ray.core.secret import FOLDER, for_workers, written
@@ -76,6 +77,7 @@ def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
     tokens = Tokens.from_environment()
     os.environ.pop(TOKENS_VARIABLE, None)  # before Ray starts: workers and the jobs of sweeps inherit what is left
     with (
+        ExitStack() as ending,
         _secrets_of_jobs(settings, address),
         connected(address, dashboard=True),
     ):  # sweeps over HTTP are Ray jobs, which live in Ray's dashboard
@@ -90,4 +92,9 @@ def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
         except KeyboardInterrupt:
             from ray import serve
 
+            sys.stderr.write("hero_ray: stopping\n")
+            # Ray tells in red of actors that it ends itself (`graceful_shutdown`); an error of ours is raised all the
+            # same. Both streams are given back when Ray is gone.
+            ending.enter_context(redirect_stderr(io.StringIO()))
+            ending.enter_context(redirect_stdout(io.StringIO()))
             serve.shutdown()

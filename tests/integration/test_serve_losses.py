@@ -39,6 +39,8 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         made.wait()
         yield made
         assert made.stop() == 0, "Ctrl-C is an orderly end"
+        said = (made.folder / "serve.log").read_text().splitlines()
+        assert said[-1] == "hero_ray: stopping", "and a quiet one"
     finally:
         made.kill()
 

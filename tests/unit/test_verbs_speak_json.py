@@ -36,6 +36,7 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "nightly": ("--dry-run", "--limit", "2", "--models", "hero-tiny", "--tasks", "synth-attribute"),
     "db upgrade": (),
     "db check": (),
+    "db load": (),
     "db prune": ("--keep", "9", "--dry-run"),
     "db backup": ("COPY.db",),
     "db merge": ("COPY.db",),
