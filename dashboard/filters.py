@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -64,6 +64,24 @@ def run_name(run: RunRow) -> str:
     return f"{run.name or run.sweep_name} · {run.created_at:%d %b %Y %H:%M} · {short_id(run.id)}"
 
 
+def _follow(key: str, names: Mapping[str, str]) -> None:
+    """Let an address find its runs by id, or by its end once they are called otherwise. names: id -> in words."""
+    if key in st.session_state:  # the address is the filter's own by now
+        return
+    known = {short_id(run): name for run, name in names.items()} | names
+    asked = st.query_params.get_all(key)
+    found = [known.get(value.rpartition(" · ")[2], value) for value in asked]
+    if found != asked:
+        st.query_params[key] = found
+
+
+def choose_run(label: str, runs: Mapping[str, RunRow], key: str, default: str | None = None) -> str:
+    """The id of one of several runs, by what people call it."""
+    names = {run.id: run_name(run) for run in runs.values()}
+    _follow(key, names)
+    return choose(label, list(runs), key, default, format_func=lambda run: names[run])
+
+
 def pick_runs() -> tuple[RunRow, ...]:
     """Runs to look at, in the sidebar: the newest one with figures unless the URL says otherwise; stops if none."""
     found = loaders.runs()
@@ -74,6 +92,7 @@ def pick_runs() -> tuple[RunRow, ...]:
     finished = [run for run in found if sizes.get(run.id, (0, 0, 0))[2]]
     by_id = {run.id: run for run in found}
     names = {run.id: run_name(run) for run in found}
+    _follow("run", names)
     with st.sidebar:
         chosen = several(
             "Runs",

@@ -100,11 +100,10 @@ def _changes(runs: list[RunRow], lines: list[Trend]) -> None:
     ids = list(by_id)
     before = ids[max(0, ids.index(newest) - 1)]
     left, right = st.columns(2)
-    name = lambda key: filters.run_name(by_id[key])  # noqa: E731
     with left:
-        old = filters.choose("From", ids, "from", before, format_func=name)
+        old = filters.choose_run("From", by_id, "from", before)
     with right:
-        new = filters.choose("To", ids, "to", newest, format_func=name)
+        new = filters.choose_run("To", by_id, "to", newest)
     changes = trends.what_changed(by_id[old], by_id[new])
     if changes:
         st.dataframe([{"what": what, "before": a, "after": b} for what, a, b in changes], hide_index=True)

@@ -28,7 +28,7 @@ def main() -> None:
         _running()
     history.table(found)
     by_id = {run.id: run for run in found}
-    run_id = filters.choose("Run in full", list(by_id), "one", format_func=lambda key: filters.run_name(by_id[key]))
+    run_id = filters.choose_run("Run in full", by_id, "one")
     _one(by_id[run_id])
 
 

@@ -41,10 +41,7 @@ def _chosen(found: Sequence[RunRow]) -> tuple[RunRow, RunRow]:
     picked = []
     for column, letter, start in zip(st.columns(2), "AB", (ids[1], ids[0]), strict=True):
         with column:
-            chosen = filters.choose(
-                letter, ids, f"run_{letter.lower()}", start, format_func=lambda key: filters.run_name(by_id[key])
-            )
-            run = by_id[chosen]
+            run = by_id[filters.choose_run(letter, by_id, f"run_{letter.lower()}", start)]
             said = [run.status, run.name, *(f"#{tag}" for tag in run.tags)]
             st.caption(plain(" · ".join(part for part in said if part)))
             picked.append(run)

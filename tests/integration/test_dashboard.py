@@ -16,8 +16,10 @@ pytest.importorskip("plotly")
 
 from streamlit.testing.v1 import AppTest
 
+from dashboard.filters import short_id
 from hero_ray.profiling.job import store_records
 from hero_ray.store import open_store
+from hero_ray.store.described import describe
 from tests import dashboard_data as data
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +104,23 @@ def test_empty_database_says_how_to_fill_it(name: str, tmp_path: Path, monkeypat
     assert not test.exception
     assert not test.error
     assert test.info
+
+
+@pytest.mark.slow
+def test_a_link_finds_its_run_once_it_is_called_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = data.make_results(f"sqlite:///{tmp_path / 'named.db'}")
+    store = open_store(url)
+    run = store.runs(1)[0]
+    store.transaction(describe, run.id, name="release 7")
+    store.close()
+    for address in (f"an earlier name · 01 Jan 2026 00:00 · {short_id(run.id)}", run.id):
+        test = page("frontier", url, monkeypatch, run=address)
+        assert not test.exception
+        assert "which is not here" not in words(test)
+        assert test.multiselect(key="run").value == [run.id]
+        one = page("runs", url, monkeypatch, one=address)
+        assert "which is not here" not in words(one)
+        assert one.selectbox(key="one").value == run.id
 
 
 def test_file_without_tables_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
