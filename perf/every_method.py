@@ -117,19 +117,29 @@ def section(results: Results) -> str:
     )
 
 
+def parted(text: str, marks: tuple[str, str], page: str) -> tuple[str, str, str]:
+    """What stands before, between and behind two marks of a page, the marks with the outer parts.
+
+    Raises:
+        ConfigError: the marks are not there.
+    """
+    head, begin, rest = text.partition(marks[0])
+    inner, end, tail = rest.partition(marks[1])
+    if not begin or not end:
+        raise ConfigError(f"{page} has no part between {' and '.join(marks)} to replace; add the two lines")
+    return head + begin, inner, end + tail
+
+
 def replaced(text: str, parts: dict[str, str], page: str) -> str:
     """A page with the `parts`, by model, between its two marks: in the place of a model's own, else behind the others.
 
     Raises:
         ConfigError: the marks are not there.
     """
-    head, begin, rest = text.partition(BEGIN)
-    inner, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ConfigError(f"{page} has no part between {BEGIN} and {END} to replace; add the two lines")
+    head, inner, tail = parted(text, (BEGIN, END), page)
     held = {piece.partition("\n")[0]: f"### {piece.strip()}" for piece in inner.split("### ")[1:]}
     whole = "\n\n".join((held | parts).values())
-    return f"{head}{BEGIN}\n{whole}\n{END}{tail}"
+    return f"{head}\n{whole}\n{tail}"
 
 
 def main() -> None:

@@ -38,11 +38,13 @@ def fill(
     each: int = 3,
     random_seeds: int = 2,
     shift: float = 0.0,
+    more: Sequence[Cell] = (),
 ) -> list[Cell]:
     """Write one complete run; a method's chance of being right is its quality, less with fewer tokens."""
     cells = [cell("full", 1.0, name) for name in benchmarks]
     cells += [cell(m, r, b) for b in benchmarks for r in budgets for m in ("hero", "hired", "downsample")]
     cells += [cell("random", r, b, s) for b in benchmarks for r in budgets for s in range(random_seeds)]
+    cells += more
     store.create_run(run_id, "demo", {"name": "demo"}, f"hash-{run_id}", {"python": "3.11"}, "abc123", "test")
     store.add_cells(run_id, cells, {c.id: n for c in cells})
     store.set_status(run_id, "running")

@@ -32,7 +32,7 @@ def test_a_file_of_ones_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("asked", ["demmo", "../demo", "configs/../demo.yaml", "presets/any", "demo.yml", ""])
 def test_anything_else_is_refused_with_the_shipped_names(asked: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shipped = "demo, demo-internvl, demo-qwen, every-method, nightly, paper/hero"
+    shipped = "beside-defaults, demo, demo-internvl, demo-qwen, every-method, nightly, paper/hero"
     with pytest.raises(ConfigError, match=f"no sweep file at .* Shipped: {shipped}"):
         config.read(asked)
 
