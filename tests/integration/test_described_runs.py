@@ -98,9 +98,9 @@ def test_the_verb_writes_and_the_list_of_runs_says_it(store: Store, capsys: pyte
             main([*arguments, "--db", store.url])
         return capsys.readouterr().out
 
-    assert said("status", "--all").rstrip().endswith("demo")
+    assert said("status", "--all").splitlines()[0].endswith("demo")
     written = json.loads(said("describe", "run", "--name", "Baseline", "--tags", "paper, gpu"))
     assert written == {"run_id": "run1", "sweep": "demo", "name": "Baseline", "tags": ["paper", "gpu"], "note": ""}
     assert json.loads(said("describe", "run1"))["tags"] == ["paper", "gpu"], "without options it only says"
-    assert said("status", "--all").rstrip().endswith("demo  Baseline · #paper · #gpu")
+    assert said("status", "--all").splitlines()[0].endswith("demo  Baseline · #paper · #gpu")
     assert json.loads(said("describe", "run1", "--tags", ""))["tags"] == []

@@ -37,7 +37,9 @@ def test_without_options_it_is_a_sweep_that_can_be_planned(capsys: pytest.Captur
     built = written()
     assert built.models == ("hero-tiny",)
     assert [str(task.name) for task in built.tasks] == ["synth-attribute"]
-    assert capsys.readouterr().out.splitlines() == ["wrote sweep.yaml", "next: hero-ray sweep sweep.yaml --dry-run"]
+    *said, last = capsys.readouterr().out.splitlines()
+    assert said == ["wrote sweep.yaml", "next: hero-ray sweep sweep.yaml --dry-run"]
+    assert json.loads(last) == {"path": "sweep.yaml", "model": "hero-tiny", "task": "synth-attribute"}
     assert ends("plan", "sweep.yaml") == 0
     assert "cells" in capsys.readouterr().out
 

@@ -55,7 +55,10 @@ def test_a_cluster_that_cannot_grow_gives_what_it_has(machine: Any) -> None:
 
 def test_gpus_of_one_replica_are_on_one_node(machine: Any) -> None:
     machine([1.0, 1.0, 1.0, 1.0])
-    with pytest.raises(ConfigError, match=r"asks for 2 GPU, the cluster has 4; lower"):
+    with pytest.raises(
+        ConfigError,
+        match=r"asks for 2 GPU, the cluster has 4, 1 of them on one node",
+    ):
         choose(1, 2.0, patience_s=0.0)
     machine([3.0, 3.0])
     assert choose("auto", 2.0, patience_s=0.0).replicas == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -41,7 +42,14 @@ def test_valid_settings_exit_with_zero_and_leave_nothing(capsys, port, tmp_path)
     folder = miniature.write_llava(miniature.llava_next(), tmp_path / "model", miniature.clip())
     (tmp_path / "settings.yaml").write_text(f"models: [hero-tiny, 'someone/a-model', '{folder}']\nport: {port}\n")
     code, said = checked(capsys, "settings.yaml")
-    assert (code, said) == (0, f"settings are valid: hero-tiny, someone/a-model, {folder} on 127.0.0.1:{port}")
+    line, last = said.splitlines()
+    assert (code, line) == (0, f"settings are valid: hero-tiny, someone/a-model, {folder} on 127.0.0.1:{port}")
+    assert json.loads(last) == {
+        "valid": True,
+        "models": ["hero-tiny", "someone/a-model", str(folder)],
+        "host": "127.0.0.1",
+        "port": port,
+    }
     assert {path.name for path in tmp_path.iterdir()} == {"model", "settings.yaml"}
 
 

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 from hero_ray.core.errors import ConfigError
-from hero_ray.serve.engine import showable
 from hero_ray.serve.settings import Tokens, build_settings, is_loopback
+from hero_ray.serve.spelling import showable
 
 TOKENS = "HERO_RAY_TOKENS"
 
