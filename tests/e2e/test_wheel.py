@@ -127,5 +127,7 @@ def test_serve_check_says_whether_the_service_would_start(user: Installed, taken
         assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
     else:
         assert done.returncode == 0, done.stderr
-        assert done.stdout == f"settings are valid: hero-tiny, hero-tiny-internvl on 127.0.0.1:{port}\n"
+        line, last = done.stdout.splitlines()
+        assert line == f"settings are valid: hero-tiny, hero-tiny-internvl on 127.0.0.1:{port}"
+        assert json.loads(last)["port"] == int(port)
     assert not (user.folder / "hero_ray.db").exists()

@@ -103,7 +103,7 @@ def test_verb_prints_the_table_and_stores_it(
     url = f"sqlite:///{tmp_path}/speeds.db"
     shown, summary = run_verb([*options, "--db", url, "--with-stock", "--batches", "1,2"], capsys)
     header = next(line for line in shown.splitlines() if line.startswith("| Method |"))
-    for column in ("Tokens", "TFLOPs (Eq. 7)", "Memory GB", "KV MiB", "Decode tok/s", "TTFT ms p50", "Select ms"):
+    for column in ("Tokens", "MFLOPs (Eq. 7)", "Memory GB", "KV KiB", "Decode tok/s", "TTFT ms p50", "KV saved %"):
         assert column in header
     assert "Pays for answers of" in shown
     store = open_store(url)
