@@ -174,6 +174,15 @@ def test_every_method_keeps_its_promises_on_the_embedded_model():
     every_method_keeps_its_promises(models.load("hero-tiny-qwen", device="cpu"), picture(128, 96))
 
 
+def test_the_tokens_around_a_picture_are_no_words_of_the_prompt():
+    adapter = models.load("hero-tiny-qwen", device="cpu")
+    needs, prompt = Needs(prompt_embedding=True), adapter.prompt("what is it")
+    encoded = adapter.encode(adapter.prepare(picture(128, 96)), needs)
+    words = torch.tensor([*prompt.prefix[:-1], *prompt.suffix[1:]])  # <|vision_start|> and <|vision_end|> left out
+    found = adapter.ask(encoded, "what is it", needs, prompt).question.prompt_embedding
+    torch.testing.assert_close(found, adapter.runner.embed(words).float().mean(0))
+
+
 def test_pooled_tokens_stand_in_the_middle_of_what_they_pool(pair):
     encoded = pair.ours.encode(pair.ours.prepare(picture(96, 96)), Needs())
     assert encoded.layout.side == (6, 6)
