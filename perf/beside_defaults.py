@@ -9,20 +9,16 @@ its 90 % interval clustered by picture; costs are means over benchmarks of what 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 from hero_ray import stats
-from hero_ray.results.contenders import Results, every_model
+from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
 from hero_ray.results.pairs import own_parts
 from hero_ray.results.report.figures import number
 from hero_ray.results.writer import grid
-from hero_ray.store import open_store
-from perf.every_method import parted
-from perf.report import report
+from perf.every_method import on_page, parted
 
 MARKS = ("<!-- beside defaults -->", "<!-- /beside defaults -->")
 COSTS = (("Equivalent tokens", "equivalent_tokens", 1.0, ".1f"), ("GFLOPs", "flops", 1e9, ".3f"))
@@ -74,21 +70,14 @@ def _told(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
+def placed(text: str, parts: dict[str, str], page: str) -> str:
+    """A page with the `parts` of all models between its two marks. Raises ConfigError if they are not there."""
+    head, _, tail = parted(text, MARKS, page)
+    return "\n".join([head, "\n\n".join(parts.values()), tail])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", default="latest")
-    parser.add_argument("--db", default=None)
-    parser.add_argument("--into", type=Path, default=None)
-    options = parser.parse_args()
-    models = every_model(open_store(options.db, read_only=True), options.run)
-    part = "\n\n".join(map(section, models))
-    if options.into is None:
-        print(part)
-    else:
-        page = options.into.read_text(encoding="utf-8")
-        head, _, tail = parted(page, MARKS, str(options.into))
-        options.into.write_text(f"{head}\n{part}\n{tail}", encoding="utf-8")
-    report("beside_defaults", {"run": models[0].run.id, "models": [one.model for one in models]})
+    on_page("beside_defaults", __doc__, section, placed)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ by Holm over all pairs of one model in both directions. Methods whose count is t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,20 +142,32 @@ def replaced(text: str, parts: dict[str, str], page: str) -> str:
     return f"{head}\n{whole}\n{tail}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def on_page(
+    name: str, doc: str | None, told: Callable[[Results], str], placed: Callable[[str, dict[str, str], str], str]
+) -> None:
+    """The command line of a module that writes tables of a finished sweep: printed, or put into a page.
+
+    Args:
+        told: the part of one model.
+        placed: (page, parts by model, what the page is called) -> the page with them.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="latest")
     parser.add_argument("--db", default=None)
     parser.add_argument("--into", type=Path, default=None)
     options = parser.parse_args()
     models = every_model(open_store(options.db, read_only=True), options.run)
-    parts = {one.model: section(one) for one in models}
+    parts = {one.model: told(one) for one in models}
     if options.into is None:
         print("\n\n".join(parts.values()))
     else:
         page = options.into.read_text(encoding="utf-8")
-        options.into.write_text(replaced(page, parts, str(options.into)), encoding="utf-8")
-    report("every_method", {"run": models[0].run.id, "models": [one.model for one in models]})
+        options.into.write_text(placed(page, parts, str(options.into)), encoding="utf-8")
+    report(name, {"run": models[0].run.id, "models": [one.model for one in models]})
+
+
+def main() -> None:
+    on_page("every_method", __doc__, section, replaced)
 
 
 if __name__ == "__main__":
