@@ -32,6 +32,7 @@ MINIATURES: dict[str, tuple[Write, Chosen]] = {
     "internlm2": (checkpoints.internvl_chat, wide(INTERNVL["internvl2-8b"])),
     "phi3": (checkpoints.internvl_chat, PHI),
     "mistral-window": (checkpoints.llava_next, wide(LLAVA_NEXT["mistral-window"])),
-    "qwen2-window": (checkpoints.llava_next, wide(LLAVA_NEXT["qwen2-window"])),
+    "qwen2-window": (checkpoints.llava_next, wide(LLAVA_NEXT["qwen2-window"], max_window_layers=0)),
+    "qwen2-no-window": (checkpoints.llava_next, wide(LLAVA_NEXT["qwen2-window"], max_window_layers=4)),
     "qwen3-tied": (checkpoints.internvl_chat, wide(INTERNVL["internvl3_5-1b"], head_dim=32)),
 }

@@ -100,7 +100,8 @@ def check_for_vllm(config: Mapping[str, Any], where: object) -> None:
     """Refuse a checkpoint whose language model vLLM would not be handed as it is.
 
     Raises:
-        CheckpointError: its weights are quantised, or its tokens stand in rows and columns.
+        CheckpointError: its weights are quantised, its tokens stand in rows and columns, or a window slides in some
+            blocks of a Qwen and not in others.
     """
     if method := quantised(config):
         raise CheckpointError(
@@ -112,6 +113,28 @@ def check_for_vllm(config: Mapping[str, Any], where: object) -> None:
             f"{where}: the tokens of {family} stand in rows and columns (M-RoPE), and vLLM is handed embeddings "
             "without their places; use engine=ours"
         )
+    kinds = _attention_kinds(config)
+    if len(set(kinds)) > 1:
+        raise CheckpointError(
+            f"{where}: a window slides in {kinds.count(True)} of its language model's {len(kinds)} blocks, and vLLM's "
+            "Qwen lets it slide in all of them or in none; use engine=ours"
+        )
+
+
+def _attention_kinds(config: Mapping[str, Any]) -> list[bool]:
+    """Whether a window slides in each block of a Qwen2 or Qwen3; nothing for other language models, which vLLM takes
+    block by block."""
+    parts = (config.get(name) for name in ("text_config", "llm_config"))
+    text = next((part for part in parts if isinstance(part, Mapping)), config)
+    kind = str(text.get("model_type"))
+    if ORIGINAL_LANGUAGE.get(kind, kind) not in ("qwen2", "qwen3"):
+        return []
+    count = text.get("num_hidden_layers", 0)
+    if not text.get("use_sliding_window") or text.get("sliding_window") is None:
+        return [False] * count
+    if types := text.get("layer_types"):
+        return [kind == "sliding_attention" for kind in types]
+    return [block >= text.get("max_window_layers", count) for block in range(count)]
 
 
 _QUANTISERS = {

@@ -50,6 +50,40 @@ def test_a_sweep_on_vllm_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -
         check_for_vllm({"model_type": "qwen2_5_vl", "text_config": {}, "vision_config": {}}, "somewhere")
 
 
+@pytest.mark.parametrize(
+    ("text", "slides"),
+    [
+        ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 32, "max_window_layers": 2}, "2 of its"),
+        (
+            {"model_type": "llava_qwen", "use_sliding_window": True, "sliding_window": 32, "max_window_layers": 3},
+            "1 of its",
+        ),
+        (
+            {"model_type": "qwen3", "use_sliding_window": True, "sliding_window": 32}
+            | {"layer_types": ["full_attention", *["sliding_attention"] * 3]},
+            "3 of its",
+        ),
+        ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 32, "max_window_layers": 0}, None),
+        ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 32, "max_window_layers": 4}, None),
+        ({"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 32, "max_window_layers": 2}, None),
+        ({"model_type": "mistral", "sliding_window": 32}, None),
+    ],
+)
+def test_a_window_in_some_of_a_qwen_s_blocks_is_not_handed_to_vllm(text: dict[str, Any], slides: str | None) -> None:
+    original = {
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "image_aspect_ratio": "anyres",
+        "mm_patch_merge_type": "spatial_unpad",
+    }
+    whole = {"model_type": "llava_next", "vision_config": {}, "text_config": text | {"num_hidden_layers": 4}}
+    config = original | text | {"num_hidden_layers": 4} if text["model_type"] == "llava_qwen" else whole
+    if slides is None:
+        check_for_vllm(config, "somewhere")
+    else:
+        with pytest.raises(CheckpointError, match=f"slides in {slides} language model's 4 blocks.*engine=ours"):
+            check_for_vllm(config, "somewhere")
+
+
 def test_a_plan_carries_the_engine_and_how_it_runs_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "vllm_version", lambda: "0.32.0")
     asked = {"tasks": ["synth-exist"], "limit": 1, "methods": ["hero"], "models": ["hero-tiny"]}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2Config
 
 from hero_ray import models
 from hero_ray.core.encoded import Needs, keep_all
@@ -21,7 +24,7 @@ from hero_ray.core.errors import (
 )
 from hero_ray.models.base import PlacedTokens, Prompt, Request
 from hero_ray.models.engines import EitherEngine
-from hero_ray.models.engines.start import check_heads
+from hero_ray.models.engines.start import check_heads, write_config
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.generation import GenerationOptions
 from hero_ray.models.invariance import drawn_picture, probe_requests
@@ -272,3 +275,13 @@ def test_heads_that_vllm_has_no_cpu_attention_for_are_refused_before_it_starts(a
     check_heads(replace(narrow, device="cuda"))
     for name in ("hero-tiny", "hero-tiny-internvl"):  # what somebody new starts with
         check_heads(replace(adapter.info, name=name, language=shape(name).language))
+
+
+@pytest.mark.parametrize(("first", "width"), [(0, 32), (4, None)])
+def test_a_window_that_slides_in_no_block_is_not_told_to_vllm(first: int, width: int | None, tmp_path: Path) -> None:
+    """vLLM's Qwen goes by the width: it would let the window slide in every block."""
+    text = Qwen2Config(num_hidden_layers=4, use_sliding_window=True, sliding_window=32, max_window_layers=first)
+    write_config(text, tmp_path, tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    assert said["sliding_window"] == width
+    assert Qwen2Config(**said).layer_types == text.layer_types

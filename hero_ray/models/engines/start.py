@@ -22,6 +22,7 @@ from hero_ray.core.errors import CheckpointError, DeviceMemoryError, HeroRayErro
 from hero_ray.models.base import ModelInfo
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.engines.weights import FOLDER, architecture, register
+from hero_ray.models.heads import windows
 
 if TYPE_CHECKING:
     from hero_ray.models.family import FamilyAdapter
@@ -109,6 +110,8 @@ def longest(adapter: FamilyAdapter, settings: EngineArgs) -> int:
 def write_config(text: Any, folder: Path, home: Path) -> None:
     """The one file that vLLM reads: the language model's configuration, its class, and where its weights are."""
     said = text.to_dict() | {"architectures": [architecture(text.model_type)], FOLDER: str(folder.resolve())}
+    if not any(windows(text, text.num_hidden_layers)):  # vLLM's Qwen goes by the width alone, not by its blocks' kinds
+        said |= {"sliding_window": None, "layer_types": None}
     rope = dict(said.get("rope_parameters") or {})
     if rope.get("rope_type") == "dynamic":
         # It begins beyond the context, which no prompt passes; vLLM would scale every prompt.
