@@ -76,7 +76,7 @@ class VisionLanguageModel:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        on_token: Callable[[int, int], None] | None = None,
+        on_token: Callable[[int, int], object] | None = None,
         **parameters: Any,
     ) -> Output:
         """Answer a question about a picture from a share of its visual tokens.
@@ -90,7 +90,7 @@ class VisionLanguageModel:
             tokens: absolute budget instead of a ratio.
             suffix: put behind the question, for example a format instruction; methods do not read it.
             temperature, top_p, seed: of the draw; temperature 0 is greedy.
-            on_token: called with (0, token id) as tokens appear.
+            on_token: called with (0, token id) as tokens appear; True ends the answer.
             parameters: of the method.
 
         Raises:

@@ -23,7 +23,7 @@ from hero_ray.models.runner import Runner
 
 log = logging.getLogger(__name__)
 
-OnToken = Callable[[int, int], None]
+OnToken = Callable[[int, int], object]
 OnChance = Callable[[int, TokenChance], None]
 
 SHORTEST_SHARE = 0.5
@@ -45,7 +45,8 @@ class GenerationOptions:
         draws: answers to each request, which share its prefill; answer j of request i stands at i * draws + j and is
             drawn as a request of its own with seed + j would be.
         logprobs: tell how likely each token was, and so many of the likeliest ones at its place; None tells nothing.
-        on_token: called with (answer index, token id) as tokens appear, end token excluded.
+        on_token: called with (answer index, token id) as tokens appear, end token excluded; where it gives True, no
+            more of that answer is wanted.
         on_chance: called before it with (answer index, how likely the token was), where `logprobs` are asked for.
         engine: `ours` or `vllm`, for an adapter that has both; "" leaves it to what a request needs.
     """
@@ -241,8 +242,8 @@ def _tell(rows: DecodedRows, known: Sequence[int], places: Sequence[int], option
         for number, token in enumerate(ids[known[row] :]):
             if options.on_chance is not None and chances:
                 options.on_chance(places[row], chances[number])
-            if options.on_token is not None:
-                options.on_token(places[row], token)
+            if options.on_token is not None and options.on_token(places[row], token) is True:
+                rows.stop(row)
 
 
 def check_length(request: Request, context: int) -> None:

@@ -84,6 +84,10 @@ class DecodedRows:
         """Whether a row's answer is complete."""
         return self._ended[row] or len(self.ids[row]) >= self._requests[row].max_new_tokens
 
+    def stop(self, row: int) -> None:
+        """Nobody wants more of a row's answer."""
+        self._ended[row] = True
+
     @property
     def complete(self) -> bool:
         """Whether every answer is."""

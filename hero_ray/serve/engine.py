@@ -24,7 +24,7 @@ from hero_ray.serve.explanation import explain, pruning_of
 from hero_ray.serve.joined import JoinedEngine, join
 from hero_ray.serve.kept import KeptCuts, digest
 from hero_ray.serve.problems import Problem
-from hero_ray.serve.spelling import before_stop, openai_logprobs, tokens_until
+from hero_ray.serve.spelling import StopWatch, before_stop, openai_logprobs, tokens_until
 from hero_ray.serve.streams import Told
 from hero_ray.serve.work import Caller
 
@@ -87,12 +87,15 @@ def _cut(adapter: Adapter, job: ChatJob, pruning: cut.Pruning, needs: Needs, pro
 def generated(adapter: Adapter, turns: Sequence[Turn]) -> list[list[Generation] | Exception]:
     """What each turn of a batch came to; where the batch fails as a whole, each is asked again by itself.
 
-    A batch goes on while anyone waits for one of its answers.
+    A batch goes on while anyone waits for one of its answers, an answer until a stop string of its job is there.
     """
+    draws = _draws(turns[0])
+    watches = [StopWatch(adapter.tokenizer, turn.job.stops) for turn in turns for _ in range(draws)]
 
-    def on_token(answer: int, _: int) -> None:
+    def on_token(answer: int, token: int) -> bool:
         if all(turn.caller.gone for turn in turns):
-            turns[answer // _draws(turns[0])].caller.check()
+            turns[answer // draws].caller.check()
+        return watches[answer](token)
 
     try:
         return list(generate(adapter, turns, on_token=on_token))

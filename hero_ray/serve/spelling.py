@@ -32,6 +32,19 @@ def showable(text: str, stops: Sequence[str]) -> str:
     return text.rstrip()
 
 
+class StopWatch:
+    """Looks at an answer as it grows; called with its next token, it says whether a stop string is there."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self._tokenizer, self._stops, self._ids = tokenizer, stops, list[int]()
+
+    def __call__(self, token: int) -> bool:
+        if not self._stops:
+            return False
+        self._ids.append(token)
+        return before_stop(self._tokenizer.decode(self._ids).strip(), self._stops)[1]
+
+
 def tokens_until(tokenizer: Any, ids: Sequence[int], stops: Sequence[str]) -> int:
     """How many tokens an answer took, up to the one that completes a stop string."""
     for count in range(1, len(ids)) if stops else ():

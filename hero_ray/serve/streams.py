@@ -32,21 +32,22 @@ class Told:
         if not self._stopped[draw]:
             self._chances[draw].append(chance)
 
-    def token(self, draw: int, token: int) -> None:
-        """The next token of an answer.
+    def token(self, draw: int, token: int) -> bool:
+        """The next token of an answer; whether it completed a stop string, so that no more is wanted.
 
         Raises:
             Problem: nobody listens any more.
         """
         self._caller.check()
         if self._stopped[draw]:
-            return
+            return True
         self._tokens[draw].append(token)
         whole = self._tokenizer.decode(self._tokens[draw])
         self._stopped[draw] = before_stop(whole.strip(), self._job.stops)[1]
         text, shown = showable(whole, self._job.stops), self._shown[draw]
         if text.startswith(shown) and len(text) > len(shown):
             self._say(draw, text[len(shown) :])
+        return self._stopped[draw]
 
     def rest(self, result: ChatResult) -> None:
         """What was held back of every answer, now that all are whole."""

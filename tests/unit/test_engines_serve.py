@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from hero_ray import models
 from hero_ray.core.errors import ParameterError
 from hero_ray.models.engines.vllm import decoder
 from hero_ray.models.invariance import drawn_picture
+from hero_ray.models.runner import Runner
 from hero_ray.serve.engine import Engine
-from hero_ray.serve.engine_types import ChatJob
+from hero_ray.serve.engine_types import ChatJob, ChatReply
 from hero_ray.serve.schemas import PruningRequest
 from tests.stand_in_vllm import StandInEngine, sampling
 
@@ -86,6 +88,26 @@ def test_streams_and_stop_strings_are_the_services_own(engine: Engine, sides: tu
         ]
         assert "".join(told[0]) == "".join(told[1]) == results[0].text == results[1].text
         assert results[0].finish == results[1].finish
+
+
+def test_nothing_is_generated_behind_a_stop_string(engine: Engine, sides: tuple[Any, Any], monkeypatch: Any) -> None:
+    asked = job("What is written here?", temperature=5.0, seed=3)  # so hot that no answer ends early
+    ours, vllm = sides
+    whole, steps = engine.answer(ours, [asked])[0], list[Any]()
+    step = Runner.decode
+    monkeypatch.setattr(Runner, "decode", lambda *given: steps.append(given) or step(*given))
+    assert engine.answer(ours, [asked])[0].choices[0].tokens == whole.choices[0].tokens > 2
+    needed = len(steps)
+    steps.clear()
+    stopping = replace(asked, stops=(whole.text[:1],))
+    assert engine.answer(ours, [stopping])[0].choices[0] == ChatReply("", "stop", 1)
+    assert len(steps) == 0 < needed
+    streamed = engine.stream(ours, stopping, lambda _: None)
+    assert (len(steps), streamed.choices[0].tokens) == (0, 1)
+    whole = engine.answer(vllm, [asked])[0]
+    before = len(vllm.engine.engine.skipped)
+    made = engine.answer(vllm, [replace(asked, stops=(whole.text[:1],))])[0]
+    assert (made.choices[0].tokens, len(vllm.engine.engine.skipped)) == (1, before + 1)
 
 
 def test_a_method_inside_the_language_model_is_refused_by_name(engine: Engine, sides: tuple[Any, Any]) -> None:

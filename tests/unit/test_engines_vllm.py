@@ -89,6 +89,16 @@ def test_who_leaves_takes_all_requests_back_and_the_engine_answers_on(vllm, engi
     assert vllm.answer(requests) == before
 
 
+def test_an_answer_is_over_where_its_listener_has_enough_and_its_neighbours_go_on(vllm, engine, requests) -> None:
+    options = GenerationOptions(ignore_eos=True)
+    whole = vllm.answer(requests, options=options)
+    answers = vllm.answer(requests, options=replace(options, on_token=lambda row, token: True if row == 1 else 17))
+    assert (answers[1].token_ids, answers[1].finish) == (whole[1].token_ids[:1], "stop")
+    assert [*answers[:1], *answers[2:]] == [*whole[:1], *whole[2:]]
+    assert len(engine.skipped) == 1
+    assert not engine.has_unfinished_requests()
+
+
 def test_settings_reach_vllm(vllm, engine, requests) -> None:
     vllm.answer(requests[:1], options=GenerationOptions(share_prefix=False))
     asked = engine.asked[-1][2]

@@ -68,6 +68,26 @@ def test_streamed_tokens_are_the_answers(decoder, requests):
     assert [tuple(seen[index]) for index in range(len(requests))] == ids(answers)
 
 
+def test_an_answer_is_over_where_its_listener_has_enough_and_its_neighbours_go_on(decoder, requests, monkeypatch):
+    whole = decoder.answer(requests, options=GenerationOptions(ignore_eos=True))
+    steps = []
+    step = Runner.decode
+    monkeypatch.setattr(Runner, "decode", lambda *given: steps.append(given) or step(*given))
+    heard = []
+
+    def listen(index, token):
+        heard.append(index)
+        return 17 if index else True  # what is true but not True, such as the length of something written, ends nothing
+
+    answers = decoder.answer(requests, options=GenerationOptions(ignore_eos=True, on_token=listen))
+    assert (answers[0].token_ids, answers[0].finish) == (whole[0].token_ids[:1], "stop")
+    assert answers[1:] == whole[1:]
+    assert heard.count(0) == 1
+    steps.clear()
+    decoder.answer(requests, options=GenerationOptions(ignore_eos=True, on_token=lambda *_: True))
+    assert steps == []
+
+
 def test_draws_depend_on_seed_and_request_not_on_neighbours(decoder, requests):
     hot = {"temperature": 2.0, "top_p": 0.95, "ignore_eos": True}
     together = ids(decoder.answer(requests, options=GenerationOptions(**hot, seed=1)))

@@ -108,6 +108,7 @@ class EngineLine:
         steps = zip(told.token_ids, told.logprobs or (), strict=False)
         chances = [_chance(int(token), step, options.logprobs or 0) for token, step in steps]
         row.chances += chances
+        enough = False
         try:
             for number, token in enumerate(told.token_ids):
                 if token in self.end and not options.ignore_eos:
@@ -116,13 +117,17 @@ class EngineLine:
                 row.ids.append(int(token))
                 if options.on_chance is not None and chances:
                     options.on_chance(row.place, chances[number])
-                if options.on_token is not None:
-                    options.on_token(row.place, int(token))
+                if options.on_token is not None and options.on_token(row.place, int(token)) is True:
+                    enough = True
+                    break
         except BaseException as error:  # whoever was told of a token does not want the rest; the others' go on
             row.over, row.error = True, error
             self.drop([row])
             return
-        if output.finished:
+        if enough:
+            row.over, row.finish = True, "stop"
+            self.drop([row])
+        elif output.finished:
             del self._open[output.request_id]
             row.over, row.finish = True, row.finish or "length"
             cut = row.finish == "length" and len(row.ids) < row.request.max_new_tokens
