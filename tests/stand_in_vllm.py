@@ -25,7 +25,7 @@ def sampling(growing: bool, **settings: Any) -> Any:
     return SimpleNamespace(growing=growing, **settings)
 
 
-@dataclass
+@dataclass(eq=False)
 class StandInEngine:
     """`add_request`, `step`, `abort_request` and `has_unfinished_requests` of vLLM's in-process engine.
 
@@ -34,6 +34,7 @@ class StandInEngine:
         deltas: tokens that arrive together where answers grow; several do.
         broken: whether it was handed rows of another shape, after which it fails for good.
         fails: raise this at the next step.
+        ended: what was ended of it, in order: `all` by vLLM's own ending.
     """
 
     adapter: Any
@@ -44,6 +45,7 @@ class StandInEngine:
     steps: int = 0
     broken: bool = False
     fails: Exception | None = None
+    ended: list[str] = field(default_factory=list)
     vllm_config: Any = field(default_factory=lambda: SimpleNamespace(cache_config=SimpleNamespace(block_size=32)))
     _open: deque[tuple[str, list[int], list[dict[int, float]], str, Any]] = field(default_factory=deque)
 
@@ -98,6 +100,17 @@ class StandInEngine:
 
     def has_unfinished_requests(self) -> bool:
         return bool(self._open)
+
+    @property
+    def engine_core(self) -> Any:
+        """The client of a core in the same process."""
+        note = self.ended.append
+        core = SimpleNamespace(
+            model_executor=SimpleNamespace(shutdown=lambda: note("workers")),
+            scheduler=SimpleNamespace(shutdown=lambda: note("scheduler")),
+        )
+        finalizer = SimpleNamespace(detach=lambda: note("detached"))
+        return SimpleNamespace(engine_core=core, _finalizer=finalizer, shutdown=lambda: note("all"))
 
 
 def _output(name: str, ids: list[int], logprobs: list[dict[int, float]], reason: str | None, params: Any) -> Any:

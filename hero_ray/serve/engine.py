@@ -21,7 +21,7 @@ from hero_ray.models.base import Adapter, Generation, Prompt, Request
 from hero_ray.models.kept import resumable
 from hero_ray.serve.engine_types import ChatJob, ChatReply, ChatResult, Piece
 from hero_ray.serve.explanation import explain, pruning_of
-from hero_ray.serve.joined import JoinedEngine, join
+from hero_ray.serve.joined import EngineThread, join, wait_for_room
 from hero_ray.serve.kept import KeptCuts, digest
 from hero_ray.serve.problems import Problem
 from hero_ray.serve.spelling import StopWatch, before_stop, openai_logprobs, tokens_until
@@ -118,20 +118,22 @@ class Engine:
             torch.set_num_threads(threads)
         self._model_args = model_args
         self._kept = KeptCuts(kept_bytes)
-        self._joined: list[JoinedEngine] = []
+        self._vllms: list[EngineThread] = []
 
     def load(self, name: str) -> Adapter:
-        """One adapter; a vLLM behind it takes requests from many threads."""
+        """One adapter; a vLLM behind it takes requests from many threads. One that made room for it is gone by then."""
+        if self._vllms:
+            self._vllms = wait_for_room(self._vllms)
         adapter = models.load(name, **self._model_args)
-        if (joined := join(adapter)) is not None:
-            self._joined.append(joined)
+        if (started := join(adapter)) is not None:
+            self._vllms.append(started)
         return adapter
 
     def check(self) -> None:
         """Raises: ReplicaError: an engine failed and answers no more."""
-        for joined in self._joined:
-            if joined.broken is not None:
-                raise joined.broken
+        for vllm in self._vllms:
+            if vllm.broken is not None and not vllm.left:
+                raise vllm.broken
 
     def turn(self, adapter: Adapter, job: ChatJob, caller: Caller) -> Turn:
         """A job made ready to generate, for `one` and `told`."""

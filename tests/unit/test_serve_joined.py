@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
@@ -12,10 +13,13 @@ import torch
 
 from hero_ray import models
 from hero_ray.core.errors import ParameterError, PromptError, ReplicaError
+from hero_ray.models import loader
 from hero_ray.models.base import Request
+from hero_ray.models.engines.ending import began
 from hero_ray.models.engines.vllm import decoder
 from hero_ray.models.generation import GenerationOptions
 from hero_ray.serve.engine import Engine
+from hero_ray.serve.engine_types import ChatResult
 from hero_ray.serve.joined import JoinedEngine, join
 from hero_ray.serve.replica import joins, ongoing
 from hero_ray.serve.settings import ServeSettings
@@ -82,7 +86,7 @@ def test_who_comes_while_others_are_answered_joins_them(ours: Any, engine: Held,
         if name == "first" and len(order) == 1:  # the engine's own thread: nothing is stepped before this returns
             late = GenerationOptions(ignore_eos=True, on_token=lambda *_: told("second", 0))
             second.append(threads.submit(joined.answer, [requests[1]], None, "compact", late))
-            while joined._brought.empty():
+            while joined.steps.brought.empty():
                 pass
 
     engine.go.set()
@@ -115,7 +119,7 @@ def test_who_leaves_or_asks_wrongly_takes_no_other_along(ours: Any, engine: Held
             wrong.result(60)
     with pytest.raises(ParameterError, match="engine=auto"):
         joined.answer([requests[0]], pruner=object())
-    assert joined.broken is None
+    assert joined.steps.broken is None
 
 
 def test_an_engine_that_fails_tells_everyone_and_those_who_come_later(ours: Any, engine: Held, requests: Any) -> None:
@@ -129,7 +133,7 @@ def test_an_engine_that_fails_tells_everyone_and_those_who_come_later(ours: Any,
                 one.result(60)
     with pytest.raises(ReplicaError, match="no memory left"):
         joined.answer([requests[2]])
-    assert isinstance(joined.broken, ReplicaError)
+    assert isinstance(joined.steps.broken, ReplicaError)
 
 
 def test_the_services_engine_answers_and_streams_through_it(ours: Any, engine: Held, monkeypatch: Any) -> None:
@@ -155,6 +159,37 @@ def test_the_services_engine_answers_and_streams_through_it(ours: Any, engine: H
     assert isinstance(served.one(adapter, served.turn(adapter, asked[0], Caller())), ReplicaError)
     with pytest.raises(ReplicaError, match="gone"):
         served.check()
+
+
+def test_a_vllm_that_made_room_gives_its_memory_back_and_others_answer_on(
+    ours: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: dict[str, list[str]] = {}
+
+    def load(name: str, **_: Any) -> Any:
+        """The model behind a stand-in for vLLM that notes how it is ended."""
+        adapter, stand_in = loader.load("hero-tiny"), StandInEngine(ours, 4096)
+        began(stand_in)
+        ends[name] = stand_in.ended
+        adapter.engine, adapter.decoder = decoder(stand_in, sampling, adapter, 4096), None
+        return adapter
+
+    monkeypatch.setattr(models, "load", load)
+    served, asked = Engine({}), job("Is there a circle?")
+    held = {"first": served.load("first"), "second": served.load("second")}
+    engine = weakref.ref(held["first"].engine.steps.decoder.engine)
+    assert isinstance(served.one(held["first"], served.turn(held["first"], asked, Caller())), ChatResult)
+    assert ends == {"first": [], "second": []}
+    del held["first"]  # as a replica does that has room for two
+    held["third"] = served.load("third")
+    assert ends["first"] == ["detached", "workers", "scheduler"], "vLLM's own ending would be the others' too"
+    assert engine() is None
+    for name in held:
+        assert isinstance(served.one(held[name], served.turn(held[name], asked, Caller())), ChatResult)
+    served.check()
+    held.clear()
+    served.load("fourth")
+    assert sorted([ends["second"], ends["third"]]) == [["all"], ["detached", "workers", "scheduler"]]
 
 
 def test_our_own_blocks_are_joined_by_nobody(ours: Any) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from hero_ray.core.errors import ParameterError, PromptError, ReplicaError
 from hero_ray.models.base import LanguageShape, Request
 from hero_ray.models.batch import length_of
+from hero_ray.models.engines.ending import end_vllm
 from hero_ray.models.engines.line import WINDOW, EngineLine, LineRequest
 from hero_ray.models.finite import check_logits, refuse_features
 from hero_ray.models.generation import DecodedAnswer, GenerationOptions, check_length
@@ -90,6 +91,10 @@ class VllmDecoder:
         asked = GenerationOptions(ignore_eos=True, share_prefix=share_prefix, logprobs=0)
         short = [Request(request.prompt, request.visual, 1) for request in requests]
         return [(row.ids[0], row.chances[0].logprob) for row in self._run(short, 0, asked)]
+
+    def close(self) -> None:
+        """Give back what the engine holds; it is asked no more."""
+        end_vllm(self.engine)
 
     @property
     def block(self) -> int:
