@@ -31,7 +31,8 @@ T = TypeVar("T")
 PREFIX = "endpoint:"
 ALLOWED, TOKEN = "HERO_RAY_ENDPOINTS", "HERO_RAY_ENDPOINT_TOKEN"
 FIRST_PAUSE_S, LONGEST_WAIT_S = 0.25, 60.0
-_OPTIONS = {"served": str, "flag": str, "rate": float, "clients": int, "timeout_s": float, "attempts": int}
+OWN_FIELDS = ("model", "messages", "max_tokens", "temperature", "stream", "stream_options")
+"""Of a request's body: what is said there is not for others to change."""
 
 
 def is_endpoint(model: str) -> bool:
@@ -42,6 +43,31 @@ def is_endpoint(model: str) -> bool:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Further fields of a request's body, from a mapping or its JSON.
+
+    Raises:
+        ValueError: neither, or a field that is not for others to say.
+    """
+    found = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise ValueError('fields must be a JSON object, as in fields={"add_special_tokens": true}')
+    if taken := sorted(set(found) & set(OWN_FIELDS)):
+        raise ValueError(f"fields cannot say {taken[0]!r}: the question, its limit and greedy answers are set already")
+    return dict(found)
+
+
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "served": str,
+    "flag": str,
+    "fields": fields_of,
+    "rate": float,
+    "clients": int,
+    "timeout_s": float,
+    "attempts": int,
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +95,7 @@ class Endpoint:
         url: its base, up to and including `/v1`.
         served: the model's name there; the first it lists if "".
         flag: what it was started with to prune, as the cell is to be told (`--pruning-rate 0.8`); "" for nothing.
+        fields: what every request says besides, in this server's words (`{"add_special_tokens": true}`).
         rate: requests begun per second at most; 0 for no limit.
         clients: requests under way at once.
     """
@@ -76,6 +103,7 @@ class Endpoint:
     url: str
     served: str = ""
     flag: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
     rate: float = 0.0
     clients: int = 1
     timeout_s: float = 300.0
@@ -103,6 +131,12 @@ class Endpoint:
         if made.rate < 0 or made.clients < 1 or made.timeout_s <= 0 or made.attempts < 1:
             raise ConfigError(f"{model}: rate must be 0 or more, clients and attempts 1 or more, timeout_s above 0")
         return made
+
+    @property
+    def naming(self) -> dict[str, Any]:
+        """The arguments that change what it answers, and so name its cell."""
+        said = {"flag": self.flag, "fields": dict(self.fields)}
+        return {name: value for name, value in said.items() if value}
 
     def find_served(self) -> str:
         """The name of the model that is asked, from the server where none was given.
@@ -141,7 +175,7 @@ class Endpoint:
         content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": text}]
         body: dict[str, Any] = {"model": self.find_served(), "messages": [{"role": "user", "content": content}]}
         body |= {"max_tokens": max_tokens, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
-        body |= dict(more or {})
+        body |= {**self.fields, **(more or {})}
         return json.dumps({key: value for key, value in body.items() if value is not None}).encode()
 
     def answer(self, body: bytes) -> Reply:

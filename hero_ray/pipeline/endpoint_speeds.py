@@ -55,6 +55,7 @@ def certificate(cell: Cell, arguments: Mapping[str, Any]) -> dict[str, Any]:
         "device_name": cell.model.removeprefix(PREFIX),
         "served": arguments.get("served", ""),
         "flag": arguments.get("flag", ""),
+        **({"fields": arguments["fields"]} if arguments.get("fields") else {}),
         "clients": int(arguments.get("clients", 1)),
         "rate": float(arguments.get("rate", 0)),
         "day": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -282,8 +282,7 @@ def endpoint_fact(name: str, arguments: Mapping[str, Any]) -> ModelFact:
         ConfigError: not allowed, or an argument it does not have. EndpointError: it cannot be asked which.
     """
     endpoint = Endpoint.of(name, arguments)
-    options = {"flag": endpoint.flag} if endpoint.flag else {}
-    return ModelFact(name, ENDPOINT, endpoint.find_served(), "n/a", 1, options)
+    return ModelFact(name, ENDPOINT, endpoint.find_served(), "n/a", 1, endpoint.naming)
 
 
 def published_fact(name: str, arguments: Mapping[str, Any]) -> ModelFact:

@@ -76,7 +76,7 @@ def endpoint_contenders(
 
 def _named(one: LoadedCell) -> LoadedCell:
     flag, served = one.endpoint.flag, one.endpoint.find_served()
-    params = {"server": one.endpoint.url, "served": served, **({"flag": flag} if flag else {})}
+    params = {"server": one.endpoint.url, "served": served, **one.endpoint.naming}
     return LoadedCell(f"{flag or FULL}@100%", one.endpoint, params=params, body=one.body)
 
 

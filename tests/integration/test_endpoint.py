@@ -17,6 +17,7 @@ from PIL import Image
 from hero_ray.core.config import build
 from hero_ray.core.errors import ConfigError, EndpointError
 from hero_ray.engine.endpoint import ALLOWED, TOKEN, Endpoint, check_allowed
+from hero_ray.pipeline.endpoint_speeds import certificate as certificate_of
 from hero_ray.pipeline.endpoint_speeds import endpoint_speeds
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.pipeline.forecast import describe_plan
@@ -254,3 +255,23 @@ def test_the_engines_flag_makes_another_cell_and_speed_of_asking_does_not(monkey
         flagged = plan_of(server.url, monkeypatch, flag="--pruning-rate 0.8").cells[0]
         assert flagged.id != plain.id
         assert flagged.spec["model"]["options"] == {"flag": "--pruning-rate 0.8"}
+
+
+def test_fields_in_the_servers_words_are_sent_and_name_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"add_special_tokens": True, "mm_processor_kwargs": {"max_dynamic_patch": 4}}
+    with scripted() as server:
+        plain = plan_of(server.url, monkeypatch).cells[0]
+        cell = plan_of(server.url, monkeypatch, fields=said).cells[0]
+        assert cell.id != plain.id
+        assert cell.spec["model"]["options"] == {"fields": said}
+        assert plan_of(server.url, monkeypatch, fields=json.dumps(said)).cells[0].id == cell.id
+        endpoint(server, monkeypatch, fields=said).ask(PICTURE, "?", 5, {"pruning": None})
+        body = server.asked[-1][1]
+    assert {name: body[name] for name in said} == said
+    assert (body["temperature"], body["max_tokens"]) == (0, 5)
+    certificate = certificate_of(cell, {"fields": said})
+    assert certificate["fields"] == said
+    assert certificate["hash"] != certificate_of(cell, {})["hash"]
+    for wrong, why in (('["a"]', "a JSON object"), ("{", "model arguments"), ({"temperature": 1}, "cannot say 'temp")):
+        with pytest.raises(ConfigError, match=why):
+            endpoint(server, monkeypatch, fields=wrong)
