@@ -121,7 +121,8 @@ def test_what_the_format_has_a_field_for_stands_there(store: Store, tmp_path: Pa
 def test_imports_of_other_tools_go_out_and_come_back(tool: str, tmp_path: Path) -> None:
     with open_store(str(tmp_path / "a.db")) as store:
         if tool == "lmms-eval":
-            rows = [sample(i, "Yes" if i else "No", exact_match=float(i > 0)) for i in range(4)]
+            said = "Yes,\u2028two\u2029and\x85more lines"  # which end a line for many readers
+            rows = [sample(i, said if i else "No", exact_match=float(i > 0)) for i in range(4)]
             path = lines(tmp_path / "org__some-model" / "20260101_000000_samples_pope.jsonl", rows)
         else:
             path = tmp_path / "some-model_MMStar.csv"

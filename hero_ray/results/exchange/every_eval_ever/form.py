@@ -101,6 +101,10 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else dumps(value) for name, value in found.items()}
 
 
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
+
 def dumps(value: Any) -> str:
-    """One line of JSON."""
-    return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+    """One line of JSON, for readers too that end a line wherever Unicode does."""
+    text = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+    return text.translate(_LINE_ENDS)
