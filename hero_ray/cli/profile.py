@@ -159,8 +159,9 @@ def _print_load(records: list[dict[str, Any]]) -> None:
         if text := table(records):
             typer.echo(text + "\n")
     certificate = records[0]["certificate"]
+    engine = certificate["engine"] + (f" over vLLM {certificate['vllm']}" if "vllm" in certificate else "")
     typer.echo(
-        f"{certificate['engine']} on {certificate['device_name']}, {certificate['answers']} answers to "
+        f"{engine} on {certificate['device_name']}, {certificate['answers']} answers to "
         f"{certificate['questions']} questions of {certificate['benchmark']}, {certificate['rounds']} rounds of "
         f"{certificate['requests']} requests; certificate {certificate['hash']}\n"
     )

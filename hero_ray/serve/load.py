@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,18 +146,16 @@ def running(settings: ServeSettings) -> Iterator[str]:
         ReplicaError: it did not answer in `READY_S` seconds.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder, connected(HERE):
-        from hero_ray.serve.run import start
+    with ExitStack() as ending, tempfile.TemporaryDirectory() as folder, connected(HERE):
+        from hero_ray.serve.run import end, start
 
         start(settings.model_copy(update={"db": f"sqlite:///{folder}/results.db"}), Tokens(()))
-        from ray import serve
-
         try:
             origin = f"http://{settings.host}:{settings.port}"
             _wait(f"{origin}/readyz")
             yield f"{origin}/v1"
         finally:
-            serve.shutdown()
+            end(ending)
 
 
 def _wait(url: str) -> None:

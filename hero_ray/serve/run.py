@@ -72,6 +72,18 @@ def _secrets_of_jobs(settings: ServeSettings, address: str | None) -> Iterator[N
                 os.environ[FOLDER] = before
 
 
+def end(ending: ExitStack) -> None:
+    """Take the service down in silence until `ending` is left, which should be when Ray is gone.
+
+    Ray tells in red of actors that it ends itself (`graceful_shutdown`); an error of ours is raised all the same.
+    """
+    from ray import serve
+
+    ending.enter_context(redirect_stderr(io.StringIO()))
+    ending.enter_context(redirect_stdout(io.StringIO()))
+    serve.shutdown()
+
+
 def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
     """Start, tell where, and wait for Ctrl-C."""
     tokens = Tokens.from_environment()
@@ -90,11 +102,5 @@ def serve_forever(settings: ServeSettings, address: str | None = None) -> None:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
-            from ray import serve
-
             sys.stderr.write("hero_ray: stopping\n")
-            # Ray tells in red of actors that it ends itself (`graceful_shutdown`); an error of ours is raised all the
-            # same. Both streams are given back when Ray is gone.
-            ending.enter_context(redirect_stderr(io.StringIO()))
-            ending.enter_context(redirect_stdout(io.StringIO()))
-            serve.shutdown()
+            end(ending)

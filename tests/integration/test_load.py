@@ -67,6 +67,7 @@ def test_our_own_service_is_started_loaded_and_stopped(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
+    assert "graceful_shutdown" not in done.stderr + done.stdout, "what Ray says of actors that it ends itself"
     rows = profiles_of(url, json.loads(done.stdout.strip().splitlines()[-1])["run_id"])
     assert {(row["method"], row["batch_size"]) for row in rows} == {
         (method, clients) for method in ("full", "fastervlm") for clients in (1, 4)
