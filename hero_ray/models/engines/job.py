@@ -11,7 +11,7 @@ from hero_ray.core.engine_args import EngineArgs
 from hero_ray.core.engines import OURS, VLLM, engine_of, vllm_version
 from hero_ray.core.errors import ParameterError
 from hero_ray.models.build import META
-from hero_ray.models.engines.installed import hindrances
+from hero_ray.models.engines.installed import hindrances, is_plugin
 from hero_ray.models.job import Target
 from hero_ray.models.supported import check_for_vllm
 
@@ -60,6 +60,11 @@ class EngineJob:
         check_for_vllm(config, folder)
         if wrong := hindrances():
             raise ParameterError(f"engine={asked} cannot start: {'; '.join(wrong)}")
+        if found.devices > 1 and not is_plugin():
+            raise ParameterError(
+                f"engine={asked} over {found.devices} devices starts processes that would not know hero_ray's classes: "
+                "this installation does not name them to vLLM. Install hero_ray into this environment again"
+            )
         return cls(asked, found, folder)
 
     @property
