@@ -57,9 +57,10 @@ test-rest: $(STAMP)
 
 test-all: test test-rest
 
-# Real vLLM engines beside our own blocks; 8 minutes on two cores. The tests say where they were left out.
+# Real vLLM engines, and vLLM's own server, beside our own blocks; 10 minutes on two cores. The tests say where they were
+# left out.
 test-vllm: $(STAMP) setup-vllm
-	HERO_RAY_VLLM_PYTHON=$(CURDIR)/$(WITH_VLLM)/bin/python $(BIN)/python -m pytest -q -m vllm tests/integration/test_vllm.py
+	HERO_RAY_VLLM_PYTHON=$(CURDIR)/$(WITH_VLLM)/bin/python $(BIN)/python -m pytest -q -m vllm tests/integration/test_vllm*.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -10,16 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.real_vllm import MARKS, PYTHON
+
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = os.environ.get("HERO_RAY_VLLM_PYTHON", "")
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not PYTHON, reason="vLLM IS NOT TESTED: HERO_RAY_VLLM_PYTHON names no interpreter that has it (make test-vllm)"
-    ),
-    pytest.mark.timeout(1800),
-]
+pytestmark = MARKS
 
 
 def lane(*what: str) -> Any:
