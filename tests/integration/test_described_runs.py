@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from hero_ray.cli import main
 from hero_ray.core.errors import InputError, StoreError
-from hero_ray.store import Store, open_store, runs, schema
+from hero_ray.store import Store, runs, schema
 from hero_ray.store.described import NAME_MAX, describe
 from tests import stored as stores
 
 
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url) as opened:
-        stores.begin(opened, cells=[stores.cell()])
-        yield opened
+@pytest.fixture(autouse=True)
+def _begun(store: Store) -> None:
+    stores.begin(store, cells=[stores.cell()])
 
 
 def test_what_is_given_is_set_and_the_rest_stays(store: Store) -> None:

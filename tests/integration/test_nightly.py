@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import numpy as np
 import pytest
+from databases import Databases
 from typer.testing import CliRunner
 
 from hero_ray.cli import app, load_verbs
@@ -86,28 +89,34 @@ class Machine:
 
 
 ON_BOTH = pytest.mark.parametrize(
-    "store_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+    "databases", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
 )
-"""For tests of many nights: 4 CPU seconds in a SQLite file, 8 in PostgreSQL."""
+"""For tests of many nights: they take twice as long in PostgreSQL."""
 
 
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, patience_s=5) as opened:
-        yield opened
-
-
-def good_nights(store: Store, count: int = 14) -> None:
+def good_nights(store: Store, count: int) -> None:
     for day in range(count):
         date = f"2026-01-{day + 1:02d}"
         verdict, _ = nightly.run_night(plan(), store, date, execute=Machine(day=day))
         assert verdict.state == ("first" if day == 0 else "ok"), (date, verdict)
 
 
+@pytest.fixture
+def after(databases: Databases) -> Iterator[Callable[[int], Store]]:
+    """Gives a database of its own after so many good nights."""
+    with ExitStack() as opened:
+
+        def begin(count: int) -> Store:
+            url = databases.filled(f"{count} good nights", partial(good_nights, count=count))
+            return opened.enter_context(open_store(url, patience_s=30))
+
+        yield begin
+
+
 @pytest.mark.slow
 @ON_BOTH
-def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
-    good_nights(store)
+def test_fourteen_quiet_nights_then_a_drop(after: Callable[[int], Store]) -> None:
+    store = after(14)
     machine = Machine(wrong={"hero": 12}, commit="bbb", day=14)
     verdict, new = nightly.run_night(plan("w2"), store, "2026-01-15", execute=machine)
     assert (verdict.state, new, len(verdict.compared_with)) == ("regression", True, 14)
@@ -127,15 +136,15 @@ def test_fourteen_quiet_nights_then_a_drop(store: Store) -> None:
 
 @pytest.mark.slow
 @ON_BOTH
-def test_a_slowdown_is_named_by_what_was_timed(store: Store) -> None:
-    good_nights(store)
+def test_a_slowdown_is_named_by_what_was_timed(after: Callable[[int], Store]) -> None:
+    store = after(14)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-15", execute=Machine(slow={"hired": 1.15}, day=14))
     assert [(f.kind, f.label, f.figure) for f in verdict.alarms] == [("speed", "hero-tiny hired@20%", "ttft_ms_p50")]
 
 
 @ON_BOTH
-def test_a_flake_is_silenced_and_the_night_counts_as_good(store: Store) -> None:
-    good_nights(store, 6)
+def test_a_flake_is_silenced_and_the_night_counts_as_good(after: Callable[[int], Store]) -> None:
+    store = after(6)
     machine = Machine(wrong={"hero": 30}, day=6, flake_once=True)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-07", execute=machine)
     assert (verdict.state, [finding.label for finding in verdict.silenced]) == (
@@ -150,8 +159,8 @@ def test_a_flake_is_silenced_and_the_night_counts_as_good(store: Store) -> None:
 
 
 @ON_BOTH
-def test_a_bad_night_is_no_baseline_until_it_is_accepted(store: Store) -> None:
-    good_nights(store, 6)
+def test_a_bad_night_is_no_baseline_until_it_is_accepted(after: Callable[[int], Store]) -> None:
+    store = after(6)
     worse = {"hero": 30}
     for day, date in ((6, "2026-01-07"), (7, "2026-01-08")):
         verdict, _ = nightly.run_night(plan(), store, date, execute=Machine(wrong=worse, day=day))
@@ -167,8 +176,8 @@ def test_a_bad_night_is_no_baseline_until_it_is_accepted(store: Store) -> None:
     assert (verdict.state, len(verdict.compared_with)) == ("ok", 7)
 
 
-def test_a_second_start_of_a_judged_night_repeats_its_verdict(store: Store) -> None:
-    good_nights(store, 2)
+def test_a_second_start_of_a_judged_night_repeats_its_verdict(after: Callable[[int], Store]) -> None:
+    store = after(2)
     machine = Machine(day=2)
     first = nightly.run_night(plan(), store, "2026-01-03", execute=machine)
     again = nightly.run_night(plan(), store, "2026-01-03", execute=machine)
@@ -176,8 +185,8 @@ def test_a_second_start_of_a_judged_night_repeats_its_verdict(store: Store) -> N
     assert len(machine.runs) == 1
 
 
-def test_a_failed_night_is_recorded_and_can_be_finished(store: Store) -> None:
-    good_nights(store, 2)
+def test_a_failed_night_is_recorded_and_can_be_finished(after: Callable[[int], Store]) -> None:
+    store = after(2)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-03", execute=Machine(day=2, crash=OSError("no GPU")))
     assert (verdict.state, verdict.notes) == ("failed", ("OSError: no GPU",))
     with store.engine.connect() as connection:
@@ -219,8 +228,8 @@ def test_a_database_that_is_away_is_an_error_not_a_verdict(store: Store) -> None
 
 
 @ON_BOTH
-def test_verdicts_survive_the_database(store: Store) -> None:
-    good_nights(store, 6)
+def test_verdicts_survive_the_database(after: Callable[[int], Store]) -> None:
+    store = after(6)
     verdict, _ = nightly.run_night(plan(), store, "2026-01-07", execute=Machine(wrong={"hero": 30}, day=6))
     text = report.markdown(verdict)
     assert text == report.markdown(nightly.find_verdict(store, "2026-01-07"))
@@ -232,15 +241,15 @@ def test_verdicts_survive_the_database(store: Store) -> None:
 
 @pytest.mark.slow
 @ON_BOTH
-def test_explain_and_accept_from_the_command_line(store: Store, store_url: str) -> None:
+def test_explain_and_accept_from_the_command_line(after: Callable[[int], Store]) -> None:
     load_verbs()
-    good_nights(store, 6)
+    store = after(6)
     nightly.run_night(plan(), store, "2026-01-07", execute=Machine(wrong={"hero": 30}, day=6, commit="bbb"))
-    shown = CliRunner().invoke(app, ["nightly", "explain", "--db", store_url])
+    shown = CliRunner().invoke(app, ["nightly", "explain", "--db", store.url])
     assert shown.exit_code == 0, shown.output
     assert "REGRESSION" in shown.output
     assert "| commit | aaa | bbb |" in shown.output
-    done = CliRunner().invoke(app, ["nightly", "accept", "2026-01-07", "--reason", "wanted", "--db", store_url])
+    done = CliRunner().invoke(app, ["nightly", "accept", "2026-01-07", "--reason", "wanted", "--db", store.url])
     assert done.exit_code == 0, done.output
     assert nightly.find_verdict(store, "2026-01-07").state == "accepted"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hero_ray.core.types import Prediction, TokenCount
-from hero_ray.store import MetricRow, Store, figures, flips, open_store, runs, searching
+from hero_ray.store import MetricRow, Store, figures, flips, runs, searching
 from hero_ray.store import answers as stored
 from hero_ray.store.answers import CellRef
 from tests import stored as stores
@@ -17,20 +17,18 @@ FULL, HERO = stores.cell("full", 1.0), stores.cell("hero", 0.2)
 A, B = CellRef("run1", FULL.id), CellRef("run1", HERO.id)
 
 
-@pytest.fixture
-def store(store_url: str) -> Any:
+@pytest.fixture(autouse=True)
+def _filled(store: Store) -> None:
     """Four questions: hero loses q0 by 1 and q1 by 0.5, wins q2, ties q3; q4 failed under hero."""
-    with open_store(store_url) as opened:
-        stores.begin(opened, cells=[FULL, HERO], samples=5)
-        samples = [stores.sample(i, image=i // 2, category="xy"[i % 2]) for i in range(5)]
-        scores = {FULL.id: (1.0, 1.0, 0.0, 1.0, 1.0), HERO.id: (0.0, 0.5, 1.0, 1.0, None)}
-        rows = [
-            stores.answer(cell, sample, score) if score is not None else stores.failure(cell, sample)
-            for cell in (FULL, HERO)
-            for sample, score in zip(samples, scores[cell.id], strict=True)
-        ]
-        opened.write_unit("run1", rows)
-        yield opened
+    stores.begin(store, cells=[FULL, HERO], samples=5)
+    samples = [stores.sample(i, image=i // 2, category="xy"[i % 2]) for i in range(5)]
+    scores = {FULL.id: (1.0, 1.0, 0.0, 1.0, 1.0), HERO.id: (0.0, 0.5, 1.0, 1.0, None)}
+    rows = [
+        stores.answer(cell, sample, score) if score is not None else stores.failure(cell, sample)
+        for cell in (FULL, HERO)
+        for sample, score in zip(samples, scores[cell.id], strict=True)
+    ]
+    store.write_unit("run1", rows)
 
 
 def ask(store: Store, query: Any, *arguments: Any) -> Any:

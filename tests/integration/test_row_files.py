@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,16 +22,9 @@ from tests.row_file_data import CELLS, QUESTIONS, UNITS, begin, everything, writ
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, patience_s=30) as opened:
-        begin(opened)
-        yield opened
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "rows"
+@pytest.fixture(autouse=True)
+def _begun(store: Store) -> None:
+    begin(store)
 
 
 def missing(done: dict[str, set[str]], unit: str) -> list[tuple[int, int]]:
@@ -86,12 +79,12 @@ def test_a_file_is_written_whole_and_loaded_once(store: Store, folder: Path) -> 
     assert not list(folder.rglob("*.part"))
 
 
-def test_loads_at_the_same_time_bring_each_row_in_once(store: Store, folder: Path, store_url: str) -> None:
+def test_loads_at_the_same_time_bring_each_row_in_once(store: Store, folder: Path) -> None:
     written(store, folder)
     found: list[row_loading.Loaded] = []
 
     def bring() -> None:
-        with open_store(store_url, patience_s=60) as own:
+        with open_store(store.url, patience_s=60) as own:
             found.append(row_loading.load(own, "run1"))
 
     threads = [threading.Thread(target=bring) for _ in range(4)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,20 +18,9 @@ from tests.integration.sweeps import LOADER, answers, small_plan, undisturbed
 from tests.row_file_data import CELLS, QUESTIONS, UNITS, begin, written
 
 
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, patience_s=30) as opened:
-        begin(opened)
-        yield opened
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "rows"
-
-
 @pytest.mark.slow
 def test_files_go_with_their_run_and_travel_in_a_backup(store: Store, folder: Path, tmp_path: Path) -> None:
+    begin(store)
     written(store, folder)
     maintenance.backup(store, tmp_path / "copy.db")
     store.set_status("run1", "cancelled")
@@ -48,6 +36,7 @@ def test_files_go_with_their_run_and_travel_in_a_backup(store: Store, folder: Pa
 def test_verbs_load_files_and_say_what_lies_outside(
     store: Store, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    begin(store)
     paths = written(store, folder)
     paths[0].unlink()
 
@@ -103,21 +92,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_keeps_its_rows_in_files(store_url: str, folder: Path, tmp_path: Path) -> None:
+def test_a_worker_keeps_its_rows_in_files(store: Store, folder: Path, tmp_path: Path) -> None:
     plan = small_plan(3)
     (model,) = plan.models
-    with open_store(store_url) as store:
-        store.create_run("run", "sweep", {}, plan.hash)
-        store.add_cells("run", plan.cells, plan.expected)
-        files.begin(store, "run", folder, print)
-        arguments, packed = model_args(plan, model.name), [pack_unit(unit) for unit in plan.units]
-        job = WorkerJob(
-            *("run", store.url, model.name, arguments, plan.cells, plan.tasks, Settings()),
-            rows_folder=str(folder),
-            loader=LOADER,
-        )
-        for _ in range(2):  # the second finds nothing owed
-            UnitWorker(job)({"unit": packed})  # type: ignore[dict-item]
-        assert store.totals("run") == (sum(plan.expected.values()), 0)
-        files.finish(store, "run", folder)
-        assert answers(store, "run") == undisturbed(plan, tmp_path)
+    store.create_run("run", "sweep", {}, plan.hash)
+    store.add_cells("run", plan.cells, plan.expected)
+    files.begin(store, "run", folder, print)
+    arguments, packed = model_args(plan, model.name), [pack_unit(unit) for unit in plan.units]
+    job = WorkerJob(
+        *("run", store.url, model.name, arguments, plan.cells, plan.tasks, Settings()),
+        rows_folder=str(folder),
+        loader=LOADER,
+    )
+    for _ in range(2):  # the second finds nothing owed
+        UnitWorker(job)({"unit": packed})  # type: ignore[dict-item]
+    assert store.totals("run") == (sum(plan.expected.values()), 0)
+    files.finish(store, "run", folder)
+    assert answers(store, "run") == undisturbed(plan, tmp_path)

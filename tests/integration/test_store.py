@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,12 +20,6 @@ from tests import stored as data
 
 HERO, RANDOM = data.cell("hero"), data.cell("random")
 SAMPLES = [data.sample(i, image=i // 2) for i in range(4)]
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, patience_s=5) as opened:
-        yield opened
 
 
 def test_upgrade_matches_the_tables_and_comes_down_again(store: Store) -> None:
@@ -235,9 +228,9 @@ def test_a_store_travels_to_another_process_by_its_address(store: Store) -> None
     copy.close()
 
 
-def test_reading_only_reads(store: Store, store_url: str) -> None:
+def test_reading_only_reads(store: Store) -> None:
     data.begin(store)
-    with open_store(store_url, read_only=True) as reader:
+    with open_store(store.url, read_only=True) as reader:
         assert [run.id for run in reader.runs()] == ["run1"]
         with pytest.raises(StoreError, match="opened read-only"):
             reader.request_cancel("run1")
@@ -255,11 +248,11 @@ def test_an_unprepared_database_is_refused_when_it_may_not_be_prepared(store_url
             open_store(store_url, upgrade=False)
 
 
-def test_a_database_from_the_future_is_refused(store: Store, store_url: str) -> None:
+def test_a_database_from_the_future_is_refused(store: Store) -> None:
     with store.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="newer than this version"):
-        open_store(store_url)
+        open_store(store.url)
 
 
 def test_straw_men_of_an_older_database_are_marked(store: Store) -> None:
@@ -276,13 +269,13 @@ def test_a_plug_in_may_become_a_straw_man_later(store: Store) -> None:
     assert [cell.straw_man for cell in store.cells("run1")] == [True]
 
 
-def test_four_writers_at_once_lose_nothing(store: Store, store_url: str) -> None:
+def test_four_writers_at_once_lose_nothing(store: Store) -> None:
     data.begin(store, cells=[HERO], samples=80)
     problems: list[BaseException] = []
 
     def work(part: int) -> None:
         try:
-            with open_store(store_url, upgrade=False) as own:
+            with open_store(store.url, upgrade=False) as own:
                 for i in range(part, 80, 4):
                     own.write_unit("run1", [data.answer(HERO, data.sample(i))], [ImageRecord(f"img{i}", 1, 1)])
         except BaseException as problem:
@@ -297,21 +290,19 @@ def test_four_writers_at_once_lose_nothing(store: Store, store_url: str) -> None
     assert store.counts("run1")[HERO.id] == CellCount(80, 80, 0)
 
 
-def test_drivers_that_start_together_make_one_run(store_url: str) -> None:
+def test_drivers_that_start_together_make_one_run(store: Store) -> None:
     """Each has looked before and found nothing; the second to write is given the run of the first."""
-    open_store(store_url).close()
     together = threading.Barrier(6)
 
     def start(number: int) -> str:
-        with open_store(store_url, patience_s=30) as store:
-            assert store.find_run("equal") is None
+        with open_store(store.url, patience_s=30) as own:
+            assert own.find_run("equal") is None
             together.wait(60)
-            return store.create_run(f"r{number}", "sweep", {}, "equal", first=True).id
+            return own.create_run(f"r{number}", "sweep", {}, "equal", first=True).id
 
     with ThreadPoolExecutor(6) as pool:
         ids = set(pool.map(start, range(6)))
-    with open_store(store_url) as store:
-        assert {row.id for row in store.runs()} == ids
-        assert len(ids) == 1
-        store.create_run("fresh", "sweep", {}, "equal")
-        assert len(store.runs()) == 2
+    assert {row.id for row in store.runs()} == ids
+    assert len(ids) == 1
+    store.create_run("fresh", "sweep", {}, "equal")
+    assert len(store.runs()) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,12 +19,6 @@ from tests.integration.sweeps import small_plan
 
 CELLS = [data.cell("hero"), data.cell("random"), data.cell("full")]
 SAMPLES = [data.sample(i, image=i // 2) for i in range(6)]
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, patience_s=30) as opened:
-        yield opened
 
 
 def counted(store: Store) -> tuple[int, int]:
@@ -51,11 +44,11 @@ def test_counters_say_what_is_stored_after_any_writes(store: Store, seed: int) -
     assert sum(c.done for c in store.counts("run1").values()) == counted(store)[0]
 
 
-def test_writers_of_the_same_cells_lose_no_count(store: Store, store_url: str) -> None:
+def test_writers_of_the_same_cells_lose_no_count(store: Store) -> None:
     data.begin(store, cells=CELLS, samples=40)
 
     def write(first: int) -> None:
-        with open_store(store_url, patience_s=60) as own:
+        with open_store(store.url, patience_s=60) as own:
             for i in range(first, first + 10):  # each overlaps with the next
                 own.write_unit("run1", [data.answer(c, data.sample(i)) for c in CELLS])
 

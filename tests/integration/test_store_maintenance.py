@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,12 +28,6 @@ def fill(store: Store, run_id: str, numbers: range, status: str = "complete") ->
     store.write_profile(run_id, HERO.id, {"batch_size": 1, "ttft_ms_p50": 3.0})
     store.add_alert("regression", "worse", run_id=run_id)
     store.set_status(run_id, status)
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, patience_s=5) as opened:
-        yield opened
 
 
 def test_pruning_takes_a_run_and_only_what_nobody_else_uses(store: Store) -> None:

@@ -17,10 +17,9 @@ from hero_ray.store.merging import merge
 
 
 @pytest.fixture
-def ours(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, patience_s=5) as opened:
-        fill(opened, "ours", range(4))
-        yield opened
+def ours(store: Store) -> Store:
+    fill(store, "ours", range(4))
+    return store
 
 
 @pytest.fixture

@@ -21,18 +21,7 @@ from hero_ray.pipeline.run import run
 from hero_ray.store import Store, open_store
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"sqlite:///{tmp_path / 'results.db'}")
-
-
-@pytest.fixture
-def either_store(store_url: str) -> Iterator[Store]:
-    """SQLite, then PostgreSQL."""
-    with open_store(store_url) as opened:
-        yield opened
+ON_FILES = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -78,23 +67,26 @@ def test_the_same_sweep_again_is_complete(finished: Finished) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", ["database", "parquet"])
+@pytest.mark.parametrize(
+    ("databases", "rows"), [("postgresql", "database"), ("sqlite", "parquet")], indirect=["databases"]
+)
 def test_a_worker_killed_once_changes_nothing(
-    local_ray: None, either_store: Store, tmp_path: Path, quiet: list[Any], rows: str
+    local_ray: None, store: Store, tmp_path: Path, quiet: list[Any], rows: str
 ) -> None:
     victim = small_plan().units[2].image_key
     control = _control(tmp_path, die=victim, once="yes")
     kept = {"rows": rows, "rows_folder": str(tmp_path / "rows")}
     plan = small_plan(replicas=2, model_args={"control": str(control)}, **kept)
-    outcome = run(plan, either_store, loader=LOADER)
+    outcome = run(plan, store, loader=LOADER)
     assert not (control / "die").exists(), "the worker never met the picture that kills it"
     assert outcome.status == "complete"
-    assert _without_ids(answers(either_store, outcome.run_id)) == _without_ids(quiet)
-    assert begun_twice(either_store, outcome.run_id) == 1, "a lost worker takes its current unit with it, no more"
+    assert _without_ids(answers(store, outcome.run_id)) == _without_ids(quiet)
+    assert begun_twice(store, outcome.run_id) == 1, "a lost worker takes its current unit with it, no more"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["die", "hang"])
+@ON_FILES
 def test_a_poison_picture_is_given_up_and_the_rest_goes_on(
     local_ray: None, store: Store, tmp_path: Path, fault: str
 ) -> None:
@@ -106,7 +98,7 @@ def test_a_poison_picture_is_given_up_and_the_rest_goes_on(
     victim = plan.units[1]
     _control(tmp_path, **{fault: victim.image_key})
     outcome = run(plan, store, loader=LOADER)
-    rows = answers(tmp_path / "results.db", outcome.run_id)
+    rows = answers(store, outcome.run_id)
     errors = [row[-1] for row in rows if row[-1]]
     assert set(errors) == {"UnitAbandoned"}
     owed = sum(len([c for c in plan.cells if c.benchmark == s.benchmark]) for s in victim.samples)
@@ -115,6 +107,7 @@ def test_a_poison_picture_is_given_up_and_the_rest_goes_on(
     assert outcome.status == "complete"
 
 
+@ON_FILES
 def test_a_second_start_is_told_who_holds_the_run(local_ray: None, store: Store) -> None:
     plan = small_plan(num_images=1)
     store.create_run("held", "sweep", {}, plan.hash)
@@ -151,6 +144,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", ["database", "parquet"])
+@ON_FILES
 def test_a_run_stopped_again_and_again_ends_with_the_same_table(
     local_ray: None, store: Store, longer: list[Any], rows: str
 ) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +11,9 @@ from sweeps import LOADER, small_plan
 from hero_ray.core.errors import ConfigError
 from hero_ray.pipeline import predecessor
 from hero_ray.pipeline.run import run
-from hero_ray.store import Store, open_store
+from hero_ray.store import Store
 
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'results.db'}") as opened:
-        yield opened
+pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 
 
 def older(store: Store, **changes: Any) -> Any:

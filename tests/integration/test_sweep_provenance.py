@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from sweeps import LOADER, small_plan
 
 from hero_ray.core.config import build
@@ -18,15 +16,9 @@ from hero_ray.pipeline.invariance import certificates, certify_run, describe, se
 from hero_ray.pipeline.profile_pass import measure_cells
 from hero_ray.pipeline.status import describe_run
 from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
-from hero_ray.store import Store, open_store
+from hero_ray.store import Store
 
 MACHINE = {"processor": "a", "gpus": [], "packages": {"torch": "2.13", "transformers": "5.23"}}
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url) as opened:
-        yield opened
 
 
 def tiny_plan() -> Plan:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,12 @@ from hero_ray.results.contenders import Results, every_model
 from hero_ray.results.early import growth
 from hero_ray.store import Store, open_store
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.parametrize("databases", ["sqlite"], indirect=True)]
 
 
 def deciding_plan(**document: object) -> Plan:
     """The sleeping model's cells all answer alike, so that each is decided as soon as any can be."""
     return small_plan(num_images=100, until="decided", margin=20, **document)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'results.db'}") as opened:
-        yield opened
 
 
 def test_two_replicas_stop_early_and_say_so(local_ray: None, store: Store) -> None:
