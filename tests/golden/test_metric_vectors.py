@@ -208,12 +208,8 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-CASES = [
-    pytest.param(name, vector["input"], flavour, expected, id=f"{vector['id']}-{flavour}")
-    for name, vectors in VECTORS["metrics"].items()
-    for vector in vectors
-    for flavour, expected in vector["expected"].items()
-]
+def flavours(name: str) -> list[str]:
+    return sorted({flavour for vector in VECTORS["metrics"][name] for flavour in vector["expected"]})
 
 
 def close(ours: Any, theirs: Any) -> bool:
@@ -224,14 +220,25 @@ def close(ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
-@pytest.mark.parametrize(("name", "case", "flavour", "expected"), CASES)
-def test_vector(name: str, case: Case, flavour: str, expected: Any) -> None:
-    if isinstance(expected, dict) and "error" in expected:
-        with pytest.raises(HeroRayError):
-            RULES[name](case, flavour)
-        return
-    ours = RULES[name](case, flavour)
-    assert close(ours, expected), f"ours {ours!r}, harness {expected!r}"
+def differs(rule: Callable[[Case, str], Any], case: Case, flavour: str, expected: Any) -> str:
+    """What we say and the harness does not; "" where both agree."""
+    refused = isinstance(expected, dict) and "error" in expected
+    try:
+        ours = rule(case, flavour)
+    except HeroRayError as error:
+        return "" if refused else f"ours refuses ({error}), harness {expected!r}"
+    return "" if not refused and close(ours, expected) else f"ours {ours!r}, harness {expected!r}"
+
+
+@pytest.mark.parametrize(("name", "flavour"), [(name, each) for name in VECTORS["metrics"] for each in flavours(name)])
+def test_every_vector(name: str, flavour: str) -> None:
+    wrong = {
+        vector["id"]: told
+        for vector in VECTORS["metrics"][name]
+        if flavour in vector["expected"]
+        and (told := differs(RULES[name], vector["input"], flavour, vector["expected"][flavour]))
+    }
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("vector", VECTORS["metrics"]["docvqa_anls"], ids=lambda vector: vector["id"])
