@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from hero_ray import models
+
+
+@cache
+def weightless(name: str) -> Any:
+    """A named model in its true size on the meta device, in the type it is published in."""
+    return models.load(name, device="meta", dtype="bfloat16")
 
 
 class _Attention(TorchFunctionMode):

@@ -29,6 +29,14 @@ from tests import tiers  # noqa: E402
 from tests.demo import demo  # noqa: E402,F401
 
 
+@pytest.fixture(scope="session")
+def hub_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few rows of every benchmark in its hub's own layout, to be read."""
+    from tests import hub_layouts
+
+    return hub_layouts.write(tmp_path_factory.mktemp("hub"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.stash[tiers.COLLECTED] = list(items)

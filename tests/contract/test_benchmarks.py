@@ -42,19 +42,14 @@ NAMED = pytest.mark.parametrize("name", names())
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hub_layouts.write(tmp_path_factory.mktemp("hub"))
-
-
-@pytest.fixture(scope="module")
 def judge() -> Iterator[str]:
     with full_marks.serving() as url:
         yield url
 
 
 @pytest.fixture(autouse=True)
-def environment(hub: Path, judge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HERO_RAY_DATA", str(hub))
+def environment(hub_rows: Path, judge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERO_RAY_DATA", str(hub_rows))
     monkeypatch.setenv("HERO_RAY_JUDGE_URL", judge)
     monkeypatch.setenv("HERO_RAY_JUDGE_MODEL", "full-marks")
     monkeypatch.setenv("HERO_RAY_JUDGE_CACHE", str(tmp_path / "judge"))

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from hero_ray import models
 from hero_ray.core.encoded import Budget, Needs, Selection, keep_all
@@ -15,6 +13,7 @@ from hero_ray.models import miniature, miniature_qwen
 from hero_ray.models.base import LanguageShape, Request, VisionShape, embeddings
 from hero_ray.models.registry import SPECS
 from hero_ray.models.shapes import shape
+from tests.against_stock import picture
 from tests.checkpoints import TEMPLATES
 
 PUBLISHED = [name for name, spec in SPECS.items() if spec.source]
@@ -103,10 +102,6 @@ def adapter(request, tmp_path_factory):
         miniature.write_llava(stock, folder, miniature.clip())
         (folder / "chat_template.jinja").write_text(TEMPLATES["vicuna"])
     return models.load(str(folder), device="cpu")
-
-
-def picture(width=200, height=90, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
 
 
 def test_info_names_family_and_weights(adapter):

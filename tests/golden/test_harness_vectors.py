@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hero_ray.benchmarks import get
 from hero_ray.benchmarks.choices import match_option_vlmevalkit
-from tests import hub_layouts
 from tests.golden.verdicts import ours, same
 
 VECTORS = json.loads((Path(__file__).parent / "harness_vectors.json").read_text(encoding="utf-8"))
-CASES = [
-    pytest.param(rule, text, references, verdict, id=f"{rule}-{number}")
-    for rule, rows in VECTORS["scores"].items()
-    for number, (text, references, verdict) in enumerate(rows)
-]
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hub_layouts.write(tmp_path_factory.mktemp("hub"))
 
 
 @pytest.mark.parametrize("name", VECTORS["prompts"])
-def test_prompts_word_for_word(name: str, hub: Path) -> None:
-    benchmark = get(name, data=hub / name)
+def test_prompts_word_for_word(name: str, hub_rows: Path) -> None:
+    benchmark = get(name, data=hub_rows / name)
     for family in ("llava-next", "llava-1.5", "internvl2"):
         assert [benchmark.prompt(sample, family) for sample in benchmark.samples()] == VECTORS["prompts"][name]
 
 
-@pytest.mark.parametrize(("rule", "text", "references", "verdict"), CASES)
-def test_verdict(rule: str, text: str, references: Any, verdict: Any) -> None:
-    found = ours(rule, text, references)
-    assert same(verdict, found), found
+@pytest.mark.parametrize("rule", VECTORS["scores"])
+def test_every_verdict(rule: str) -> None:
+    found = [(text, verdict, ours(rule, text, references)) for text, references, verdict in VECTORS["scores"][rule]]
+    assert [row for row in found if not same(*row[1:])] == []
 
 
 FRUIT = {"A": "apple", "B": "dog", "C": "a red car", "D": "None"}

@@ -24,7 +24,7 @@ from hero_ray.results.exchange.lmms_export import write
 from hero_ray.results.exchange.readers import read
 from hero_ray.results.exchange.records import ImportedAnswer, ModelRun, TaskResult
 from hero_ray.results.exchange.rescore import rescore
-from tests import full_marks, hub_layouts
+from tests import full_marks
 
 ANSWERED = [name for name in names() if name != "duts"]  # DUTS asks no questions
 METHODS = {"full": 1.0, "hero": 0.3}
@@ -35,11 +35,6 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Adapter:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("miniature")
     return models.load(str(miniature.write_llava(miniature.llava_next(), folder, miniature.clip())), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hub_layouts.write(tmp_path_factory.mktemp("hub"))
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +49,9 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ANSWERED)
 def test_from_rows_to_files(
-    name: str, adapter: Adapter, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, adapter: Adapter, hub_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HERO_RAY_DATA", str(hub))
+    monkeypatch.setenv("HERO_RAY_DATA", str(hub_rows))
     benchmark = get(name, **({"num_images": 2} if name.startswith("synth-") else {}))
     samples = list(benchmark.samples())
     cells = [

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from hero_ray import models
 from hero_ray.core.config import build
 from hero_ray.core.encoded import Needs
 from hero_ray.core.errors import BudgetError
@@ -18,7 +17,7 @@ from hero_ray.models.base import Request
 from hero_ray.models.invariance import drawn_picture
 from hero_ray.pipeline import forecast
 from hero_ray.pipeline.facts import make_plan
-from tests.allocations import peak_of
+from tests.allocations import peak_of, weightless
 
 NAMES = ("internvl2-2b", "llava-next-7b", "llava-next-13b", "internvl2-8b")
 QWEN = ("qwen2.5-vl-3b", "qwen2.5-vl-7b")
@@ -28,7 +27,7 @@ ROOM = 16
 
 @pytest.fixture(scope="module", params=NAMES + QWEN)
 def adapter(request: pytest.FixtureRequest) -> Any:
-    return models.load(request.param, device="meta", dtype="bfloat16")
+    return weightless(request.param)
 
 
 def forecast_of(

@@ -3,10 +3,8 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hero_ray import models
@@ -17,13 +15,9 @@ from hero_ray.models.base import Request
 from hero_ray.models.checkpoints import internvl2 as checkpoint
 from hero_ray.models.prompts import STYLES
 from hero_ray.models.tokenizer import SentencePieceTokenizer
+from tests.against_stock import picture
 
 SIZES = [(56, 56), (200, 100), (90, 300), (170, 160)]
-
-
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(noise)
 
 
 @pytest.fixture(scope="module")

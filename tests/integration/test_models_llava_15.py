@@ -3,10 +3,8 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hero_ray import models
@@ -14,11 +12,7 @@ from hero_ray.core.encoded import Needs, keep_all
 from hero_ray.core.errors import CheckpointError, ParameterError, UnknownNameError
 from hero_ray.models import configs, miniature
 from hero_ray.models.base import Request, VisionShape
-
-
-def picture(width: int, height: int) -> Image.Image:
-    noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(noise)
+from tests.against_stock import picture
 
 
 @pytest.fixture(scope="module")

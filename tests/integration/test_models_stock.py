@@ -2,24 +2,18 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from hero_ray import models
 from hero_ray.core.encoded import Needs, keep_all
 from hero_ray.models import miniature
 from hero_ray.models.base import Request
 from hero_ray.models.batch import whole_prompts
+from tests.against_stock import picture
 
 SIZES = [(56, 56), (100, 100), (300, 200), (200, 300), (500, 150), (90, 200), (640, 480), (97, 311)]
 QUESTIONS = ["what colour is it?", "how many objects are in the image on the left?", "is it red"]
-
-
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(noise)
 
 
 @pytest.fixture(scope="module")

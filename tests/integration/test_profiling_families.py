@@ -30,6 +30,7 @@ from hero_ray.profiling.cells import profile_cells
 from hero_ray.profiling.counter import count_flops, relative_difference
 from hero_ray.profiling.job import cell_of, make_probes, read_records, store_records
 from hero_ray.store import open_store
+from tests.allocations import weightless
 
 LIKE_THE_OTHERS = [
     pytest.param(name, marks=pytest.mark.slow) for name in ("llava-1.5-13b", "sharegpt4v-7b", "internvl2-8b")
@@ -40,7 +41,7 @@ METHODS = "full,hero,fastv"
 
 @pytest.fixture(scope="module", params=NAMED)
 def true_size(request: pytest.FixtureRequest) -> Any:
-    return models.load(request.param, device="meta", dtype="bfloat16")
+    return weightless(request.param)
 
 
 def counted_prefill(adapter: Any, num_visual: int) -> tuple[int, int]:

@@ -22,6 +22,13 @@ def empty_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def store(path: str) -> Iterator[Store]:
+    """What a module has written to `path`, to be read."""
+    with open_store(path, read_only=True) as opened:
+        yield opened
+
+
 @pytest.fixture
 def blank_store(tmp_path: Path, empty_results: Path) -> Iterator[Store]:
     with open_store(str(shutil.copy(empty_results, tmp_path / "results.db"))) as opened:

@@ -31,12 +31,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def store(path: str) -> Iterator[Store]:
-    with open_store(path, read_only=True) as opened:
-        yield opened
-
-
 @pytest.fixture
 def results(store: Store) -> Results:
     return Results(store, "run1")

@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +27,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     with open_store(found) as store:
         fake.fill(store, n=60)
     return found
-
-
-@pytest.fixture(scope="module")
-def store(path: str) -> Iterator[Store]:
-    with open_store(path, read_only=True) as opened:
-        yield opened
 
 
 def test_figures_are_flat_and_complete(store: Store) -> None:
