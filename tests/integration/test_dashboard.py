@@ -33,6 +33,21 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(data.make_results(f"sqlite:///{tmp_path_factory.mktemp('results') / 'results.db'}"))
 
 
+@pytest.fixture(scope="module")
+def thin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Databases at the edges, which pages only look at: thousands of cells, one, none, and one without a table."""
+    folder = tmp_path_factory.mktemp("thin")
+    urls = {name: f"sqlite:///{folder / name}.db" for name in ("many", "one", "empty", "broken")}
+    data.make_many_cells(urls["many"])
+    open_store(urls["empty"]).close()
+    for name in ("one", "broken"):
+        data.make_one_cell(urls[name])
+    with sqlite3.connect(folder / "broken.db") as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("DROP TABLE runs")
+    return urls
+
+
 @pytest.fixture(autouse=True)
 def _fresh_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import streamlit as st
@@ -70,16 +85,11 @@ def test_page_shows_results(name: str, results: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_page_copes_with_one_cell(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = page(name, data.make_one_cell(f"sqlite:///{tmp_path / 'one.db'}"), monkeypatch)
-    assert not test.exception
-    assert not test.error
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_page_copes_with_thousands_of_cells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = page(name, data.make_many_cells(f"sqlite:///{tmp_path / 'many.db'}"), monkeypatch)
+@pytest.mark.parametrize("size", ["one", "many"])
+def test_page_copes_with_one_cell_and_with_thousands(
+    name: str, size: str, thin: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = page(name, thin[size], monkeypatch)
     assert not test.exception
     assert not test.error
 
@@ -97,10 +107,8 @@ def test_missing_database_says_how_to_get_one(name: str, tmp_path: Path, monkeyp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS_RESULTS)
-def test_empty_database_says_how_to_fill_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"sqlite:///{tmp_path / 'empty.db'}"
-    open_store(url).close()
-    test = page(name, url, monkeypatch)
+def test_empty_database_says_how_to_fill_it(name: str, thin: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page(name, thin["empty"], monkeypatch)
     assert not test.exception
     assert not test.error
     assert test.info
@@ -133,13 +141,8 @@ def test_file_without_tables_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS_RESULTS)
-def test_missing_table_asks_for_an_upgrade(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "broken.db"
-    data.make_one_cell(f"sqlite:///{path}")
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA foreign_keys=OFF")
-        connection.execute("DROP TABLE runs")
-    test = page(name, f"sqlite:///{path}", monkeypatch)
+def test_missing_table_asks_for_an_upgrade(name: str, thin: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page(name, thin["broken"], monkeypatch)
     assert not test.exception
     assert "does not have the tables" in words(test)
     assert any("hero-ray db upgrade" in code.value for code in test.code)
