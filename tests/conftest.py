@@ -40,11 +40,19 @@ def hub_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.stash[tiers.COLLECTED] = list(items)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: tiers.turn(item.nodeid.partition("::")[0]))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m slow` reads no file without a slow test: two files in three have none."""
+    only = config.option.markexpr == "slow" and collection_path.match("test_*.py")
+    return True if only and not tiers.has_slow(collection_path) else None
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`-n 2 --dist loadfile`: file by file, but one process for each of the lanes of `tiers`."""
+    """`--dist loadfile`: file by file, but one process for each of the lanes of `tiers`."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling

@@ -1,6 +1,6 @@
-"""Which tests share a process: those that look at the demo sweep or at a browser, and all others that start a Ray.
+"""Which tests share a process: those of the demo sweep and of browsers, and those that share a Ray or a service.
 
-A job asks which Ray was started last on its machine, so two that take jobs must not be started beside each other.
+Whatever starts a Ray of its own in a process of its own may do so beside any of them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,35 @@ HEAVY = ("ray", "browser")
 """Marks of tests that start a Ray or a Chromium."""
 
 
-DEMO = re.compile(r"\bdemo(_results)?: |pytest\.mark\.browser")
-"""How a test file asks for the demo sweep or a browser."""
+SHARED = {
+    "demo": re.compile(r"\bdemo(_results)?: |pytest\.mark\.browser"),
+    "ray": re.compile(r"\b(local_ray|service): "),
+}
+"""What costs half a minute to make and is made once in a process: how a test file asks for it."""
 
 
 @cache
 def lane(file: str) -> str:
-    """`demo`, `ray`, or "" for a test file, named from the repository's root, that starts neither Ray nor browser."""
+    """What a test file, named from the repository's root, shares with others; "" for nothing."""
     text = (ROOT / file).read_text(encoding="utf-8")
-    if not any(f"pytest.mark.{name}" in text for name in HEAVY):
-        return ""
-    return "demo" if DEMO.search(text) else "ray"
+    return next((name for name, asks in SHARED.items() if _heavy(text) and asks.search(text)), "")
+
+
+def has_slow(file: Path) -> bool:
+    """Whether a test file has anything for `make test-rest`."""
+    return "pytest.mark.slow" in file.read_text(encoding="utf-8")
+
+
+def _heavy(text: str) -> bool:
+    return any(f"pytest.mark.{name}" in text for name in HEAVY)
+
+
+@cache
+def turn(file: str) -> int:
+    """What takes longest begins first: 0 and 1 for the lanes, 2 for other files that start something heavy, 3."""
+    if own := lane(file):
+        return list(SHARED).index(own)
+    return 2 if _heavy((ROOT / file).read_text(encoding="utf-8")) else 3
 
 
 def scope(nodeid: str) -> str:

@@ -12,6 +12,8 @@ from tests import tiers
 
 FIXTURES = {"local_ray", "service", "lone", "demo", "demo_results", "chromium", "visit", "made"}
 """What gives a test a Ray, a service or a browser."""
+LANES = {"demo": {"demo", "demo_results", "chromium"}, "ray": {"local_ray", "service"}}
+"""What is made once for several files."""
 
 
 def command(target: str) -> list[str]:
@@ -34,6 +36,7 @@ def test_every_test_is_in_exactly_one_of_the_two(request: pytest.FixtureRequest)
         marks = {mark.name for mark in item.iter_markers()}
         times = sum(one.evaluate(lambda name, marks=marks, **_: name in marks) for one in chosen)  # type: ignore[misc]
         assert times == 1, f"{item.nodeid} runs {times} times"
+        assert "slow" not in marks or tiers.has_slow(item.path), f"make test-rest would not read {item.path}"
 
 
 def test_ci_runs_both() -> None:
@@ -47,4 +50,5 @@ def test_what_needs_a_ray_or_a_browser_is_marked(request: pytest.FixtureRequest)
         used = set(getattr(item, "fixturenames", ()))
         marked = any(item.get_closest_marker(name) for name in tiers.HEAVY)
         assert marked or not used & FIXTURES, f"{item.nodeid} uses {used & FIXTURES} without a mark of {tiers.HEAVY}"
-        assert tiers.scope(item.nodeid) in ("demo", "ray") or not marked, item.nodeid
+        for lane, fixtures in LANES.items():
+            assert tiers.scope(item.nodeid) == lane or not used & fixtures, f"{item.nodeid} is not in lane {lane}"

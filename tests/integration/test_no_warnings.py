@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import subprocess
@@ -12,12 +10,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.demo import Demo, command
-from tests.local_serve import picture
 from tests.machine import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -65,22 +61,6 @@ def test_generate(tmp_path: Path) -> None:
 def test_a_sweep(demo: Demo) -> None:
     assert "answers" in demo.stderr
     assert complaints(demo.stderr + "\n".join(demo.lines)) == []
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_the_service(service: Any) -> None:
-    url = "data:image/png;base64," + base64.b64encode(picture()).decode()
-    content = [{"type": "text", "text": "is it red"}, {"type": "image_url", "image_url": {"url": url}}]
-    body = {"model": "hero-tiny", "messages": [{"role": "user", "content": content}], "max_tokens": 4}
-    asked = urllib.request.Request(
-        f"{service.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(asked, timeout=60) as answer:
-        assert json.load(answer)["choices"]
-    said = (service.folder / "serve.log").read_text()
-    assert "Started Serve" in said
-    assert complaints(said) == []
 
 
 @pytest.mark.ray

@@ -23,6 +23,7 @@ import pytest
 pytest.importorskip("ray.serve")
 from serve_fixture import Service
 
+from tests.integration.test_no_warnings import complaints
 from tests.local_serve import HERO, data_url, picture, question
 
 pytestmark = pytest.mark.ray
@@ -62,6 +63,13 @@ def test_the_official_client_understands_refusals(client: openai.OpenAI) -> None
         client.chat.completions.create(**asked(), extra_body={"pruning": HERO | {"beta": 1}})
     with pytest.raises(openai.BadRequestError, match="data URL"):
         client.chat.completions.create(**asked(url="http://127.0.0.1/x.png", stream=True))
+
+
+def test_no_warning_is_shown(service: Service) -> None:
+    assert httpx.post(f"{service.url}/v1/chat/completions", json=asked(), timeout=90).json()["choices"]
+    said = (service.folder / "serve.log").read_text()
+    assert "Started Serve" in said
+    assert complaints(said) == []
 
 
 def test_explain(service: Service) -> None:

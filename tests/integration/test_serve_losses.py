@@ -45,15 +45,15 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         made.kill()
 
 
-def post(service: Service, body: dict[str, Any]) -> httpx.Response:
-    return httpx.post(service.url + CHAT, json=body, timeout=60)
+def post(to: Service, body: dict[str, Any]) -> httpx.Response:
+    return httpx.post(to.url + CHAT, json=body, timeout=60)
 
 
-def raw(service: Service, body: dict[str, Any] | None, declared: int | None = None) -> socket.socket:
+def raw(to: Service, body: dict[str, Any] | None, declared: int | None = None) -> socket.socket:
     """A connection that has sent a request's head, and its body if there is one."""
     data = b"" if body is None else json.dumps(body).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    made = socket.create_connection(("127.0.0.1", service.port), timeout=60)
+    made = socket.create_connection(("127.0.0.1", to.port), timeout=60)
     made.sendall(f"{head}content-length: {declared or len(data)}\r\n\r\n".encode() + data)
     return made
 
