@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests import machine
+from hero_ray.store import open_store
+from tests import dashboard_data, machine
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 Serve = Callable[[str], str]
@@ -69,13 +70,23 @@ def demo_results(request: pytest.FixtureRequest) -> str:
     return os.environ.get("HERO_RAY_TEST_DB") or str(request.getfixturevalue("demo").url)
 
 
+@pytest.fixture(scope="session", params=["drawn", pytest.param("swept", marks=pytest.mark.slow)])
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of drawn rows, for a quick look, and the one made by a sweep."""
+    if request.param == "swept":
+        return str(request.getfixturevalue("demo_results"))
+    url = f"sqlite:///{tmp_path_factory.mktemp('drawn') / 'results.db'}"
+    with open_store(url) as store:
+        dashboard_data.fill_run(store, "drawn", dashboard_data.grid())
+    return url
+
+
 @pytest.fixture(scope="session")
 def written(demo_results: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Addresses of a report, a share bundle and a page of it about one method, of the demo's run."""
     from hero_ray.cli.dashboard import write_bundle
     from hero_ray.results.contenders import every_model
     from hero_ray.results.report import document
-    from hero_ray.store import open_store
 
     folder = tmp_path_factory.mktemp("pages")
     with open_store(demo_results, read_only=True) as store:

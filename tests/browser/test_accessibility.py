@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.browser.conftest import Serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -37,7 +36,7 @@ def faults(page: Any) -> list[str]:
 
 
 def everywhere(page: Any) -> list[str]:
-    """The same at both widths and in both schemes."""
+    """The same at both widths and in both schemes, and whether a page is wider than its window."""
     found = []
     for width in (1440, 390):
         for scheme in ("light", "dark"):
@@ -48,6 +47,8 @@ def everywhere(page: Any) -> list[str]:
                 if not (left := faults(page)):
                     break
             found += [f"{width} {scheme} {fault}" for fault in left]
+        if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+            found.append(f"{width}: {wide} pixels wide")
     return found
 
 
@@ -59,13 +60,13 @@ def test_a_fault_would_be_found(chromium: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [*PAGES, *FILLED])
-def test_a_page_of_the_dashboard(chromium: Any, serve: Serve, demo_results: str, name: str) -> None:
-    page = chromium.new_page()
-    page.goto(f"{serve(demo_results)}/{'' if name == 'frontier' else name}")
-    page.wait_for_selector("h1", timeout=60_000)
-    page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=60_000)
+def test_a_page_of_the_dashboard(visit: Callable[..., Any], demo_results: str, name: str) -> None:
+    tab = visit(demo_results)
+    page = tab.open("" if name == "frontier" else name)
+    assert page.title().endswith("· hero_ray")
+    assert page.locator("[data-testid=stException]").count() == 0
+    tab.keep(f"{name}-1440")
     assert everywhere(page) == []
-    page.close()
 
 
 @pytest.mark.parametrize("name", ["report", "bundle", "method"])

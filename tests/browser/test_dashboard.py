@@ -20,16 +20,16 @@ PAGES = (
 Visit = Callable[..., Any]
 
 
-@pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.slow
-def test_every_page_fits_the_screen(path: str, width: int, visit: Visit, demo_results: str) -> None:
-    tab = visit(demo_results, width)
+def test_every_page_opens_on_a_telephone(path: str, visit: Visit, demo_results: str) -> None:
+    """At a desk `test_accessibility` opens every one."""
+    tab = visit(demo_results, 390)
     page = tab.open(path)
     assert page.title().endswith("· hero_ray")
     assert page.locator("[data-testid=stException]").count() == 0
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    tab.keep(f"{path or 'frontier'}-{width}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.keep(f"{path or 'frontier'}-390")
 
 
 @pytest.mark.slow
@@ -42,8 +42,8 @@ def test_dark_screens_get_a_dark_page(visit: Visit, demo_results: str) -> None:
     tab.keep("frontier-dark")
 
 
-def test_hover_names_method_budget_score_and_sample_size(visit: Visit, demo_results: str) -> None:
-    page = visit(demo_results).open("", chart=True)
+def test_hover_names_method_budget_score_and_sample_size(visit: Visit, results: str) -> None:
+    page = visit(results).open("", chart=True)
     names = [name.strip() for name in page.locator(".legendtext").all_text_contents()]
     assert {"full", "random", "hired", "hero", "Pareto line"} <= set(names)
     page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
@@ -129,8 +129,8 @@ def test_tables_can_be_taken_along(visit: Visit, demo_results: str) -> None:
         assert Path(download.value.path()).read_text().startswith(start)
 
 
-def test_flips_show_the_masks_and_page_by_keyboard(visit: Visit, demo_results: str) -> None:
-    tab = visit(demo_results)
+def test_flips_show_the_masks_and_page_by_keyboard(visit: Visit, results: str) -> None:
+    tab = visit(results)
     page = tab.open("flips?direction=all+samples")
     images = page.locator("img[alt^='Tiles']")
     # Pictures arrive one by one; both cells' views must be there.

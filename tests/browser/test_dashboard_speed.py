@@ -121,7 +121,7 @@ def first_seen(address: str, profile: Path) -> dict[str, float]:
                 _call(tab, "Page.navigate", url=address)
                 deadline = time.monotonic() + 60
                 while time.monotonic() < deadline:
-                    time.sleep(2)
+                    time.sleep(0.5)
                     found = _call(tab, "Runtime.evaluate", expression="JSON.stringify(window.firstSeen)")
                     times = json.loads(found["result"].get("value", "{}"))
                     if "chart" in times:

@@ -9,7 +9,7 @@ import pytest
 from hero_ray.store import open_store
 from tests.demo import SWEEP, Demo, command
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_the_last_line_says_what_was_done(demo: Demo) -> None:
@@ -24,7 +24,6 @@ def test_the_last_line_says_what_was_done(demo: Demo) -> None:
     assert any(line.startswith("| hero-tiny | hero | 20% |") for line in demo.lines)
 
 
-@pytest.mark.slow
 def test_the_same_command_again_says_complete(demo: Demo) -> None:
     done = command(demo.folder, *SWEEP)
     again = json.loads(done.stdout.strip().splitlines()[-1])
@@ -49,14 +48,8 @@ def test_full_tokens_answer_and_pruned_cells_have_costs(demo: Demo) -> None:
         assert point.profile["certificate"]["device"]
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        pytest.param(verb.split(), id=verb, marks=[pytest.mark.slow] * (verb not in ("frontier", "status")))
-        for verb in ("frontier", "compare hero@20% random@20%", "status", "status --all", "list methods")
-    ],
-)
-def test_verbs_answer_from_the_database(demo: Demo, verb: list[str]) -> None:
-    done = command(demo.folder, "hero_ray", *verb)
+@pytest.mark.parametrize("verb", ["frontier", "compare hero@20% random@20%", "status", "status --all", "list methods"])
+def test_verbs_answer_from_the_database(demo: Demo, verb: str) -> None:
+    done = command(demo.folder, "hero_ray", *verb.split())
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
