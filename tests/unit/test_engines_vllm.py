@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,11 +26,12 @@ from hero_ray.core.errors import (
     ReplicaError,
 )
 from hero_ray.models.base import PlacedTokens, Prompt, Request
-from hero_ray.models.engines import EitherEngine
+from hero_ray.models.engines import EitherEngine, start
 from hero_ray.models.engines.start import check_heads, write_config
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.generation import GenerationOptions
 from hero_ray.models.invariance import drawn_picture, probe_requests
+from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from hero_ray.models.shapes import shape
 from tests.stand_in_vllm import StandInEngine, sampling
 
@@ -285,6 +289,27 @@ def test_heads_that_vllm_has_no_cpu_attention_for_are_refused_before_it_starts(a
     check_heads(replace(narrow, device="cuda"))
     for name in ("hero-tiny", "hero-tiny-internvl"):  # what somebody new starts with
         check_heads(replace(adapter.info, name=name, language=shape(name).language))
+
+
+def test_an_error_that_vllm_keeps_of_its_import_does_not_keep_the_model(adapter, monkeypatch) -> None:
+    """Its frame has ours below it, and those their variables, the adapter among them."""
+    kept: list[Exception] = []
+
+    def imported() -> Any:
+        try:
+            raise ImportError("no such operator")
+        except ImportError as error:
+            kept.append(error)
+        return lambda **_: SimpleNamespace(llm_engine=StandInEngine(adapter, CONTEXT)), sampling, None
+
+    monkeypatch.setattr(start, "_imported", imported)
+    monkeypatch.setattr(start.os, "environ", dict(start.os.environ))
+    model = models.load("hero-tiny")
+    start.start_vllm(model, EMBEDDED_WEIGHTS / "hero-tiny", EngineArgs())
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert (len(kept), gone()) == (1, None)
 
 
 @pytest.mark.parametrize(("first", "width"), [(0, 32), (4, None)])

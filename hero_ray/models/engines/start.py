@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,15 +65,12 @@ def start_vllm(adapter: FamilyAdapter, folder: Path, settings: EngineArgs) -> Vl
     with tempfile.TemporaryDirectory(prefix="hero-ray-") as home, untouched():
         write_config(text, folder, Path(home))
         arguments = engine_arguments(adapter, settings, context) | {"model": home}
+        # Modules keep errors of their imports for good, and with them all frames below: in a thread none of ours, which
+        # hold the adapter.
+        with ThreadPoolExecutor(1) as apart:
+            llm, parameters, kinds = apart.submit(_imported).result()
         try:
-            from vllm import LLM, SamplingParams
-            from vllm.sampling_params import RequestOutputKind
-        except ImportError as error:
-            log.warning("vLLM cannot be imported: %s", error)
-            raise MissingExtraError("vllm", "vllm") from error
-        register()
-        try:
-            engine = LLM(**arguments).llm_engine
+            engine = llm(**arguments).llm_engine
         except HeroRayError:
             raise
         except Exception as error:
@@ -80,10 +78,25 @@ def start_vllm(adapter: FamilyAdapter, folder: Path, settings: EngineArgs) -> Vl
     began(engine)
 
     def sampling(growing: bool, **options: Any) -> Any:
-        kind = RequestOutputKind.DELTA if growing else RequestOutputKind.FINAL_ONLY
-        return SamplingParams(output_kind=kind, **options)
+        return parameters(output_kind=kinds.DELTA if growing else kinds.FINAL_ONLY, **options)
 
     return decoder(engine, sampling, adapter, context)
+
+
+def _imported() -> tuple[Any, Any, Any]:
+    """vLLM's `LLM`, `SamplingParams` and `RequestOutputKind`, our classes known to it.
+
+    Raises:
+        MissingExtraError: it cannot be imported.
+    """
+    try:
+        from vllm import LLM, SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+    except ImportError as error:
+        log.warning("vLLM cannot be imported: %s", error)
+        raise MissingExtraError("vllm", "vllm") from error
+    register()
+    return LLM, SamplingParams, RequestOutputKind
 
 
 def check_heads(info: ModelInfo) -> None:
