@@ -26,7 +26,7 @@ def test_selection_keeps_every_promise(name: str, variant: str, label: str) -> N
     method, (layout, tower) = create(name, variant=variant), PICTURES[label]
     encoded = conformance.random_encoded(layout, method.needs(tower), tower)
     bases = ("real",) if layout.valid.all() else ("real", "grid")  # without padding they are one
-    for ratio in (0.01, 0.1, 0.2, 0.4, 0.9):
+    for ratio in (0.01, 0.2, 0.9):  # and drawn ones below
         for base in bases:
             conformance.check_method(method, encoded, ratio, base)
     conformance.check_method(method, conformance.cast(encoded, torch.bfloat16), 0.3)

@@ -60,7 +60,7 @@ def _fresh_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def page(name: str, url: str, monkeypatch: pytest.MonkeyPatch, **query: str) -> AppTest:
     monkeypatch.setenv("HERO_RAY_DB", url)
-    test = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=60)
+    test = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=200)
     for key, value in query.items():
         test.query_params[key] = value
     return test.run()
@@ -347,7 +347,7 @@ def test_a_stored_study_is_drawn_with_its_pictures(tmp_path: Path, monkeypatch: 
 
 def test_app_opens_on_the_frontier(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERO_RAY_DB", results)
-    test = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60).run()
+    test = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=200).run()
     assert not test.exception
     assert test.title[0].value == "Frontier"
     test.switch_page("pages/compare.py").run()
