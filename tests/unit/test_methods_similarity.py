@@ -7,7 +7,7 @@ import torch
 
 from hero_ray.methods.cdpruner import greedy_map
 from hero_ray.methods.divprune import max_min
-from hero_ray.methods.kit.merging import View, blank, merge
+from hero_ray.methods.kit.merging import Views, blank, merge
 from hero_ray.methods.kit.similarity import cosines, determinant_map, factored_map, gram
 from hero_ray.methods.otprune import transport_factors
 
@@ -123,7 +123,8 @@ def test_merging_adds_the_nearest_keys_by_weight(neighbours: int) -> None:
     draw = torch.Generator().manual_seed(neighbours)
     scores, keys = torch.rand(120, generator=draw), torch.randn(120, 16, generator=draw)
     features, order = torch.randn(120, 8, generator=draw), torch.tensor([7, 3, 99, 0])
-    kept, dropped = merge(View(scores, keys, keys.norm(dim=1), features), order, neighbours)
+    everything = (part[None] for part in (scores, keys, keys.norm(dim=1), features, torch.ones(120, dtype=torch.bool)))
+    kept, (dropped,) = merge(Views(*everything), [order], neighbours)
     unit = torch.nn.functional.normalize(keys.double(), dim=1)
     for row, token in zip(kept, order.tolist(), strict=True):
         others = sorted((other for other in range(120) if other != token), key=lambda j: -float(unit[token] @ unit[j]))
