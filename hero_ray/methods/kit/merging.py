@@ -181,8 +181,12 @@ def nearest_of(likeness: Tensor) -> Tensor:
     return torch.from_numpy(likeness.numpy().argmax(1))
 
 
-def group_sums(features: Tensor, tokens: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def group_sums(
+    features: Tensor, tokens: Tensor, groups: Tensor, count: int, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Sum of the rows `tokens` [m] of features [N, D] in each of `count` groups [m], in that order, and their numbers.
+
+    Rows count by their `weights` [m], if there are any.
 
     A bag of rows at a time, which takes a fraction of adding rows one by one to where they belong.
 
@@ -190,8 +194,15 @@ def group_sums(features: Tensor, tokens: Tensor, groups: Tensor, count: int) -> 
         [count, D], zero for a group without tokens, and int64 [count].
     """
     sizes = tally(groups, count)
-    bags = tokens[groups.argsort(stable=True)]
-    return torch.nn.functional.embedding_bag(bags, features, sizes.cumsum(0) - sizes, mode="sum"), sizes
+    order = groups.argsort(stable=True)
+    sums = torch.nn.functional.embedding_bag(
+        tokens[order],
+        features,
+        sizes.cumsum(0) - sizes,
+        mode="sum",
+        per_sample_weights=None if weights is None else weights[order],
+    )
+    return sums, sizes
 
 
 def blank(like: Tensor) -> Tensor:
