@@ -13,6 +13,9 @@ The code drops all newlines (`paper`, `released`). It also swaps width and heigh
 it puts the tiles together, so that rows cut through the middle of tiles and other tokens arrive; `released` keeps the
 code's masks and puts them together rightly. A single view has no tiles: top tokens by the late layer, where the code
 keeps all of them. At alpha = 1 no token of the thumbnail counts as content, an error in the code: equal shares here.
+`released` cuts alpha B and a tile's share as the code does, in binary and in single precision, so that a share of 63
+may give 62 (one of 6,000 at alpha .5); B itself is the sweep's, 1,008 for R = 35 % of 2,880 where the code's product
+falls just short (1,007, and 2,015 at 70 %).
 """
 
 from __future__ import annotations
@@ -40,8 +43,8 @@ class HiRED(Method):
     name = "hired"
     paper = "HiRED, arXiv 2408.10945"
     variants = ("exact", "paper", "released")
-    # `released`: 1 took all of alpha B off the tiles' share, 2 shared out more than the tiles hold
-    code_versions: ClassVar[Mapping[str, int]] = {"released": 3}
+    # `released`: 1 took all of alpha B off the tiles' share, 2 shared out more than they hold, 3 cut shares exactly
+    code_versions: ClassVar[Mapping[str, int]] = {"released": 4}
 
     def check(self) -> None:
         self.require(0.0 <= self.alpha <= 1.0, "alpha", "a share in [0, 1]")
@@ -73,14 +76,13 @@ class HiRED(Method):
         limits = caps(layout.valid) if self.variant == "exact" else [layout.tokens_per_view] * layout.num_views
         if not layout.num_tiles:
             return [min(budget.total, limits[0])]
-        thumbnail = min(floor(self.alpha * budget.total), limits[0])
-        # Algorithm 1 takes alpha B off even where the thumbnail cannot hold it; the code what it does hold.
-        rest = budget.total - (floor(self.alpha * budget.total) if self.variant == "paper" else thumbnail)
-        if self.variant == "released":  # more than the tiles hold is taken off before it is shared, not behind
-            rest = min(rest, sum(limits[1:]))
         early = self._head_sum(encoded, self.early_layer)[0]
-        content = _band_counts(early, layout, self.alpha) if self.variant == "released" else _content(early, layout)
-        tiles = allocate(rest, content, limits[1:], "exact" if self.variant == "exact" else "floor")
+        if self.variant == "released":
+            return _released_budgets(early, layout, self.alpha, budget.total)
+        thumbnail = min(floor(self.alpha * budget.total), limits[0])
+        # Algorithm 1 takes alpha B off even where the thumbnail cannot hold it.
+        rest = budget.total - (floor(self.alpha * budget.total) if self.variant == "paper" else thumbnail)
+        tiles = allocate(rest, _content(early, layout), limits[1:], "exact" if self.variant == "exact" else "floor")
         if self.variant == "exact":
             thumbnail = min(budget.total - sum(tiles), limits[0])  # what the tiles cannot hold
         return [thumbnail, *tiles]
@@ -97,8 +99,20 @@ def _content(early: Tensor, layout: Layout) -> list[float]:
     return sums.index_add_(0, regions, early.double()).tolist()  # type: ignore[no-any-return]
 
 
+def _released_budgets(early: Tensor, layout: Layout, alpha: float, total: int) -> list[int]:
+    """Tokens of every view as the code computes them: cut in binary, the tiles' shares in single precision."""
+    tokens, tiles = layout.tokens_per_view, layout.num_tiles
+    thumbnail = min(int(alpha * total), tokens)
+    rest = min(total - thumbnail, tiles * tokens)  # more than the tiles hold is taken off before it is shared
+    counts = torch.tensor(_band_counts(early, layout, alpha))
+    if not counts.any():
+        counts.fill_(1.0)
+    shares = (counts / counts.sum() * rest).int().tolist()
+    return [thumbnail, *(min(share, tokens) for share in shares)]
+
+
 def _band_counts(early: Tensor, layout: Layout, alpha: float) -> list[float]:
     """The release's content score: top tokens counted per contiguous run of the flattened thumbnail."""
-    marks = keep_top(early[None], [floor(len(early) * (1.0 - alpha))], torch.ones(1, len(early), dtype=torch.bool))[0]
+    marks = keep_top(early[None], [int(len(early) * (1.0 - alpha))], torch.ones(1, len(early), dtype=torch.bool))[0]
     band = (torch.arange(len(early), device=early.device) * layout.num_tiles) // len(early)
     return torch.zeros(layout.num_tiles, device=early.device).index_add_(0, band, marks.float()).tolist()  # type: ignore[no-any-return]

@@ -10,7 +10,8 @@ picked weighs on what is picked next; on hero-tiny (96 wide) it is .08 beside th
 where gamma = 100 chooses as well as any method (`docs/results.md`). Raise it where D / n is far below 7.
 Differs: in the code newlines compete and channels are scaled over them too, and it keeps round(R (patches + newlines));
 here floor(R M) patches are kept and newlines follow the sweep's policy. The code runs the greedy step in the features'
-dtype; it is fp32 here, on the gains without the 1 of I, so that fp32 picks as fp64 does.
+dtype; it is fp32 here, on the gains without the 1 of I, so that fp32 picks as fp64 does,
+on a GPU as on a CPU.
 Cost: G G' is X (X' X) X', and only rows of tokens that may be picked are made. For 5 x 576 tokens 1,024 wide and R = 20
 % these are 3 + 6 + 3.4 thousand million operations, .12 s of a core of 105 GFLOP/s, and the picks then read 1.9 GB:
 `select` takes .4 s there, where other greedy methods take .1. Wider than its tokens are many, X X' comes first: .9 s at

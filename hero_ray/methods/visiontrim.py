@@ -15,6 +15,7 @@ InternVL2, whose tokens are no CLIP patches) all tokens are dominant and the sel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
@@ -23,8 +24,8 @@ from hero_ray.core.lazy import Tensor, torch
 from hero_ray.core.looks import on_host, places
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank, copied, group_sums
-from hero_ray.methods.kit.scores import caps, captured, cls_attention, descending, finite, keep_top
+from hero_ray.methods.kit.merging import blank, copied, group_sums, nearest_of
+from hero_ray.methods.kit.scores import caps, captured, cls_attention, finite, keep_top, tally
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,17 @@ class VisionTrim(Method):
             from_patches.masked_fill(~valid, 0.0), dim=1
         )
         counts = equal(budget.total, caps(layout.valid))
-        words, patches, note = self._words(encoded)
-        extra = [0 if words is None else floor(self.complement_share * count) for count in counts]
+        seen, note = self._seen(encoded, source)
+        extra = [0 if seen is None else floor(self.complement_share * count) for count in counts]
         leads = [count - more for count, more in zip(counts, extra, strict=True)]
         # What leads is told to the host once; from there on it knows every count.
         (leading,) = on_host([keep_top(scores, leads, valid)])
         edited, complements = blank(encoded.projector_input), torch.zeros_like(valid)
         copied(encoded.projector_input, edited, leading)
-        for view, count in enumerate(extra):
-            if words is None or patches is None or not count:
-                continue
-            rest = (layout.valid[view] & ~leading[view]).nonzero()[:, 0].to(source.device)
-            chosen, taken = complemented(source[view], patches[view], rest, words, count, self.rounds)
-            complements[view, chosen] = True
-            edited[view].index_copy_(0, chosen, taken.to(edited.dtype))
+        if seen is not None and any(extra):
+            chosen, taken = complemented(source, seen, layout.valid & ~leading, extra, self.rounds)
+            complements.view(-1).index_fill_(0, chosen, True)
+            edited.flatten(0, 1).index_copy_(0, chosen, taken.to(edited.dtype))
         (complements,) = on_host([complements])
         order = None
         if not layout.num_tiles:
@@ -88,41 +86,64 @@ class VisionTrim(Method):
             note=note,
         )
 
-    def _words(self, encoded: Encoded) -> tuple[Tensor | None, Tensor | None, str]:
-        """Unit words [Q, P] and patches [V, N, P] in CLIP's shared space, or None with what that means."""
+    def _seen(self, encoded: Encoded, source: Tensor) -> tuple[Seen | None, str]:
+        """All tokens in CLIP's shared space, typed and placed as `source`, or None with what that means."""
         question = encoded.question
         if question is None or question.clip_words is None or question.clip_patches is None:
-            return None, None, "visiontrim-v: no CLIP words, no complements"
-        patches = finite(question.clip_patches, self.name, "patches in CLIP's space")
-        words = finite(question.clip_words, self.name, "the question's CLIP words").to(patches.device)
-        return torch.nn.functional.normalize(words, dim=-1), patches, ""
+            return None, "visiontrim-v: no CLIP words, no complements"
+        patches = question.clip_patches.to(source)
+        words = finite(question.clip_words, self.name, "the question's CLIP words").to(source)
+        # A norm is finite only if every value is.
+        norms = torch.linalg.vector_norm(patches, dim=-1)
+        finite(norms, self.name, "norms of patches in CLIP's space")
+        return Seen(patches, norms, patches @ torch.nn.functional.normalize(words, dim=-1).T), ""
 
 
-def complemented(
-    source: Tensor, patches: Tensor, rest: Tensor, words: Tensor, count: int, rounds: int
-) -> tuple[Tensor, Tensor]:
-    """Complements among `rest` [n] of a view's tokens, in order, and what they become.
+@dataclass(frozen=True)
+class Seen:
+    """Tokens as CLIP's shared space sees them: [V, N, P], their norms [V, N], their products with Q unit words."""
 
-    Projection is linear, so that a merged token's place in CLIP's space is the sum of its parts' there.
+    patches: Tensor
+    norms: Tensor
+    products: Tensor
+
+
+def complemented(source: Tensor, seen: Seen, rest: Tensor, counts: Sequence[int], rounds: int) -> tuple[Tensor, Tensor]:
+    """Complements among the `rest` of every view, and what they become; all views in one go.
+
+    Projection is linear, so that a merged token's place in CLIP's space is the sum of its parts' there, and so are its
+    products with the words.
 
     Args:
-        source: [N, C]; patches: [N, P] the same tokens projected; words: [Q, P], of length 1.
+        source: [V, N, C]; seen: the same tokens projected.
+        rest: bool [V, N], on the CPU; counts: complements of every view.
 
     Returns:
-        int64 [c] tokens and [c, C], c = min(count, n).
+        int64 [c] tokens as places in [V * N], ascending, and [c, C].
     """
-    own = patches.index_select(0, rest)
-    own.div_(torch.linalg.vector_norm(own, dim=-1, keepdim=True).clamp_(min=1e-12))
-    to_words = own @ words.T  # [n, Q]
-    best = descending(to_words.mean(1), count).sort().values
-    left = torch.ones(len(rest), dtype=torch.bool, device=rest.device).index_fill_(0, best, False)
-    chosen, others = rest[best], places(left, len(rest) - len(best))
-    rest, rest_words = rest[others], to_words[others]
-    taken, place = source.index_select(0, chosen), patches.index_select(0, chosen)
-    for turn in range(rounds if len(rest) else 0):
-        nearest = (rest_words @ (torch.nn.functional.normalize(place, dim=-1) @ words.T).T).argmax(1)
-        more, sizes = group_sums(source, rest, nearest, len(chosen))
-        taken = taken + more.div_(sizes.clamp_(min=1)[:, None])
+    rest = rest & (torch.tensor(counts) > 0)[:, None]
+    known = [min(count, here) for count, here in zip(counts, caps(rest), strict=True)]
+    to_words = seen.products / seen.norms.clamp(min=1e-12)[..., None]
+    best = keep_top(to_words.mean(2), known, rest)
+    chosen = places(best.flatten(), sum(known))
+    others = places((rest.to(best.device) & ~best).flatten(), int(rest.sum()) - sum(known))
+    own, patches, products, to_words = (part.flatten(0, 1) for part in (source, seen.patches, seen.products, to_words))
+    tokens, to_words = rest.shape[1], to_words[others]
+    elsewhere = torch.where((others // tokens)[:, None] != chosen // tokens, -torch.inf, 0.0).to(own.dtype)
+    taken, place, product = own.index_select(0, chosen), patches.index_select(0, chosen), products[chosen]
+    joined: list[Tensor] = []
+    shares: list[Tensor] = []
+    for turn in range(rounds if len(others) else 0):
+        unit = product / torch.linalg.vector_norm(place, dim=1).clamp(min=1e-12)[:, None]
+        nearest = nearest_of(torch.addmm(elsewhere, to_words, unit.T))
+        share = tally(nearest, len(chosen)).clamp_(min=1).to(own.dtype).reciprocal_()
         if turn + 1 < rounds:
-            place = place + group_sums(patches, rest, nearest, len(chosen))[0].div_(sizes[:, None])
+            place += group_sums(patches, others, nearest, len(chosen))[0].mul_(share[:, None])
+            product += group_sums(products, others, nearest, len(chosen))[0].mul_(share[:, None])
+        joined.append(nearest)
+        shares.append(share[nearest])
+    if joined:
+        # All rounds at once: a complement's tokens are in the cache when the next round adds them up again.
+        again = others.repeat(len(joined))
+        taken += group_sums(own, again, torch.cat(joined), len(chosen), torch.cat(shares))[0]
     return chosen, taken

@@ -15,6 +15,7 @@ are ranked by the mean attention they receive there, as in the code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
@@ -24,8 +25,8 @@ from hero_ray.core.lazy import Tensor, torch
 from hero_ray.core.looks import on_host
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank, copied
-from hero_ray.methods.kit.scores import caps, captured, finite, keep_top, tally
+from hero_ray.methods.kit.merging import blank, copied, group_sums, nearest_of
+from hero_ray.methods.kit.scores import caps, captured, finite, keep_top
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,14 @@ class VisionZip(Method):
         counts = equal(budget.total, caps(layout.valid))
         passes_cls = _passes_cls(encoded.vision)
         shares = [self.split(count, passes_cls) for count in counts]
-        device = source.device
         # What leads is told to the host once; from there on all counts and places are known to it.
         (leading,) = on_host([keep_top(scores, [dominant for _, dominant, _ in shares], layout.valid)])
-        edited, targets = blank(encoded.projector_input), torch.zeros_like(leading)
+        targets = target_places(layout.valid & ~leading, [contextual for _, _, contextual in shares])
+        edited = blank(encoded.projector_input)
         copied(encoded.projector_input, edited, leading)
-        for view, (_, _, contextual) in enumerate(shares):
-            places = (layout.valid[view] & ~leading[view]).nonzero()[:, 0]
-            rest, chosen = places.to(device), target_places(len(places), contextual)
-            merged = contextual_tokens(source[view, rest], metric[view, rest], chosen.to(device))
-            targets[view, places[chosen]] = True
-            edited[view].index_copy_(0, places[chosen].to(device), merged.to(edited.dtype))
+        merged = contextual_tokens(source, metric, targets, layout.valid & ~leading & ~targets)
+        places = targets.flatten().nonzero()[:, 0].to(source.device)
+        edited.flatten(0, 1).index_copy_(0, places, merged.to(edited.dtype))
         cls = None
         if passes_cls:
             cls = captured(encoded.cls_embedding, "feature_layer", self.name, "CLS embedding").to(edited.dtype)
@@ -93,28 +91,35 @@ def _passes_cls(vision: VisionInfo) -> bool:
     return vision.has_cls and vision.patches_per_token == 1
 
 
-def target_places(tokens: int, count: int) -> Tensor:
-    """Every (n // c)-th of n tokens: int64 [c], c = min(count, n)."""
-    count = min(count, tokens)
-    return torch.arange(0, tokens, max(1, tokens // max(1, count)))[:count]
+def target_places(rest: Tensor, counts: Sequence[int]) -> Tensor:
+    """Every (n // c)-th of the n tokens left in a view, c of them: bool [V, N], on the CPU as `rest` is."""
+    targets = torch.zeros_like(rest)
+    for view, count in enumerate(counts):
+        places = rest[view].nonzero()[:, 0]
+        count = min(count, len(places))
+        targets[view, places[:: max(1, len(places) // max(1, count))][:count]] = True
+    return targets
 
 
-def contextual_tokens(features: Tensor, metric: Tensor, targets: Tensor) -> Tensor:
-    """Merged features [c, W] of the `targets` [c] among n tokens.
+def contextual_tokens(features: Tensor, metric: Tensor, targets: Tensor, others: Tensor) -> Tensor:
+    """Merged features [c, W] of all targets, view by view: each with the mean of those of its view that are nearest.
+
+    All views in one go: what a product with the few targets of other views costs is less than a call.
 
     Args:
-        features: [n, W], metric: [n, C] keys that similarity is taken from.
+        features: [V, N, W]; metric: [V, N, C] keys that similarity is taken from.
+        targets: bool [V, N], c of them, and `others`, those that join them, both on the CPU.
     """
-    count = len(targets)
-    if not count:
-        return features[:0]
-    unit = torch.nn.functional.normalize(metric.float(), dim=-1)
-    group = (unit @ unit[targets].T).argmax(1)
-    group[targets] = count  # one row more takes the targets themselves, so that no token is copied to be summed
-    sums = torch.zeros(count + 1, features.shape[1], dtype=features.dtype, device=features.device)
-    sums.index_add_(0, group, features)
-    sizes = tally(group, count + 1).clamp(min=1)
-    return features[targets] + sums[:count] / sizes[:count, None]
+    tokens, features = features.shape[1], features.flatten(0, 1)
+    others = others & targets.any(1, keepdim=True)
+    aims, joining = (mask.flatten().nonzero()[:, 0].to(features.device) for mask in (targets, others))
+    if not len(joining):
+        return features[aims]
+    unit = torch.nn.functional.normalize(metric.flatten(0, 1).float(), dim=-1)
+    elsewhere = (joining // tokens)[:, None] != aims // tokens
+    likeness = (unit[joining] @ unit[aims].T).masked_fill_(elsewhere, -torch.inf)
+    sums, sizes = group_sums(features, joining, nearest_of(likeness), len(aims))
+    return features[aims] + sums.div_(sizes.clamp(min=1)[:, None])
 
 
 def _order(layout: Layout, leading: Tensor, targets: Tensor, with_cls: list[int]) -> Tensor:

@@ -24,7 +24,7 @@ STORED: dict[str, Any] = json.loads((FIXTURE / "cells.json").read_text(encoding=
 CHANGED_CODE = {
     ("cdpruner", "exact"): 2,
     ("divprune", "exact"): 2,
-    ("hired", "released"): 3,
+    ("hired", "released"): 4,
     ("holov", "released"): 2,
     ("otprune", "exact"): 2,
 }

@@ -35,10 +35,11 @@ def test_visionzip_vector() -> None:
     total = params["dominant_including_cls"] + params["contextual"]
     method = create("visionzip", contextual_share=params["contextual"] / total)
     selection = method.select(image, Budget.of(layout, tokens=total))
-    rest = [0, 2, 4, 5]
-    targets = target_places(len(rest), 2)
-    merged = contextual_tokens(image.projector_input[0, rest], metric[rest], targets)  # type: ignore[index]
-    assert [rest[place] for place in targets] == expected["targets"]
+    rest = torch.tensor([[True, False, True, False, True, True]])
+    targets = target_places(rest, [2])
+    assert image.projector_input is not None
+    merged = contextual_tokens(image.projector_input, metric[None], targets, rest & ~targets)
+    assert targets[0].nonzero()[:, 0].tolist() == expected["targets"]
     assert merged.tolist() == [pytest.approx(row) for row in expected["contextual"]]
     assert sorted(kept(selection)["G"]) == sorted(expected["dominant"] + expected["targets"])
     assert selection.sequence(layout).tolist() == [-2, *expected["dominant"], *expected["targets"]]

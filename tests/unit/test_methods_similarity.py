@@ -7,9 +7,10 @@ import torch
 
 from hero_ray.methods.cdpruner import greedy_map
 from hero_ray.methods.divprune import max_min
-from hero_ray.methods.kit.merging import View, blank, merge
+from hero_ray.methods.kit.merging import Views, blank, merge
 from hero_ray.methods.kit.similarity import cosines, determinant_map, factored_map, gram
 from hero_ray.methods.otprune import transport_factors
+from tests.pretended import down, pretended, up
 
 
 @pytest.mark.parametrize(
@@ -118,12 +119,36 @@ def test_a_narrow_models_gains_do_not_drown_beside_the_identity() -> None:
     assert picks[0] == picks[1]
 
 
+@pytest.mark.parametrize(("width", "gamma"), [(16, 1e-6), (16, 100.0), (96, 0.01), (400, 1.0)])
+def test_a_device_picks_what_the_cpu_does(width: int, gamma: float) -> None:
+    """A device makes the whole kernel at once; its gains, too, are ranked without the identity's 1."""
+    features = torch.randn(300, width, generator=torch.Generator().manual_seed(width)) + 0.5
+    factors = transport_factors(features, gamma)
+    with pretended():
+        found = factored_map(*up(factors), 40)
+    assert down(found).tolist() == factored_map(*factors, 40).tolist()
+    assert down(found).tolist() == factored_map(*transport_factors(features.double(), gamma), 40).tolist()
+
+
+@pytest.mark.parametrize("device", ["cpu", "pretended"])
+@pytest.mark.parametrize("gamma", [0.01, 1e4, 1e6])
+def test_picks_beyond_the_features_rank_stay_different(gamma: float, device: str) -> None:
+    """What is left there is rounding, which grew from pick to pick until it was no number: 11 of 120 were different."""
+    draw = torch.Generator().manual_seed(1)
+    features = (torch.randn(120, 3, generator=draw) + 2.0) @ torch.randn(3, 2000, generator=draw)
+    factors = transport_factors(features, gamma)
+    with pretended():
+        picks = factored_map(*(up(factors) if device == "pretended" else factors), 120)
+    assert sorted(down(picks).tolist()) == list(range(120))
+
+
 @pytest.mark.parametrize("neighbours", [1, 5, 32, 200])
 def test_merging_adds_the_nearest_keys_by_weight(neighbours: int) -> None:
     draw = torch.Generator().manual_seed(neighbours)
     scores, keys = torch.rand(120, generator=draw), torch.randn(120, 16, generator=draw)
     features, order = torch.randn(120, 8, generator=draw), torch.tensor([7, 3, 99, 0])
-    kept, dropped = merge(View(scores, keys, keys.norm(dim=1), features), order, neighbours)
+    everything = (part[None] for part in (scores, keys, keys.norm(dim=1), features, torch.ones(120, dtype=torch.bool)))
+    kept, (dropped,) = merge(Views(*everything), [order], neighbours)
     unit = torch.nn.functional.normalize(keys.double(), dim=1)
     for row, token in zip(kept, order.tolist(), strict=True):
         others = sorted((other for other in range(120) if other != token), key=lambda j: -float(unit[token] @ unit[j]))

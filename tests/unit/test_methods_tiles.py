@@ -12,7 +12,7 @@ from hero_ray.core.errors import SelectionError
 from hero_ray.methods import create
 from hero_ray.methods.globalcom2 import global_map
 from hero_ray.methods.kit.conformance import internvl_layout, llava_layout, random_encoded, single_layout
-from hero_ray.methods.kit.merging import View, merge, outliers
+from hero_ray.methods.kit.merging import Views, merge, outliers
 from hero_ray.methods.kit.scores import descending
 from hero_ray.methods.prumerge_plus import filled, stride, with_samples
 from hero_ray.methods.ptp import instruction_score, view_budgets
@@ -155,31 +155,33 @@ def test_globalcom2_released_misplaces_tokens_of_padded_tiles() -> None:
     assert order == ["G3", "G2", "B3", "NL", "NL"]  # B3 stands in the lower row
 
 
-def prumerge_view(name: str) -> tuple[View, dict[str, object]]:
+def prumerge_view(name: str) -> tuple[Views, dict[str, object]]:
     given = vector(name)
     inputs = given["inputs"]
     scores, keys, features = (
-        torch.tensor(inputs[key], dtype=torch.float64) for key in ("cls_attn", "keys", "features")
+        torch.tensor(inputs[key], dtype=torch.float64)[None] for key in ("cls_attn", "keys", "features")
     )
-    view = View(scores, keys, keys.norm(dim=1), features)
-    return view, given["expected"]
+    valid = torch.ones(scores.shape, dtype=torch.bool)
+    return Views(scores, keys, keys.norm(dim=2), features, valid), given["expected"]
 
 
 def test_prumerge_vector() -> None:
-    view, expected = prumerge_view("prumerge")
-    assert outliers(view.scores) / len(view.scores) == expected["ratio"]
-    order = descending(view.scores, outliers(view.scores))
+    views, expected = prumerge_view("prumerge")
+    scores = views.scores[0]
+    assert outliers(scores) / len(scores) == expected["ratio"]
+    order = descending(scores, outliers(scores))
     assert order.tolist() == expected["order"]
-    tokens, leftover = merge(view, order, neighbours=2)
+    tokens, (leftover,) = merge(views, [order], neighbours=2)
     for row, want in zip([*tokens.tolist(), leftover.tolist()], expected["output"], strict=True):  # type: ignore[call-overload]
         assert row == pytest.approx(want, abs=1e-5)
 
 
 def test_prumerge_plus_vector() -> None:
-    view, expected = prumerge_view("prumerge_plus")
-    order = with_samples(descending(view.scores, outliers(view.scores)), len(view.scores))
+    views, expected = prumerge_view("prumerge_plus")
+    scores = views.scores[0]
+    order = with_samples(descending(scores, outliers(scores)), len(scores))
     assert order.tolist() == expected["order"]
-    tokens, leftover = merge(view, order, neighbours=2)
+    tokens, (leftover,) = merge(views, [order], neighbours=2)
     assert len(tokens) + 1 == expected["n_out"]
     assert leftover.tolist() == pytest.approx(expected["output_last"], abs=1e-5)
 

@@ -6,7 +6,7 @@ Shape letters: V views, N tokens, C width of keys, W and D widths of features, n
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,24 +20,22 @@ from hero_ray.methods.kit.similarity import inverse_norm
 
 
 @dataclass(frozen=True)
-class View:
-    """Real tokens of one view.
+class Views:
+    """What merging reads.
 
     Attributes:
-        scores: [N] CLS attention over the full width.
-        keys: [N, C].
-        norms: [N], of the keys.
-        features: [N, W] projector input.
+        scores: [V, N] CLS attention over the full width.
+        keys: [V, N, C].
+        norms: [V, N], of the keys.
+        features: [V, N, W] projector input.
+        valid: bool [V, N], on the CPU.
     """
 
     scores: Tensor
     keys: Tensor
     norms: Tensor
     features: Tensor
-
-    def only(self, tokens: Tensor) -> View:
-        """The same of some tokens."""
-        return View(self.scores[tokens], self.keys[tokens], self.norms[tokens], self.features[tokens])
+    valid: Tensor
 
 
 def outliers(scores: Tensor) -> int:
@@ -49,29 +47,47 @@ def outliers(scores: Tensor) -> int:
     return int((scores > high + 1.5 * (high - low)).sum())
 
 
-def merge(view: View, order: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
-    """Kept tokens plus their weighted neighbours, and the weighted sum of what was dropped.
+def merge(views: Views, kept: Sequence[Tensor], neighbours: int) -> tuple[Tensor, Tensor]:
+    """Kept tokens plus their weighted neighbours, and the weighted sum of what every view dropped.
 
     A kept token x_i becomes x_i + sum of a_j x_j over the tokens with the most similar keys, kept ones included;
     weights are not normalised and original features are used throughout.
 
     Args:
-        order: int64 [n], kept positions in output order.
+        kept: V times int64 [n], on the CPU: kept positions in output order.
 
     Returns:
-        [n, W] and [W].
+        [sum of n, W] view by view and [V, W].
     """
-    features, scores = view.features.float(), view.scores.float()
-    keys = view.keys.float()
-    # The norm of a kept token's own key does not change who is nearest to it.
-    likeness = (keys.index_select(0, order) @ keys.T).div_(view.norms.clamp(min=1e-12))
-    likeness.scatter_(1, order[:, None], -torch.inf)
-    near = likeness.topk(min(neighbours, len(scores) - 1), dim=1, sorted=False).indices
-    kept, dropped = features.index_select(0, order), scores.index_fill(0, order, 0.0) @ features
-    if near.numel():  # a view of one token has no neighbours
+    rows, scores = views.features.float().flatten(0, 1), views.scores.float()
+    tokens, device = scores.shape[1], scores.device
+    near: list[Tensor] = []
+    sizes: list[int] = []
+    for view, (order, real) in enumerate(zip(kept, caps(views.valid), strict=True)):
+        count = min(neighbours, real - 1)  # a view of one token has no neighbours
+        if count > 0 and len(order):
+            near.append(_nearest(views, view, order.to(device), count).flatten() + view * tokens)
+        sizes += [max(count, 0)] * len(order)
+    places = torch.cat([order + view * tokens for view, order in enumerate(kept)]).to(device)
+    merged = rows.index_select(0, places)
+    if near:
         # A few neighbours each: summing them alone takes a fraction of a product with every token.
-        kept += torch.nn.functional.embedding_bag(near, features, mode="sum", per_sample_weights=scores[near])
-    return kept, dropped
+        bags, lengths, weights = torch.cat(near), torch.tensor(sizes, device=device), scores.flatten()
+        merged += torch.nn.functional.embedding_bag(
+            bags, rows, lengths.cumsum(0) - lengths, mode="sum", per_sample_weights=weights[bags]
+        )
+    left = scores.masked_fill(~views.valid.to(device), 0.0).flatten().index_fill_(0, places, 0.0).view_as(scores)
+    return merged, (left[:, None] @ rows.view(*scores.shape, -1))[:, 0]
+
+
+def _nearest(views: Views, view: int, order: Tensor, count: int) -> Tensor:
+    """The `count` tokens of a view with the keys most like each kept one's, `order` [n]: int64 [n, count], unsorted."""
+    keys = views.keys[view].float()
+    # The norm of a kept token's own key does not change who is nearest to it.
+    likeness = (keys.index_select(0, order) @ keys.T).div_(views.norms[view].clamp(min=1e-12))
+    likeness.masked_fill_(~views.valid[view].to(order.device), -torch.inf)
+    likeness.scatter_(1, order[:, None], -torch.inf)
+    return likeness.topk(count, dim=1, sorted=False).indices
 
 
 def merged_selection(
@@ -82,44 +98,39 @@ def merged_selection(
     `choose` gets its scores, and returns kept positions in output order, on the CPU; every view ends with its leftover
     token. No newlines.
     """
-    layout, device = encoded.layout, encoded.features.device
+    layout = encoded.layout
     query = captured(encoded.cls_query, layer, name, "CLS query of layer").flatten(1)
-    every_key = unchecked(encoded.keys, layer, name, "keys of layer")
     source = encoded.projector_input
     if source is None:
         raise SelectionError(f"{name} merges tokens before the projector, but the encoder did not capture its input")
-    keep = torch.zeros(layout.valid.shape, dtype=torch.bool)
-    attention = torch.zeros(layout.valid.shape, dtype=query.dtype, device=device)
-    views: dict[int, View] = {}
-    for index, count in enumerate(caps(layout.valid)):
-        if not count:
-            continue
-        keys = every_key[index].to(query.dtype).transpose(0, 1).flatten(1)  # [1 + N, C]
-        # Norms and leftover are made from every key and every feature, and are finite only if all of those are.
-        norms = finite(torch.linalg.vector_norm(keys, dim=1), name, f"norms of keys of layer {layer!r}")
-        attention[index] = torch.softmax(keys @ query[index] * keys.shape[1] ** -0.5, 0)[1:]
-        views[index] = View(attention[index], keys[1:], norms[1:], source[index])
-    edited = blank(source)
-    extra: list[Tensor] = []
-    order: dict[int, Tensor] = {}
+    keys = unchecked(encoded.keys, layer, name, "keys of layer").to(query.dtype).transpose(1, 2).flatten(2)
+    # Norms and leftover are made from every key and every feature, and are finite only if all of those are.
+    norms = finite(torch.linalg.vector_norm(keys, dim=2), name, f"norms of keys of layer {layer!r}")
+    # A product with one vector at a time: equal keys have equal logits then, which a batch of them need not.
+    logits = torch.stack([own @ row for own, row in zip(keys, query, strict=True)])
+    attention = torch.softmax(logits * keys.shape[2] ** -0.5, 1)[:, 1:]
+    seen = [view for view, count in enumerate(caps(layout.valid)) if count]
+    for view in set(range(layout.num_views)) - set(seen):
+        attention[view] = 0.0  # padding alone
     (scores,) = on_host([attention])  # how many survive follows from their values: read once for all views
-    for index, view in views.items():
-        real = layout.valid[index].nonzero()[:, 0]
-        if len(real) < layout.tokens_per_view:
-            view = view.only(real.to(device))
-        chosen = choose(index, scores[index, real])
-        tokens, leftover = merge(view, chosen.to(device), neighbours)
-        kept = real[chosen]
-        keep[index, kept] = True
-        edited[index].index_copy_(0, kept.to(device), tokens.to(edited.dtype))
-        order[index] = torch.cat([index * layout.tokens_per_view + kept, torch.tensor([-2 - len(extra)])])
-        extra.append(finite(leftover, name, "the sum of projector inputs").to(edited.dtype))
-    turn = sorted(order, key=lambda index: _turn(encoded, index))
+    kept = [torch.empty(0, dtype=torch.long)] * layout.num_views
+    for view in seen:
+        real = layout.valid[view].nonzero()[:, 0]
+        kept[view] = real[choose(view, scores[view, real])]
+    tokens, leftover = merge(Views(attention, keys[:, 1:], norms[:, 1:], source, layout.valid), kept, neighbours)
+    leftover = leftover.index_select(0, torch.tensor(seen, device=source.device))
+    keep, edited = torch.zeros(layout.valid.shape, dtype=torch.bool), blank(source)
+    for view, places in enumerate(kept):
+        keep[view, places] = True
+    first = layout.tokens_per_view
+    places = torch.cat([places + view * first for view, places in enumerate(kept)]).to(source.device)
+    edited.flatten(0, 1).index_copy_(0, places, tokens.to(edited.dtype))
+    order = {view: torch.cat([kept[view] + view * first, torch.tensor([-2 - row])]) for row, view in enumerate(seen)}
     return Selection(
         keep,
-        order=torch.cat([order[index] for index in turn]),
+        order=torch.cat([order[view] for view in sorted(seen, key=lambda view: _turn(encoded, view))]),
         edited=edited,
-        extra=torch.stack(extra).to(source.dtype),
+        extra=finite(leftover, name, "the sum of projector inputs").to(source.dtype),
         space="projector_input",
         scores=attention,
         note=note,
@@ -170,8 +181,12 @@ def nearest_of(likeness: Tensor) -> Tensor:
     return torch.from_numpy(likeness.numpy().argmax(1))
 
 
-def group_sums(features: Tensor, tokens: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def group_sums(
+    features: Tensor, tokens: Tensor, groups: Tensor, count: int, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Sum of the rows `tokens` [m] of features [N, D] in each of `count` groups [m], in that order, and their numbers.
+
+    Rows count by their `weights` [m], if there are any.
 
     A bag of rows at a time, which takes a fraction of adding rows one by one to where they belong.
 
@@ -179,8 +194,15 @@ def group_sums(features: Tensor, tokens: Tensor, groups: Tensor, count: int) -> 
         [count, D], zero for a group without tokens, and int64 [count].
     """
     sizes = tally(groups, count)
-    bags = tokens[groups.argsort(stable=True)]
-    return torch.nn.functional.embedding_bag(bags, features, sizes.cumsum(0) - sizes, mode="sum"), sizes
+    order = groups.argsort(stable=True)
+    sums = torch.nn.functional.embedding_bag(
+        tokens[order],
+        features,
+        sizes.cumsum(0) - sizes,
+        mode="sum",
+        per_sample_weights=None if weights is None else weights[order],
+    )
+    return sums, sizes
 
 
 def blank(like: Tensor) -> Tensor:

@@ -66,12 +66,13 @@ def cosines(tokens: Tensor) -> Tensor:
     return scaled_gram(tokens, inverse_norm(tokens))
 
 
-def determinant_map(kernel: Tensor, gain: Tensor, count: int) -> Tensor:
+def determinant_map(kernel: Tensor, gain: Tensor, count: int, identity: float = 0.0) -> Tensor:
     """Greedy picks of the largest determinant, in order: int64 [V, count]; ties to the lower index.
 
     Args:
         kernel: [V, N, N].
         gain: [V, N], its diagonal; -inf is picked last.
+        identity: 1 for the determinant of I + kernel. Gains stay without it: beside it those of a narrow model drown.
     """
     views = torch.arange(len(kernel), device=kernel.device)
     floor = 1e-5 * gain.amax(1, keepdim=True)
@@ -83,8 +84,12 @@ def determinant_map(kernel: Tensor, gain: Tensor, count: int) -> Tensor:
         before = chosen[:, :step]
         known = torch.bmm(before[views, :, best][:, None], before)[:, 0]
         left = gain[views, best][:, None]
-        # Nothing new is left once the picks span the features; dividing by rounding noise would make it infinite.
-        update = torch.where(left > floor, (kernel[views, best] - known) / left.clamp(min=1e-12).sqrt(), 0.0)
+        update = (kernel[views, best] - known) / (left.clamp(min=1e-12) + identity).sqrt()
+        if identity:
+            update = _within(update, gain)
+        else:
+            # Nothing new is left once the picks span the features; dividing by rounding noise would make it infinite.
+            update = torch.where(left > floor, update, 0.0)
         chosen[:, step] = update
         gain = gain - update.square()
         gain[views, best] = -torch.inf
@@ -101,11 +106,9 @@ def factored_map(left: Tensor, right: Tensor, count: int) -> Tensor:
     Args:
         left, right: A and B, [n, m], with A B' symmetric and without negative eigenvalues.
     """
+    gains = (left * right).sum(1)
     if left.device.type != "cpu":
-        kernel = left @ right.mT
-        kernel.diagonal().add_(1.0)
-        return determinant_map(kernel[None], kernel.diagonal()[None], count)[0]
-    gains = (left * right).sum(1)  # without the identity's 1, beside which a narrow model's gains would drown
+        return determinant_map((left @ right.mT)[None], gains[None], count, identity=1.0)[0]
     rows, place = left.new_empty(0, len(left)), torch.full((len(left),), -1)
     chosen, picks = left.new_empty(count, len(left)), torch.empty(count, dtype=torch.long)
     for step in range(count):
@@ -116,8 +119,15 @@ def factored_map(left: Tensor, right: Tensor, count: int) -> Tensor:
             place[near] = torch.arange(len(rows), len(rows) + len(near))
             rows = torch.cat([rows, left[near] @ right.T])
         before = chosen[:step]
-        chosen[step] = (rows[place[best]] - before[:, best] @ before) / (gains[best] + 1.0).sqrt()
+        update = (rows[place[best]] - before[:, best] @ before) / (gains[best].clamp(min=0.0) + 1.0).sqrt()
+        chosen[step] = _within(update, gains)
         gains -= chosen[step].square()
         gains[best] = -torch.inf
         picks[step] = best
     return picks
+
+
+def _within(update: Tensor, gains: Tensor) -> Tensor:
+    """Roots of what gains lose, none more than there is: once the picks span the features, rounding would take it."""
+    room = gains.clamp(min=0.0).sqrt()
+    return update.clamp(-room, room)
