@@ -33,8 +33,8 @@ def strays(connection: Connection) -> int:
 def _real(connection: Connection) -> Counts:
     """What is stored of cells, and what loading the row files that wait will add to it."""
     o, known = table(OutcomeTable).c, set(connection.execute(select(table(CellNumber).c.number)).scalars())
-    stored = _sums(connection, o.cell, func.count(), func.count(o.error_type))
-    found = {cell: counts for cell, counts in stored.items() if cell in known}
+    sums = _sums(connection, o.cell, func.count(), func.count(o.error_type))
+    found = {cell: counts for cell, counts in sums.items() if cell in known}
     for cell, (n, bad) in row_files.counted(connection).items():
         stored, failed = found.get(cell, _NOTHING)
         found[cell] = stored + n, failed + bad

@@ -52,13 +52,13 @@ def sample_numbers(connection: Connection, sample_ids: Sequence[str]) -> dict[st
 def by_number(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[str, Sample]]:
     """Number -> id and sample (without its `image_ref`), as scorers and aggregates take it."""
     s, n = table(SampleTable).c, table(SampleNumber).c
-    columns = (s.benchmark, s.sample_key, s.question, s.reference, s.image_hash, s.category, s.extra)
+    columns = (s.id, s.benchmark, s.sample_key, s.question, s.reference, s.image_hash, s.category, s.extra)
     found = dict[int, tuple[str, Sample]]()
     for start in range(0, len(numbers), AT_ONCE):
         mine = n.number.in_(numbers[start : start + AT_ONCE])
-        statement = select(n.number, s.id, *columns).join_from(table(SampleTable), table(SampleNumber)).where(mine)
-        for number, key, *told, picture, category, extra in connection.execute(statement):
-            found[number] = key, Sample(*told, picture, None, category, extra or {})
+        statement = select(n.number, *columns).join_from(table(SampleTable), table(SampleNumber)).where(mine)
+        for number, identity, name, key, question, wanted, picture, category, extra in connection.execute(statement):
+            found[number] = identity, Sample(name, key, question, wanted, picture, None, category, extra or {})
     return found
 
 

@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, case, func, or_, select, text, update
+from sqlalchemy import Connection, Select, Table, bindparam, case, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hero_ray.core.errors import StoreError
@@ -190,18 +191,25 @@ def write_metrics(
     summarise(connection, run_id, cell_id)
 
 
-def summarise(connection: Connection, run_id: str, cell_id: str) -> None:
-    """Write a cell's counts, state and mean costs from its predictions."""
-    outcomes, cuts, numbers, cells = table(OutcomeTable), table(CutTable), table(CellNumber).c, table(RunCell)
-    number = select(numbers.number).where(numbers.run_id == run_id, numbers.cell_id == cell_id).scalar_subquery()
+@cache
+def _counts_and_means() -> Select[Any]:
+    """Counts and mean costs of a cell; closing asks for every cell, and to build it takes as long as to run it."""
+    outcomes, cuts, numbers = table(OutcomeTable), table(CutTable), table(CellNumber).c
+    mine = (numbers.run_id == bindparam("run")) & (numbers.cell_id == bindparam("cell"))
     ok = case((outcomes.c.error_type.is_(None), 1))
     costs = {column.name: column for column in (*cuts.c, *outcomes.c)}
     means = [func.avg(costs[name]).label(f"mean_{name}") for name in MEANS]
-    found = connection.execute(
+    return (
         select(func.count().label("n"), func.count(ok).label("n_done"), *means)
         .select_from(outcomes.outerjoin(cuts, cuts.c.number == outcomes.c.cut))
-        .where(outcomes.c.cell == number)
-    ).one()
+        .where(outcomes.c.cell == select(numbers.number).where(mine).scalar_subquery())
+    )
+
+
+def summarise(connection: Connection, run_id: str, cell_id: str) -> None:
+    """Write a cell's counts, state and mean costs from its predictions."""
+    cells = table(RunCell)
+    found = connection.execute(_counts_and_means(), {"run": run_id, "cell": cell_id}).one()
     values = {f"mean_{name}": getattr(found, f"mean_{name}") for name in MEANS}
     values = {name: None if value is None else float(value) for name, value in values.items()}
     failed = found.n - found.n_done
