@@ -54,7 +54,7 @@ def main() -> None:
         predictions_s = 0.0
         for unit in grouped[:UNITS_MEASURED]:
             unit = unpack_unit(pack_unit(unit))
-            store.done_cells("plan", [sample_id(sample) for sample in unit.samples])
+            store.done_cells("plan", [sample_id(sample) for sample in unit.samples], [unit.id])
             store.begin_unit("plan", unit.id)
             made = time.perf_counter()
             rows = [

@@ -23,7 +23,7 @@ import psutil
 from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.pipeline import row_files as files
 from hero_ray.pipeline import row_loading
-from hero_ray.store import ImageRecord, Store, bulk, counters, open_store, row_files, sample_id
+from hero_ray.store import ImageRecord, Store, answers, bulk, counters, open_store
 from perf.report import report
 from perf.store import postgresql
 
@@ -75,14 +75,11 @@ def write(url: str, folder: str, numbers: range, gate: Any, found: Any) -> None:
         gate.wait()
         started, began = time.time(), time.process_time()
         for i, (unit, rows, images) in enumerate(units):
+            store.read(answers.is_begun, RUN, [unit])
+            store.begin_unit(RUN, unit)
             if own is not None:
-                store.read(row_files.is_begun, RUN, unit)
-                store.begin_unit(RUN, unit)
                 own.tell(*kept[i])
             else:
-                ids = [answer.sample for answer in rows[::CELLS]]
-                store.done_cells(RUN, [sample_id(sample) for sample in ids])
-                store.begin_unit(RUN, unit)
                 store.write_unit(RUN, rows, images, {}, (unit, QUESTIONS))
         found.put((started, time.time(), (used + time.process_time() - began) / len(units)))
 

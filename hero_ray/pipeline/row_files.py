@@ -102,7 +102,7 @@ class RowWriter:
 
     def done(self, unit: str, samples: Sequence[str]) -> dict[str, set[str]]:
         """`answers.done_cells` of a unit, whose own files are loaded first; spared where nobody began it."""
-        if not self._store.read(row_files.is_begun, self._run_id, unit):
+        if not self._store.read(answers.is_begun, self._run_id, [unit]):
             return {}
         load(self._store, self._run_id, unit=unit)
         return self._store.read(answers.done_cells, self._run_id, samples)

@@ -96,7 +96,7 @@ def _load_some(store: Store, run_id: str, files: Sequence[RowFile], folder: Path
             if replan:
                 store.transaction(row_files.lose, file)
     good = [file for file in files if file.number in read]
-    taken = store.transaction(row_files.take, run_id, good, read)
+    taken = store.add_rows(row_files.take, run_id, good, read)
     for file in good:
         with suppress(OSError):
             _place(file, folder).unlink(missing_ok=True)

@@ -280,8 +280,8 @@ class UnitWorker:
 
     def _missing(self, unit: Unit, key: str) -> set[tuple[str, str]]:
         """(cell id, sample key) of every answer the unit still owes."""
-        ids = [sample_id(sample) for sample in unit.samples]
-        done = self._files.done(key, ids) if self._files else self._store.done_cells(self._job.run_id, ids)
+        ids, store = [sample_id(sample) for sample in unit.samples], self._store
+        done = self._files.done(key, ids) if self._files else store.done_cells(self._job.run_id, ids, (key, unit.id))
         return {
             (cell, sample.key)
             for sample, identity in zip(unit.samples, ids, strict=True)

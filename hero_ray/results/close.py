@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
 from hero_ray import stats
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.core.types import Cell, Metric, Scored
+from hero_ray.core.types import Cell, Metric, Sample, Scored
 from hero_ray.results import early
-from hero_ray.store import Store, answers
+from hero_ray.store import Store, answers, samples
 from hero_ray.store.records import MetricRow, ScoreRow
 
 RESAMPLES = 500
@@ -21,16 +23,33 @@ RESAMPLES = 500
 
 def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Mapping[str, Benchmark]) -> None:
     """Aggregate every cell that has answers and write its metrics and mean costs."""
-    stopped = store.stopped(run_id)
-    for cell in cells:
-        benchmark = benchmarks[cell.benchmark]
-        rows = [row for row in store.cell_scores(run_id, cell.id) if row.error_type is None]
-        if rows:
-            largest = store.read(answers.most_questions, cell.benchmark) if cell.id in stopped else 0
-            store.write_metrics(run_id, cell.id, metrics_of(benchmark, rows, largest))
+    stopped, by_benchmark = store.stopped(run_id), attrgetter("benchmark")
+    for name, same in groupby(sorted(cells, key=by_benchmark), by_benchmark):
+        asked = dict[int, tuple[str, Sample]]()
+        for cell in same:
+            if scored := _answered(store, run_id, cell.id, asked):
+                largest = store.read(answers.most_questions, name) if cell.id in stopped else 0
+                store.write_metrics(run_id, cell.id, metrics_of(benchmarks[name], scored, largest))
 
 
-def metrics_of(benchmark: Benchmark, rows: Sequence[ScoreRow], largest: int = 0) -> list[MetricRow]:
+def _answered(store: Store, run_id: str, cell_id: str, asked: dict[int, tuple[str, Sample]]) -> list[Scored]:
+    """The answers of a cell in the order of their samples' ids.
+
+    Args:
+        asked: the benchmark's questions met so far, by number: cells share them, so each is read once and put in.
+    """
+    rows = store.read(answers.said, run_id, cell_id)
+    asked |= store.read(samples.by_number, [number for number, *_ in rows if number not in asked])
+    rows.sort(key=lambda row: asked[row[0]][0])
+    return [Scored(asked[number][1], text, scores) for number, text, scores in rows]
+
+
+def scored_of(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> list[Scored]:
+    """Stored answers as aggregates take them."""
+    return [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
+
+
+def metrics_of(benchmark: Benchmark, scored: Sequence[Scored], largest: int = 0) -> list[MetricRow]:
     """Every metric of a cell; those that are plain means of a per-sample score get the analytic cluster interval,
     the others (sums over parts, F1, circular groups) a cluster bootstrap.
 
@@ -38,8 +57,7 @@ def metrics_of(benchmark: Benchmark, rows: Sequence[ScoreRow], largest: int = 0)
         largest: most questions about one picture, for a cell that was decided early: the intervals of its means must
             then bear that somebody looked.
     """
-    scored = [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
-    cell = _Cell(benchmark, scored, [row.image_key for row in rows], largest)
+    cell = _Cell(benchmark, scored, [one.sample.image_key for one in scored], largest)
     return [cell.row(metric) for metric in benchmark.aggregate(scored)]
 
 
@@ -126,7 +144,7 @@ def _flags(interval: stats.Interval | None, members: Sequence[Scored]) -> Iterat
 
 def is_mean(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> bool:
     """Whether a benchmark's main figure is the plain mean of per-sample scores, as far as these answers tell."""
-    scored = [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
+    scored = scored_of(benchmark, rows)
     main = (m for m in benchmark.aggregate(scored) if m.name == benchmark.main_metric and not m.category)
     return all(_plain_values(metric, benchmark, scored) is not None for metric in main)
 

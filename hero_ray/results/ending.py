@@ -21,6 +21,9 @@ ROOMS = ("core", "stats", "store", "benchmarks", "results")
 """Whose code decides what is said: this room and those it may import."""
 
 
+GONE = "Its answers were removed (`db prune --answers-only`): straw men are not compared, failures not named."
+
+
 @dataclass(frozen=True)
 class Ending:
     """The table, what its readers must know, and how many samples failed by kind."""
@@ -40,9 +43,17 @@ def ending(store: Store, run_id: str, benchmarks: Sequence[str]) -> Ending:
     made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if kept := store.read(endings.kept, run_id, made_from):
         return Ending(**kept)
+    # What was said while the answers were there is all that is known of them.
+    if _removed(store, run_id) and (kept := store.read(endings.kept, run_id)):
+        return Ending(**kept)
     made = work_out(store, run_id, benchmarks)
     store.transaction(endings.keep, run_id, made_from, asdict(made))
     return made
+
+
+def _removed(store: Store, run_id: str) -> int:
+    """How many answers and failures of a run were removed, if all were."""
+    return 0 if any(store.totals(run_id)) else sum(cell.n_done + cell.n_failed for cell in store.cells(run_id))
 
 
 def work_out(store: Store, run_id: str, benchmarks: Sequence[str]) -> Ending:
@@ -52,7 +63,10 @@ def work_out(store: Store, run_id: str, benchmarks: Sequence[str]) -> Ending:
 
     found, failures = every_model(store, run_id), store.read(answers.failure_counts, run_id)
     table = summary.table([mark for results in found for mark in results.marks()], benchmarks)
-    return Ending(table, summary.notes(found, failures), failures)
+    if not _removed(store, run_id):
+        return Ending(table, summary.notes(found, failures), failures)
+    failed = sum(cell.n_failed for cell in store.cells(run_id))
+    return Ending(table, [*summary.notes(found, {}), GONE], {"errors no longer kept": failed} if failed else {})
 
 
 @cache

@@ -12,7 +12,7 @@ from hero_ray.core.errors import HeroRayError
 from hero_ray.core.plan import ENDPOINT
 from hero_ray.core.text import brief
 from hero_ray.core.types import Prediction, Sample
-from hero_ray.results.close import metrics_of
+from hero_ray.results.close import metrics_of, scored_of
 from hero_ray.results.truth import Untrue, mask_fault
 from hero_ray.store import CellRow, MetricRow, Store, answers
 from hero_ray.store.verifications import WholeAnswer, as_stored, question_as_stored
@@ -68,9 +68,9 @@ def rows_alone(
 
 def figures(store: Store, run_id: str, cell: CellRow, benchmark: Benchmark) -> Iterator[Untrue]:
     """Figures, intervals and mean costs of a cell that its rows do not give."""
-    rows = store.cell_scores(run_id, cell.id)
+    scored = scored_of(benchmark, store.cell_scores(run_id, cell.id))
     largest = store.read(answers.most_questions, cell.benchmark) if cell.stop_reason else 0
-    made = {(row.metric, row.category): row for row in (metrics_of(benchmark, rows, largest) if rows else ())}
+    made = {(row.metric, row.category): row for row in (metrics_of(benchmark, scored, largest) if scored else ())}
     made = {key: row for key, row in made.items() if math.isfinite(row.value)}
     held = {(row.metric, row.category): row for row in store.metrics(run_id, cell.id).get(cell.id, [])}
     for key in sorted(made.keys() | held.keys()):

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, and_, case, func, or_, select
 
 from hero_ray.store.records import ScoreRow
-from hero_ray.store.tables import (
-    ImageTable,
-    PredictionTable,
-    SampleTable,
-    UnitAttempt,
-)
+from hero_ray.store.tables import CellNumber, ImageTable, OutcomeTable, PredictionTable, SampleTable, UnitAttempt
 from hero_ray.store.writes import table
 
 PERMANENT = (
@@ -32,7 +28,6 @@ PERMANENT = (
     "UnitAbandoned",
 )
 """Failures that the same input gives again; a second try would only cost time."""
-
 
 SAMPLES_AT_ONCE = 500
 
@@ -113,6 +108,13 @@ def begun_units(connection: Connection, run_id: str) -> dict[str, int]:
     return {unit: int(settled) for unit, settled in rows}
 
 
+def is_begun(connection: Connection, run_id: str, unit_ids: Sequence[str]) -> bool:
+    """Whether anybody began a unit under one of these ids: nothing is stored of one that nobody did."""
+    u = table(UnitAttempt).c
+    mine = select(u.attempts).where(u.run_id == run_id, u.unit_id.in_(unit_ids)).limit(1)
+    return connection.execute(mine).scalar() is not None
+
+
 def done_counts(
     connection: Connection, run_id: str, cell_ids: Sequence[str], sample_ids: Sequence[str], max_attempts: int = 3
 ) -> dict[str, int]:
@@ -131,9 +133,19 @@ def done_counts(
 
 
 def done_cells(
-    connection: Connection, run_id: str, sample_ids: Sequence[str], max_attempts: int = 3
+    connection: Connection,
+    run_id: str,
+    sample_ids: Sequence[str],
+    unit_ids: Sequence[str] = (),
+    max_attempts: int = 3,
 ) -> dict[str, set[str]]:
-    """Sample id -> cells in which it need not be run again, for the samples of one unit."""
+    """Sample id -> cells in which it need not be run again, for the samples of one unit.
+
+    Args:
+        unit_ids: what the unit is called, where that is known; of one that nobody began no answer is looked for.
+    """
+    if unit_ids and not is_begun(connection, run_id, unit_ids):
+        return {}
     p = table(PredictionTable).c
     statement = select(p.sample_id, p.cell_id).where(
         p.run_id == run_id, p.sample_id.in_(sample_ids), _settled(max_attempts)
@@ -203,6 +215,14 @@ def cell_scores(connection: Connection, run_id: str, cell_id: str, failed: bool 
     return [ScoreRow(**{**row, "scores": row["scores"] or {}, "extra": row["extra"] or {}}) for row in rows]
 
 
+def said(connection: Connection, run_id: str, cell_id: str) -> list[tuple[int, str, dict[str, Any]]]:
+    """(number of the question, answer, its scores) of a cell; failures left out. The questions: `samples.by_number`."""
+    o, c = table(OutcomeTable).c, table(CellNumber).c
+    mine = (c.run_id == run_id) & (c.cell_id == cell_id) & o.error_type.is_(None)
+    statement = select(o.sample, o.text, o.scores).join_from(table(OutcomeTable), table(CellNumber), c.number == o.cell)
+    return [(number, text, scores or {}) for number, text, scores in connection.execute(statement.where(mine))]
+
+
 def scores(connection: Connection, run_id: str, cell_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Main scores of a cell as arrays: sample ids, picture hashes, scores; ordered by sample, failures left out."""
     p, s = table(PredictionTable).c, table(SampleTable).c
@@ -211,7 +231,7 @@ def scores(connection: Connection, run_id: str, cell_id: str) -> tuple[np.ndarra
         .join_from(table(PredictionTable), table(SampleTable), s.id == p.sample_id)
         .where(p.run_id == run_id, p.cell_id == cell_id, p.error_type.is_(None), p.score.is_not(None))
     )
-    rows = sorted(connection.execute(statement).all())
+    rows = sorted(connection.execute(statement).all(), key=itemgetter(0))
     ids, images, values = zip(*rows, strict=True) if rows else ((), (), ())
     return np.array(ids, dtype=object), np.array(images, dtype=object), np.array(values, dtype=float)
 

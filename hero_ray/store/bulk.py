@@ -1,8 +1,10 @@
 """Predictions on their way into the database: narrow rows, one bulk insert a unit, and the counts moved with it.
 
-SQLite takes the rows of a unit by one prepared statement each for outcomes and cuts, PostgreSQL by binary COPY into
-tables of the connection's own and one merge. Either way the counters of the unit's cells move in the same transaction,
-so that progress costs the same at the first and at the last answer; `hero-ray db check` recounts them.
+SQLite takes the rows of a unit by one prepared statement each for outcomes and cuts, PostgreSQL by binary COPY:
+straight into its tables where all are new, as they nearly always are, else into tables of the connection's own and
+from there by one merge.
+Either way the counters of the unit's cells move in the same transaction, so that progress costs the same at the first
+and at the last answer; `hero-ray db check` recounts them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy.exc import IntegrityError
 
 from hero_ray.core.errors import StoreError
 from hero_ray.core.text import clean_text
@@ -21,18 +24,21 @@ from hero_ray.core.types import Prediction, Sample
 from hero_ray.store import merge
 from hero_ray.store.engine import dump_json
 from hero_ray.store.records import sample_id
+from hero_ray.store.samples import sample_numbers
 from hero_ray.store.tables import CellNumber, CellTotal, CutTable, OutcomeTable, RowFileTable, SampleNumber
-from hero_ray.store.writes import finite, sample_numbers, table
+from hero_ray.store.writes import finite, table
 
 CUT = tuple(merge.CUT)
 OWN = ("text", "score", "scores", "n_text", "flops", "kv_bytes", "error_type", "error_message", "attempts")
 """What is an answer's own, in the order of its row."""
 _FAILURE = OWN.index("error_type")
+_UNSEEN = -1
 IN_JSON = ("scores", "visual_per_layer", "geometry")
 """Of them the ones written as JSON."""
 
 Key = tuple[str, str]
 """Cell and sample of an answer."""
+Rows = list[tuple[Any, ...]]
 Counts = dict[int, tuple[int, int]]
 """Cell number -> rows, and failures among them."""
 
@@ -77,7 +83,7 @@ class Batch:
         Args:
             metric: the one kept in `predictions.score`.
         """
-        error_type, message = prediction.error_type, prediction.error_message
+        error_type, message, tokens = prediction.error_type, prediction.error_message, prediction.tokens
         score = None if error_type else main_score(prediction.scores, metric)
         if score is not None and not math.isfinite(score):
             score, error_type, message = None, "NonFiniteScoreError", f"the benchmark scored this answer {score}"
@@ -88,7 +94,7 @@ class Batch:
                 clean_text(prediction.text),
                 score,
                 None if error_type else self._json(prediction.scores),
-                prediction.tokens and prediction.tokens.n_text,
+                tokens and tokens.n_text,
                 prediction.flops,
                 prediction.kv_bytes,
                 error_type,
@@ -99,7 +105,8 @@ class Batch:
 
     def put(self, key: Key, row: tuple[Any, ...]) -> None:
         """Of two outcomes of one sample the answer counts, and of two answers the first."""
-        if key not in self.rows or self.rows[key][1 + _FAILURE] is not None:
+        before = self.rows.get(key)
+        if before is None or before[1 + _FAILURE] is not None:
             self.rows[key] = row
 
     def add_row(self, row: Mapping[str, Any]) -> None:
@@ -129,22 +136,23 @@ class Batch:
     def _json(self, scores: Mapping[str, Any]) -> str:
         """Most answers of a unit score one of a few things, which are written once; their repr tells 1 from 1.0."""
         key = repr(scores)
-        if key not in self._texts:
-            self._texts[key] = dump_json(finite(dict(scores)))
-        return self._texts[key]
+        if (text := self._texts.get(key)) is None:
+            text = self._texts[key] = dump_json(finite(dict(scores)))
+        return text
 
     def _cut(self, prediction: Prediction) -> int | None:
         tokens, cost, mask = prediction.tokens, prediction.encode_flops, prediction.keep_mask
         told = tokens and (tokens.budget_nominal, tokens.n_selected, tokens.n_visual_llm, tokens.visual_per_layer)
         key = (told, cost, mask, prediction.geometry)
-        if key not in self._places:
-            layers = tokens.visual_per_layer if tokens else ()
-            geometry = dump_json(list(prediction.geometry)) if prediction.geometry else None
-            # Tokens alive per block only where they differ between blocks: they repeat `n_visual_llm` otherwise.
-            differing = dump_json(list(layers)) if len(set(layers)) > 1 else None
-            counts = (*told[:3], tokens.equivalent_tokens) if tokens and told else (None,) * 4
-            self._places[key] = self._place((*counts, differing, cost, mask, geometry))
-        return self._places[key]
+        if (place := self._places.get(key, _UNSEEN)) != _UNSEEN:  # one look: its hash goes over mask and blocks
+            return place
+        layers = tokens.visual_per_layer if tokens else ()
+        geometry = dump_json(list(prediction.geometry)) if prediction.geometry else None
+        # Tokens alive per block only where they differ between blocks: they repeat `n_visual_llm` otherwise.
+        differing = dump_json(list(layers)) if len(set(layers)) > 1 else None
+        counts = (*told[:3], tokens.equivalent_tokens) if tokens and told else (None,) * 4
+        place = self._places[key] = self._place((*counts, differing, cost, mask, geometry))
+        return place
 
     def _place(self, cut: tuple[Any, ...]) -> int | None:
         """None for an answer that tells nothing of its tokens."""
@@ -182,7 +190,7 @@ def write(
 
     Args:
         cells, samples: numbers by id.
-        careful: look first at what is there. Spared where hardly ever anything is; then `SeenBefore` tells of it.
+        careful: look at what is there. Spared where hardly ever anything is; then `SeenBefore` tells of it.
         counted: the counters moved already, when these rows were written to a file.
 
     Raises:
@@ -199,22 +207,36 @@ def write(
     ]
     rows.sort(key=itemgetter(0, 1))  # in one order, so that two writers of the same cannot deadlock
     cuts = [(number, *cut) for number, cut in enumerate(batch.cuts, first)]
-    if connection.dialect.name != "sqlite":
+    sqlite = connection.dialect.name == "sqlite"
+    if careful and not sqlite:
         merge.arrive(connection, cuts, rows, counted)
         return
-    if cuts:
-        connection.exec_driver_sql(merge.SQLITE_CUTS, cuts)
+    before = _stored(connection, rows) if careful and not counted else {}
+    if sqlite:
+        _add_to_sqlite(connection, cuts, rows, careful)
+    else:
+        _add_to_postgresql(connection, cuts, rows)
     if counted:
-        connection.exec_driver_sql(merge.SQLITE_UPSERT, rows)
         return
-    before = _stored(connection, rows) if careful else {}
-    found = connection.exec_driver_sql(merge.SQLITE_UPSERT if careful else merge.SQLITE_FRESH, rows)
-    if not careful and found.rowcount < len(rows):
-        raise SeenBefore
     after = _stored(connection, rows) if careful else _counted(rows)
     none = (0, 0)
     moved = [(c, n - before.get(c, none)[0], bad - before.get(c, none)[1]) for c, (n, bad) in after.items()]
     merge.move(connection, moved)
+
+
+def _add_to_sqlite(connection: Connection, cuts: Rows, rows: Rows, careful: bool) -> None:
+    if cuts:
+        connection.exec_driver_sql(merge.SQLITE_CUTS, cuts)
+    found = connection.exec_driver_sql(merge.SQLITE_UPSERT if careful else merge.SQLITE_FRESH, rows)
+    if not careful and found.rowcount < len(rows):
+        raise SeenBefore
+
+
+def _add_to_postgresql(connection: Connection, cuts: Rows, rows: Rows) -> None:
+    try:
+        merge.add_new(connection, cuts, rows)
+    except IntegrityError:
+        raise SeenBefore from None
 
 
 def refuse_strangers(batch: Batch, cells: Mapping[str, int]) -> None:

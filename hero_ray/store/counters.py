@@ -23,10 +23,18 @@ def recount(connection: Connection) -> list[tuple[str, str, int, int, int, int]]
     return [(*name, *kept.get(n, _NOTHING), *real.get(n, _NOTHING)) for *name, n in named if n in wrong]
 
 
-def _real(connection: Connection) -> Counts:
-    """What is stored, and what loading the row files that wait will add to it."""
+def strays(connection: Connection) -> int:
+    """How many answers lie under a number that no cell of any run has."""
     o = table(OutcomeTable).c
-    found = _sums(connection, o.cell, func.count(), func.count(o.error_type))
+    known = select(table(CellNumber).c.number)
+    return int(connection.execute(select(func.count()).where(o.cell.not_in(known))).scalar_one())
+
+
+def _real(connection: Connection) -> Counts:
+    """What is stored of cells, and what loading the row files that wait will add to it."""
+    o, known = table(OutcomeTable).c, set(connection.execute(select(table(CellNumber).c.number)).scalars())
+    sums = _sums(connection, o.cell, func.count(), func.count(o.error_type))
+    found = {cell: counts for cell, counts in sums.items() if cell in known}
     for cell, (n, bad) in row_files.counted(connection).items():
         stored, failed = found.get(cell, _NOTHING)
         found[cell] = stored + n, failed + bad

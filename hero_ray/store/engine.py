@@ -234,7 +234,8 @@ def _postgresql(url: URL, read_only: bool) -> Engine:
         password := secret_of("PGPASSWORD")
     ):  # the library itself looks into the environment alone
         options["password"] = password
-    return create_engine(url, connect_args=options, json_serializer=dump_json, pool_pre_ping=True, pool_size=2)
+    # Not asked before each use whether it lives: a lost connection is found by the first statement and tried again.
+    return create_engine(url, connect_args=options, json_serializer=dump_json, pool_size=2)
 
 
 def is_transient(problem: BaseException) -> bool:

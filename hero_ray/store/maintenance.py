@@ -205,6 +205,8 @@ def broken(store: Store) -> list[str]:
             "`hero-ray db check --recount` sets them right"
             for run, cell, kept, bad, n, failed in counters.recount(connection)
         ]
+        if stray := counters.strays(connection):
+            wrong.append(f"{stray} answers belong to no cell of any run")
         if connection.dialect.name != "sqlite":
             return wrong  # PostgreSQL enforces its foreign keys and checksums its own pages
         faults = [str(row[0]) for row in connection.execute(text("PRAGMA integrity_check")) if row[0] != "ok"]

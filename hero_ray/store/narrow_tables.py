@@ -64,10 +64,14 @@ class CutTable(Base):
 
 
 class OutcomeTable(Base):
-    """An answer or a failure. `sample` and `cut` are written before it in the same transaction, and go after it."""
+    """An answer or a failure. `sample` and `cut` are written before it in the same transaction, and go after it.
+
+    Nor has `cell` a foreign key, which would be looked up (and on PostgreSQL locked) for each answer: the counters of
+    the cell, which move in the same transaction, have one.
+    """
 
     __tablename__ = "outcomes"
-    cell: Mapped[int] = mapped_column(ForeignKey("cell_numbers.number", ondelete="CASCADE"), primary_key=True)
+    cell: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     sample: Mapped[int] = mapped_column(_LONG, primary_key=True, autoincrement=False)
     cut: Mapped[int | None] = mapped_column(_LONG)
     text: Mapped[str]

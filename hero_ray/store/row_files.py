@@ -10,21 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from hero_ray.core.types import Sample
 from hero_ray.store import bulk, merge, writes
 from hero_ray.store.records import ImageRecord, RowFile
+from hero_ray.store.samples import add_samples, sample_numbers
 from hero_ray.store.tables import OutcomeTable, RowFileTable, UnitAttempt
 from hero_ray.store.writes import table
 
 _OUTSIDE = RowFileTable.loaded_at.is_(None)
-
-
-def is_begun(connection: Connection, run_id: str, unit_id: str) -> bool:
-    """Whether anybody began a unit: nothing is stored of one that nobody did."""
-    u = table(UnitAttempt).c
-    return bool(connection.execute(select(exists().where(u.run_id == run_id, u.unit_id == unit_id))).scalar())
 
 
 def outside(connection: Connection, run_id: str) -> tuple[int, int]:
@@ -88,7 +83,7 @@ def add(
     there = list(connection.execute(others).scalars())
     if None in there:
         raise bulk.SeenBefore
-    numbers = writes.add_samples(connection, samples, images)
+    numbers = add_samples(connection, samples, images)
     rows = [(cells[cell], numbers[sample], failed) for (cell, sample), failed in batch.failed()]
     before = _stored(connection, rows) if there or begun is None or tuple(begun) != (1, None) else {}
     moved = _moved(rows, before)
@@ -139,10 +134,13 @@ def _unpacked(packed: Sequence[Sequence[int]]) -> bulk.Counts:
     return {cell: (n, bad) for first, last, n, bad in packed for cell in range(first, last + 1)}
 
 
-def take(connection: Connection, run_id: str, files: Sequence[RowFile], read: Mapping[int, bulk.Batch]) -> list[int]:
+def take(
+    connection: Connection, careful: bool, run_id: str, files: Sequence[RowFile], read: Mapping[int, bulk.Batch]
+) -> list[int]:
     """Bring rows of files into the database; numbers of the files that this call loaded, each exactly once.
 
     Args:
+        careful: as in `bulk.write`, whose `SeenBefore` it raises.
         read: rows by the number of their file.
     """
     f = table(RowFileTable)
@@ -153,8 +151,8 @@ def take(connection: Connection, run_id: str, files: Sequence[RowFile], read: Ma
     batch = bulk.Batch(run_id)
     for number in numbers:
         batch.take_in(read[number])
-    samples = writes.sample_numbers(connection, sorted({sample for _, sample in batch.rows}))
-    bulk.write(connection, batch, bulk.cell_numbers(connection, run_id), samples, counted=True)
+    samples = sample_numbers(connection, sorted({sample for _, sample in batch.rows}))
+    bulk.write(connection, batch, bulk.cell_numbers(connection, run_id), samples, careful, counted=True)
     return numbers
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from hero_ray.core.errors import StoreError
 from hero_ray.core.shipped import folder
 
-HEAD = "0008"
+HEAD = "0009"
 """Newest revision under `db/versions`; a test holds the two together."""
 
 

@@ -17,6 +17,7 @@ from hero_ray.core.text import clean_text
 from hero_ray.core.types import Prediction
 from hero_ray.store import answers, bulk, figures, leases, schema, writes
 from hero_ray.store import runs as asked_runs
+from hero_ray.store import samples as asked_samples
 from hero_ray.store.engine import (
     address,
     check_sqlite_path,
@@ -134,6 +135,13 @@ class Store:
 
         return retrying(attempt, self._url, self.patience_s)
 
+    def add_rows(self, change: Callable[Concatenate[Connection, bool, P], T], *args: P.args, **named: P.kwargs) -> T:
+        """`transaction` for rows that are nearly always new: only if some are not, once more with a look at each."""
+        try:
+            return self.transaction(change, False, *args, **named)
+        except bulk.SeenBefore:
+            return self.transaction(change, True, *args, **named)
+
     runs = _asked(asked_runs.runs)
     find_run = _asked(asked_runs.find_run)
     cancel_requested = _asked(asked_runs.cancel_requested)
@@ -179,7 +187,7 @@ class Store:
         return newest
 
     add_cells = _told(writes.add_cells)
-    add_samples = _told(writes.add_samples)
+    add_samples = _told(asked_samples.add_samples)
     begin_unit = _told(writes.begin_unit)
     settle_unit = _told(writes.settle_unit)
     hand_back = _told(writes.hand_back)
@@ -215,23 +223,18 @@ class Store:
         settled = all(p.error_type is None or p.error_type in answers.PERMANENT for p in predictions)
 
         def change(connection: Connection, careful: bool) -> None:
-            numbers = writes.add_samples(connection, samples, pictures)
+            numbers = asked_samples.add_samples(connection, samples, pictures)
             bulk.write(connection, batch, self._cell_numbers(connection, batch), numbers, careful)
             if unit is not None and settled:
                 writes.settle_unit(connection, run_id, *unit)
 
-        try:
-            self.transaction(change, careful=False)
-        except bulk.SeenBefore:
-            self.transaction(change, careful=True)
+        self.add_rows(change)
 
     def _cell_numbers(self, connection: Connection, batch: bulk.Batch) -> Mapping[str, int]:
         """Numbers of the cells of a run; they never change, so they are asked for again only when some are new."""
-        run, known = self._numbers
-        if run != batch.run_id or not batch.cells <= known.keys():
-            known = bulk.cell_numbers(connection, batch.run_id)
-            self._numbers = batch.run_id, known
-        return known
+        if self._numbers[0] != batch.run_id or not batch.cells <= self._numbers[1].keys():
+            self._numbers = batch.run_id, bulk.cell_numbers(connection, batch.run_id)
+        return self._numbers[1]
 
     def summarise(self, run_id: str, cell_ids: Iterable[str] | None = None) -> None:
         """Refresh counts, state and mean costs of some cells, or of all in a run."""

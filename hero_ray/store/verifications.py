@@ -18,8 +18,9 @@ from hero_ray.core.types import Prediction, Sample
 from hero_ray.store import bulk
 from hero_ray.store.engine import dump_json
 from hero_ray.store.records import sample_id
+from hero_ray.store.samples import sample_row
 from hero_ray.store.tables import CellTable, MetricTable, PredictionTable, SampleTable, VerificationTable
-from hero_ray.store.writes import finite, insert_missing, sample_row, table
+from hero_ray.store.writes import finite, insert_missing, table
 
 _KEYS = ("run_id", "cell_id", "sample_id")
 

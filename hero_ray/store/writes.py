@@ -6,30 +6,28 @@ Functions take an open connection inside a transaction; `Store` opens it, retrie
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, func, or_, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, case, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hero_ray.core.errors import StoreError
-from hero_ray.core.text import clean_text
-from hero_ray.core.types import Cell, Sample
-from hero_ray.store.base import Base
-from hero_ray.store.records import CELL, TERMINAL, ImageRecord, MetricRow, Stopped, sample_id
+from hero_ray.core.types import Cell
+from hero_ray.store.base import Base, UtcDateTime
+from hero_ray.store.records import CELL, TERMINAL, MetricRow, Stopped
 from hero_ray.store.tables import (
     CellNumber,
     CellTable,
-    ImageTable,
+    CutTable,
     MetricTable,
-    PredictionTable,
+    OutcomeTable,
     Profile,
     Run,
     RunCell,
-    SampleNumber,
-    SampleTable,
     UnitAttempt,
 )
 
@@ -129,56 +127,6 @@ def number_cells(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
     insert_missing(connection, CellNumber, [{name: row[name] for name in ("run_id", "cell_id")} for row in rows])
 
 
-SAMPLES_AT_ONCE = 500
-
-
-def add_samples(
-    connection: Connection, samples: Iterable[Sample], images: Iterable[ImageRecord] = ()
-) -> dict[str, int]:
-    """Store questions and thumbnails that are not there yet, in a fixed order (two writers cannot deadlock).
-
-    Returns:
-        Sample id -> the number under which its answers are kept.
-    """
-    pictures = {key: asdict(image) | {"hash": key} for image in images for key in [clean_text(image.hash)]}
-    insert_missing(connection, ImageTable, [pictures[key] for key in sorted(pictures)])
-    named = {sample_id(sample): sample for sample in samples}
-    keys, found = sorted(named), dict[str, int]()
-    for start in range(0, len(keys), SAMPLES_AT_ONCE):
-        some = keys[start : start + SAMPLES_AT_ONCE]
-        there = sample_numbers(connection, some)
-        if fresh := [key for key in some if key not in there]:
-            insert_missing(connection, SampleTable, [sample_row(key, named[key]) for key in fresh])
-            insert_missing(connection, SampleNumber, [{"sample_id": key} for key in fresh])
-            there |= sample_numbers(connection, fresh)
-        found |= there
-    return found
-
-
-def sample_numbers(connection: Connection, sample_ids: Sequence[str]) -> dict[str, int]:
-    """Sample id -> the number under which its answers are kept, of those that are there."""
-    if not sample_ids:
-        return {}
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"  # every unit asks: no statement is built anew for it
-    marks = ", ".join([mark] * len(sample_ids))
-    query = f"SELECT sample_id, number FROM sample_numbers WHERE sample_id IN ({marks})"
-    return {row[0]: row[1] for row in connection.exec_driver_sql(query, tuple(sample_ids))}
-
-
-def sample_row(key: str, sample: Sample) -> dict[str, Any]:
-    """A question as its row."""
-    return {
-        "id": key,
-        "benchmark": sample.benchmark,
-        "sample_key": clean_text(sample.key),
-        "question": clean_text(sample.question),
-        "reference": sample.references,
-        "category": clean_text(sample.category),
-        "image_hash": clean_text(sample.image_key),
-        "extra": dict(sample.extra),
-    }
-
-
 def finite(value: Any) -> Any:
     """`value` with every NaN and infinity inside it as None, which JSON can carry."""
     if isinstance(value, float):
@@ -190,14 +138,20 @@ def finite(value: Any) -> Any:
     return value
 
 
+_BEGIN = text(
+    "INSERT INTO unit_attempts (run_id, unit_id, attempts, begun_at) VALUES (:run, :unit, 1, :now) "
+    "ON CONFLICT (run_id, unit_id) DO UPDATE SET attempts = unit_attempts.attempts + 1, begun_at = excluded.begun_at "
+    "RETURNING attempts"
+).bindparams(bindparam("now", type_=UtcDateTime()))
+_SETTLE = text("UPDATE unit_attempts SET settled = :samples WHERE run_id = :run AND unit_id = :unit")
+
+
 def begin_unit(connection: Connection, run_id: str, unit_id: str) -> int:
     """Count one more beginning of a unit and return how many there have been."""
-    statement = insert(connection, UnitAttempt).values(run_id=run_id, unit_id=unit_id, attempts=1, begun_at=now())
-    statement = statement.on_conflict_do_update(
-        index_elements=["run_id", "unit_id"],
-        set_={"attempts": table(UnitAttempt).c.attempts + 1, "begun_at": statement.excluded.begun_at},
-    )
-    return int(connection.execute(statement.returning(table(UnitAttempt).c.attempts)).scalar_one())
+    if connection.dialect.name == "postgresql":
+        # A server that loses power may forget a beginning, which costs one try; to wait for its disk costs every unit.
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+    return int(connection.execute(_BEGIN, {"run": run_id, "unit": unit_id, "now": now()}).scalar_one())
 
 
 def hand_back(connection: Connection, run_id: str) -> None:
@@ -213,9 +167,7 @@ def settle_unit(connection: Connection, run_id: str, unit_id: str, samples: int)
     Args:
         samples: how many questions the unit had; one that was cut otherwise is looked at again.
     """
-    u = table(UnitAttempt)
-    mine = (u.c.run_id == run_id) & (u.c.unit_id == unit_id)
-    connection.execute(update(u).where(mine).values(settled=samples))
+    connection.execute(_SETTLE, {"run": run_id, "unit": unit_id, "samples": samples})
 
 
 def write_metrics(
@@ -239,15 +191,25 @@ def write_metrics(
     summarise(connection, run_id, cell_id)
 
 
+@cache
+def _counts_and_means() -> Select[Any]:
+    """Counts and mean costs of a cell; closing asks for every cell, and to build it takes as long as to run it."""
+    outcomes, cuts, numbers = table(OutcomeTable), table(CutTable), table(CellNumber).c
+    mine = (numbers.run_id == bindparam("run")) & (numbers.cell_id == bindparam("cell"))
+    ok = case((outcomes.c.error_type.is_(None), 1))
+    costs = {column.name: column for column in (*cuts.c, *outcomes.c)}
+    means = [func.avg(costs[name]).label(f"mean_{name}") for name in MEANS]
+    return (
+        select(func.count().label("n"), func.count(ok).label("n_done"), *means)
+        .select_from(outcomes.outerjoin(cuts, cuts.c.number == outcomes.c.cut))
+        .where(outcomes.c.cell == select(numbers.number).where(mine).scalar_subquery())
+    )
+
+
 def summarise(connection: Connection, run_id: str, cell_id: str) -> None:
     """Write a cell's counts, state and mean costs from its predictions."""
-    predictions, cells = table(PredictionTable), table(RunCell)
-    ok = case((predictions.c.error_type.is_(None), 1))
-    here = (predictions.c.run_id == run_id) & (predictions.c.cell_id == cell_id)
-    means = [func.avg(predictions.c[name]).label(f"mean_{name}") for name in MEANS]
-    found = connection.execute(
-        select(func.count().label("n"), func.count(ok).label("n_done"), *means).where(here)
-    ).one()
+    cells = table(RunCell)
+    found = connection.execute(_counts_and_means(), {"run": run_id, "cell": cell_id}).one()
     values = {f"mean_{name}": getattr(found, f"mean_{name}") for name in MEANS}
     values = {name: None if value is None else float(value) for name, value in values.items()}
     failed = found.n - found.n_done

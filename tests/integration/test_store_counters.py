@@ -10,9 +10,22 @@ import pytest
 from sqlalchemy import Connection, text
 
 from hero_ray.cli import main
+from hero_ray.core.errors import StoreError
 from hero_ray.pipeline.run import pending_units
 from hero_ray.pipeline.worker import unit_key
-from hero_ray.store import CellCount, Store, answers, counters, maintenance, merge, open_store, runs, schema
+from hero_ray.store import (
+    CellCount,
+    Store,
+    answers,
+    bulk,
+    counters,
+    maintenance,
+    merge,
+    open_store,
+    runs,
+    sample_id,
+    schema,
+)
 from hero_ray.store.tables import PredictionTable
 from tests import stored as data
 from tests.integration.sweeps import small_plan
@@ -154,6 +167,60 @@ def test_cuts_go_with_the_last_answer_that_has_them(store: Store) -> None:
     assert maintenance.sizes(store)["cuts"] == 1
     maintenance.prune(store, ["run2"], answers_only=True)
     assert maintenance.sizes(store)["cuts"] == 0
+
+
+def test_new_rows_go_straight_into_their_tables_and_others_by_way_of_a_look(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On either database a unit costs a look at what is there only where something is; JSON arrives as it was."""
+    data.begin(store, cells=CELLS)
+    looked = []
+    for room, name in ((merge, "arrive"), (bulk, "_stored")):
+        ask = getattr(room, name)
+        monkeypatch.setattr(room, name, lambda *a, ask=ask, **k: looked.append(ask) or ask(*a, **k))
+    scores = {"accuracy": 0.5, "note": 'a "quoted" ☃', "parts": [1, None, {"score": 2.0}]}
+    made = [replace(data.answer(c, s), scores=scores) for c in CELLS for s in SAMPLES[:2]]
+    store.write_unit("run1", [*made, data.failure(CELLS[0], SAMPLES[2])])
+    assert looked == []
+    assert [row.scores for c in CELLS for row in store.cell_scores("run1", c.id)] == [scores] * len(made)
+    store.write_unit("run1", [data.answer(CELLS[0], SAMPLES[2]), data.answer(CELLS[0], SAMPLES[3]), *made])
+    assert looked
+    assert store.totals("run1") == (8, 0) == counted(store)
+    assert store.read(counters.recount) == []
+
+
+def test_no_answer_is_looked_for_in_a_unit_that_nobody_began(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.begin(store, cells=CELLS)
+    ids = [sample_id(one) for one in SAMPLES]
+    store.begin_unit("run1", "begun")
+    store.write_unit("run1", [data.answer(CELLS[0], SAMPLES[0])])
+    mine = {ids[0]: {CELLS[0].id}}
+    assert store.done_cells("run1", ids) == store.done_cells("run1", ids, ["fresh", "begun"]) == mine
+    assert store.done_cells("run1", ids, ["fresh", "fresh@model"]) == {}
+
+
+def test_answers_of_a_run_that_is_gone_are_refused(store: Store) -> None:
+    """A worker that was given up for dead knows the numbers of its cells still; their counters refuse it."""
+    data.begin(store, cells=CELLS)
+    store.write_unit("run1", [data.answer(c, SAMPLES[0]) for c in CELLS])
+    store.set_status("run1", "complete")
+    with open_store(store.url) as other:
+        maintenance.prune(other, ["run1"])
+    with pytest.raises(StoreError, match=r"(?i)foreign key"):
+        store.write_unit("run1", [data.answer(c, SAMPLES[1]) for c in CELLS])
+    assert maintenance.sizes(store)["predictions"] == 0
+    assert maintenance.broken(store) == []
+
+
+def test_an_answer_of_no_cell_is_damage(store: Store) -> None:
+    data.begin(store, cells=CELLS)
+    store.write_unit("run1", [data.answer(c, SAMPLES[0]) for c in CELLS])
+    store.transaction(
+        lambda c: c.execute(text("update outcomes set cell = 77 where cell = (select max(cell) from outcomes)"))
+    )
+    assert "1 answers belong to no cell of any run" in maintenance.broken(store)
+    assert maintenance.recount(store) == 1
+    assert maintenance.broken(store) == ["1 answers belong to no cell of any run"]
 
 
 def test_a_connection_lost_during_a_copy_is_opened_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from hero_ray.pipeline import facts, finished
 from hero_ray.results import ending
 from hero_ray.results.close import close_cells
 from hero_ray.results.database import open_results
-from hero_ray.store import Store
+from hero_ray.store import Store, maintenance
+from tests import fake_results, stored
 
 SWEEP: dict[str, Any] = {
     "name": "tiny",
@@ -96,6 +97,27 @@ def test_an_ending_is_said_again_for_the_same_figures_only(tmp_path: Path, monke
         monkeypatch.setattr(ending, "_code", lambda: "other code")
         ending.ending(store, "done", names)
         assert len(made) == 5
+
+
+def test_an_ending_outlives_the_answers_it_was_made_from(tmp_path: Path, monkeypatch: Any) -> None:
+    names = ("synth-color", "synth-digits")
+    with open_results(f"sqlite:///{tmp_path / 'results.db'}") as store:
+        cells = fake_results.fill(store, shift=0.5)
+        store.write_unit("run1", [stored.failure(cells[0], fake_results.sample("synth-color", 1000, 3))])
+        store.summarise("run1", [cells[0].id])
+        first = ending.ending(store, "run1", names)
+        assert first.failures == {"RuntimeError": 1}
+        assert any("straw man" in note for note in first.notes)
+        maintenance.prune(store, ["run1"], answers_only=True)
+        assert ending.ending(store, "run1", names) == first
+        monkeypatch.setattr(ending, "_code", lambda: "another version's")
+        assert ending.ending(store, "run1", names) == first
+        store.transaction(lambda connection: connection.exec_driver_sql("delete from endings"))
+        without = ending.ending(store, "run1", names)
+        assert without.table == first.table
+        assert ending.GONE in without.notes
+        assert not any("straw man on" in note for note in without.notes)
+        assert sum(without.failures.values()) == 1, "the exit code stays"
 
 
 def test_only_the_run_of_the_same_plan_is_finished(tmp_path: Path) -> None:
