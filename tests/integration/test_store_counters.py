@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from hero_ray.cli import main
-from hero_ray.pipeline.run import pending_units
-from hero_ray.pipeline.worker import unit_key
+from hero_ray.pipeline.model_turns import pending_units
+from hero_ray.pipeline.orders import unit_key
 from hero_ray.store import CellCount, Store, answers, counters, maintenance, merge, open_store, runs, schema
 from hero_ray.store.tables import PredictionTable
 from tests import stored as data
