@@ -40,10 +40,12 @@ def start(dashboard: bool = False, preload: Sequence[str] = (), heard: bool = Fa
     """
     import ray
 
-    options = {"include_dashboard": dashboard, "object_store_memory": STORE_BYTES}
+    options: dict[str, Any] = {"include_dashboard": dashboard, "object_store_memory": STORE_BYTES}
     try:
         with _silent_stderr(heard), _fitted_to_one_machine(dashboard), _kept_back(NAMES), _preloading(preload):
             ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        if dashboard:
+            _until_jobs_are_taken()
     except Exception as problem:
         ray.shutdown()  # half of it may be there
         raise RayStartError(_not_started(problem)) from problem
@@ -143,13 +145,10 @@ def _fitted_to_one_machine(dashboard: bool) -> Iterator[None]:
     """
     from ray._private import node, parameter, services, utils
 
+    ports = dict(zip(AGENT_PORTS, _free_ports(), strict=True))
     without: dict[str, Any] = {"include_log_monitor": False, "no_monitor": True}  # annotated as texts, read as flags
-    places = [
-        (
-            parameter,
-            "RayParams",
-            partial(parameter.RayParams, **dict(zip(AGENT_PORTS, _free_ports(), strict=True)), **without),
-        ),
+    places: list[tuple[Any, str, Any]] = [
+        (parameter, "RayParams", partial(parameter.RayParams, **without | ports)),
         (node.Node, "start_raylet", _knowing_its_agents(node.Node.start_raylet)),
         (services, "get_node", partial(_patiently, services.get_node)),
     ]
@@ -185,6 +184,22 @@ def _knowing_its_agents(start: Callable[..., Any]) -> Callable[..., Any]:
         return start(node, *given, **more)
 
     return started
+
+
+def _until_jobs_are_taken() -> None:
+    """Jobs are started by the agent that the node was told of before it came up."""
+    from ray._private import worker
+
+    place = (worker._global_node.node_ip_address, worker._global_node.dashboard_agent_listen_port)
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection(place, timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def _patiently(ask: Callable[..., Any], *given: Any, patience_s: float = PATIENCE_S) -> Any:

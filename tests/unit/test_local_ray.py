@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +71,46 @@ def test_a_service_without_ray_is_one_line_too(
         main(["serve", "--model", "hero-tiny", "--db", f"sqlite:///{tmp_path}/results.db"])
     assert end.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: Ray did not start on this machine")
+
+
+def test_a_node_may_take_longer_than_ray_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def ask(number: int) -> str:
+        asked.append(number)
+        if len(asked) < 3:
+            raise RuntimeError("no such node yet")
+        return "there"
+
+    monkeypatch.setattr(local_ray.time, "sleep", lambda seconds: None)
+    assert local_ray._patiently(ask, 7) == "there"
+    assert asked == [7, 7, 7]
+    asked.clear()
+    with pytest.raises(RuntimeError, match="no such node yet"):
+        local_ray._patiently(ask, 7, patience_s=-1.0)
+
+
+def test_a_node_is_told_the_ports_of_its_agents(tmp_path: Path) -> None:
+    ports = local_ray._free_ports()
+    assert len(set(ports)) == len(local_ray.AGENT_PORTS)
+    given = SimpleNamespace(**dict(zip(local_ray.AGENT_PORTS, ports, strict=True)))
+    node = SimpleNamespace(get_session_dir_path=lambda: str(tmp_path), node_id="abc", _ray_params=given)
+    assert local_ray._knowing_its_agents(lambda node, *more: more)(node, 1) == (1,)
+    assert {path.name: int(path.read_text()) for path in tmp_path.iterdir()} == {
+        f"{name}_abc": port for name, port in vars(given).items()
+    }
+
+
+def test_what_was_replaced_comes_back() -> None:
+    class Owner:
+        @staticmethod
+        def there() -> str:
+            return "first"
+
+    with local_ray.replaced((Owner, "there", staticmethod(lambda: "second")), (Owner, "of another version", 1)):
+        assert Owner.there() == "second"
+    assert Owner.there() == "first"
+    assert not hasattr(Owner, "of another version")
 
 
 def test_the_thread_that_started_ray_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
