@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 
 from hero_ray.core.config import build
-from hero_ray.core.plan import ModelFact
-from hero_ray.engine.evaluate import Settings
+from hero_ray.core.plan import ModelFact, Settings
 from hero_ray.pipeline import cluster
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan, make_plan
