@@ -28,7 +28,7 @@ from pyarrow import parquet
 
 from hero_ray import models
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.engine.evaluate import Settings
+from hero_ray.core.plan import Settings
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from hero_ray.pipeline.facts import Plan
 from hero_ray.pipeline.opening import open_task

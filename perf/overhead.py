@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 from hero_ray.core.config import build
-from hero_ray.core.plan import ModelFact
-from hero_ray.engine.evaluate import Settings
+from hero_ray.core.plan import ModelFact, Settings
 from hero_ray.pipeline import cluster
 from hero_ray.pipeline.execute import execute
 from hero_ray.pipeline.facts import Plan, make_plan
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.orders import WorkerJob, pack_unit
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.store import Store, open_store
 from perf.report import report
 

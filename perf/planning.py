@@ -16,7 +16,7 @@ from pathlib import Path
 from hero_ray.core.config import build
 from hero_ray.core.plan import MethodFact, TaskFact, cells, units
 from hero_ray.core.types import Prediction, Sample, TokenCount
-from hero_ray.pipeline.worker import pack_unit, unpack_unit
+from hero_ray.pipeline.orders import pack_unit, unpack_unit
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
 from perf.overhead import SLEEPING

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hero_ray.pipeline import cluster
 from hero_ray.pipeline.execute import execute
-from hero_ray.pipeline.worker import UnitOutcome
+from hero_ray.pipeline.orders import UnitOutcome
 from perf.overhead import job, open_run, sleeping_plan
 from perf.report import report
 

@@ -24,7 +24,7 @@ KINDS = (
     (r"dashboard", "dashboard and Jobs API (Ray)"),
     (r"JobSupervisor", "job supervisor (Ray)"),
     (r"hero_ray\.sweep", "driver of a sweep"),
-    (r"UnitWorker|MapWorker|measure_cells", "worker of a sweep"),
+    (r"UnitWorker|MapWorker|Stopwatch", "worker of a sweep"),
     (r"ray::", "other workers (Ray)"),
     (r"hero_ray serve", "hero-ray serve"),
 )

@@ -7,8 +7,10 @@ from typing import Any
 from hero_ray.core.config import build
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline.facts import Plan, make_plan
-from hero_ray.pipeline.run import _create_run, model_args
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.model_turns import model_args
+from hero_ray.pipeline.orders import WorkerJob, pack_unit
+from hero_ray.pipeline.run import _create_run
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.results.close import close_cells
 from hero_ray.store import Store
 

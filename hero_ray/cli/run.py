@@ -133,26 +133,28 @@ def run_sweep(
     from hero_ray.cli.plan import show_plan
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.finished import already, earlier
+    from hero_ray.pipeline.head_start import head_start
     from hero_ray.results.database import open_results
 
     started, url = time.perf_counter(), url_of(config)
     if dry_run:
         show_plan(config, url, card=card)
         return 0
-    with hub.reporting(_say):
-        plan = make_plan(config)
-    store = open_results(url)
-    _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {sum(plan.expected.values())} answers")
-    if (nothing := already(earlier(plan, store, fresh, run_id), retry_failed)) is not None:
-        return _report(plan, store, nothing, time.perf_counter() - started)
-    from hero_ray.pipeline.run import run  # torch and Ray, for whoever has something to do
+    with head_start(config, url, address, fresh) as start_ray:
+        with hub.reporting(_say):
+            plan = make_plan(config, named=start_ray)
+        store, answers = open_results(url), sum(plan.expected.values())
+        _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {answers} answers")
+        if (nothing := already(earlier(plan, store, fresh, run_id), retry_failed)) is not None:
+            return _report(plan, store, nothing, time.perf_counter() - started)
+        from hero_ray.pipeline.run import run  # Ray, for whoever has something to do
 
-    try:
-        outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, say=_say)
-    except KeyboardInterrupt:
-        _say("interrupted; everything answered so far is stored. Run the same command again to go on.")
-        return EXIT_INTERRUPTED
-    return _report(plan, store, outcome, time.perf_counter() - started)
+        try:
+            outcome = run(plan, store, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, say=_say)
+        except KeyboardInterrupt:
+            _say("interrupted; everything answered so far is stored. Run the same command again to go on.")
+            return EXIT_INTERRUPTED
+        return _report(plan, store, outcome, time.perf_counter() - started)
 
 
 def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:

@@ -20,6 +20,7 @@ HeroRayError
 +-- HubError                  the hub, or what it was asked for, is not there
 +-- EndpointError             a server that is asked as a model gives no answer
 +-- CapacityError             nodes that were asked for did not come
++-- RayStartError             Ray did not come up on this machine
 +-- ReplicaError              a worker failed in a way that no retry mends
 +-- DeviceMemoryError         the device is out of memory even at batch size one
 +-- JudgeError                a judge-based score without a usable judge
@@ -136,6 +137,10 @@ class EndpointError(HeroRayError):
 
 class CapacityError(HeroRayError):
     """A cluster did not bring the nodes that a sweep asked it for; the same command may succeed later."""
+
+
+class RayStartError(HeroRayError):
+    """Ray did not come up on this machine; on a busy one the same command may succeed later."""
 
 
 class ReplicaError(HeroRayError):

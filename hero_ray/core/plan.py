@@ -14,14 +14,26 @@ from typing import Any
 
 from hero_ray.core.budgets import BudgetEntry
 from hero_ray.core.config import MethodEntry, SweepConfig
+from hero_ray.core.encoded import BudgetBase
 from hero_ray.core.engines import OURS, VLLM, refuse, why_not_vllm
 from hero_ray.core.errors import ConfigError
+from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.types import Cell, Sample
 
 FULL = "full"
 ENDPOINT = "endpoint"
 """The family of models that are asked over HTTP: whatever they prune is their own affair, so `full` alone fits them."""
 NOTHING_LEFT = "the sweep has no cells left: `include` and `exclude` rule out every combination"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a sweep share."""
+
+    batch_size: int = 64
+    budget_base: BudgetBase = "real"
+    newline_policy: NewlinePolicy = "unpadded_rows"
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)

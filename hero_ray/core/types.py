@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a plan holds very many
 class Sample:
     """One question of a benchmark, without its pixels.
 

@@ -24,11 +24,14 @@ from PIL import Image
 
 from hero_ray.core.again import Again
 from hero_ray.core.errors import ConfigError, EndpointError
+from hero_ray.core.plan import ENDPOINT
 from hero_ray.core.secret import secret_of
 
 T = TypeVar("T")
 
 PREFIX = "endpoint:"
+KEY = ENDPOINT
+"""Under which a sample's scores keep what the server said of the request: usage and times in milliseconds."""
 ALLOWED, TOKEN = "HERO_RAY_ENDPOINTS", "HERO_RAY_ENDPOINT_TOKEN"
 FIRST_PAUSE_S, LONGEST_WAIT_S = 0.25, 60.0
 OWN_FIELDS = ("model", "messages", "max_tokens", "temperature", "stream", "stream_options")

@@ -15,11 +15,10 @@ from typing import Any
 from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
-from hero_ray.core.encoded import BudgetBase, Needs
+from hero_ray.core.encoded import Needs
 from hero_ray.core.engines import AUTO, OURS, VLLM
 from hero_ray.core.errors import INFRASTRUCTURE, SelectionError
-from hero_ray.core.layout import NewlinePolicy
-from hero_ray.core.plan import Unit
+from hero_ray.core.plan import Settings, Unit
 from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.costs.ledger import answer_cost
 from hero_ray.costs.scoring import method_scoring
@@ -28,16 +27,6 @@ from hero_ray.models.base import Adapter, Generation, Request
 
 NOTHING = Needs()
 COSTS_KEPT = 10_000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all cells of a sweep share."""
-
-    batch_size: int = 64
-    budget_base: BudgetBase = "real"
-    newline_policy: NewlinePolicy = "unpadded_rows"
-    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ class Evaluator:
     adapter: Adapter
     cells: Sequence[Cell]
     benchmarks: Mapping[str, Benchmark]
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     counters: Counters = field(default_factory=Counters)
     memory: Memory | None = None
     _costs: dict[Any, tuple[float, float]] = field(default_factory=dict, repr=False)

@@ -12,14 +12,11 @@ from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.errors import INFRASTRUCTURE
-from hero_ray.core.plan import ENDPOINT, Unit
+from hero_ray.core.plan import ENDPOINT, Settings, Unit
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.engine.cut import Counters
-from hero_ray.engine.endpoint import Endpoint
-from hero_ray.engine.evaluate import Settings, failed
-
-KEY = ENDPOINT
-"""Under which a sample's scores keep what the server said of the request: usage and times in milliseconds."""
+from hero_ray.engine.endpoint import KEY, Endpoint
+from hero_ray.engine.evaluate import failed
 
 
 @dataclass

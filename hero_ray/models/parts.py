@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import (
-    InternVLForConditionalGeneration,
-    LlavaForConditionalGeneration,
-    LlavaNextForConditionalGeneration,
-    LlavaOnevisionForConditionalGeneration,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen3VLForConditionalGeneration,
-)
+import transformers
 
 from hero_ray.core.errors import CheckpointError, ParameterError
 from hero_ray.models import configs, qwen_shapes
@@ -37,11 +30,19 @@ _STAND_IN = {
     internvl2.CONTEXT: 92546,
 }
 DEFAULT_TILES = 6
-_LLAVAS: dict[str, Any] = {
-    "llava-next": LlavaNextForConditionalGeneration,
-    "llava-1.5": LlavaForConditionalGeneration,
-    "llava-onevision": LlavaOnevisionForConditionalGeneration,
+_CLASSES = {
+    "llava-next": "LlavaNextForConditionalGeneration",
+    "llava-1.5": "LlavaForConditionalGeneration",
+    "llava-onevision": "LlavaOnevisionForConditionalGeneration",
+    "internvl2": "InternVLForConditionalGeneration",
+    "qwen2.5-vl": "Qwen2_5_VLForConditionalGeneration",
+    "qwen3-vl": "Qwen3VLForConditionalGeneration",
 }
+
+
+def _class_of(family: str) -> Any:
+    """Only now is its module imported: a process needs one family of them."""
+    return getattr(transformers, _CLASSES[family])
 
 
 def llava_parts(job: LoadJob) -> Parts:
@@ -59,7 +60,7 @@ def llava_parts(job: LoadJob) -> Parts:
         if not is_original:
             check_views(settings, config, job.folder)
         settings |= {"original_layout": is_original}
-    model = job.build(_LLAVAS[job.chosen.family], config)
+    model = job.build(_class_of(job.chosen.family), config)
     if job.folder is not None and job.has_weights and not job.is_quantised:
         _fill_llava(model, job, is_original)
     image_id = config.image_token_index
@@ -113,7 +114,7 @@ def internvl2_parts(job: LoadJob) -> Parts:
     if missing:
         raise CheckpointError(f"{job.folder}: its tokenizer does not know {', '.join(missing)}")
     config.image_token_id = found[internvl2.CONTEXT]
-    model = job.build(InternVLForConditionalGeneration, config)
+    model = job.build(_class_of(job.chosen.family), config)
     if job.folder is not None and job.has_weights and not job.is_quantised:
         fill(model, [job.folder], translate, job.target.device, job.but)
     published = raw.get("max_dynamic_patch") or settings.get("max_patches") or DEFAULT_TILES
@@ -125,12 +126,6 @@ def internvl2_parts(job: LoadJob) -> Parts:
     # The configuration names </s> alone, but a turn ends with the style's own token.
     end = end_tokens(job.folder, text, tokenizer, job.style)
     return Parts(info, model, tokenizer, job.style, end, internvl2.CONTEXT, settings | {"max_tiles": most})
-
-
-_QWENS: dict[str, Any] = {
-    "qwen2.5-vl": Qwen2_5_VLForConditionalGeneration,
-    "qwen3-vl": Qwen3VLForConditionalGeneration,
-}
 
 
 def qwen_parts(job: LoadJob) -> Parts:
@@ -156,7 +151,7 @@ def qwen_parts(job: LoadJob) -> Parts:
             f"{job.folder}: its tokenizer knows {IMAGE_PAD} as {tokenizer.special(IMAGE_PAD)}; its config.json says "
             f"{config.image_token_id}"
         )
-    model = job.build(_QWENS[job.chosen.family], config)
+    model = job.build(_class_of(job.chosen.family), config)
     if job.folder is not None and job.has_weights and not job.is_quantised:
         fill(model, [job.folder], qwen.hub, job.target.device)
     text = config.text_config

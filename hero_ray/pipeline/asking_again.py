@@ -10,10 +10,9 @@ from typing import Any
 from hero_ray import methods
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.errors import HeroRayError
-from hero_ray.core.plan import ENDPOINT, Unit, split_unit, units
+from hero_ray.core.plan import ENDPOINT, Settings, Unit, split_unit, units
 from hero_ray.core.tasks import TaskEntry
 from hero_ray.core.types import Cell, Sample
-from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline.facts import MAX_SAMPLES_PER_UNIT
 from hero_ray.pipeline.opening import make_task, task_fact
 from hero_ray.store.records import CELL, CellRow, RunRow, sample_id

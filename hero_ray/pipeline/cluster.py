@@ -6,10 +6,10 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from hero_ray.core.errors import CapacityError, ConfigError
@@ -37,14 +37,37 @@ class Pool:
     threads: int
 
 
+_coming: local_ray.Coming | None = None
+
+
 @contextmanager
-def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
-    """A Ray connection for the duration; a local one is started and shut down, an existing one is left running.
+def coming_up(preload: Sequence[str] = ()) -> Iterator[Callable[[], None]]:
+    """Gives what begins to start a Ray here, in a thread, for the next `connected`; it is gone at the end.
 
     Args:
-        dashboard: start Ray's dashboard, on loopback, with a local Ray; its Jobs API needs it.
+        preload: modules that its workers import while they have nothing to do yet.
     """
-    if address_of(address) == HERE:
+
+    def begin() -> None:
+        global _coming
+        prepare(HERE)
+        import ray
+
+        if not ray.is_initialized():
+            _coming = local_ray.Coming(preload)
+
+    global _coming
+    try:
+        yield begin
+    finally:
+        begun, _coming = _coming, None
+        if begun is not None:
+            begun.join()
+
+
+def prepare(target: str) -> None:
+    """Set what Ray reads as it is imported."""
+    if target == HERE:
         local_ray.guard()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -52,29 +75,50 @@ def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
     # Threads that wait must not spin: on a busy machine they keep the one they wait for from running.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its warnings name Ray's internals, not the sweep
+
+
+@contextmanager
+def connected(address: str | None, dashboard: bool = False) -> Iterator[None]:
+    """A Ray connection for the duration; a local one is started and shut down, an existing one is left running.
+
+    Args:
+        dashboard: start Ray's dashboard, on loopback, with a local Ray; its Jobs API needs it.
+
+    Raises:
+        ConfigError: no cluster is at the address, or it refuses.
+        RayStartError: no Ray came up here.
+    """
+    target, begun = address_of(address), _coming
+    prepare(target)
     import ray
 
+    if begun is not None:
+        begun.wait()
     already = ray.is_initialized()
     if not already:
         check_address(address)
-        target = address_of(address)
-        local: dict[str, Any] = {}
         if target == HERE:
-            local = {"include_dashboard": dashboard, "object_store_memory": 256 * 2**20}
-        try:
-            with local_ray.starting():
-                ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, **local)
-        except (ConnectionError, ValueError, RuntimeError) as problem:
-            if target == HERE:
-                raise
-            first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-            raise ConfigError(f"{_named(address)}: Ray refuses to connect: {first}. {_REMEDY}") from None
+            local_ray.start(dashboard)
+        else:
+            _connect(target, address)
     quiet()
     try:
         yield
     finally:
-        if not already:
+        if begun is not None:
+            begun.end()
+        elif not already:
             ray.shutdown()
+
+
+def _connect(target: str, address: str | None) -> None:
+    import ray
+
+    try:
+        ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as problem:
+        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise ConfigError(f"{_named(address)}: Ray refuses to connect: {first}. {_REMEDY}") from None
 
 
 def address_of(address: str | None) -> str:

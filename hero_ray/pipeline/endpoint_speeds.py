@@ -14,8 +14,7 @@ import numpy as np
 
 from hero_ray.core.plan import digest
 from hero_ray.core.types import Cell
-from hero_ray.engine.endpoint import PREFIX
-from hero_ray.engine.remote import KEY
+from hero_ray.engine.endpoint import KEY, PREFIX
 from hero_ray.store import Store
 
 

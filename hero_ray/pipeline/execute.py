@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from itertools import accumulate, pairwise
+from typing import Any
 
 from hero_ray.core.errors import HeroRayError, ReplicaError
 from hero_ray.core.plan import Unit
 from hero_ray.pipeline.cluster import Pool
-from hero_ray.pipeline.worker import UnitOutcome, UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.local_data import on_one_machine
+from hero_ray.pipeline.orders import UnitOutcome, WorkerJob, pack_unit
 
 MAX_BLOCK_UNITS = 16
 MAX_FIRST_UNITS, MAX_GROWN_SHARE = 4, 0.04
@@ -19,6 +21,18 @@ MAX_FIRST_UNITS, MAX_GROWN_SHARE = 4, 0.04
 grow with what was given out before them, as the looks grow apart."""
 IN_FLIGHT = 2
 """Blocks a replica holds at once: one at work, one waiting, so that a slow unit delays few others."""
+
+
+class Replica:
+    """What Ray Data makes of a `UnitWorker`: it is imported, with torch, where it runs and not by the driver."""
+
+    def __init__(self, job: WorkerJob) -> None:
+        from hero_ray.pipeline.worker import UnitWorker
+
+        self._worker = UnitWorker(job)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        return self._worker(batch)
 
 
 def block_sizes(num_units: int, replicas: int, deciding: bool = False) -> list[int]:
@@ -40,11 +54,16 @@ def block_sizes(num_units: int, replicas: int, deciding: bool = False) -> list[i
     return sizes
 
 
-def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float) -> Iterator[UnitOutcome]:
+def execute(
+    units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float, *, one_machine: bool = False
+) -> Iterator[UnitOutcome]:
     """Evaluate units on a fixed pool of actors, yielding outcomes as blocks finish.
 
     The order of results is Ray's. A dead actor is restarted and its block given again; what its units had
     committed is skipped there.
+
+    Args:
+        one_machine: no node can come, and nobody looks at Ray's dashboard.
     """
     import pyarrow
     from ray import data
@@ -59,17 +78,20 @@ def execute(units: Sequence[Unit], job: WorkerJob, pool: Pool, deadline_s: float
     # Not from_arrow: it has tasks measure the blocks, and a replica then waits for a process that is not theirs.
     # Not map_batches: with GPUs it refuses a batch that is the whole block, and by a number it would join our blocks.
     dataset = data.from_blocks(blocks).map_batches_internal(
-        UnitWorker,
+        Replica,
         fn_constructor_kwargs={"job": job},
         compute=ActorPoolStrategy(size=min(pool.replicas, len(units)), max_tasks_in_flight_per_actor=IN_FLIGHT),
         batch_size=None,
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
     )
-    with named_failures():
-        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
-            for text in batch["outcome"]:
-                yield UnitOutcome(**json.loads(text))
+    with on_one_machine() if one_machine else nullcontext(), named_failures():
+        # Closed here when nobody asks further: Ray Data tells of its end, too.
+        batches: Any = iter(dataset.iter_batches(batch_size=None, prefetch_batches=0))
+        with closing(batches):
+            for batch in batches:
+                for text in batch["outcome"]:
+                    yield UnitOutcome(**json.loads(text))
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,7 @@ from hero_ray.models.shapes import limited, shape
 from hero_ray.models.sources import find_clip, find_folder, is_clip
 from hero_ray.models.supported import check_for_vllm
 from hero_ray.pipeline.opening import make_task, open_task, task_fact, tasks_of
-
-GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
-"""What Linux shows of a GPU driver: NVIDIA's, AMD's, Windows' below it, Jetson's."""
+from hero_ray.pipeline.provenance import cuda_here
 
 MAX_SAMPLES_PER_UNIT = 64
 """Beyond this a picture's questions are cut into several units, so that one unit never holds a replica for long."""
@@ -96,7 +93,12 @@ class Plan:
         return {cell.id: self.asked.get(cell.benchmark, 0) for cell in self.cells}
 
 
-def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = None, at_hand: bool = True) -> Plan:
+def make_plan(
+    config: SweepConfig,
+    model_facts: Sequence[ModelFact] | None = None,
+    at_hand: bool = True,
+    named: Callable[[], None] = lambda: None,
+) -> Plan:
     """Resolve names, parameters and datasets into cells and units.
 
     Args:
@@ -104,15 +106,18 @@ def make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None = Non
         model_facts: known already, for models that come from a loader of one's own.
         at_hand: whether weights and data are. Without them sizes come from the published architectures and row counts
             from the benchmarks: the plan can be described and forecast, not run.
+        named: called once every name and parameter is known to be good; rows are read after it.
 
     Raises:
         InputError: an unknown name, a parameter out of range, a dataset that cannot be read, or nothing left to do.
     """
     with hub.pinned() as commits:
-        return replace(_make_plan(config, model_facts, at_hand), commits=dict(commits))
+        return replace(_make_plan(config, model_facts, at_hand, named), commits=dict(commits))
 
 
-def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_hand: bool) -> Plan:
+def _make_plan(
+    config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_hand: bool, named: Callable[[], None]
+) -> Plan:
     methods.foreign(), benchmarks.foreign()  # who has a broken plug-in hears of it here, once, not from the workers
     method_facts = [(entry, method_fact(entry)) for entry in config.all_methods]
     if model_facts is None:
@@ -133,7 +138,8 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
     )
     limited = tasks_of(config)
     opened = {task.name: open_task(task) if at_hand else make_task(task) for task in limited}
-    named = {benchmark.name: benchmark for benchmark in opened.values()}
+    by_name = {benchmark.name: benchmark for benchmark in opened.values()}
+    named()
     limits = {opened[task.name]: task.limit for task in limited}
     samples = [sample for one, limit in limits.items() for sample in one.samples(limit=limit)] if at_hand else []
     asked = Counter(sample.benchmark for sample in samples)
@@ -142,14 +148,14 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
         asked = Counter({one.name: sizes.questions(one, limit) for one, limit in limits.items()})
         pictures = sum(sizes.pictures(name, count) for name, count in asked.items())
     families = {fact.family for fact in model_facts}
-    tasks = [task_fact(benchmark, families, samples if at_hand else None) for benchmark in named.values()]
+    tasks = [task_fact(benchmark, families, samples if at_hand else None) for benchmark in by_name.values()]
     planned = cells(config, model_facts, method_facts, tasks)
-    keys = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in named}
+    keys = {name: digest(sorted(s.key for s in samples if s.benchmark == name)) for name in by_name}
     return Plan(
         config=config,
         models=tuple(model_facts),
         tasks=limited,
-        benchmarks=named,
+        benchmarks=by_name,
         cells=tuple(planned),
         units=tuple(part for unit in units(samples) for part in split_unit(unit, MAX_SAMPLES_PER_UNIT)),
         samples=tuple(samples),
@@ -157,15 +163,6 @@ def _make_plan(config: SweepConfig, model_facts: Sequence[ModelFact] | None, at_
         pictures=pictures,
         hash=sweep_hash(config, planned, keys) if at_hand else "",
     )
-
-
-def cuda_here() -> bool:
-    """Whether torch finds a CUDA device; it is only imported where a driver's node says that there may be one."""
-    if sys.platform == "linux" and not any(Path(node).exists() for node in GPU_NODES):
-        return False
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _method(entry: MethodEntry) -> Method:

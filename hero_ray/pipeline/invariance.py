@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hero_ray.core.plan import ModelFact
-from hero_ray.models.base import Adapter
 from hero_ray.store import Store
 from hero_ray.store.records import RunRow
+
+if TYPE_CHECKING:
+    from hero_ray.models.base import Adapter
 
 log = logging.getLogger(__name__)
 

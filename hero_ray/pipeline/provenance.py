@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from packaging.utils import canonicalize_name, canonicalize_version
 from hero_ray.core.shipped import checkout, folder
 
 PACKAGES = ("hero-ray", "torch", "transformers", "tokenizers", "ray", "numpy", "pillow", "sqlalchemy", "datasets")
+
+GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
+"""What Linux shows of a GPU driver: NVIDIA's, AMD's, Windows' below it, Jetson's."""
 
 
 def git_commit() -> str | None:
@@ -121,7 +125,18 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def cuda_here() -> bool:
+    """Whether torch finds a CUDA device; it is only imported where a driver's node says that there may be one."""
+    if sys.platform == "linux" and not any(Path(node).exists() for node in GPU_NODES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _gpus() -> list[str]:
+    if not cuda_here():
+        return []
     import torch
 
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

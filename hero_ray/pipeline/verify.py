@@ -23,8 +23,8 @@ from hero_ray.core.types import Prediction
 from hero_ray.engine.evaluate import Evaluator
 from hero_ray.pipeline.asking_again import Tasks, Together, groups, tasks_of, units_of
 from hero_ray.pipeline.margins import margin
+from hero_ray.pipeline.orders import load_callable
 from hero_ray.pipeline.provenance import environment, git_commit
-from hero_ray.pipeline.worker import load_callable
 from hero_ray.results import named, recount, truth
 from hero_ray.results.truth import AskedAgain, Findings, Untrue
 from hero_ray.store import CellRow, RunRow, Store, sample_id, verifications

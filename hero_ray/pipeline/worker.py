@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from importlib import import_module
+from dataclasses import asdict, dataclass
 from itertools import starmap
 from pathlib import Path
 from typing import Any, cast
@@ -25,16 +24,16 @@ from hero_ray.core import hub
 from hero_ray.core.errors import HeroRayError, ReplicaError
 from hero_ray.core.plan import Unit
 from hero_ray.core.secret import hand_over
-from hero_ray.core.tasks import TaskEntry
-from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.core.types import Prediction
 from hero_ray.engine.ahead import UnitAsked, evaluate_ahead
 from hero_ray.engine.endpoint import Endpoint, is_endpoint
-from hero_ray.engine.evaluate import Evaluator, Settings, failed
+from hero_ray.engine.evaluate import Evaluator, failed
 from hero_ray.engine.remote import RemoteEvaluator
 from hero_ray.models.engines import vllm_of
 from hero_ray.pipeline.deadline import Deadline
 from hero_ray.pipeline.invariance import certify_run
 from hero_ray.pipeline.opening import open_task
+from hero_ray.pipeline.orders import UnitOutcome, WorkerJob, load_callable, unit_key, unpack_unit
 from hero_ray.pipeline.pictures import picture_record
 from hero_ray.pipeline.row_files import RowWriter
 from hero_ray.store import open_store
@@ -46,54 +45,6 @@ class UnitAbandoned(HeroRayError):
 
 
 @dataclass(frozen=True)
-class WorkerJob:
-    """Everything an actor needs, small enough to travel as constructor arguments."""
-
-    run_id: str
-    store_url: str = field(repr=False)
-    model: str
-    model_args: dict[str, Any]
-    cells: tuple[Cell, ...]
-    tasks: tuple[TaskEntry, ...]
-    settings: Settings
-    unit_timeout_s: float = 1800.0
-    max_attempts: int = 3
-    until_decided: bool = False
-    threads: int | None = None
-    gpus: float = 0.0
-    loader: str = "hero_ray.models:load"
-    commits: Mapping[str, str] = field(default_factory=dict)
-    """What the plan read of the hub; every replica reads the same."""
-    certify_after: str = ""
-    """The unit whose replica certifies the model afterwards; none if the run has its certificate."""
-    rows_folder: str = ""
-    """Where rows are kept until they are loaded; straight into the database if empty."""
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Of the driver, for no worker's environment has them."""
-
-
-def pack_unit(unit: Unit) -> str:
-    """A unit as text: Ray would merge the keys of free-form dicts over a block."""
-    return json.dumps({"id": unit.id, "image_key": unit.image_key, "samples": [asdict(s) for s in unit.samples]})
-
-
-def unit_key(unit: Unit, model: str) -> str:
-    """What a unit is counted under: every model of a run begins and settles it for itself."""
-    return f"{unit.id}@{model}"
-
-
-def unpack_unit(text: str) -> Unit:
-    raw = json.loads(text)
-    return Unit(raw["id"], raw["image_key"], tuple(Sample(**sample) for sample in raw["samples"]))
-
-
-def load_callable(path: str) -> Callable[..., Any]:
-    """`package.module:name` as an object."""
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
 class _Begun:
     """A unit that is begun: its picture, (cell id, sample key) of the answers it owes, and how often it was tried."""
 
@@ -102,19 +53,6 @@ class _Begun:
     wanted: set[tuple[str, str]]
     attempt: int
     started_at: float
-
-
-@dataclass
-class UnitOutcome:
-    """What the driver learns of a unit."""
-
-    unit: str
-    picture: str = ""
-    answered: int = 0
-    failed: int = 0
-    started_at: float = 0.0
-    finished_at: float = 0.0
-    counters: dict[str, int] = field(default_factory=dict)
 
 
 def as_planned(job: WorkerJob, revision: str, data: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,9 @@ from hero_ray.profiling.records import record, stock_record
 from hero_ray.profiling.requests import Arrangement, Probe, arrange, run_request
 from hero_ray.profiling.roofline import Peaks
 from hero_ray.profiling.survey import Survey, survey
-from hero_ray.profiling.timing import TimedCall, take_turns
+from hero_ray.profiling.timing import TimedCall, finished, turns
+
+SURVEYED = "warming up"
 
 
 def profile_cells(
@@ -25,12 +27,23 @@ def profile_cells(
     items: Mapping[str, Pruning],
     probes: Sequence[Probe],
     settings: ProfileSettings,
-    progress: Callable[[str], None] = lambda message: None,
+    progress: Callable[[str], object] = lambda message: None,
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """`profiling`, gone through to the end; `progress` is told of every step."""
+    return finished(profiling(adapter, items, probes, settings, **more), progress)
+
+
+def profiling(
+    adapter: Adapter,
+    items: Mapping[str, Pruning],
+    probes: Sequence[Probe],
+    settings: ProfileSettings,
     *,
     with_stock: bool = False,
     energy: bool = False,
     peaks: Peaks | None = None,
-) -> list[dict[str, Any]]:
+) -> Generator[str, None, list[dict[str, Any]]]:
     """Time whole requests of every item on every probe, interleaved, and account for their tokens.
 
     Args:
@@ -40,6 +53,9 @@ def profile_cells(
         energy: also measure joules per request, where the device has a counter.
         peaks: the device's measured peaks; with them every record gets its rooflines.
 
+    Yields:
+        What is done, before it is begun; `SURVEYED` in front of the first thing that wants the machine to itself.
+
     Returns:
         One JSON-able record per item with the columns of table `profiles`, the certificate and `details`.
     """
@@ -47,7 +63,7 @@ def profile_cells(
     arranged = [[arrange(adapter, pruning, probe) for probe in probes] for pruning in items.values()]
     surveys: list[list[Survey]] = []
     for key, row in zip(items, arranged, strict=True):
-        progress(f"survey {key}")
+        yield f"survey {key}"
         surveys.append([])
         for arrangement in row:
             if captured is not None:
@@ -58,8 +74,8 @@ def profile_cells(
     calls = [[timed(adapter, arrangement, settings) for arrangement in row] for row in arranged]
     if with_stock:
         calls.append([stock.stock_call(adapter, probe, size, new_tokens) for probe in probes])
-    progress(f"timing {len(calls)} items")
-    times = take_turns(calls, adapter.info.device, warmup=settings.warmup, repeats=settings.repeats)
+    yield SURVEYED
+    times = yield from turns(calls, adapter.info.device, warmup=settings.warmup, repeats=settings.repeats)
     certificate = certify(
         adapter.info,
         batch_size=size,

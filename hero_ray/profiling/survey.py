@@ -57,11 +57,16 @@ def survey(adapter: Adapter, arrangement: Arrangement, batch_size: int, new_toke
 
     def watched(stage: str, work: Callable[[], Any]) -> Any:
         done: list[Any] = []
+
+        def count() -> None:
+            counted[stage] = count_flops(lambda: done.append(work()))
+
         if stage == "decode":  # a captured step is not to be captured under a counter
             done.append(work())
+        elif stage == "select":
+            syncs.extend(host_syncs(count, device))
         else:
-            waits = host_syncs(lambda: counted.update({stage: count_flops(lambda: done.append(work()))}), device)
-            syncs.extend(waits if stage == "select" else ())
+            count()
         memory.phase(stage)
         return done[0]
 

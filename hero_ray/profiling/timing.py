@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from hero_ray.profiling.marks import Marks, percentile
 
+S = TypeVar("S")
+R = TypeVar("R")
 TimedCall = Callable[[Marks], None]
 """Runs one request and stamps `start` and the end of every stage."""
 
@@ -37,13 +40,33 @@ class StageTimes:
         return percentile(self.together(*stages), share)
 
 
+def finished(steps: Generator[S, None, R], each: Callable[[S], object] = lambda step: None) -> R:
+    """Go through all steps of what is done in steps, telling of each; what it returns at its end."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        each(step)
+
+
 def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int) -> list[StageTimes]:
+    """`turns`, gone through to the end."""
+    return finished(turns(calls, device, warmup=warmup, repeats=repeats))
+
+
+def turns(
+    calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int
+) -> Generator[str, None, list[StageTimes]]:
     """Time calls A, B, C, ... in rounds A B C, B C A, ... so that clock drift and neighbours hit all alike.
 
     Args:
         calls: per contender, one call for every shape it is timed on.
         warmup: discarded runs of every shape, before anything is timed.
         repeats: timed runs of every shape.
+
+    Yields:
+        How many of how many requests are timed, after the warm-up and after every round: never in the middle of one.
 
     Returns:
         Per contender, the times of all its shapes together.
@@ -55,6 +78,8 @@ def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int
                 call(marks)
                 marks.intervals()
     times = [StageTimes() for _ in calls]
+    due = repeats * sum(map(len, calls))
+    yield f"0 of {due} requests timed"
     for round_index in range(repeats):
         with _garbage_collected_first():
             for place in range(len(calls)):
@@ -63,6 +88,7 @@ def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int
                     marks = Marks(device)
                     call(marks)
                     times[contender].add(marks.intervals())
+        yield f"{sum(one.n for one in times)} of {due} requests timed"
     return times
 
 

@@ -17,10 +17,10 @@ import torch
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.encoded import Budget
 from hero_ray.core.errors import InputError
-from hero_ray.core.plan import Unit, units
+from hero_ray.core.plan import Settings, Unit, units
 from hero_ray.core.types import Cell, Prediction, Sample, Scored
 from hero_ray.engine.cut import Picture, Pruning, cut
-from hero_ray.engine.evaluate import Evaluator, Settings
+from hero_ray.engine.evaluate import Evaluator
 from hero_ray.methods import create, gsearch, vtw
 from hero_ray.methods.base import LayerPruner
 from hero_ray.methods.fitprune import FitPrune

@@ -13,8 +13,9 @@ from hero_ray.core.config import build
 from hero_ray.core.plan import ModelFact
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline.facts import Plan, make_plan
-from hero_ray.pipeline.run import model_args
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.model_turns import model_args
+from hero_ray.pipeline.orders import WorkerJob, pack_unit
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.store import Store, open_store
 
 SLEEPING = ModelFact("sleeping", "llava-1.5", "sleeping-1", "float32", 16)

@@ -21,7 +21,7 @@ from hero_ray.pipeline.endpoint_speeds import certificate as certificate_of
 from hero_ray.pipeline.endpoint_speeds import endpoint_speeds
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.pipeline.forecast import describe_plan
-from hero_ray.pipeline.run import model_args
+from hero_ray.pipeline.model_turns import model_args
 from hero_ray.pipeline.verify import verify
 from hero_ray.store import figures, open_store
 from hero_ray.store.verifications import whole_answers

@@ -229,7 +229,8 @@ from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline.facts import make_plan
 from hero_ray.pipeline.forecast import describe_plan
 from hero_ray.pipeline.run import _create_run
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.orders import WorkerJob, pack_unit
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.store import open_store
 store = open_store("sqlite:///{db}")
 config = SweepConfig(models=["someone/tiny"], methods=["full", "hero"], budgets=[0.2], tasks=["pope"], limit=2)

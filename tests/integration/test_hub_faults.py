@@ -99,8 +99,10 @@ from hero_ray.core.config import build
 from hero_ray.core.errors import HeroRayError
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline.facts import make_plan
-from hero_ray.pipeline.run import _create_run, pending_units
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.model_turns import pending_units
+from hero_ray.pipeline.run import _create_run
+from hero_ray.pipeline.orders import WorkerJob, pack_unit
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.store import open_store
 store = open_store("sqlite:///{db}")
 plan = make_plan(build({{"models": ["hero-tiny"], "methods": ["full"], "tasks": ["pope"]}}))

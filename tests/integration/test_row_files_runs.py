@@ -11,8 +11,9 @@ from hero_ray.cli import main
 from hero_ray.core.errors import ConfigError, RowFileError
 from hero_ray.engine.evaluate import Settings
 from hero_ray.pipeline import row_files as files
-from hero_ray.pipeline.run import model_args
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.model_turns import model_args
+from hero_ray.pipeline.orders import WorkerJob, pack_unit
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.store import Store, maintenance, open_store, row_files
 from tests.integration.sweeps import LOADER, answers, small_plan, undisturbed
 from tests.row_file_data import CELLS, QUESTIONS, UNITS, begin, written

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 
 from hero_ray.cli import main
 from hero_ray.core.errors import StoreError
-from hero_ray.pipeline.run import pending_units
-from hero_ray.pipeline.worker import unit_key
+from hero_ray.pipeline.model_turns import pending_units
+from hero_ray.pipeline.orders import unit_key
 from hero_ray.store import (
     CellCount,
     Store,

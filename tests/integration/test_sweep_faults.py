@@ -54,6 +54,9 @@ def test_a_run_completes_and_encodes_every_picture_once(finished: Finished, quie
     assert outcome.counters["answers"] == sum(plan.expected.values()) == len(quiet)
     assert answers(finished.database, outcome.run_id) == quiet
     assert {count.missing for count in store.counts(outcome.run_id).values()} == {0}
+    import ray
+
+    assert ray.util.list_named_actors(all_namespaces=True) == [], "Ray Data's own take the place of replicas"
 
 
 @pytest.mark.slow

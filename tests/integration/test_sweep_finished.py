@@ -14,7 +14,7 @@ import pytest
 from hero_ray.benchmarks.synthetic import documents
 from hero_ray.core.config import build
 from hero_ray.core.types import Prediction
-from hero_ray.pipeline import facts, finished
+from hero_ray.pipeline import facts, finished, provenance
 from hero_ray.results import ending
 from hero_ray.results.close import close_cells
 from hero_ray.results.database import open_results
@@ -146,12 +146,12 @@ def test_a_picture_is_drawn_once_for_all_benchmarks(monkeypatch: Any) -> None:
 
 
 def test_cuda_is_asked_for_only_where_a_driver_is(monkeypatch: Any) -> None:
-    monkeypatch.setattr(facts.sys, "platform", "linux")
-    monkeypatch.setattr(facts, "GPU_NODES", ("/no/such/node",))
+    monkeypatch.setattr(provenance.sys, "platform", "linux")
+    monkeypatch.setattr(provenance, "GPU_NODES", ("/no/such/node",))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert not facts.cuda_here()
-    monkeypatch.setattr(facts, "GPU_NODES", ("/no/such/node", "/"))
-    assert facts.cuda_here()
-    monkeypatch.setattr(facts.sys, "platform", "darwin")
-    monkeypatch.setattr(facts, "GPU_NODES", ())
-    assert facts.cuda_here()
+    assert not provenance.cuda_here()
+    monkeypatch.setattr(provenance, "GPU_NODES", ("/no/such/node", "/"))
+    assert provenance.cuda_here()
+    monkeypatch.setattr(provenance.sys, "platform", "darwin")
+    monkeypatch.setattr(provenance, "GPU_NODES", ())
+    assert provenance.cuda_here()

@@ -13,9 +13,10 @@ from hero_ray.engine.evaluate import Settings
 from hero_ray.methods import create
 from hero_ray.pipeline.facts import Plan, make_plan
 from hero_ray.pipeline.invariance import certificates, certify_run, describe, settled
-from hero_ray.pipeline.profile_pass import measure_cells
+from hero_ray.pipeline.orders import WorkerJob, pack_unit
+from hero_ray.pipeline.profile_pass import Stopwatch
 from hero_ray.pipeline.status import describe_run
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.store import Store
 
 MACHINE = {"processor": "a", "gpus": [], "packages": {"torch": "2.13", "transformers": "5.23"}}
@@ -101,8 +102,13 @@ def test_the_profile_pass_tells_where_a_method_breaks_even() -> None:
     full = plan.cells[0]
     pruned = replace(full, id="pruned", method="spatial", retention_ratio=0.2, params=create("spatial").parameters())
     config = build({"tasks": ["synth-exist"], "profile": {"repeats": 1, "warmup": 0, "new_tokens": 3}})
-    records = measure_cells("hero_ray.models:load", "hero-tiny", {}, [full, pruned], plan.tasks, plan.units[:1], config)
-    base, record = records
+    work = ("hero_ray.models:load", "hero-tiny", {}, [full, pruned], plan.tasks, plan.units[:1], config)
+    watch, told = Stopwatch("hero_ray.models:load"), []
+    watch.survey(*work)
+    while (step := watch.step())[0] == "told":
+        told.append(step[1])
+    assert told == ["0 of 2 requests timed", "2 of 2 requests timed"]
+    base, record = step[1]
     found = record["details"]["break_even"]
     assert "break_even" not in base["details"]
     assert found["prefill_saved_ms"] == base["prefill_ms"] - record["prefill_ms"]

@@ -20,7 +20,7 @@ from hero_ray.engine.endpoint import ALLOWED, Endpoint
 from hero_ray.models.registry import EMBEDDED_WEIGHTS
 from hero_ray.pipeline.endpoint_speeds import endpoint_speeds
 from hero_ray.pipeline.facts import Plan, make_plan
-from hero_ray.pipeline.run import model_args
+from hero_ray.pipeline.model_turns import model_args
 from hero_ray.store import Store, figures, open_store
 from hero_ray.store.verifications import whole_answers
 from tests import machine

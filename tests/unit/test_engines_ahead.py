@@ -15,7 +15,8 @@ from hero_ray.engine import ahead
 from hero_ray.engine.ahead import UnitAsked, evaluate_ahead
 from hero_ray.engine.evaluate import Evaluator, Settings
 from hero_ray.pipeline import facts
-from hero_ray.pipeline.worker import UnitWorker, WorkerJob, pack_unit, unit_key
+from hero_ray.pipeline.orders import WorkerJob, pack_unit, unit_key
+from hero_ray.pipeline.worker import UnitWorker
 from hero_ray.store import Store, open_store
 from tests.stand_in_vllm import StandInEngine, stand_in_model
 

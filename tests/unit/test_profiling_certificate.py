@@ -16,7 +16,7 @@ from hero_ray.profiling.certificate import INFORMATION, Certificate, certify, re
 from hero_ray.profiling.energy import joules_per_call
 from hero_ray.profiling.marks import Marks, percentile
 from hero_ray.profiling.memory import PhaseMemory
-from hero_ray.profiling.timing import StageTimes, take_turns
+from hero_ray.profiling.timing import StageTimes, finished, turns
 
 
 @pytest.fixture
@@ -127,7 +127,9 @@ def test_turns_rotate_after_every_shape_is_warm() -> None:
 
         return run
 
-    times = take_turns([[call("A1"), call("A2")], [call("B")], [call("C")]], "cpu", warmup=1, repeats=2)
+    calls, told = [[call("A1"), call("A2")], [call("B")], [call("C")]], []
+    times = finished(turns(calls, "cpu", warmup=1, repeats=2), lambda text: told.append((text, len(order))))
+    assert told == [("0 of 8 requests timed", 4), ("4 of 8 requests timed", 8), ("8 of 8 requests timed", 12)]
     assert order[:4] == ["A1", "A2", "B", "C"]
     assert order[4:] == ["A1", "A2", "B", "C", "B", "C", "A1", "A2"]
     assert [entry.n for entry in times] == [4, 2, 2]

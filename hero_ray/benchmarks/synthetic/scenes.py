@@ -24,7 +24,7 @@ BACKGROUND, FIRST_SIGN = -1, 100
 _INK = {"white": ((240, 240, 240), (25, 25, 30)), "black": ((25, 25, 30), (240, 240, 240))}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle in pixels."""
 
@@ -39,7 +39,7 @@ class Box:
         return not (apart_x or apart_y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Thing:
     """A coloured shape. Large ones carry a digit on a plate in their middle, small ones none."""
 
@@ -49,7 +49,7 @@ class Thing:
     box: Box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sign:
     """A white or black board with a three-letter word, one letter per patch."""
 
@@ -58,7 +58,7 @@ class Sign:
     box: Box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that is true of a picture, without a pixel of it: what questions are made of.
 

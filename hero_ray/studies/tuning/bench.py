@@ -11,10 +11,10 @@ from hero_ray import stats
 from hero_ray.core.config import MethodEntry
 from hero_ray.core.encoded import BudgetBase
 from hero_ray.core.errors import InputError
-from hero_ray.core.plan import digest
+from hero_ray.core.plan import Settings, digest
 from hero_ray.core.types import Cell, Prediction, Scored
 from hero_ray.engine.cut import Counters
-from hero_ray.engine.evaluate import Evaluator, Memory, Settings
+from hero_ray.engine.evaluate import Evaluator, Memory
 from hero_ray.models.base import Adapter
 from hero_ray.studies.calibration import Questions
 from hero_ray.studies.tuning.space import Space, method_of
