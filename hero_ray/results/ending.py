@@ -1,4 +1,4 @@
-"""What a sweep prints at its end: its table with notes, worked out once for the same figures, and the JSON line.
+"""What a sweep prints at its end: its table with notes, worked out once for the same figures, and its record.
 
 A finished sweep is asked again more often than it is run; what was said of it then holds as long as the rows it was
 made from and the code that made it are the same.
@@ -7,7 +7,6 @@ made from and the code that made it are the same.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hero_ray.results.writer import Column, Grid, grid
 from hero_ray.store import Store, answers, endings
 
 ROOMS = ("core", "stats", "store", "benchmarks", "results")
@@ -25,7 +25,7 @@ ROOMS = ("core", "stats", "store", "benchmarks", "results")
 class Ending:
     """The table, what its readers must know, and how many samples failed by kind."""
 
-    table: str
+    table: Grid
     notes: Sequence[str]
     failures: Mapping[str, int]
 
@@ -39,7 +39,8 @@ def ending(store: Store, run_id: str, benchmarks: Sequence[str]) -> Ending:
     parts = [_code(), store.read(endings.figures_hash, run_id), *benchmarks]
     made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if kept := store.read(endings.kept, run_id, made_from):
-        return Ending(**kept)
+        columns, rows = kept["table"]["columns"], kept["table"]["rows"]
+        return Ending(**kept | {"table": grid([Column(**one) for one in columns], rows)})
     made = work_out(store, run_id, benchmarks)
     store.transaction(endings.keep, run_id, made_from, asdict(made))
     return made
@@ -65,10 +66,10 @@ def _code() -> str:
     return " ".join([found.hexdigest(), version("numpy"), version("scipy")])
 
 
-def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> str:
-    """The JSON object that ends a sweep's output."""
+def record(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> dict[str, Any]:
+    """What scripts are told of a sweep that has ended."""
     answered, failures = store.totals(run_id)
-    record = {
+    return {
         "run_id": run_id,
         "status": status,
         "cells": cells,
@@ -78,4 +79,3 @@ def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float
         "seconds": round(seconds, 2),
         **more,
     }
-    return json.dumps(record)

@@ -59,7 +59,7 @@ def test_an_answerer_that_never_varies_is_named_and_a_perfect_one_is_one_sided(s
     full, hero = results.marks()
     assert full.flags == (f"one-sided: rests on {PICTURES} pictures alike",)
     assert hero.flags == ("always 'no'",)
-    shown = summary.table([full, hero], ["pope"])
+    shown = str(summary.table([full, hero], ["pope"]))
     assert "| 100.0, 94.0-100.0 |" in shown
     assert any(line == "Always 'no': hero@20% on pope." for line in summary.notes([results], {}))
 
