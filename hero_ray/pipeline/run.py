@@ -169,7 +169,8 @@ def _execute_all(
                 say(f"{model.name}: no timings, which are those of hero_ray's own blocks; here answered {model.engine}")
             elif plan.config.profile.enabled:
                 arguments = model_args(plan, model.name)
-                profile_model(plan, store, run_id, model.name, arguments, pool, loader, progress.stage)
+                told = progress.stage, progress.counted
+                profile_model(plan, store, run_id, model.name, arguments, pool, loader, *told)
         still_ours(run_id, lost)
         progress.stage("loading rows")
         row_files.finish(store, run_id, folder)

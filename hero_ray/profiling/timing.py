@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from hero_ray.profiling.marks import Marks, percentile
 
 TimedCall = Callable[[Marks], None]
 """Runs one request and stamps `start` and the end of every stage."""
+P, T = ParamSpec("P"), TypeVar("T")
+Steps = Generator[tuple[int, int], None, T]
+"""Work that says (requests run, requests in all) between its steps, when nothing is timed, and returns what it made."""
+
+
+def to_its_end(steps: Callable[P, Steps[T]]) -> Callable[P, T]:
+    """The same work for those who only want what it returns."""
+
+    @wraps(steps)
+    def whole(*args: P.args, **kwargs: P.kwargs) -> T:
+        running = steps(*args, **kwargs)
+        while True:
+            try:
+                next(running)
+            except StopIteration as end:
+                made: T = end.value
+                return made
+
+    return whole
 
 
 @dataclass
@@ -37,7 +58,7 @@ class StageTimes:
         return percentile(self.together(*stages), share)
 
 
-def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int) -> list[StageTimes]:
+def turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int) -> Steps[list[StageTimes]]:
     """Time calls A, B, C, ... in rounds A B C, B C A, ... so that clock drift and neighbours hit all alike.
 
     Args:
@@ -48,14 +69,19 @@ def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int
     Returns:
         Per contender, the times of all its shapes together.
     """
+    shapes_in_all = sum(map(len, calls))
+    run, in_all = 0, (warmup + repeats) * shapes_in_all
     for shapes in calls:
+        yield run, in_all
         for call in shapes:
             for _ in range(warmup):
                 marks = Marks(device)
                 call(marks)
                 marks.intervals()
+            run += warmup
     times = [StageTimes() for _ in calls]
     for round_index in range(repeats):
+        yield run + round_index * shapes_in_all, in_all
         with _garbage_collected_first():
             for place in range(len(calls)):
                 contender = (place + round_index) % len(calls)
@@ -64,6 +90,9 @@ def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int
                     call(marks)
                     times[contender].add(marks.intervals())
     return times
+
+
+take_turns = to_its_end(turns)
 
 
 @contextmanager
