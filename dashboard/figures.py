@@ -18,6 +18,9 @@ MANY = 400
 
 NEUTRAL = "rgba(128,132,140,0.9)"
 GRID = "rgba(128,132,140,0.22)"
+DIVERGING = [[0, "#E08214"], [0.25, "#FDB863"], [0.5, "#F7F7F7"], [0.75, "#92C5DE"], [1, "#4393C3"]]
+"""Worse to better, light enough at both ends for text in INK."""
+INK = "#111111"
 CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
@@ -106,7 +109,7 @@ def _series(
             "arrayminus": [0 if mark.low is None else mark.value - mark.low for mark in members],
             "thickness": 1,
             "width": 3,
-            "color": palette.translucent(look.colour, 0.35 if look.muted else 0.6),
+            "color": look.colour,
         }
     return kind(
         name=series,
@@ -200,7 +203,8 @@ def heatmap(
             zmid=0,
             xgap=2,
             ygap=2,
-            colorscale=[[0, "#B35806"], [0.25, "#F1A340"], [0.5, "#F7F7F7"], [0.75, "#92C5DE"], [1, "#2166AC"]],
+            colorscale=DIVERGING,
+            textfont={"color": INK},
             colorbar={"title": "points", "thickness": 10},
             hovertemplate="%{y}<br>%{x}: %{text} points<extra></extra>",
         )

@@ -40,7 +40,8 @@ def question(sample: SampleRow) -> None:
     """The question, what was expected, and where it comes from."""
     where = ", ".join(filter(None, (sample.sample_key, sample.category)))
     with st.container(border=True):
-        st.markdown(f"**{plain(sample.question)}**")
+        # An alert, so that whoever hears the page is told which sample an arrow key brought.
+        st.html(f'<b role="alert">{html.escape(sample.question)}</b>')
         st.caption(f"Expected: {plain(expected(sample.reference))}  |  {plain(where)}")
 
 
