@@ -181,7 +181,7 @@ def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -
     (candidate,) = advice.advise(results, advice.parse_allowance("1"), axis("retention"))
     assert candidate.verdict == "unproven"
     assert "pictures like these would show it unsafe there" in advice.unproven([candidate])[0]
-    assert advice.outlook([candidate])[0].startswith("Pictures are forecast with 80% power for all 1 cell")
+    assert advice.outlook([candidate])[0].startswith("Pictures are forecast with 80% power for all 1 cell at once")
 
 
 def test_a_relative_allowance_is_a_share_of_the_unpruned_score(store: Store) -> None:
