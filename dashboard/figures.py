@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import pandas  # noqa: F401  # Plotly looks at it where it is there: the second of two first visitors saw half of it
@@ -15,6 +16,9 @@ from hero_ray.results.shown import palette
 
 MANY = 400
 """Above so many markers intervals are left out of the picture (not of the hover) and WebGL draws."""
+
+LEGEND, ROW, NAME = 12, 19, 26
+"""Lines of a legend that a chart's height has room for, two side by side on a telephone; pixels of one; its letters."""
 
 NEUTRAL = "rgba(128,132,140,0.9)"
 GRID = "rgba(128,132,140,0.22)"
@@ -30,9 +34,15 @@ CONFIG = {
 
 
 def style(figure: go.Figure, height: int = 460, **layout: Any) -> go.Figure:
-    """Margins, grid and legend that read on light and dark and on a telephone."""
+    """Margins, grid and legend that read on light and dark and on a telephone.
+
+    Args:
+        height: in pixels, with a legend of up to `LEGEND` series; more of them make it higher, not the chart smaller.
+    """
+    figure.for_each_trace(lambda one: one.update(name="<br>".join(wrap(one.name or "", NAME)) or None))
+    lines = sum((one.name or "").count("<br>") + 1 for one in figure.data if one.showlegend is not False)
     figure.update_layout(
-        height=height,
+        height=height + ROW * max(0, (lines - LEGEND) // 2),
         margin={"l": 8, "r": 8, "t": 30, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -45,6 +55,7 @@ def style(figure: go.Figure, height: int = 460, **layout: Any) -> go.Figure:
             "yanchor": "bottom",
             "x": 0,
             "title": None,
+            "maxheight": 0.7,
         },
         **layout,
     )
