@@ -17,7 +17,7 @@ from hero_ray.results.shown import palette
 MANY = 400
 """Above so many markers intervals are left out of the picture (not of the hover) and WebGL draws."""
 
-LEGEND, ROW, NAME = 12, 19, 26
+LEGEND, ROW, NAME = 12, 19, 15
 """Lines of a legend that a chart's height has room for, two side by side on a telephone; pixels of one; its letters."""
 
 NEUTRAL = "rgba(128,132,140,0.9)"

@@ -139,7 +139,7 @@ def _finish(
 ) -> None:
     run_id = _keep(records, out, db)
     notes += [*([f"wrote {out}"] if out else []), *([f"stored as run {run_id}"] if run_id else [])]
-    record = {"records": len(records), "out": str(out) if out else None, "run_id": run_id}
+    record: dict[str, Any] = {"records": len(records), "out": str(out) if out else None, "run_id": run_id}
     record["seconds"] = round(time.perf_counter() - started, 2)
     show(Answer(tables=[("", table) for table in tables], notes=notes, record=record))
 

@@ -13,7 +13,8 @@ from hero_ray.profiling.marks import Marks, percentile
 
 TimedCall = Callable[[Marks], None]
 """Runs one request and stamps `start` and the end of every stage."""
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 Steps = Generator[tuple[int, int], None, T]
 """Work that says (requests run, requests in all) between its steps, when nothing is timed, and returns what it made."""
 
