@@ -39,8 +39,10 @@ def style(figure: go.Figure, height: int = 460, **layout: Any) -> go.Figure:
     Args:
         height: in pixels, with a legend of up to `LEGEND` series; more of them make it higher, not the chart smaller.
     """
-    figure.for_each_trace(lambda one: one.update(name="<br>".join(wrap(one.name or "", NAME)) or None))
-    lines = sum((one.name or "").count("<br>") + 1 for one in figure.data if one.showlegend is not False)
+    named = [one for one in figure.data if one.name and one.showlegend is not False]
+    for one in named:
+        one.name = "<br>".join(wrap(one.name, NAME))
+    lines = sum(one.name.count("<br>") + 1 for one in named)
     figure.update_layout(
         height=height + ROW * max(0, (lines - LEGEND) // 2),
         margin={"l": 8, "r": 8, "t": 30, "b": 8},

@@ -54,7 +54,7 @@ def test_hover_says_interval_sample_size_and_tokens() -> None:
 def test_published_points_are_hollow_and_named() -> None:
     extra = [{"method": "hero", "label": "hero, HERO Table IV", "x": 0.2, "y": 96.0, "source": "HERO Table IV"}]
     figure = figures.frontier(marks(GRID), AXES["retention"], "share", published=extra)
-    mark = next(trace for trace in figure.data if trace.name == "published (hollow)")
+    mark = next(trace for trace in figure.data if trace.name == "published<br>(hollow)")
     assert mark.marker.symbol == "circle-open"
     assert list(mark.x) == [20.0]
     assert "HERO Table IV" in mark.hovertemplate

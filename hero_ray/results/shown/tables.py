@@ -230,6 +230,7 @@ CSS = """
 .hr-table tr.hr-rule th,.hr-table tr.hr-rule td{border-top:1px solid rgba(128,132,140,.35)}
 .hr-table small{opacity:.8}
 .hr-dot{display:inline-block;width:.8rem;height:.8rem;margin-right:.4rem;vertical-align:-.08rem}
+@media (max-width:640px){.hr-table th:first-child{white-space:normal;overflow-wrap:anywhere;max-width:9rem}}
 @media print{.hr-scroll{overflow:visible}.hr-table{white-space:normal}
 .hr-table th,.hr-table td{font-size:8px;padding:1px 3px}.hr-table th:first-child{position:static}}
 """
