@@ -7,7 +7,7 @@ with all its cells.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hero_ray.core import hub
@@ -42,13 +42,11 @@ def profile_model(
     pool: Pool,
     loader: str,
     stage: Callable[[str], None] = lambda text: None,
-    counted: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Time what has no figures yet, in one process that has a replica's share of the hardware to itself.
 
     Args:
         stage: told what is timed, where anything is.
-        counted: told how far it is.
     """
     known = {cell for _, cell in store.read(figures.profiles_of, [run_id])}
     missing = [cell for cell in plan.cells_of(model) if cell.id not in known]
@@ -59,19 +57,14 @@ def profile_model(
         groups.setdefault(speed_key(cell), []).append(cell)
     import ray
 
-    takes: dict[str, Any] = {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus, "max_retries": 1}
-    measure = ray.remote(**takes, num_returns="streaming")(measure_cells)
+    measure = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus, max_retries=1)(measure_cells)
     cells = [group[0] for group in groups.values()]
     units = plan.units[: plan.config.profile.images]  # with most questions first, as everywhere
     stage(f"timing {model} alone: {len(cells)} methods and budgets on {len(units)} pictures")
     try:
         with named_failures():
             work = (loader, model, model_args, cells, plan.tasks, units, plan.config, plan.commits, for_workers())
-            for told in map(ray.get, measure.remote(*work)):
-                if isinstance(told, tuple):
-                    counted("{} of {} requests".format(*told))
-                else:
-                    records = told
+            records = ray.get(measure.remote(*work))
     except NonFiniteScoreError as error:  # the answers tell of it already, as failed samples
         log.warning("no timings for %s: %s", model, error)
         return
@@ -90,12 +83,12 @@ def measure_cells(
     config: SweepConfig,
     commits: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
-) -> Iterator[tuple[int, int] | list[dict[str, Any]]]:
-    """Runs in a worker process: gives (requests run, requests in all) on its way, last a record per cell, in order."""
+) -> list[dict[str, Any]]:
+    """Runs in a worker process: one record of figures per cell, in their order."""
     import torch
 
     from hero_ray.engine.cut import Pruning
-    from hero_ray.profiling.cells import profile_steps
+    from hero_ray.profiling.cells import profile_cells
     from hero_ray.profiling.requests import Probe
     from hero_ray.profiling.tables import with_break_even
 
@@ -112,5 +105,4 @@ def measure_cells(
         text = benchmark.prompt(sample, adapter.info.family)
         probes.append(Probe(benchmark.load_image(sample.image_ref), text, sample.question, unit.image_key))
     items = {cell.id: Pruning.of(cell, config.budget_base, config.newline_policy) for cell in cells}
-    records = yield from profile_steps(adapter, items, probes, config.profile)
-    yield with_break_even(records, FULL)
+    return with_break_even(profile_cells(adapter, items, probes, config.profile), FULL)

@@ -29,17 +29,13 @@ class Progress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._bar = sys.stderr.isatty()
-        self._stage, self._counted, self._since = "starting replicas", "", time.monotonic()
+        self._stage, self._since = "starting replicas", time.monotonic()
         self._first: tuple[float, int] | None = None
         self._told: tuple[object, float, float] = (None, 0.0, 0.0)
 
     def stage(self, text: str) -> None:
         """Name what the sweep is doing now."""
-        self._stage, self._counted, self._since, self._first = text, "", time.monotonic(), None
-
-    def counted(self, text: str) -> None:
-        """Say how far the stage is where no answers tell."""
-        self._counted = f", {text}"
+        self._stage, self._since, self._first = text, time.monotonic(), None
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -59,7 +55,7 @@ class Progress:
                 finished, line = self.line(time.monotonic())
             except StoreError:
                 finished, line = -1, "waiting for the database"
-            if self._bar or self.worth_telling((self._stage, self._counted, finished), time.monotonic()):
+            if self._bar or self.worth_telling((self._stage, finished), time.monotonic()):
                 self._show(line)
 
     def _show(self, line: str) -> None:
@@ -87,7 +83,7 @@ class Progress:
         finished, total = done + failed, sum(c.expected for c in counts) or self._total
         failures = f", {failed} failed" if failed else ""
         share = f"{finished}/{total} answers ({100 * finished / max(1, total):.0f}%){failures}"
-        waited = f"{self._stage}{self._counted}, {now - self._since:.0f} s"
+        waited = f"{self._stage}, {now - self._since:.0f} s"
         if finished >= total:
             return finished, f"{share}; {waited}"
         if finished <= self._already:

@@ -169,8 +169,7 @@ def _execute_all(
                 say(f"{model.name}: no timings, which are those of hero_ray's own blocks; here answered {model.engine}")
             elif plan.config.profile.enabled:
                 arguments = model_args(plan, model.name)
-                told = progress.stage, progress.counted
-                profile_model(plan, store, run_id, model.name, arguments, pool, loader, *told)
+                profile_model(plan, store, run_id, model.name, arguments, pool, loader, progress.stage)
         still_ours(run_id, lost)
         progress.stage("loading rows")
         row_files.finish(store, run_id, folder)

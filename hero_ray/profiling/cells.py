@@ -17,10 +17,10 @@ from hero_ray.profiling.records import record, stock_record
 from hero_ray.profiling.requests import Arrangement, Probe, arrange, run_request
 from hero_ray.profiling.roofline import Peaks
 from hero_ray.profiling.survey import Survey, survey
-from hero_ray.profiling.timing import Steps, TimedCall, to_its_end, turns
+from hero_ray.profiling.timing import TimedCall, take_turns
 
 
-def profile_steps(
+def profile_cells(
     adapter: Adapter,
     items: Mapping[str, Pruning],
     probes: Sequence[Probe],
@@ -30,7 +30,7 @@ def profile_steps(
     with_stock: bool = False,
     energy: bool = False,
     peaks: Peaks | None = None,
-) -> Steps[list[dict[str, Any]]]:
+) -> list[dict[str, Any]]:
     """Time whole requests of every item on every probe, interleaved, and account for their tokens.
 
     Args:
@@ -59,7 +59,7 @@ def profile_steps(
     if with_stock:
         calls.append([stock.stock_call(adapter, probe, size, new_tokens) for probe in probes])
     progress(f"timing {len(calls)} items")
-    times = yield from turns(calls, adapter.info.device, warmup=settings.warmup, repeats=settings.repeats)
+    times = take_turns(calls, adapter.info.device, warmup=settings.warmup, repeats=settings.repeats)
     certificate = certify(
         adapter.info,
         batch_size=size,
@@ -77,9 +77,6 @@ def profile_steps(
     if with_stock:
         records.append(stock_record(adapter, probes, times[-1], certificate))
     return records
-
-
-profile_cells = to_its_end(profile_steps)
 
 
 def timed(adapter: Adapter, arrangement: Arrangement, settings: ProfileSettings) -> TimedCall:

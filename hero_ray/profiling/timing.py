@@ -6,33 +6,14 @@ import gc
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from hero_ray.profiling.marks import Marks, percentile
 
+S = TypeVar("S")
+R = TypeVar("R")
 TimedCall = Callable[[Marks], None]
 """Runs one request and stamps `start` and the end of every stage."""
-P = ParamSpec("P")
-T = TypeVar("T")
-Steps = Generator[tuple[int, int], None, T]
-"""Work that says (requests run, requests in all) between its steps, when nothing is timed, and returns what it made."""
-
-
-def to_its_end(steps: Callable[P, Steps[T]]) -> Callable[P, T]:
-    """The same work for those who only want what it returns."""
-
-    @wraps(steps)
-    def whole(*args: P.args, **kwargs: P.kwargs) -> T:
-        running = steps(*args, **kwargs)
-        while True:
-            try:
-                next(running)
-            except StopIteration as end:
-                made: T = end.value
-                return made
-
-    return whole
 
 
 @dataclass
@@ -59,7 +40,24 @@ class StageTimes:
         return percentile(self.together(*stages), share)
 
 
-def turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int) -> Steps[list[StageTimes]]:
+def finished(steps: Generator[S, None, R], each: Callable[[S], object] = lambda step: None) -> R:
+    """Go through all steps of what is done in steps, telling of each; what it returns at its end."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        each(step)
+
+
+def take_turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int) -> list[StageTimes]:
+    """`turns`, gone through to the end."""
+    return finished(turns(calls, device, warmup=warmup, repeats=repeats))
+
+
+def turns(
+    calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, repeats: int
+) -> Generator[str, None, list[StageTimes]]:
     """Time calls A, B, C, ... in rounds A B C, B C A, ... so that clock drift and neighbours hit all alike.
 
     Args:
@@ -67,22 +65,22 @@ def turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, rep
         warmup: discarded runs of every shape, before anything is timed.
         repeats: timed runs of every shape.
 
+    Yields:
+        How many of how many requests are timed, after the warm-up and after every round: never in the middle of one.
+
     Returns:
         Per contender, the times of all its shapes together.
     """
-    shapes_in_all = sum(map(len, calls))
-    run, in_all = 0, (warmup + repeats) * shapes_in_all
     for shapes in calls:
-        yield run, in_all
         for call in shapes:
             for _ in range(warmup):
                 marks = Marks(device)
                 call(marks)
                 marks.intervals()
-            run += warmup
     times = [StageTimes() for _ in calls]
+    due = repeats * sum(map(len, calls))
+    yield f"0 of {due} requests timed"
     for round_index in range(repeats):
-        yield run + round_index * shapes_in_all, in_all
         with _garbage_collected_first():
             for place in range(len(calls)):
                 contender = (place + round_index) % len(calls)
@@ -90,10 +88,8 @@ def turns(calls: Sequence[Sequence[TimedCall]], device: str, *, warmup: int, rep
                     marks = Marks(device)
                     call(marks)
                     times[contender].add(marks.intervals())
+        yield f"{sum(one.n for one in times)} of {due} requests timed"
     return times
-
-
-take_turns = to_its_end(turns)
 
 
 @contextmanager

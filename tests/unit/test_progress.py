@@ -72,17 +72,6 @@ def test_timing_has_no_rate_of_answers_that_would_sink(clock: SimpleNamespace) -
         assert shown.line(now)[1] == said
 
 
-def test_timing_counts_what_it_has_timed(clock: SimpleNamespace) -> None:
-    store, shown = follow(clock)
-    store.done = 100
-    shown.stage("timing hero-tiny alone: 16 methods and budgets on 2 pictures")
-    shown.counted("32 of 208 requests")
-    said = "timing hero-tiny alone: 16 methods and budgets on 2 pictures, 32 of 208 requests, 5 s"
-    assert shown.line(105)[1].endswith(said)
-    shown.stage("computing intervals")
-    assert shown.line(106)[1].endswith("; computing intervals, 6 s")
-
-
 def test_a_log_is_told_what_moved_and_ever_rarer_that_nothing_did(clock: SimpleNamespace) -> None:
     _, shown = follow(clock)
     told = [now for now in range(100, 411, 10) if shown.worth_telling(("answering", 0), now)]
