@@ -52,11 +52,20 @@ dd{margin:0;min-width:0;overflow-wrap:anywhere}
 .scroll{overflow:visible}.scroll table{font-size:8px}.scroll th,.scroll td{padding:1px 3px}body{padding:0}}
 """
 _ON_PAPER = """
+let closed = [];
 const charts = change => document.querySelectorAll(".js-plotly-plot").forEach(one => Plotly.relayout(one, change));
-addEventListener("beforeprint", () => charts({autosize: false, width: 680}));
-addEventListener("afterprint", () => charts({autosize: true, width: null}));
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  closed.forEach(one => one.open = true);
+  charts({autosize: false, width: 680});
+});
+addEventListener("afterprint", () => {
+  closed.forEach(one => one.open = false);
+  charts({autosize: true, width: null});
+});
 """
-"""A chart is drawn for the width it has on the screen and knows of no other: before a print it is drawn for A4."""
+"""A chart is drawn for the width it has on the screen and knows of no other: before a print it is drawn for A4, and
+what is folded away is opened, for paper cannot be clicked."""
 
 
 @dataclass(frozen=True)
@@ -254,5 +263,6 @@ def _drawn(cell: CellRow, sample: Any, answer: Any, files: dict[str, bytes]) -> 
     shown.image.save(buffer, "WEBP", quality=80)
     path = f"flips/{_file_name(sample.id)}-{_file_name(cell.id)}.webp"
     files[path] = buffer.getvalue()
-    alt = html.escape(f"{shown.title}: {shown.kept} of {shown.total} tokens kept")
-    return f'<img src="{path}" alt="{alt}" loading="lazy"><div class="quiet">{alt}</div>'
+    kept = html.escape(f"{shown.title}: {shown.kept} of {shown.total} tokens kept")
+    alt = html.escape(f"“{sample.question}” ({sample.sample_key}), {cell.method}. ") + kept
+    return f'<img src="{path}" alt="{alt}" loading="lazy"><div class="quiet">{kept}</div>'

@@ -29,14 +29,14 @@ def growing(found: Sequence[Growth], margin: float) -> go.Figure:
         says = item.reason or "not decided"
         hover = f"<b>{item.key}</b><br>{says}<br>after %{{x}} pictures<extra></extra>"
         x = np.arange(1, line.size + 1)
-        dim = palette.translucent(look.colour, 0.25)
         figure.add_trace(
             go.Scatter(name=item.key, x=x[:at], y=line[:at], mode="lines", line={"color": look.colour, "width": 1.6},
                        legendgroup=item.key, hovertemplate=hover)
         )  # fmt: skip
         if item.stop and at:
+            after = {"color": look.colour, "width": 1, "dash": "dot"}
             more: dict[str, Any] = {"legendgroup": item.key, "showlegend": False, "hovertemplate": hover}
-            figure.add_trace(go.Scatter(x=x[at - 1 :], y=line[at - 1 :], mode="lines", line={"color": dim}, **more))
+            figure.add_trace(go.Scatter(x=x[at - 1 :], y=line[at - 1 :], mode="lines", line=after, **more))
             figure.add_trace(
                 go.Scatter(x=[at], y=[line[at - 1]], mode="markers", name="decided",
                            marker={"color": look.colour, "symbol": look.symbol, "size": 11}, **more)

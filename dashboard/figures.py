@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import pandas  # noqa: F401  # Plotly looks at it where it is there: the second of two first visitors saw half of it
@@ -16,8 +17,14 @@ from hero_ray.results.shown import palette
 MANY = 400
 """Above so many markers intervals are left out of the picture (not of the hover) and WebGL draws."""
 
+LEGEND, ROW, NAME = 12, 19, 15
+"""Lines of a legend that a chart's height has room for, two side by side on a telephone; pixels of one; its letters."""
+
 NEUTRAL = "rgba(128,132,140,0.9)"
 GRID = "rgba(128,132,140,0.22)"
+DIVERGING = [[0, "#E08214"], [0.25, "#FDB863"], [0.5, "#F7F7F7"], [0.75, "#92C5DE"], [1, "#4393C3"]]
+"""Worse to better, light enough at both ends for text in INK."""
+INK = "#111111"
 CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
@@ -27,9 +34,17 @@ CONFIG = {
 
 
 def style(figure: go.Figure, height: int = 460, **layout: Any) -> go.Figure:
-    """Margins, grid and legend that read on light and dark and on a telephone."""
+    """Margins, grid and legend that read on light and dark and on a telephone.
+
+    Args:
+        height: in pixels, with a legend of up to `LEGEND` series; more of them make it higher, not the chart smaller.
+    """
+    named = [one for one in figure.data if one.name and one.showlegend is not False]
+    for one in named:
+        one.name = "<br>".join(wrap(one.name, NAME))
+    lines = sum(one.name.count("<br>") + 1 for one in named)
     figure.update_layout(
-        height=height,
+        height=height + ROW * max(0, (lines - LEGEND) // 2),
         margin={"l": 8, "r": 8, "t": 30, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -42,6 +57,7 @@ def style(figure: go.Figure, height: int = 460, **layout: Any) -> go.Figure:
             "yanchor": "bottom",
             "x": 0,
             "title": None,
+            "maxheight": 0.7,
         },
         **layout,
     )
@@ -106,7 +122,7 @@ def _series(
             "arrayminus": [0 if mark.low is None else mark.value - mark.low for mark in members],
             "thickness": 1,
             "width": 3,
-            "color": palette.translucent(look.colour, 0.35 if look.muted else 0.6),
+            "color": look.colour,
         }
     return kind(
         name=series,
@@ -200,7 +216,8 @@ def heatmap(
             zmid=0,
             xgap=2,
             ygap=2,
-            colorscale=[[0, "#B35806"], [0.25, "#F1A340"], [0.5, "#F7F7F7"], [0.75, "#92C5DE"], [1, "#2166AC"]],
+            colorscale=DIVERGING,
+            textfont={"color": INK},
             colorbar={"title": "points", "thickness": 10},
             hovertemplate="%{y}<br>%{x}: %{text} points<extra></extra>",
         )

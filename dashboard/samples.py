@@ -36,11 +36,15 @@ def stepper(last: int, noun: str = "Sample", key: str = "at") -> int:
     return int(at)
 
 
-def question(sample: SampleRow) -> None:
-    """The question, what was expected, and where it comes from."""
+def question(sample: SampleRow, told: bool = False) -> None:
+    """The question, what was expected, and where it comes from.
+
+    Args:
+        told: whoever hears the page is told the question when it changes, as after an arrow key.
+    """
     where = ", ".join(filter(None, (sample.sample_key, sample.category)))
     with st.container(border=True):
-        st.markdown(f"**{plain(sample.question)}**")
+        st.html(f"<b{' role=alert' if told else ''}>{html.escape(sample.question)}</b>")
         st.caption(f"Expected: {plain(expected(sample.reference))}  |  {plain(where)}")
 
 

@@ -18,7 +18,12 @@ from hero_ray.results.shown import palette
 Row = Mapping[str, Any]
 
 STAGES = ("encode", "select", "prefill", "decode")
-_STAGE_COLOURS = {"encode": "#4A5670", "select": palette.AMBER, "prefill": palette.TEAL, "decode": palette.PERIWINKLE}
+_STAGE_COLOURS = {
+    "encode": palette.GREY,
+    "select": palette.AMBER,
+    "prefill": palette.TEAL,
+    "decode": palette.PERIWINKLE,
+}
 
 
 def stage_ms(row: Row) -> dict[str, float]:

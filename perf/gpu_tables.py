@@ -192,7 +192,7 @@ class Session:
             tables.roofline_table(records),
             batch_edges(records, self.memory_gb),
         )
-        return "\n\n".join(part for part in parts if part)
+        return "\n\n".join(filter(None, map(str, parts)))
 
     def _write(self) -> None:
         if not self.records:

@@ -103,7 +103,7 @@ def _cells(candidates: list[Candidate], axis: Axis, own: Results) -> None:
         if members:
             st.dataframe([_row(item, axis, unit) for item in members], hide_index=True)
     for line in advice.outlook(candidates):
-        st.caption(plain(line))
+        st.caption(plain(line.replace("`", "")))
     st.caption(
         "Losses are points of 100 against the unpruned model on the same samples. Bounds hold for all cells at once "
         "(95 %); verdicts are corrected over cells (Holm). Answers that are missing count against a cell."

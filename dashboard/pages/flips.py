@@ -101,7 +101,7 @@ def _one(found: Sequence[FlipRow], cells: Sequence[CellRow], refs: Sequence[Cell
         st.warning("This sample is no longer in the database.")
         return
     given = loaders.read(stored.answers, row.sample_id, refs)
-    samples.question(sample)
+    samples.question(sample, told=True)
     samples.pair(cells, sample, given)
 
 

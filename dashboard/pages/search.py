@@ -70,7 +70,7 @@ def _open(hit: Hit, run_ids: tuple[str, ...], cells: Sequence[CellRow]) -> None:
     if sample is None:
         st.warning("This sample is no longer in the database.")
         return
-    samples.question(sample)
+    samples.question(sample, told=True)
     left, right = st.columns([2, 3])
     with left:
         samples.picture(sample)

@@ -10,7 +10,8 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db, Device
-from hero_ray.cli.results import Run, finish
+from hero_ray.cli.results import Run
+from hero_ray.cli.show import finish
 
 EXIT_FAULTS = 1
 board_app = typer.Typer(name="board", help="An open board of results: records in a folder, rendered as a site.")

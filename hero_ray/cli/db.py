@@ -10,7 +10,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db
-from hero_ray.cli.results import finish
+from hero_ray.cli.show import finish
 
 database = typer.Typer(name="db", help="Look after the results database.", no_args_is_help=True)
 app.add_typer(database)

@@ -8,7 +8,8 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db, RunOption, Which
-from hero_ray.cli.results import finish, listed
+from hero_ray.cli.results import listed
+from hero_ray.cli.show import finish
 
 
 @app.command()

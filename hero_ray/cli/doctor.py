@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import sys
 import time
@@ -14,6 +13,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Attention, Device
+from hero_ray.cli.show import Answer, show
 from hero_ray.core.errors import ConfigError
 from hero_ray.core.version import __version__
 
@@ -65,7 +65,7 @@ def doctor(
             certificates.append(_certify(str(model), name, samples, new_tokens, device, attention))
     record: dict[str, Any] = {"environment": facts, "plugins": added, "listening": open_ports}
     record |= {"certificates": certificates, "against_stock": checks}
-    typer.echo(json.dumps(record | {"seconds": round(time.perf_counter() - started, 2)}))
+    show(Answer(record=record | {"seconds": round(time.perf_counter() - started, 2)}))
     raise typer.Exit(0 if all(check["is_equal"] for check in checks) else 1)
 
 

@@ -12,7 +12,8 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db
-from hero_ray.cli.results import Model, Run, finish, reading
+from hero_ray.cli.results import Model, Run, reading
+from hero_ray.cli.show import finish
 
 Format = Annotated[
     Literal["csv", "parquet", "json", "latex", "lmms-eval", "eee", "mlflow", "wandb"] | None,

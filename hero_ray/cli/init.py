@@ -73,7 +73,7 @@ def init(
     data = asked("Benchmark, data file or folder of pictures", data, "synth-attribute")
     chosen = asked("Methods under test", methods, "hero,hired,fastervlm")
     shares = asked("Budgets, shares of tokens kept", budgets, "40%,20%,10%")
-    loss = float(asked("Points that may be lost", None if max_loss is None else f"{max_loss:g}", "1.0"))
+    loss = points(asked("Points that may be lost", None if max_loss is None else f"{max_loss:g}", "1.0"))
     task, pictures = find_task(data)
     text = TEMPLATE.format(
         name=path.stem,
@@ -113,6 +113,23 @@ def asked(question: str, given: str | None, default: str) -> str:
     if given is not None:
         return given
     return str(typer.prompt(question, default=default)) if sys.stdin.isatty() else default
+
+
+def points(text: str) -> float:
+    """A loss in points as somebody typed it.
+
+    Raises:
+        InputError: no number above 0.
+    """
+    from hero_ray.core.errors import InputError
+
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 100:
+        raise InputError(f"points that may be lost: {text!r} is no number above 0 and below 100, as in 1.0")
+    return found
 
 
 def quoted(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from datetime import UTC, date, datetime
@@ -118,12 +117,11 @@ def _run(config: Any, night: str, address: str | None, summary: str | None, shar
         notify.trouble(f"night {night} failed: {type(error).__name__}: {error}")
         raise
     text = report.markdown(verdict, _commits(verdict))
-    typer.echo(text)
+    show(Answer([text], record=_record(verdict, store.shown_url)))
     if summary:
         Path(summary).write_text(text, encoding="utf-8")
     if new and verdict.state in ("regression", "failed"):
         notify.send(report.slack(verdict))
-    typer.echo(json.dumps(_record(verdict, store.shown_url)))
     return {"regression": EXIT_REGRESSION, "failed": EXIT_FAILED}.get(verdict.state, 0)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Attention, Db, Device, Engine, ModelArgs, model_pairs
+from hero_ray.cli.show import Answer, show
+
+if TYPE_CHECKING:
+    from hero_ray.results.writer import Grid
 
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder; NAME:random for speed without weights.")]
 Methods = Annotated[str, typer.Option("--methods", help="Comma-separated: full,hero:alpha=0.7,hired.")]
@@ -118,53 +121,65 @@ def profile(
 
         asked = load.LoadRequest(built, _numbers(clients, "clients"), requests, limit, against, stream)
         records = load.run(asked, lambda message: typer.echo(message, err=True))
-        _print_load(records)
-        _finish(records, out, db, started)
+        _finish(records, _load_tables(records), _load_said(records), out, db, started)
         return
     sizes, more = _sizes(image_sizes), _numbers(batches)
     job = room.ProfileJob(built, sizes, prompt, more, with_stock=with_stock, energy=energy, roofline=roofline)
     records = room.run(job, lambda message: typer.echo(message, err=True))
-    _print(records)
-    _finish(records, out, db, started)
+    _finish(records, _tables(records), _said(records), out, db, started)
 
 
-def _finish(records: list[dict[str, Any]], out: Path | None, db: str | None, started: float) -> None:
+def _finish(
+    records: list[dict[str, Any]],
+    tables: list[Grid],
+    notes: list[str],
+    out: Path | None,
+    db: str | None,
+    started: float,
+) -> None:
     run_id = _keep(records, out, db)
-    summary = {"records": len(records), "out": str(out) if out else None, "run_id": run_id}
-    typer.echo(json.dumps(summary | {"seconds": round(time.perf_counter() - started, 2)}))
+    notes += [*([f"wrote {out}"] if out else []), *([f"stored as run {run_id}"] if run_id else [])]
+    record: dict[str, Any] = {"records": len(records), "out": str(out) if out else None, "run_id": run_id}
+    record["seconds"] = round(time.perf_counter() - started, 2)
+    show(Answer(tables=[("", table) for table in tables], notes=notes, record=record))
 
 
-def _print(records: list[dict[str, Any]]) -> None:
+def _tables(records: list[dict[str, Any]]) -> list[Grid]:
     from hero_ray.profiling import tables
 
     views = (tables.efficiency_table, tables.break_even_table, tables.paying_budget_table, tables.roofline_table)
-    for table in views:
-        if text := table(records):
-            typer.echo(text + "\n")
+    return [view(records) for view in views]
+
+
+def _said(records: list[dict[str, Any]]) -> list[str]:
+    """What was timed, and under what certificate."""
+    lines = []
     if all(record["peak_memory_bytes"] is None for record in records):
-        typer.echo("Memory is n/a: a CPU's peak cannot be reset between requests.")
+        lines.append("Memory is n/a: a CPU's peak cannot be reset between requests.")
     certificate = records[0]["certificate"]
-    typer.echo(
+    lines.append(
         f"{certificate['device_name']}, {certificate['dtype']}, {certificate['attention']} attention, "
         f"{certificate['cache']} cache, {certificate['new_tokens']} new tokens, {certificate['warmup']} warm-up runs, "
         f"n = {records[0]['n']}, torch {certificate['torch']}, "
-        f"{'random' if certificate['random_weights'] else 'trained'} weights; certificate {certificate['hash']}\n"
+        f"{'random' if certificate['random_weights'] else 'trained'} weights; certificate {certificate['hash']}"
     )
+    return lines
 
 
-def _print_load(records: list[dict[str, Any]]) -> None:
+def _load_tables(records: list[dict[str, Any]]) -> list[Grid]:
     from hero_ray.profiling import load_tables
 
-    for table in (load_tables.load_table, load_tables.pays_table):
-        if text := table(records):
-            typer.echo(text + "\n")
+    return [load_tables.load_table(records), load_tables.pays_table(records)]
+
+
+def _load_said(records: list[dict[str, Any]]) -> list[str]:
     certificate = records[0]["certificate"]
     engine = certificate["engine"] + (f" over vLLM {certificate['vllm']}" if "vllm" in certificate else "")
-    typer.echo(
+    return [
         f"{engine} on {certificate['device_name']}, {certificate['answers']} answers to "
         f"{certificate['questions']} questions of {certificate['benchmark']}, {certificate['rounds']} rounds of "
-        f"{certificate['requests']} requests; certificate {certificate['hash']}\n"
-    )
+        f"{certificate['requests']} requests; certificate {certificate['hash']}"
+    ]
 
 
 def _keep(records: list[dict[str, Any]], out: Path | None, db: str | None) -> str | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Db
-from hero_ray.cli.show import Answer, Form, show
+from hero_ray.cli.show import Answer, Form, finish, show
 from hero_ray.results.axes import AXES
 
 if TYPE_CHECKING:
@@ -46,11 +45,6 @@ def opened(db: str | None, run: str, model: str | None) -> Results:
     if rows:
         typer.echo(row_files.told(found.run.id, files, rows), err=True)
     return found
-
-
-def finish(**record: Any) -> None:
-    """The JSON line that ends a verb's output, for scripts."""
-    typer.echo(json.dumps(record, default=str))
 
 
 @app.command()
@@ -178,7 +172,10 @@ def advise(
     db: Db = None,
     form: Form = None,
 ) -> None:
-    """The cheapest method and budget whose loss is shown to stay within --max-loss on every benchmark asked for."""
+    """The cheapest method and budget whose loss is shown to stay within --max-loss on every benchmark asked for.
+
+    Exit code 0 with or without one: scripts read `advice`, or ask `check` for a verdict as an exit code.
+    """
     from hero_ray.results import advice, axes
     from hero_ray.results.report import tables
 

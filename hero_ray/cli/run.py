@@ -10,6 +10,7 @@ import typer
 
 from hero_ray.cli import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, app
 from hero_ray.cli.options import Assign, Db, Engine, Limit, ModelArgs, RunName, Until, using
+from hero_ray.cli.show import Answer, Form, show
 from hero_ray.cli.sweep_options import (
     AllowOutside,
     Baseline,
@@ -80,6 +81,7 @@ def sweep(
     race: Annotated[str | None, typer.Option("--race", hidden=True, help="Earlier name of --until decided.")] = None,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; else one is started here.")] = None,
     assign: Assign = None,
+    form: Form = None,
 ) -> None:
     """Run a sweep: every method at every budget on every benchmark, each picture encoded once.
 
@@ -114,9 +116,8 @@ def sweep(
         until="decided" if race is not None else until,
         margin=margin if race is None else race.removeprefix("margin="),
     )
-    raise typer.Exit(
-        run_sweep(built, dry_run, fresh=fresh, retry_failed=retry_failed, address=address, run_id=run_id, card=card)
-    )
+    how: dict[str, Any] = {"fresh": fresh, "retry_failed": retry_failed, "address": address, "run_id": run_id}
+    raise typer.Exit(run_sweep(built, dry_run, **how, card=card, form=form))
 
 
 def run_sweep(
@@ -128,6 +129,7 @@ def run_sweep(
     address: str | None = None,
     run_id: str | None = None,
     card: str | None = None,
+    form: str | None = None,
 ) -> int:
     """Plan, execute and report one sweep; returns the exit code."""
     from hero_ray.cli.plan import show_plan
@@ -138,7 +140,7 @@ def run_sweep(
 
     started, url = time.perf_counter(), url_of(config)
     if dry_run:
-        show_plan(config, url, card=card)
+        show_plan(config, url, card=card, form=form)
         return 0
     with head_start(config, url, address, fresh) as start_ray:
         with hub.reporting(_say):
@@ -146,7 +148,7 @@ def run_sweep(
         store, answers = open_results(url), sum(plan.expected.values())
         _say(f"{config.name}: {len(plan.cells)} cells, {len(plan.units)} pictures, {answers} answers")
         if (nothing := already(earlier(plan, store, fresh, run_id), retry_failed)) is not None:
-            return _report(plan, store, nothing, time.perf_counter() - started)
+            return _report(plan, store, nothing, time.perf_counter() - started, form)
         from hero_ray.pipeline.run import run  # Ray, for whoever has something to do
 
         try:
@@ -154,25 +156,25 @@ def run_sweep(
         except KeyboardInterrupt:
             _say("interrupted; everything answered so far is stored. Run the same command again to go on.")
             return EXIT_INTERRUPTED
-        return _report(plan, store, outcome, time.perf_counter() - started)
+        return _report(plan, store, outcome, time.perf_counter() - started, form)
 
 
-def _report(plan: Any, store: Any, outcome: Any, seconds: float) -> int:
+def _report(plan: Any, store: Any, outcome: Any, seconds: float, form: str | None) -> int:
     from hero_ray.results import ending
 
     if outcome.already_complete:
         _say(f"run {outcome.run_id} is complete; nothing to do (--fresh starts a new one)")
     names = list(dict.fromkeys(task.name for task in plan.benchmarks.values()))
     shown = ending.ending(store, outcome.run_id, names)
-    for line in (shown.table, *shown.notes, *plan.cautions):
-        typer.echo(line)
+    notes = [*shown.notes, *plan.cautions]
     if plan.config.output_path:
         from hero_ray.results.exchange import write_run
 
-        for path in write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples):
-            typer.echo(f"wrote {path}")
+        paths = write_run(store, outcome.run_id, plan.config.output_path, samples=plan.config.log_samples)
+        notes += [f"wrote {path}" for path in paths]
     more = {"counters": outcome.counters} if outcome.counters else {}
-    typer.echo(ending.last_line(store, outcome.run_id, outcome.status, len(plan.cells), seconds, **more))
+    record = ending.record(store, outcome.run_id, outcome.status, len(plan.cells), seconds, **more)
+    show(Answer(tables=[("", shown.table)], notes=notes, record=record, scripted=True), form)
     failed = sum(shown.failures.values())
     return EXIT_FAILED_SAMPLES if failed > plan.config.max_failed else 0
 

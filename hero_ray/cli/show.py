@@ -28,12 +28,19 @@ class Answer:
         tables: what it rests on, each with its title ("" for none).
         notes: lines below the tables.
         record: the same for scripts.
+        scripted: the record ends a drawn table too, since scripts read that verb on any terminal.
     """
 
     said: Sequence[str] = ()
     tables: Sequence[tuple[str, Grid]] = ()
     notes: Sequence[str] = ()
     record: dict[str, Any] = field(default_factory=dict)
+    scripted: bool = False
+
+
+def is_terminal() -> bool:
+    """Whether somebody looks at the output, rather than a script or a file."""
+    return sys.stdout.isatty()
 
 
 def show(answer: Answer, form: str | None = None) -> None:
@@ -41,24 +48,43 @@ def show(answer: Answer, form: str | None = None) -> None:
 
     Markdown ends with the record as a line of JSON, for scripts; a drawn table does not.
     """
-    form = form or ("table" if sys.stdout.isatty() else "md")
+    form = form or ("table" if is_terminal() else "md")
+    tables = [(title, grid) for title, grid in answer.tables if grid.columns]
     if form == "json":
-        typer.echo(json.dumps(answer.record | {"tables": [_record(*each) for each in answer.tables]}, default=str))
+        typer.echo(json.dumps(answer.record | {"tables": [_record(*each) for each in tables]}, default=str))
         return
     if form == "csv":
-        typer.echo(joined(answer.tables).csv(), nl=False)
+        typer.echo(joined(tables).csv(), nl=False)
         return
-    for line in answer.said:
-        typer.echo(line)
-    for title, grid in answer.tables:
-        typer.echo(f"\n{title}\n" if title else "")
-        typer.echo(draw(grid) if form == "table" else str(grid))
-    if answer.notes:
-        typer.echo("")
-    for line in answer.notes:
-        typer.echo(line)
-    if form == "md":
+    parts = [list(answer.said)] if answer.said else []
+    for title, grid in tables:
+        parts += [[title]] if title else []
+        parts += [[draw(grid) if form == "table" else str(grid)]]
+    parts += [list(answer.notes)] if answer.notes else []
+    typer.echo("\n\n".join("\n".join(part) for part in parts), nl=bool(parts))
+    if form == "md" or answer.scripted:
         typer.echo(json.dumps(answer.record, default=str))
+
+
+def finish(**record: Any) -> None:
+    """End a verb that says nothing else: a line of JSON for scripts, on a terminal its facts, a line each."""
+    if not is_terminal():
+        typer.echo(json.dumps(record, default=str))
+        return
+    width = max(map(len, record), default=0)
+    for name, value in record.items():
+        typer.echo(f"{name.replace('_', ' '):<{width}}  {_told(value)}".rstrip())
+
+
+def _told(value: Any) -> str:
+    """A fact as people write it: yes and no, lists and mappings without brackets, "-" for nothing."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_told(one)}" for key, one in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_told, value)) or "-"
+    return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _record(title: str, grid: Grid) -> dict[str, Any]:
@@ -80,7 +106,8 @@ def joined(tables: Sequence[tuple[str, Grid]]) -> Grid:
 def draw(grid: Grid, width: int | None = None) -> str:
     """The table for a terminal.
 
-    What does not fit side by side goes below, under the first column once more: no figure is cut or wrapped.
+    Where not all of it fits side by side, titles take several lines, a name that all rows share stands above, and
+    what is left over goes below, beside its rows' names once more: no figure is cut or wrapped.
 
     Args:
         width: of the terminal in characters; default its own.
@@ -94,31 +121,58 @@ def draw(grid: Grid, width: int | None = None) -> str:
     texts = grid.texts()
     if not texts:
         return ""
-    widths = [max(len(line) for line in (c.title, *(row[i] for row in texts))) for i, c in enumerate(grid.columns)]
+    above, places = _laid_out(grid, texts, console.width)
     with console.capture() as captured:
-        for place, chunk in enumerate(chunks(widths, console.width)):
-            if place:
+        for line in above:
+            console.print(Text(line))
+        for place, chunk in enumerate(places):
+            if place or above:
                 console.print()
             table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
             for i in chunk:
-                column = grid.columns[i]
-                table.add_column(Text(column.title), justify="left" if column.left else "right", overflow="fold")
+                column, room = grid.columns[i], _room(grid, texts, i)
+                narrow = room if len(places) > 1 and room < len(column.title) else None
+                side: Any = "left" if column.left else "right"
+                table.add_column(Text(column.title), justify=side, overflow="fold", width=narrow)
             for row in texts:
                 table.add_row(*(Text(row[i]) for i in chunk))
             console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
 
 
-def chunks(widths: Sequence[int], room: int, gap: int = 3) -> list[list[int]]:
-    """Columns that fit side by side into `room` characters, the first one in each chunk."""
+def _room(grid: Grid, texts: Sequence[Sequence[str]], place: int) -> int:
+    """Characters that a column needs when its title may take three lines or so."""
+    title = grid.columns[place].title
+    return max(-(-len(title) // 3), *(len(text) for text in (*title.split(), *(row[place] for row in texts))))
+
+
+def _laid_out(grid: Grid, texts: Sequence[Sequence[str]], room: int) -> tuple[list[str], list[list[int]]]:
+    """Lines above the table, and the columns of each of its parts."""
+    count = len(grid.columns)
+    needed = [_room(grid, texts, i) for i in range(count)]
+    in_full = [max(least, len(column.title)) for least, column in zip(needed, grid.columns, strict=True)]
+    if len(found := chunks(in_full, room)) == 1:
+        return [], found
+    naming = next((i for i, column in enumerate(grid.columns) if not column.left), 1) or 1
+    shared = [i for i in range(naming - 1) if len(texts) > 1 and len({row[i] for row in texts}) == 1]
+    order = [i for i in range(count) if i not in shared]
+    names = naming - len(shared)
+    while names > 1 and sum(needed[i] for i in order[:names]) > room / 2:
+        names -= 1
+    parts = chunks([needed[i] for i in order], room, names)
+    above = [f"{grid.columns[i].title}: {texts[0][i]}" for i in shared]
+    return above, [[order[i] for i in part] for part in parts]
+
+
+def chunks(widths: Sequence[int], room: int, names: int = 1, gap: int = 3) -> list[list[int]]:
+    """Columns that fit side by side into `room` characters, the first `names` of them in each chunk."""
+    head = list(range(min(names, len(widths))))
     found: list[list[int]] = []
     used = 0
-    for i, width in enumerate(widths):
-        if i == 0:
-            continue
-        if not found or used + gap + width > room:
-            found.append([0])
-            used = widths[0]
+    for i in range(len(head), len(widths)):
+        if not found or used + gap + widths[i] > room:
+            found.append(list(head))
+            used = sum(widths[:names]) + gap * (names - 1)
         found[-1].append(i)
-        used += gap + width
-    return found or [[0]]
+        used += gap + widths[i]
+    return found or [head]

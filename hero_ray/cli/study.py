@@ -15,6 +15,8 @@ from hero_ray.cli.show import Answer, show
 
 VERIFY = "verify-paper"
 TABLES = "paper-tables"
+LONGEST = 40
+"""Rows of a study's table that are printed; its files have all of them."""
 Name = Annotated[str | None, typer.Argument(help="A study, or verify-paper; without one they are listed.")]
 Which = Annotated[
     str | None,
@@ -90,13 +92,13 @@ def _run(name: str, model: str, arguments: dict[str, Any], given: dict[str, Any]
     with open_results(db or default_url()) as store:
         result = json.loads(paths[0].read_text(encoding="utf-8"))
         store.transaction(studies.add, study_id, name, adapter.info.name, facts, result, commit)
-    typer.echo(f"{found.title}\n{found.note}\n")
-    for each in found.tables:
-        typer.echo(files.markdown(each, limit=40) + "\n")
+    tables = [(each.title, files.table(each, LONGEST)) for each in found.tables]
+    notes = [f"{each.title}: {len(each.rows) - LONGEST} more rows" for each in found.tables if len(each.rows) > LONGEST]
+    notes += [f"wrote {path}" for path in paths]
     record: dict[str, Any] = {"study": name, "id": study_id, "model": adapter.info.name, "findings": found.findings}
     seconds = round(time.perf_counter() - begun, 2)
     record |= {"files": [str(path) for path in paths], "seconds": seconds}
-    typer.echo(json.dumps(record, default=str))
+    show(Answer([found.title, found.note], tables, notes, record))
 
 
 def _tables(prefix: str, into: Path | None, db: str | None) -> None:
@@ -107,9 +109,8 @@ def _tables(prefix: str, into: Path | None, db: str | None) -> None:
         found = paper_tables.every(store, prefix)
         if into is not None:
             paper_page.write(into, store, found)
-    for each in found:
-        typer.echo(files.markdown(each) + "\n")
-    typer.echo(json.dumps({"tables": len(found)}))
+    shown = [(each.title, files.table(each)) for each in found]
+    show(Answer(tables=shown, record={"tables": len(found)}))
 
 
 def _verify(table: str | None, run: str, model: str | None, db: str | None) -> None:
@@ -119,10 +120,10 @@ def _verify(table: str | None, run: str, model: str | None, db: str | None) -> N
     chosen = verify.parse_table(table)
     with open_store(db, read_only=True) as store:
         found = verify.check(store, run, chosen, model)
-    typer.echo(files.markdown(verify.as_table(found, chosen)))
-    for remark in verify.remarks(chosen):
-        typer.echo(f"note: {remark}")
-    typer.echo(json.dumps({"table": table, "verdicts": verify.tally(found)}))
+    beside = verify.as_table(found, chosen)
+    notes = [f"note: {remark}" for remark in verify.remarks(chosen)]
+    record = {"table": table, "verdicts": verify.tally(found)}
+    show(Answer(tables=[(beside.title, files.table(beside))], notes=notes, record=record))
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.options import Address, Limit, ModelArgs, model_pairs, pairs
+from hero_ray.cli.show import Answer, show
 
 Model = Annotated[str, typer.Option("--model", help="Name, hub id or folder.")]
 Method = Annotated[str, typer.Option("--method", help="A method; what follows it is fixed: hero:variant=paper.")]
@@ -81,8 +81,10 @@ def tune(
     search.prepare(asked, out, called, resume)
     with connected(address):
         found = search.run(asked, out, called, resume, export)
-    typer.echo(report.text(found))
+    notes = report.notes(found)
     record: dict[str, Any] = report.record(found, called)
     if preset is not None:
         record["preset"] = str(report.export(asked, found, preset))
-    typer.echo(json.dumps(record | {"seconds": round(time.perf_counter() - begun, 2)}))
+        notes.append(f"preset {record['preset']}")
+    record["seconds"] = round(time.perf_counter() - begun, 2)
+    show(Answer(tables=[("", report.table(found))], notes=notes, record=record))

@@ -1,4 +1,4 @@
-"""Load records as Markdown tables: what every cell does under how many clients, and where pruning stops paying."""
+"""Load records as tables: what every cell does under how many clients, and where pruning stops paying."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hero_ray.results.load import by_cell, gains_of
-from hero_ray.results.writer import grid
+from hero_ray.results.writer import EMPTY, Grid, grid
 from hero_ray.stats.crossing import Gain, described, turning
 
 NOT_KNOWN = "n/a"
 
 
-def load_table(records: Sequence[Mapping[str, Any]]) -> str:
+def load_table(records: Sequence[Mapping[str, Any]]) -> Grid:
     """One row per cell and number of clients: requests a second, time to first text, score, failures."""
     header = "Cell|Kept|Clients|Requests/s|TTFT ms p50|TTFT ms p95|Score|Failed|Requests/s over first|TTFT p95 gain"
-    return str(grid(header.split("|"), [_row(record) for record in records]))
+    return grid(header.split("|"), [_row(record) for record in records], left=2)
 
 
 def _row(record: Mapping[str, Any]) -> list[str]:
@@ -34,8 +34,8 @@ def _row(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def pays_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Where every cell pays over the first one, in requests a second and in time to first text; "" with one cell."""
+def pays_table(records: Sequence[Mapping[str, Any]]) -> Grid:
+    """Where every cell pays over the first one, in requests a second and in time to first text; empty with one cell."""
     rows = []
     for (key, ratio), group in by_cell(records).items():
         for name, title in (("requests_per_s", "requests/s"), ("ttft_ms_p95", "TTFT p95")):
@@ -50,7 +50,7 @@ def pays_table(records: Sequence[Mapping[str, Any]]) -> str:
                         turning(places, gains),
                     ]
                 )
-    return str(grid(["Cell", "Kept", "In", "Over the first cell", "Break-even, clients"], rows)) if rows else ""
+    return grid(["Cell", "Kept", "In", "Over the first cell", "Break-even, clients"], rows, left=3) if rows else EMPTY
 
 
 def _gain(told: Mapping[str, Any] | None) -> str:

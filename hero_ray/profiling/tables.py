@@ -1,4 +1,4 @@
-"""Profile records as Markdown tables: the shape of HERO's Table VIII, break-even, and rooflines."""
+"""Profile records as tables: the shape of HERO's Table VIII, break-even, and rooflines."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from hero_ray.core.plan import FULL
 from hero_ray.profiling.breakeven import BreakEven, break_even, largest_paying_budget
 from hero_ray.results.axes import AXES
-from hero_ray.results.writer import grid
+from hero_ray.results.writer import EMPTY, Grid, grid
 
 MIB, GB = 2**20, 1e9
 NOT_KNOWN = "n/a"
 
 
-def efficiency_table(records: Sequence[Mapping[str, Any]]) -> str:
+def efficiency_table(records: Sequence[Mapping[str, Any]]) -> Grid:
     """One row per record; tokens are text and visual together, as HERO counts them, with the visual ones beside.
 
     The last columns say what is saved against the unpruned model of the same certificate, in percent.
@@ -31,7 +31,7 @@ def efficiency_table(records: Sequence[Mapping[str, Any]]) -> str:
     if bases:
         header += "".join(f"|{title} saved %" for title in _SAVED.values())
         rows = [row + _saved(record, bases) for record, row in zip(records, rows, strict=True)]
-    return _markdown(header, rows)
+    return _grid(header, rows)
 
 
 _SAVED = {"tokens": "Visual", "flops": "FLOPs", "kv": "KV", "ttft": "TTFT"}
@@ -86,8 +86,8 @@ def with_break_even(records: Sequence[dict[str, Any]], baseline: str = FULL) -> 
     return completed
 
 
-def break_even_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int] = (1, 16, 64, 256)) -> str:
-    """Time won or lost against the unpruned model by answer length; "" where nothing can be compared."""
+def break_even_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int] = (1, 16, 64, 256)) -> Grid:
+    """Time won or lost against the unpruned model by answer length; empty where nothing can be compared."""
     rows = []
     for record in records:
         if "break_even" not in record["details"]:
@@ -107,11 +107,11 @@ def break_even_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int
         )
     won = "|".join(f"won at {length} tok, ms" for length in lengths)
     header = f"Method|Kept|Batch|Overhead ms|Prefill saved ms|Saved per step ms|Pays for answers of|{won}"
-    return _markdown(header, rows) if rows else ""
+    return _grid(header, rows) if rows else EMPTY
 
 
-def paying_budget_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int] = (1, 16, 64, 256)) -> str:
-    """Largest budget at which a method still gains time, by answer length; "" where nothing can be compared."""
+def paying_budget_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[int] = (1, 16, 64, 256)) -> Grid:
+    """Largest budget at which a method still gains time, by answer length; empty where nothing can be compared."""
     bases = _bases(records)
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for record in records:
@@ -123,7 +123,7 @@ def paying_budget_table(records: Sequence[Mapping[str, Any]], lengths: Sequence[
         shown = ["none" if budget is None else f"{100 * budget:.4g}%" for budget in budgets]
         rows.append([method, str(group[0]["batch_size"]), *shown])
     answers = "|".join(f"pays at {length} tok up to" for length in lengths)
-    return _markdown(f"Method|Batch|{answers}", rows) if rows else ""
+    return _grid(f"Method|Batch|{answers}", rows) if rows else EMPTY
 
 
 def _won(result: BreakEven, length: int) -> str:
@@ -147,8 +147,8 @@ def _pays(result: BreakEven, lengths: Sequence[int]) -> str:
     return "any length" if first == 1 else f">= {first} tokens"
 
 
-def roofline_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Achieved rates over measured peaks; "" where no peaks were measured."""
+def roofline_table(records: Sequence[Mapping[str, Any]]) -> Grid:
+    """Achieved rates over measured peaks; empty where no peaks were measured."""
     rows = [
         [
             record["key"].split("@")[0],
@@ -165,11 +165,11 @@ def roofline_table(records: Sequence[Mapping[str, Any]]) -> str:
         for line in record["details"].get("roofline", ())
     ]
     header = "Method|Kept|Batch|Phase|TFLOP/s|of peak|GB/s (least)|of peak|Nearer roof"
-    return _markdown(header, rows) if rows else ""
+    return _grid(header, rows) if rows else EMPTY
 
 
-def _markdown(header: str, rows: Sequence[Sequence[str]]) -> str:
-    return str(grid(header.split("|"), rows))
+def _grid(header: str, rows: Sequence[Sequence[str]]) -> Grid:
+    return grid(header.split("|"), rows, left=2)
 
 
 def _number(value: float | None, form: str) -> str:

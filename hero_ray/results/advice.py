@@ -166,8 +166,9 @@ def outlook(candidates: Sequence[Candidate]) -> list[str]:
     """What the forecasts of `unproven` take for granted; nothing where there are none."""
     if not any(_outlook(loss) for item in candidates if item.verdict == "unproven" for loss in item.losses):
         return []
+    cells = "1 cell" if len(candidates) == 1 else f"{len(candidates)} cells"
     return [
-        f"Pictures are forecast with {POWER:.0%} power for all {len(candidates)} cell(s) at once, if losses and the "
+        f"Pictures are forecast with {POWER:.0%} power for all {cells} at once, if losses and the "
         "share of answers that change stay as seen; `check` asks for one claim alone, `plan --margin` for a loss of a "
         "fifth of the margin."
     ]

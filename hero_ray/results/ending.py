@@ -1,4 +1,4 @@
-"""What a sweep prints at its end: its table with notes, worked out once for the same figures, and the JSON line.
+"""What a sweep prints at its end: its table with notes, worked out once for the same figures, and its record.
 
 A finished sweep is asked again more often than it is run; what was said of it then holds as long as the rows it was
 made from and the code that made it are the same.
@@ -7,7 +7,6 @@ made from and the code that made it are the same.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hero_ray.results.writer import Column, Grid, grid
 from hero_ray.store import Store, answers, endings
 
 ROOMS = ("core", "stats", "store", "benchmarks", "results")
@@ -28,7 +28,7 @@ GONE = "Its answers were removed (`db prune --answers-only`): straw men are not 
 class Ending:
     """The table, what its readers must know, and how many samples failed by kind."""
 
-    table: str
+    table: Grid
     notes: Sequence[str]
     failures: Mapping[str, int]
 
@@ -42,13 +42,18 @@ def ending(store: Store, run_id: str, benchmarks: Sequence[str]) -> Ending:
     parts = [_code(), store.read(endings.figures_hash, run_id), *benchmarks]
     made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if kept := store.read(endings.kept, run_id, made_from):
-        return Ending(**kept)
+        return _as_kept(kept)
     # What was said while the answers were there is all that is known of them.
     if _removed(store, run_id) and (kept := store.read(endings.kept, run_id)):
-        return Ending(**kept)
+        return _as_kept(kept)
     made = work_out(store, run_id, benchmarks)
     store.transaction(endings.keep, run_id, made_from, asdict(made))
     return made
+
+
+def _as_kept(kept: Mapping[str, Any]) -> Ending:
+    columns, rows = kept["table"]["columns"], kept["table"]["rows"]
+    return Ending(**{**kept, "table": grid([Column(**one) for one in columns], rows)})
 
 
 def _removed(store: Store, run_id: str) -> int:
@@ -79,10 +84,10 @@ def _code() -> str:
     return " ".join([found.hexdigest(), version("numpy"), version("scipy")])
 
 
-def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> str:
-    """The JSON object that ends a sweep's output."""
+def record(store: Store, run_id: str, status: str, cells: int, seconds: float, **more: Any) -> dict[str, Any]:
+    """What scripts are told of a sweep that has ended."""
     answered, failures = store.totals(run_id)
-    record = {
+    return {
         "run_id": run_id,
         "status": status,
         "cells": cells,
@@ -92,4 +97,3 @@ def last_line(store: Store, run_id: str, status: str, cells: int, seconds: float
         "seconds": round(seconds, 2),
         **more,
     }
-    return json.dumps(record)

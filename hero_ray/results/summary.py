@@ -1,4 +1,4 @@
-"""The final table in lmms-eval's markdown form with cost columns, and its notes."""
+"""The final table, whose Markdown has lmms-eval's form, with cost columns, and its notes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hero_ray.results.contenders import Results
 from hero_ray.results.marks import EARLY, Mark, mean_of, saved, unpruned
 from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
 from hero_ray.results.report.figures import number, spread
-from hero_ray.results.writer import grid
+from hero_ray.results.writer import Grid, grid
 from hero_ray.store import CellRow, RunRow
 
 COSTS = (
@@ -31,7 +31,7 @@ NAMED = 6
 """Figures that a note names before it counts the rest."""
 
 
-def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> str:
+def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> Grid:
     """One row per model, method setting and budget; scores x100 with the half width of their 95 % interval.
 
     Costs are means over benchmarks; speed comes from the profile pass. The last column is the share of the unpruned
@@ -49,7 +49,7 @@ def table(found: Sequence[Mark], benchmarks: Sequence[str]) -> str:
         costs = [_cost(group, axis, unit, form) for _, axis, unit, form in COSTS]
         less = [" / ".join(number(saved(group, full, AXES[name]), ".0f") for name in SAVED)] if told else []
         lines.append([*setting, *(_score(own.get(name)) for name in benchmarks), *costs, *less])
-    return str(grid(head, lines, left=3))
+    return grid(head, lines, left=3)
 
 
 def _score(mark: Mark | None) -> str:

@@ -54,7 +54,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows under columns; its text is Markdown, as lmms-eval prints tables."""
+    """Rows under columns; its text is Markdown, as lmms-eval prints tables, "" without columns."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[object, ...], ...]
@@ -64,6 +64,8 @@ class Grid:
         return [[c.text(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
 
     def __str__(self) -> str:
+        if not self.columns:
+            return ""
         marks = [":--" if column.left else "--:" for column in self.columns]
         lines = [[column.title for column in self.columns], marks, *self.texts()]
         # A cell is one line, and a bar in it would end it.
@@ -101,6 +103,9 @@ class Grid:
         rows = [[column.title for column in self.columns], *self.rows]
         writer.writerows([csv_cell(value) for value in row] for row in rows)
         return text.getvalue()
+
+
+EMPTY = Grid((), ())
 
 
 def grid(head: Sequence[str | Column], rows: Iterable[Sequence[object]], left: int = 1) -> Grid:

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from hero_ray.results.shown.palette import COLOURS
+
 PANEL = 224
 CAPTION = 22
 _STOPS = np.array([[0, 32, 76], [66, 78, 108], [124, 123, 120], [188, 175, 111], [255, 234, 70]], np.float64)
 """Cividis at quarters: readable without colour vision."""
-_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
+_FRAME = "#767676"
 
 
 def shade(values: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -83,7 +85,7 @@ def _lines(record: Mapping[str, Any]) -> Image.Image:
         return left + across * width, top + height * (1 - (y - y_low) / ((y_high - y_low) or 1.0))
 
     draw.text((left, 8), f"{record['title']} ({record['y_title']})", fill="black", font=font)
-    draw.rectangle((left, top, left + width, top + height), outline="#999999")
+    draw.rectangle((left, top, left + width, top + height), outline=_FRAME)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         value = y_low + share * (y_high - y_low)
         draw.text((left - 6, at(x_low, value)[1]), f"{value:.2f}", fill="black", font=font, anchor="rm")
@@ -91,15 +93,21 @@ def _lines(record: Mapping[str, Any]) -> Image.Image:
         draw.text((at(x, y_low)[0], top + height + 6), f"{x:g}", fill="black", font=font, anchor="ma")
     draw.text((left + width / 2, top + height + 24), record["x_title"], fill="black", font=font, anchor="ma")
     for number, curve in enumerate(series):
-        colour = _LINES[number % len(_LINES)]
+        colour = COLOURS[number % len(COLOURS)]
         points = [at(float(x), float(y)) for x, y in zip(curve["x"], curve["y"], strict=True)]
         draw.line(points, fill=colour, width=2)
         for x, low, high in zip(curve["x"], curve.get("low", ()), curve.get("high", ()), strict=False):
             draw.line((at(float(x), low), at(float(x), high)), fill=colour, width=1)
         for x, y in points:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
-        draw.text((left, top + height + 46 + 18 * number), str(curve["name"]), fill=colour, font=font)
+        _named(draw, left, top + height + 46 + 18 * number, colour, str(curve["name"]))
     return page
+
+
+def _named(draw: ImageDraw.ImageDraw, x: float, y: float, colour: str, name: str) -> None:
+    """A line of a legend: colours that stand out as marks are too light for text."""
+    draw.ellipse((x, y + 4, x + 8, y + 12), fill=colour)
+    draw.text((x + 14, y), name, fill="black", font=ImageFont.load_default(12))
 
 
 def _dots(record: Mapping[str, Any]) -> Image.Image:
@@ -114,7 +122,7 @@ def _dots(record: Mapping[str, Any]) -> Image.Image:
         return left + width * (x - low) / ((high - low) or 1.0)
 
     draw.text((8, 8), record["title"], fill="black", font=font)
-    draw.line((at(0.0), top, at(0.0), floor), fill="#999999", width=1)
+    draw.line((at(0.0), top, at(0.0), floor), fill=_FRAME, width=1)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         value = low + share * (high - low)
         draw.text((at(value), floor + 4), f"{value:.2f}", fill="black", font=font, anchor="ma")
@@ -123,7 +131,7 @@ def _dots(record: Mapping[str, Any]) -> Image.Image:
         y = top + step * (row + 0.5)
         draw.text((left - 8, y), str(name), fill="black", font=font, anchor="rm")
         for number, one in enumerate(series):
-            colour, place = _LINES[number % len(_LINES)], y + 4 * (number - (len(series) - 1) / 2)
+            colour, place = COLOURS[number % len(COLOURS)], y + 4 * (number - (len(series) - 1) / 2)
             x, lower, upper = one["x"][row], one["low"][row], one["high"][row]
             if x is None:
                 continue
@@ -131,5 +139,5 @@ def _dots(record: Mapping[str, Any]) -> Image.Image:
                 draw.line((at(lower), place, at(upper), place), fill=colour, width=1)
             draw.ellipse((at(x) - 3, place - 3, at(x) + 3, place + 3), fill=colour)
     for number, one in enumerate(series):
-        draw.text((left, floor + 40 + 18 * number), str(one["name"]), fill=_LINES[number % len(_LINES)], font=font)
+        _named(draw, left, floor + 40 + 18 * number, COLOURS[number % len(COLOURS)], str(one["name"]))
     return page

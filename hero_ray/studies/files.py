@@ -66,20 +66,21 @@ def page(study: Study, provenance: Mapping[str, Any], drawn: Mapping[str, Image.
     """One self-contained HTML file, pictures inside."""
     parts = [f"<h1>{html.escape(study.title)}</h1><p>{html.escape(study.note)}</p>"]
     parts += [f'<p><img alt="{html.escape(stem)}" src="{_inline(picture)}"></p>' for stem, picture in drawn.items()]
-    parts += [f"<h2>{html.escape(one.title)}</h2>{_grid(one).html()}" for one in study.tables]
+    parts += [f"<h2>{html.escape(one.title)}</h2>{table(one).html()}" for one in study.tables]
     parts.append(f"<p>{html.escape(', '.join(f'{key}: {value}' for key, value in provenance.items()))}</p>")
     head = f'<meta charset="utf-8"><title>{html.escape(study.title)}</title><style>{_STYLE}</style>'
     return f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>"
 
 
-def markdown(table: FigureTable, limit: int | None = None) -> str:
+def markdown(found: FigureTable, limit: int | None = None) -> str:
+    """A table with its title for documents; `limit` cuts it off."""
+    more = [f"... {len(found.rows) - limit} more rows"] if limit is not None and limit < len(found.rows) else []
+    return "\n".join([f"**{found.title}**", "", str(table(found, limit)), *more])
+
+
+def table(found: FigureTable, limit: int | None = None) -> Grid:
     """A table for terminals and documents; `limit` cuts it off."""
-    more = [f"... {len(table.rows) - limit} more rows"] if limit is not None and limit < len(table.rows) else []
-    return "\n".join([f"**{table.title}**", "", str(_grid(table, limit)), *more])
-
-
-def _grid(table: FigureTable, limit: int | None = None) -> Grid:
-    return grid([Column(name, place == 0, ".3f", "") for place, name in enumerate(table.columns)], table.rows[:limit])
+    return grid([Column(name, place == 0, ".3f", "") for place, name in enumerate(found.columns)], found.rows[:limit])
 
 
 def _inline(picture: Image.Image, form: str = "PNG") -> str:

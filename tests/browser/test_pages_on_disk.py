@@ -51,8 +51,8 @@ def test_it_fits_the_screen(opened: Any, name: str, width: int, scheme: str) -> 
 @pytest.mark.parametrize("name", ["report", "bundle", "method"])
 def test_nothing_is_cut_on_paper(opened: Any, name: str) -> None:
     page = opened(name)
-    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
     page.set_viewport_size(A4)
     page.emulate_media(media="print")
     assert page.locator("table").count() > 2
@@ -63,10 +63,12 @@ def test_charts_are_drawn_for_paper_and_again_for_the_screen(opened: Any) -> Non
     page = opened("bundle")
     page.wait_for_selector(".js-plotly-plot svg")
     widths = "[...document.querySelectorAll('.js-plotly-plot')].map(one => one._fullLayout.width)"
-    shown = page.evaluate(widths)
+    shown, folded = page.evaluate(widths), page.locator("details:not([open])").count()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert max(page.evaluate(widths)) < A4["width"] < max(shown), "without a wait: a browser prints at once"
+    assert page.evaluate("[...document.querySelectorAll('.js-plotly-plot')].every(one => one.clientHeight > 100)")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() == folded > 1
     page.wait_for_function(f"Math.max(...{widths}) === {max(shown)}")
 
 
@@ -74,6 +76,8 @@ def test_charts_of_the_bundle_hover_and_are_tables_too(opened: Any) -> None:
     page = opened("bundle")
     page.wait_for_selector(".scatterlayer .point", state="attached")
     assert page.locator(".hr-table tbody tr").count() > 3
+    named = page.evaluate("[...document.querySelectorAll('article img')].map(one => one.alt)")
+    assert len(set(named)) == len(named) > 0
     assert page.evaluate("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth > 0)")
     charts = page.locator("figure[role=group]")
     assert charts.count() > 1

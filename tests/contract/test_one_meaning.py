@@ -278,7 +278,7 @@ def _pareto_lines(page: str) -> dict[str, list[float]]:
 
 def _sweep_table_agrees(store: Store, asked: Asked, alone: Places) -> None:
     for results in every_model(store, asked.run):
-        text = table(results.marks(), results.benchmarks)
+        text = str(table(results.marks(), results.benchmarks))
         head, _, *lines = (line.strip("| ").split(" | ") for line in text.splitlines())
         shown = {(mark.name.series, mark.name.budget): mark for mark in results.marks()}
         for line in lines:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hero_ray.benchmarks.synthetic import documents
+from hero_ray.cli import main, show
 from hero_ray.core.config import build
 from hero_ray.core.types import Prediction
 from hero_ray.pipeline import facts, finished, provenance
@@ -75,6 +76,34 @@ def test_a_finished_sweep_says_so_without_torch(tmp_path: Path) -> None:
         shown.append(table)
     assert shown[0] == shown[1]
     assert any("straw man" in line for line in shown[0])
+
+
+def test_a_sweep_ends_in_every_form_and_for_scripts_on_any_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    with open_results(url) as store:
+        answered(facts.make_plan(build(SWEEP | {"db": url})), store)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(json.dumps(SWEEP), encoding="utf-8")
+
+    def ends(*more: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main(["sweep", str(file), "--db", url, *more])
+        assert stopped.value.code == 0
+        return capsys.readouterr().out
+
+    (table,) = json.loads(ends("--format", "json"))["tables"]
+    assert table["columns"][:3] == ["Model", "Method", "Budget"]
+    assert ends("--format", "csv").splitlines()[0].startswith("Model,Method,Budget,")
+    piped = ends()
+    assert piped.startswith("| Model | Method | Budget |")
+    monkeypatch.setattr(show, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    *drawn, last = ends().splitlines()
+    assert drawn[0] == "Model: hero-tiny"
+    assert not any(line.startswith("|") for line in drawn)
+    assert json.loads(last) | {"seconds": 0} == json.loads(piped.splitlines()[-1]) | {"seconds": 0}
 
 
 def test_an_ending_is_said_again_for_the_same_figures_only(tmp_path: Path, monkeypatch: Any) -> None:

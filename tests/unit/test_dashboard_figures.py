@@ -28,6 +28,19 @@ def test_frontier_draws_every_series_with_its_interval() -> None:
     assert list(traces["Pareto line"].y) == [85.0, 90.0]
 
 
+def test_a_legend_of_many_methods_takes_room_of_its_own() -> None:
+    few = figures.frontier(marks([row(f"method-{i}") for i in range(8)]), AXES["tokens"], "accuracy")
+    many = figures.frontier(marks([row(f"method-{i}") for i in range(36)]), AXES["tokens"], "accuracy")
+    assert many.layout.height - few.layout.height == figures.ROW * 12, (
+        "36 names are 18 rows where two stand side by side"
+    )
+    assert many.layout.legend.maxheight > 0.5, "Plotly would hide what is below the half of a chart"
+    long = "a-method-of-somebody-else-with-a-very-long-name"
+    (trace,) = figures.frontier(marks([row(long)]), AXES["tokens"], "accuracy").data
+    assert trace.name.replace("<br>", "") == long
+    assert max(map(len, trace.name.split("<br>"))) <= figures.NAME
+
+
 def test_hover_says_interval_sample_size_and_tokens() -> None:
     figure = figures.frontier(marks(GRID), AXES["tokens"], "accuracy")
     hero = next(trace for trace in figure.data if trace.name == "hero")
@@ -41,7 +54,7 @@ def test_hover_says_interval_sample_size_and_tokens() -> None:
 def test_published_points_are_hollow_and_named() -> None:
     extra = [{"method": "hero", "label": "hero, HERO Table IV", "x": 0.2, "y": 96.0, "source": "HERO Table IV"}]
     figure = figures.frontier(marks(GRID), AXES["retention"], "share", published=extra)
-    mark = next(trace for trace in figure.data if trace.name == "published (hollow)")
+    mark = next(trace for trace in figure.data if trace.name == "published<br>(hollow)")
     assert mark.marker.symbol == "circle-open"
     assert list(mark.x) == [20.0]
     assert "HERO Table IV" in mark.hovertemplate

@@ -9,7 +9,11 @@ import pytest
 
 pytest.importorskip("plotly")
 
+from dashboard import figures, speed_figures
+from hero_ray.results.axes import AXES
+from hero_ray.results.marks import marks
 from hero_ray.results.shown import markers, palette
+from tests.dashboard_rows import GRID, row
 
 
 def test_every_method_has_a_look_of_its_own() -> None:
@@ -100,12 +104,38 @@ def test_colours_differ_for_every_kind_of_colour_vision(kind: str) -> None:
     assert min(_ciede2000(a, b) for a, b in itertools.combinations(seen, 2)) >= 12
 
 
+def _contrast(one: str, two: str) -> float:
+    """WCAG's ratio."""
+    lights = [float(_LUMINANCE @ _linear(colour)) + 0.05 for colour in (one, two)]
+    return max(lights) / min(lights)
+
+
 @pytest.mark.parametrize("page", ["#FFFFFF", "#171614", "#121212"])
 def test_colours_stand_out_from_light_and_dark_pages(page: str) -> None:
-    ground = float(_LUMINANCE @ _linear(page))
     for colour in (*palette.COLOURS, palette.GREY):
-        light = float(_LUMINANCE @ _linear(colour))
-        assert (max(light, ground) + 0.05) / (min(light, ground) + 0.05) >= 3.0, colour
+        assert _contrast(colour, page) >= 3.0, colour
+
+
+@pytest.mark.parametrize("page", ["#FFFFFF", "#171614", "#121212"])
+def test_all_that_is_drawn_in_a_chart_stands_out(page: str) -> None:
+    """Lines, bars and markers of a frontier with intervals, and the bars of a request's stages."""
+    found = marks([*GRID, row("someones-own", 0.4)])
+    drawn = {trace.error_y.color for trace in figures.frontier(found, AXES["tokens"], "score").data}
+    stage = {"label": "hero", "new_tokens": 8, "encode_ms": 1.0, "select_ms": 1.0, "prefill_ms": 1.0, "tpot_ms_p50": 1}
+    drawn |= {bar.marker.color for bar in speed_figures.stage_bars([stage]).data}
+    assert len(drawn) >= 5
+    for colour in drawn:
+        assert _contrast(colour, page) >= 3.0, colour
+
+
+def test_figures_in_a_heatmap_can_be_read_on_every_shade() -> None:
+    (drawn,) = figures.heatmap(["a"], ["b"], [[1.0]], [["+1.0*"]]).data
+    assert drawn.textfont.color == figures.INK
+    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for _, colour in drawn.colorscale]
+    places = [place for place, _ in drawn.colorscale]
+    for at in np.linspace(0, 1, 101):
+        shade = [round(float(np.interp(at, places, [end[c] for end in ends]))) for c in range(3)]
+        assert _contrast("#{:02X}{:02X}{:02X}".format(*shade), figures.INK) >= 4.5, at
 
 
 def test_every_symbol_of_a_method_can_be_drawn_without_plotly() -> None:

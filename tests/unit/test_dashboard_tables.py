@@ -8,7 +8,7 @@ pytest.importorskip("plotly")
 
 from hero_ray.results.averages import FLAG_NOTE
 from hero_ray.results.marks import marks, unpruned
-from hero_ray.results.shown import tables
+from hero_ray.results.shown import markers, palette, tables
 from tests.dashboard_rows import GRID, row
 
 
@@ -45,6 +45,14 @@ def test_an_interval_that_goes_one_way_is_never_a_plus_minus() -> None:
     assert r"100.0{\scriptsize, 96.0-100.0}" in tables.to_latex(table)
     assert "<b>" not in tables.to_html(table)
     assert "100.0<small>, 96.0-100.0</small>" in tables.to_html(table)
+
+
+def test_every_line_bears_its_methods_marker_in_its_colour() -> None:
+    text = tables.to_html(tables.method_table(marks(GRID)))
+    looks = {palette.look(name) for name in ("full", "hero", "hired", "random")}
+    pictures = {markers.picture(look.symbol, look.colour) for look in looks}
+    assert len(pictures) == len(looks)
+    assert all(text.count(f'alt="" src="{one}"') == 1 for one in pictures)
 
 
 def test_costs_say_what_they_save_against_full() -> None:

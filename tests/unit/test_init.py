@@ -72,6 +72,17 @@ def test_a_folder_of_pictures_gets_a_file_to_fill_in(capsys: pytest.CaptureFixtu
     assert "put a question" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("typed", ["a few", "0", "nan", "-1", "1,5"])
+def test_a_loss_that_is_no_number_is_said_in_a_line(
+    typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Typed at the question; `--max-loss` refuses words by itself."""
+    monkeypatch.setattr("hero_ray.cli.init.asked", lambda asks, given, usual: typed if "lost" in asks else usual)
+    assert ends("init") == 2
+    assert f"points that may be lost: '{typed}' is no number" in capsys.readouterr().err
+    assert not Path("sweep.yaml").exists()
+
+
 def test_a_refused_sweep_leaves_no_file_of_questions() -> None:
     Path("pictures").mkdir()
     Image.new("RGB", (32, 24)).save("pictures/a.png")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hero_ray import methods
 from hero_ray.cli import main
 from hero_ray.results.contenders import Results
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
@@ -95,6 +96,21 @@ def test_a_chart_of_a_single_point_is_drawn() -> None:
     assert 'aria-label="one against' in frontier_chart(
         Frontier("one", "m", "b", "", "accuracy", "tokens", None, placed, {})
     )
+
+
+def test_a_legend_of_every_method_is_whole() -> None:
+    names = [*methods.names(), "a-method-whose-name-is-longer-than-any-legend"]
+    points = [Point(f"{name}@20%", f"{name}@20%", float(i), 50.0 + i) for i, name in enumerate(names)]
+    chart = Frontier("all", "m", "b", "", "accuracy", "tokens", None, tuple(frontier(points)), {})
+    drawn = ElementTree.fromstring(frontier_chart(chart))
+    _, _, width, height = map(float, drawn.attrib["viewBox"].split())
+    texts = {
+        one.text: (float(one.attrib["x"]), float(one.attrib["y"])) for one in drawn.iter() if one.tag.endswith("}text")
+    }
+    assert {name for name in names if len(name) < 24} < set(texts)
+    for text, (x, y) in texts.items():
+        assert y < height, text
+        assert x < 600 or x + 6.5 * len(text) <= width, text
 
 
 def test_a_method_looks_alike_in_every_chart_and_on_every_page(results: Results) -> None:

@@ -59,7 +59,7 @@ def test_an_answerer_that_never_varies_is_named_and_a_perfect_one_is_one_sided(s
     full, hero = results.marks()
     assert full.flags == (f"one-sided: rests on {PICTURES} pictures alike",)
     assert hero.flags == ("always 'no'",)
-    shown = summary.table([full, hero], ["pope"])
+    shown = str(summary.table([full, hero], ["pope"]))
     assert "| 100.0, 94.0-100.0 |" in shown
     assert any(line == "Always 'no': hero@20% on pope." for line in summary.notes([results], {}))
 
@@ -181,7 +181,7 @@ def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -
     (candidate,) = advice.advise(results, advice.parse_allowance("1"), axis("retention"))
     assert candidate.verdict == "unproven"
     assert "pictures like these would show it unsafe there" in advice.unproven([candidate])[0]
-    assert advice.outlook([candidate])[0].startswith("Pictures are forecast with 80% power for all 1 cell")
+    assert advice.outlook([candidate])[0].startswith("Pictures are forecast with 80% power for all 1 cell at once")
 
 
 def test_a_relative_allowance_is_a_share_of_the_unpruned_score(store: Store) -> None:

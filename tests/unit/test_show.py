@@ -24,9 +24,26 @@ def test_a_table_is_as_wide_as_the_terminal_and_whole(width: int) -> None:
     assert max(map(len, drawn.splitlines())) <= width
     words = drawn.split()
     assert {str(value) for row in WIDE.rows for value in row[1:]} <= set(words)
+    assert words.count("column") == 12
     parts = drawn.count("cell 1")
-    assert parts == len(show.chunks([6, *[8 + (i > 9) for i in range(12)]], width))
-    assert (parts == 1) == (width > 300)
+    in_full, folded = [6, *[8 + (i > 9) for i in range(12)]], [6] * 13
+    assert parts == min(len(show.chunks(each, width)) for each in (in_full, folded))
+    assert ("column 11" in drawn) == (width > 150), "titles take two lines before a table is taken apart"
+
+
+def test_every_part_of_a_table_names_its_rows() -> None:
+    table = grid(
+        ["Model", "Method", "Budget", *(f"synth-{i}" for i in range(6))],
+        [("hero-tiny", method, budget, *["97.0, 90.1-100.0"] * 6) for method in ("hero", "hired") for budget in
+         ("20%", "40%")], left=3,
+    )  # fmt: skip
+    first, *rest = show.draw(table, 70).splitlines()
+    assert first == "Model: hero-tiny"
+    assert not any("hero-tiny" in line for line in rest)
+    named = [tuple(line.split()[:2]) for line in rest if "%" in line]
+    assert named == 3 * [("hero", "20%"), ("hero", "40%"), ("hired", "20%"), ("hired", "40%")]
+    assert show.draw(table, 200).count("hero-tiny") == 4, "where it fits nothing is taken out"
+    assert max(map(len, show.draw(table, 30).splitlines())) <= 30
 
 
 def test_what_was_said_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +58,21 @@ def test_what_was_said_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert drawn.startswith("advice: hero@20%\n")
     assert "|" not in drawn
     assert "{" not in drawn
+    show.show(Answer(tables=[("", NARROW)], record={"run_id": "r"}, scripted=True), "table")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"run_id": "r"}
+
+
+def test_facts_are_lines_for_people_and_json_for_scripts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"run_id": "r", "rows": {"runs": 3, "cells": 1200}, "sound": True, "lost": [], "path": None}
+    show.finish(**facts)
+    assert json.loads(capsys.readouterr().out) == facts
+    monkeypatch.setattr(show, "is_terminal", lambda: True)
+    show.finish(**facts)
+    assert capsys.readouterr().out.splitlines() == [
+        "run id  r", "rows    runs 3, cells 1,200", "sound   yes", "lost    -", "path    -",
+    ]  # fmt: skip
 
 
 def test_json_is_one_object_with_the_tables(capsys: pytest.CaptureFixture[str]) -> None:

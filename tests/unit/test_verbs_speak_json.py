@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from hero_ray import cli
-from hero_ray.cli import main
+from hero_ray.cli import main, show
 from hero_ray.store import open_store
 from tests import fake_results as fake
 
@@ -106,3 +106,15 @@ def test_the_last_line_of_the_others_is_json(here: Path, capsys: pytest.CaptureF
     for verb, arguments in OTHERS.items():
         last = said([*verb.split(), *arguments], capsys).rstrip("\n").rpartition("\n")[2]
         assert isinstance(json.loads(last), dict), verb
+
+
+def test_on_a_terminal_people_get_no_json(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "is_terminal", lambda: True)
+    for verb, arguments in (READING | OTHERS).items():
+        if verb in ("plan", "nightly"):
+            continue  # seconds, and said by the same function
+        out = said([*verb.split(), *arguments], capsys)
+        assert out.strip(), verb
+        assert not any(line.startswith(("{", "[", "| :--")) for line in out.splitlines()), verb

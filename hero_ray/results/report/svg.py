@@ -15,7 +15,9 @@ from hero_ray.stats.frontier import staircase
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 28, 52
 RIGHT_EDGE = WIDTH - RIGHT + 12
-RADIUS = 4.5
+RADIUS, ROW = 4.5, 18
+LONGEST = 24
+"""Letters of a method's name that the legend has room for."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,10 @@ def frontier_chart(chart: Frontier, overlay: Sequence[Overlaid] = (), unit: tupl
         parts.append(markers.draw(look.symbol, at_x, at_y, RADIUS, look.colour, filled, escape(title)))
     parts += [_overlaid(each, x, y) for each in overlay]
     parts += [_legend(name, looks[name], place) for place, name in enumerate(names)]
-    parts.append(_text(RIGHT_EDGE, TOP + 20 + 18 * len(names), "filled: on the frontier"))
-    body = "\n".join(parts)
+    parts.append(_text(RIGHT_EDGE, TOP + 20 + ROW * len(names), "filled: on the frontier"))
+    body, height = "\n".join(parts), max(HEIGHT, TOP + 32 + ROW * len(names))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{escape(_said(chart))}" font-family="sans-serif" font-size="12">\n{body}\n</svg>'
     )
 
@@ -143,7 +145,7 @@ def _staircase(chart: Frontier, x: Scale, y: Scale) -> str:
     path = f"M{x(costs[0])},{y(values[0])}"
     for cost, value in zip(costs[1:], values[1:], strict=True):
         path += f" H{x(cost)} V{y(value)}"
-    return f'<path d="{path}" fill="none" stroke="#999999" stroke-dasharray="5 4"/>'
+    return f'<path d="{path}" fill="none" stroke="#767676" stroke-dasharray="5 4"/>'
 
 
 def _overlaid(each: Overlaid, x: Scale, y: Scale) -> str:
@@ -155,5 +157,6 @@ def _overlaid(each: Overlaid, x: Scale, y: Scale) -> str:
 
 
 def _legend(name: str, look: palette.Look, place: int) -> str:
-    top = TOP + 8 + 18 * place
+    top = TOP + 8 + ROW * place
+    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
     return markers.draw(look.symbol, RIGHT_EDGE + 6, top, RADIUS, look.colour) + _text(RIGHT_EDGE + 18, top + 4, name)

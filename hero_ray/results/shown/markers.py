@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Sequence
 
@@ -85,3 +86,14 @@ def draw(symbol: str, x: float, y: float, size: float, colour: str, filled: bool
         for a, b, c, d in _INSIDE[modifier]
     )
     return path + f'<path d="{lines}" stroke="{ink}" stroke-width="1.5"/>'
+
+
+def picture(symbol: str, colour: str) -> str:
+    """The symbol by itself as the address of a picture, for pages of any colour that take no SVG in their text.
+
+    Raises:
+        KeyError: no such symbol.
+    """
+    shape = draw(symbol, 0, 0, 5.5, colour).replace('fill="#ffffff"', 'fill="none"')
+    drawn = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 -8 16 16">{shape}</svg>'
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"

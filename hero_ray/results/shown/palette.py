@@ -81,9 +81,3 @@ def look(method: str, straw_man: bool = False) -> Look:
 def rank(method: str) -> tuple[int, str]:
     """Sort key for legends and tables."""
     return (ORDER.index(method) if method in ORDER else len(ORDER), method)
-
-
-def translucent(colour: str, alpha: float) -> str:
-    """`colour` as an rgba() string."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"

@@ -14,7 +14,7 @@ from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.marks import EARLY, Mark, Unpruned, mean_of, saved, unpruned
 from hero_ray.results.names import FULL
 from hero_ray.results.report.figures import spread
-from hero_ray.results.shown import palette
+from hero_ray.results.shown import markers, palette
 from hero_ray.results.writer import csv_cell, latex_table, latex_text
 
 AVERAGE = "Avg. % of full"
@@ -208,7 +208,7 @@ def to_html(table: MethodTable) -> str:
     for line, texts in _grid(table, dress, html.escape):
         look = palette.look(line.method)
         rule = ' class="hr-rule"' if previous not in (None, line.budget) else ""
-        dot = f'<span class="hr-dot" style="background:{look.colour}"></span>'
+        dot = f'<img class="hr-dot" alt="" src="{markers.picture(look.symbol, look.colour)}">'
         cells = [f'<th scope="row">{dot}{texts[0]} <span class="hr-budget">{texts[1]}</span></th>']
         titles = [f' title="{html.escape(entry.title)}"' if entry.title else "" for entry in line.entries]
         cells += [f"<td{title}>{text}</td>" for title, text in zip(titles, texts[2:], strict=True)]
@@ -229,7 +229,8 @@ CSS = """
 .hr-table tbody tr:hover{background:rgba(128,132,140,.12)}
 .hr-table tr.hr-rule th,.hr-table tr.hr-rule td{border-top:1px solid rgba(128,132,140,.35)}
 .hr-table small{opacity:.8}
-.hr-dot{display:inline-block;width:.62rem;height:.62rem;border-radius:50%;margin-right:.45rem}
+.hr-dot{display:inline-block;width:.8rem;height:.8rem;margin-right:.4rem;vertical-align:-.08rem}
+@media (max-width:640px){.hr-table th:first-child{white-space:normal;overflow-wrap:anywhere;max-width:9rem}}
 @media print{.hr-scroll{overflow:visible}.hr-table{white-space:normal}
 .hr-table th,.hr-table td{font-size:8px;padding:1px 3px}.hr-table th:first-child{position:static}}
 """

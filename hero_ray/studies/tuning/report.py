@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hero_ray.core import presets
-from hero_ray.results.writer import grid
+from hero_ray.results.writer import Grid, grid
 from hero_ray.studies.tuning.search import Found, Search, front
 from hero_ray.studies.tuning.space import method_of
 from hero_ray.studies.tuning.tuner import Trial
 
 
-def text(found: Found) -> str:
-    """Trials as a table, the undominated ones marked, then the chosen one beside the defaults."""
+def table(found: Found) -> Grid:
+    """Trials, the undominated ones marked."""
     names = list(found.space.dimensions)
     kept = front(found.trials)
     rows = []
@@ -24,11 +24,14 @@ def text(found: Found) -> str:
         figures = [f"{trial.score:.4f}", f"{trial.tokens:.1f}", f"{trial.flops / 1e9:.4g}"]
         end = ["failed", "", "", trial.error] if trial.error else [*figures, "*" if trial.number in kept else ""]
         rows.append([trial.number, *point, *end])
+    return grid(["trial", *names, "score", "tokens", "GFLOPs", "front"], rows)
+
+
+def notes(found: Found) -> list[str]:
+    """The chosen trial beside the defaults."""
     paired = found.beside["paired"]
     bounds = "" if paired["low"] is None else f" [{paired['low']:+.4f}, {paired['high']:+.4f}]"
-    lines = [
-        str(grid(["trial", *names, "score", "tokens", "GFLOPs", "front"], rows)),
-        "",
+    return [
         f"chosen: trial {found.chosen.number}, {_point(found.chosen)}: score {found.chosen.score:.4f}, "
         f"{found.chosen.tokens:.1f} tokens; defaults {found.beside['default_score']:.4f}, "
         f"{found.beside['default_tokens']:.1f} tokens",
@@ -36,7 +39,6 @@ def text(found: Found) -> str:
         f"optimistic, since the best of {len(found.trials)} trials is judged on the questions that chose it",
         f"{found.facts['encodes']} encodes of {found.facts['pictures']} pictures over {len(found.trials)} trials",
     ]
-    return "\n".join(lines)
 
 
 def record(found: Found, name: str) -> dict[str, Any]:
