@@ -6,13 +6,15 @@ the host has to read. Nothing is skipped: who leaves the block without an error 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from hero_ray.core.lazy import Tensor, torch
 
+Made = TypeVar("Made")
 Refusal = Callable[[], None]
 """Raises the error that a truth which does not hold stands for; returns where it holds after all."""
 
@@ -60,6 +62,9 @@ class Looks:
 _current: ContextVar[Looks | None] = ContextVar("looks", default=None)
 
 
+_made: ContextVar[dict[Hashable, Any] | None] = ContextVar("made", default=None)
+
+
 def ensure(truth: Tensor, refuse: Refusal) -> None:
     """See that a truth (bool, no dimension) holds: now, or with everything else where looks are shared."""
     looks = _current.get()
@@ -67,6 +72,37 @@ def ensure(truth: Tensor, refuse: Refusal) -> None:
         looks.pending.append((truth, refuse))
     elif not truth:
         refuse()
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """What is made `once` inside is kept until the block ends."""
+    token = _made.set({})
+    try:
+        yield
+    finally:
+        _made.reset(token)
+
+
+def once(key: Hashable, make: Callable[[], Made]) -> Made:
+    """What `make` gives, of an equal key made only once where that is remembered; elsewhere made at every call.
+
+    What it ensured is ensured anew for everyone who asks: each is told of scores that are not finite.
+
+    Args:
+        key: all that the value hangs on; what it names by `id` must live as long as the block that remembers.
+    """
+    known = _made.get()
+    if known is None:
+        return make()
+    if key not in known:
+        looks = Looks()
+        with looks.shared():
+            known[key] = make(), looks.pending
+    made, truths = known[key]
+    for truth, refuse in truths:
+        ensure(truth, refuse)
+    return made  # type: ignore[no-any-return]
 
 
 def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -183,6 +183,11 @@ class Cut:
         return np.packbits(self.selection.keep.numpy().reshape(-1)).tobytes()
 
     @cached_property
+    def needs(self) -> Needs:
+        """What the method read of the picture."""
+        return self.pruning.needs(self.encoded.vision, self.budget)
+
+    @cached_property
     def num_selected(self) -> int:
         """Patch tokens kept; counted once for all answers that share the cut."""
         return self.selection.n_selected
@@ -199,12 +204,19 @@ class Cut:
         )
 
 
-def cut(picture: Picture, pruning: Pruning, question: str = "", prompt: Prompt | None = None) -> Cut:
+def cut(
+    picture: Picture,
+    pruning: Pruning,
+    question: str = "",
+    prompt: Prompt | None = None,
+    visuals: dict[Any, Visual] | None = None,
+) -> Cut:
     """One picture cut by one method at one budget.
 
     Args:
         question: read by text-aware methods only.
         prompt: the question as the model is asked it; None asks it as it is.
+        visuals: tokens assembled of this picture so far: who brings the very same ones gets the very same object.
 
     Raises:
         BudgetError: a budget out of range.
@@ -221,7 +233,18 @@ def cut(picture: Picture, pruning: Pruning, question: str = "", prompt: Prompt |
     if not (budget.is_full or pruning.method.stage == "image"):
         picture.counters.selections += 1
         check_selection(selection, encoded, pruning.method.name)
-    return Cut(pruning, encoded, selection, budget, adapter.assemble(encoded, selection, pruning.policy))
+    known = {} if visuals is None else visuals
+    if (entering := _entering(encoded, selection, pruning.policy)) not in known:
+        known[entering] = adapter.assemble(encoded, selection, pruning.policy)
+    return Cut(pruning, encoded, selection, budget, known[entering])
+
+
+def _entering(encoded: Encoded, selection: Selection, policy: NewlinePolicy) -> Any:
+    """Equal for selections of a picture that bring the same tokens before the LLM; what is made anew is its own."""
+    if selection.edited is not None or selection.extra is not None:
+        return object()
+    order = None if selection.order is None else selection.order.numpy().tobytes()
+    return id(encoded.features), selection.newline_policy or policy, selection.keep.numpy().tobytes(), order
 
 
 def settled(selection: Selection, looks: Looks) -> Selection:

@@ -7,7 +7,7 @@ composition depends on nothing but the picture, its questions and the cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,27 +16,28 @@ from PIL import Image
 
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.encoded import Needs
-from hero_ray.core.engines import AUTO, OURS, VLLM
+from hero_ray.core.engines import AUTO, OURS
 from hero_ray.core.errors import INFRASTRUCTURE, SelectionError
+from hero_ray.core.looks import remembering
 from hero_ray.core.plan import Settings, Unit
 from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
 from hero_ray.costs.ledger import answer_cost
 from hero_ray.costs.scoring import method_scoring
+from hero_ray.engine.batches import AnswerJob, batches
 from hero_ray.engine.cut import Counters, Cut, Picture, Pruning, cut, generate, needs_of
-from hero_ray.models.base import Adapter, Generation, Request
+from hero_ray.models.base import Adapter, Generation, Request, Visual
 
 NOTHING = Needs()
 COSTS_KEPT = 10_000
 
 
-@dataclass(frozen=True)
-class AnswerJob:
-    """One answer to generate: where it belongs and what goes in."""
+@dataclass
+class _Cuts:
+    """What was cut of a picture so far: by (pruning, question), and the tokens that came of it (few questions make a
+    method choose otherwise, and rows with the very same visual tensor share the cache of prefix and picture)."""
 
-    cell: Cell
-    sample: Sample
-    cut: Cut
-    request: Request
+    made: dict[tuple[str, str], Cut] = field(default_factory=dict)
+    visuals: dict[Any, Visual] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,6 +76,11 @@ class Evaluator:
         """By cell id."""
         base, policy = self.settings.budget_base, self.settings.newline_policy
         return {cell.id: Pruning.of(cell, base, policy) for cell in self.cells}
+
+    @cached_property
+    def asking(self) -> dict[str, bool]:
+        """By cell id, whether its method reads the question."""
+        return {name: one.method.needs(self.adapter.vision).question for name, one in self.prunings.items()}
 
     @cached_property
     def needs(self) -> Needs:
@@ -130,19 +136,20 @@ class Evaluator:
             raise
         except Exception as error:
             return [], [failed(cell, sample, error) for cell, sample in pairs]
-        jobs, predictions, cuts = [], [], dict[tuple[str, str], Cut]()
-        for cell, sample in pairs:
-            try:
-                jobs.append(self._job(picture, cuts, cell, sample))
-            except INFRASTRUCTURE:
-                raise
-            except Exception as error:
-                predictions.append(failed(cell, sample, error))
+        jobs, predictions, cuts = [], [], _Cuts()
+        with remembering():
+            for cell, sample in pairs:
+                try:
+                    jobs.append(self._job(picture, cuts, cell, sample))
+                except INFRASTRUCTURE:
+                    raise
+                except Exception as error:
+                    predictions.append(failed(cell, sample, error))
         return jobs, predictions
 
     def job(self, unit: Unit, cell: Cell, sample: Sample) -> AnswerJob:
         """What one answer is generated from, for those who look at how it comes about."""
-        return self._job(self._picture(unit, None), {}, cell, sample)
+        return self._job(self._picture(unit, None), _Cuts(), cell, sample)
 
     def _picture(self, unit: Unit, load: Callable[[], Image.Image] | None) -> Picture:
         kept = {} if self.memory is None else self.memory.pictures
@@ -152,7 +159,7 @@ class Evaluator:
             kept[unit.image_key] = Picture(self.adapter, image, unit.image_key, self.needs, self.counters)
         return kept[unit.image_key]
 
-    def _job(self, picture: Picture, cuts: dict[tuple[str, str], Cut], cell: Cell, sample: Sample) -> AnswerJob:
+    def _job(self, picture: Picture, cuts: _Cuts, cell: Cell, sample: Sample) -> AnswerJob:
         """Everything one answer needs; `cuts` are those made of this picture so far.
 
         Raises:
@@ -160,34 +167,21 @@ class Evaluator:
         """
         pruning, benchmark = self.prunings[cell.id], self.benchmarks[sample.benchmark]
         prompt = self.adapter.prompt(benchmark.prompt(sample, self.adapter.info.family), sample.question)
-        # One cut serves every question that its method does not read, and every benchmark. It is more than thrift:
-        # rows with the very same visual tensor share the key-value cache of prefix and picture in `generate`.
-        key = (pruning.key, sample.question if pruning.method.needs(self.adapter.vision).question else "")
-        if key not in cuts:
-            cuts[key] = cut(picture, pruning, sample.question, prompt)
+        # One cut serves every question that its method does not read, and every benchmark.
+        key = (pruning.key, sample.question if self.asking[cell.id] else "")
+        made = cuts.made.get(key)
+        if made is None:
+            made = cuts.made[key] = cut(picture, pruning, sample.question, prompt, cuts.visuals)
         limit = self.settings.max_new_tokens or benchmark.max_new_tokens
-        return AnswerJob(cell, sample, cuts[key], Request(prompt, cuts[key].visual, limit))
+        return AnswerJob(cell, sample, made, Request(prompt, made.visual, limit))
 
     def _cells_of(self, sample: Sample, wanted: Collection[tuple[str, str]] | None) -> list[Cell]:
         mine = [cell for cell in self.cells if cell.benchmark == sample.benchmark]
         return [cell for cell in mine if wanted is None or (cell.id, sample.key) in wanted]
 
-    def batches(self, jobs: list[AnswerJob]) -> Iterable[list[AnswerJob]]:
-        """Cut jobs into batches of like length; in-LLM methods prune whole batches, so each is alone with itself.
-
-        vLLM gets everything of a picture at once and makes its own batches of it.
-        """
-        groups: dict[str, list[AnswerJob]] = {}
-        for job in jobs:
-            pruning = job.cut.pruning
-            inside = pruning.prunes_inside(job.cut.budget)
-            groups.setdefault(pruning.key if inside else job.cell.engine, []).append(job)
-        for name, group in groups.items():
-            # Like lengths waste no padding; the key keeps an order that does not depend on which cells were missing.
-            ordered = sorted(group, key=lambda job: (job.request.visual.shape[0], job.cut.pruning.key))
-            size = len(ordered) if name == VLLM else self.settings.batch_size
-            for start in range(0, len(ordered), size):
-                yield ordered[start : start + size]
+    def batches(self, jobs: Sequence[AnswerJob]) -> Iterator[list[AnswerJob]]:
+        """Jobs of one picture as the batches they are answered in."""
+        return batches(jobs, self.settings.batch_size)
 
     def answered(self, batch: list[AnswerJob]) -> list[Prediction]:
         """Answer and score one batch; where it fails as a whole, its answers one by one."""
@@ -237,7 +231,7 @@ class Evaluator:
 
         What a method's scores cost hangs on the words of the question only where it reads them.
         """
-        layout, needs = job.cut.encoded.layout, job.cut.pruning.needs(self.adapter.vision, job.cut.budget)
+        layout, needs = job.cut.encoded.layout, job.cut.needs
         asked = job.request.prompt, job.sample.question
         sizes = tokens.visual_per_layer, tokens.n_text, new_tokens, layout.num_views, layout.side
         key = (*sizes, needs, layout.sequence.shape[0], asked if needs != NOTHING else None)

@@ -31,6 +31,7 @@ from typing import ClassVar, Literal
 from hero_ray.core.encoded import Budget, Encoded, Needs, Selection, VisionInfo, keep_all
 from hero_ray.core.layout import NewlinePolicy
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import once
 from hero_ray.methods.base import LATER, LayerPruner, Method
 from hero_ray.methods.fastv import FastV
 from hero_ray.methods.kit.allocation import allocate, floor
@@ -44,6 +45,8 @@ from hero_ray.methods.kit.scores import (
     cosine_to_thumbnail,
     finite,
     keep_top,
+    leading,
+    ranks,
 )
 
 _LLM_BLOCK = 2
@@ -179,17 +182,23 @@ class Hero(Method):
         layout, form = encoded.layout, _FORMS[self.variant]
         if not layout.num_tiles:
             return self._select_single_view(encoded, budget)
-        share, note = self._tile_importance(encoded)
+        # Budgets and, where they rank, questions change nothing of these.
+        share, note = once((self, id(encoded.question)), lambda: self._tile_importance(encoded))
+        scores, places = once((self, id(encoded.cls_attention)), lambda: self._ranked(encoded))
         counts = form.budgets(budget, layout.tokens_per_view, share, caps(layout.valid))
-        early, late = (form.attention(encoded, layers) for layers in self._layers(encoded.vision))
-        scores = torch.cat([late[:1], early[1:]])  # global artifacts rank the thumbnail, objects the tiles
         return Selection(
-            keep_top(scores, counts, layout.valid),
+            leading(places, counts, layout.valid),
             newline_policy=form.newline_policy,
             scores=scores,
             view_budgets=tuple(counts),
             note="; ".join(filter(None, (note, form.note))),
         )
+
+    def _ranked(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Scores of all tokens, [V, N], and how many of its view stand before each."""
+        early, late = (_FORMS[self.variant].attention(encoded, layers) for layers in self._layers(encoded.vision))
+        scores = torch.cat([late[:1], early[1:]])  # global artifacts rank the thumbnail, objects the tiles
+        return scores, ranks(scores, encoded.layout.valid)
 
     def _tile_importance(self, encoded: Encoded) -> tuple[list[float], str]:
         """s of every tile (Eq. 3), K values, and what stands in for the text term if anything."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from hero_ray.core.encoded import Budget, Encoded, Selection, keep_all
 from hero_ray.core.lazy import Tensor, torch
+from hero_ray.core.looks import once
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal
 from hero_ray.methods.kit.drawing import hash_ranks
@@ -35,11 +36,13 @@ class Random(Method):
         layout = encoded.layout
         if budget.is_full:
             return keep_all(layout)
-        ranks = torch.stack(
-            [_ranks(self.seed, encoded.image_id, view, layout.tokens_per_view) for view in range(layout.num_views)]
-        )
+        ranks = once((self, encoded.image_id, layout.num_views), lambda: self._drawn(encoded))  # for every budget
         counts = equal(budget.total, caps(layout.valid))
         return Selection(keep_top(-ranks.to(layout.valid.device), counts, layout.valid), view_budgets=tuple(counts))
+
+    def _drawn(self, encoded: Encoded) -> Tensor:
+        views, tokens = encoded.layout.num_views, encoded.layout.tokens_per_view
+        return torch.stack([_ranks(self.seed, encoded.image_id, view, tokens) for view in range(views)])
 
 
 def _ranks(seed: int, image_id: str, view: int, tokens: int) -> Tensor:

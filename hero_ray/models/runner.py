@@ -24,6 +24,9 @@ from hero_ray.models.lean import Turns, turns
 from hero_ray.models.live import LiveTokens, Positions
 from hero_ray.models.prefix import ATTENTION, SharedPrefix
 
+_MASKED = 2**22
+"""Numbers of a mask that may stay for all of a pass, four times as large as the truths it is made of."""
+
 
 class Runner(Blocks):
     """Prefill, prefix reuse and decode over the blocks of a language model."""
@@ -43,6 +46,7 @@ class Runner(Blocks):
         Raises:
             SelectionError: a pruner's answer does not fit the batch.
         """
+        self.look()
         tokens = live_tokens(batch)
         hidden = tokens.hidden
         # Only a pruner asks.
@@ -60,7 +64,7 @@ class Runner(Blocks):
                     tokens, fresh = self._survive(tokens, survivors, positions), True
                     hidden = tokens.hidden
             if fresh:
-                masks = self.masks(tokens.valid, tokens.positions, tokens.padded)
+                masks = self.added(self.masks(tokens.valid, tokens.positions, tokens.padded), hidden, cache)
                 rope = self.rope(hidden, tokens.positions)
                 short = turns(*rope)
                 spans.append(_span(tokens, room, bool(self.sizes)))
@@ -97,6 +101,7 @@ class Runner(Blocks):
             in_place: real tokens of every row of `shared`, whose keys and values are then read where they lie, with
                 answers that differ by rounding; None copies them for every row.
         """
+        self.look()
         base = shared.spans[0]
         new = batch.embeds.shape[1]
         prefix = None if in_place is None else SharedPrefix(shared.cache, in_place, rows)
@@ -111,8 +116,8 @@ class Runner(Blocks):
         positions = base.next_position[rows] + (batch.valid.long().cumsum(1) - 1).clamp(min=0)
         # Always an explicit mask: SDPA's causal flag aligns to the top left, which is wrong behind a cached prefix.
         seen = positions if base.positions is None else torch.cat([base.positions[rows], positions], 1)
-        masks = self.masks(valid, seen, padded or prefix is not None, queries=new)
         hidden = batch.embeds
+        masks = self.added(self.masks(valid, seen, padded or prefix is not None, queries=new), hidden, cache)
         rope = self.rope(hidden, positions)
         short = turns(*rope)
         for index in range(self.num_layers):
@@ -128,6 +133,12 @@ class Runner(Blocks):
         )
         return DecodeState(self.logits(hidden), cache, [span], [0] * self.num_layers)
 
+    def look(self) -> None:
+        """See that lean passes read the weights that the blocks have now."""
+        for lean in self._lean:
+            if lean is not None:
+                lean.look()
+
     def run(self, index: int, hidden: Tensor, masks: Masks, rope: Rope, short: Turns, cache: Any) -> Tensor:
         """The same as `block` to the last bit, without its modules where that can be; `short` is `turns(*rope)`."""
         lean = self._lean[index]
@@ -135,12 +146,18 @@ class Runner(Blocks):
             return self.block(index, hidden, masks, rope, cache)
         return lean(hidden, masks[self._windows[index]], short, cache)
 
+    def added(self, masks: Masks, hidden: Tensor, cache: Any) -> Masks:
+        """Masks as SDPA adds them to logits: made of truths once a pass, where SDPA would do so in every block."""
+        if self._attention != "sdpa" or cache.prefix is not None:
+            return masks
+        return {window: _added(mask, hidden.dtype) for window, mask in masks.items()}
+
     def step(self, hidden: Tensor, tables: Sequence[tuple[Masks, Rope]], table_of: Sequence[int], cache: Any) -> Tensor:
         """All blocks on one new token a row, [B, 1, D], block i under the mask and rotary tables `table_of[i]`."""
         short = [turns(*rope) for _, rope in tables]
+        shown = [self.added(masks, hidden, cache) for masks, _ in tables]
         for index, number in enumerate(table_of):
-            masks, rope = tables[number]
-            hidden = self.run(index, hidden, masks, rope, short[number], cache)
+            hidden = self.run(index, hidden, shown[number], tables[number][1], short[number], cache)
         return hidden
 
     @torch.no_grad()
@@ -163,6 +180,7 @@ class Runner(Blocks):
 
         Blocks below the deepest one run in full, the deepest one only as far as its queries and keys.
         """
+        self.look()
         tokens = live_tokens(batch)
         masks = self.masks(tokens.valid, tokens.positions, tokens.padded)
         rope = self.rope(tokens.hidden, tokens.positions)
@@ -223,6 +241,12 @@ def live_tokens(batch: PromptBatch) -> LiveTokens:
         next_position=batch.next_position,
         deep=batch.deep,
     )
+
+
+def _added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if mask is None or mask.numel() > _MASKED:
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def _span(tokens: LiveTokens, room: int, with_positions: bool) -> Span:

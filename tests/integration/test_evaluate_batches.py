@@ -68,3 +68,39 @@ def test_a_batch_is_decoded_as_large_as_it_was_asked_for(batch_size: int, monkey
     found = Evaluator(adapter, plan.cells, plan.benchmarks, Settings(batch_size=batch_size)).evaluate(unit)
     assert [one for one in found if one.error_type] == []
     assert max(rows) == batch_size
+
+
+def prepared_by(methods: list[str], budgets: list[float], size: int = 64) -> tuple[Evaluator, list[Any]]:
+    torch.set_num_threads(1)
+    document = {"methods": methods, "budgets": budgets, "tasks": ["synth-attribute", "synth-exist"], "straw_men": False}
+    plan = make_plan(build(document))
+    evaluator = Evaluator(load("hero-tiny"), plan.cells, plan.benchmarks, Settings(batch_size=size))
+    jobs, failed = evaluator.prepared(plan.units[0])
+    assert not failed
+    return evaluator, jobs
+
+
+def test_equal_choices_share_their_tokens() -> None:
+    """A method that reads the question rarely chooses otherwise for it; merged tokens are never shared."""
+    _, jobs = prepared_by(["hero", "hero:merge=true"], [0.2])
+    plain = [job for job in jobs if job.cut.selection.edited is None]
+    masks = {job.cut.mask for job in plain}
+    assert 0 < len(masks) < len({job.sample.question for job in plain})
+    assert {len({id(job.request.visual) for job in plain if job.cut.mask == mask}) for mask in masks} == {1}
+    assert all(job.request.visual is job.cut.visual for job in jobs)
+    merged = [job for job in jobs if job.cut.selection.edited is not None]
+    assert len({id(job.request.visual) for job in merged}) == len({job.sample.question for job in merged})
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 64])
+def test_what_shares_a_prefix_is_not_torn_apart(size: int) -> None:
+    evaluator, jobs = prepared_by(["random", "full"], [0.1, 0.2], size)
+    batches = list(evaluator.batches(jobs))
+    assert sorted(id(job) for batch in batches for job in batch) == sorted(map(id, jobs))
+    assert max(map(len, batches)) <= size
+    for visual in {id(job.request.visual) for job in jobs}:
+        count = sum(id(job.request.visual) == visual for job in jobs)
+        holding = sum(any(id(job.request.visual) == visual for job in batch) for batch in batches)
+        assert holding == -(-count // size) or holding == 1
+    lengths = [job.request.visual.shape[0] for batch in batches for job in batch]
+    assert lengths == sorted(lengths)

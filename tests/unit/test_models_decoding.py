@@ -430,6 +430,34 @@ def test_lean_passes_are_the_blocks_own_to_the_last_bit(kv_heads, dtype, little,
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
+def test_joined_products_read_the_weights_that_modules_have_now():
+    torch.manual_seed(0)
+    model, other = (LlamaForCausalLM(miniature.text_config(kv_heads=2)).eval() for _ in range(2))
+    held = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in model.parameters()}
+    runner, again = (Runner(model.model, model.lm_head) for _ in range(2))
+    assert all(block._joined for block in runner._lean)
+    now = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in model.parameters()}
+    assert sum(now.values()) == sum(held.values()), "no weight is held twice"
+    assert [block._inner._weight.data_ptr() for block in runner._lean] == [
+        block._inner._weight.data_ptr() for block in again._lean
+    ]
+    changes = (
+        lambda: model.load_state_dict(other.state_dict()),  # in place
+        lambda: model.load_state_dict({name: 2 * value for name, value in other.state_dict().items()}, assign=True),
+        lambda: model.to(torch.bfloat16),  # moved below the modules
+    )
+    before = passes(runner, torch.float32, model.config.hidden_size)
+    for change in changes:
+        change()
+        dtype = model.lm_head.weight.dtype
+        here, fresh = (
+            passes(one, dtype, model.config.hidden_size) for one in (runner, Runner(model.model, model.lm_head))
+        )
+        assert all(torch.equal(one, other) for one, other in zip(here, fresh, strict=True))
+        assert not torch.equal(here[0].float(), before[0].float())
+        before = here
+
+
 def test_blocks_of_another_kind_keep_their_own_step():
     config = Qwen3Config(
         vocab_size=32,

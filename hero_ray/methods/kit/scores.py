@@ -12,7 +12,7 @@ from typing import TypeVar
 from hero_ray.core.encoded import Encoded
 from hero_ray.core.errors import NonFiniteScoreError, SelectionError
 from hero_ray.core.lazy import Tensor, torch
-from hero_ray.core.looks import ensure
+from hero_ray.core.looks import ensure, once
 
 Key = TypeVar("Key", int, str)
 LEAST_TEMPERATURE = 1e-6
@@ -67,8 +67,12 @@ def captured(source: Mapping[Key, Tensor], key: Key, method: str, what: str) -> 
 
 def cls_attention(encoded: Encoded, layers: Sequence[int], method: str) -> Tensor:
     """Mean over heads, then over `layers` (1-based), of the CLS row: [V, N]."""
-    rows = [captured(encoded.cls_attention, layer, method, "CLS attention of layer").mean(1) for layer in layers]
-    return torch.stack(rows).mean(0)
+
+    def mean() -> Tensor:
+        rows = [captured(encoded.cls_attention, layer, method, "CLS attention of layer").mean(1) for layer in layers]
+        return torch.stack(rows).mean(0)
+
+    return once((method, id(encoded.cls_attention), tuple(layers)), mean)
 
 
 def descending(scores: Tensor, count: int) -> Tensor:
@@ -83,11 +87,19 @@ def ranked(scores: Tensor, valid: Tensor) -> Tensor:
 
 def keep_top(scores: Tensor, counts: Sequence[int] | Tensor, valid: Tensor) -> Tensor:
     """Mask of the `counts[v]` best valid tokens of every view, ties to the lower index: bool [V, N]."""
-    valid = valid.to(scores.device)
-    order = ranked(scores, valid)
+    return leading(ranks(scores, valid), counts, valid)
+
+
+def ranks(scores: Tensor, valid: Tensor) -> Tensor:
+    """How many tokens of its view stand before each, in the order of `ranked`: int64 [V, N]."""
+    order = ranked(scores, valid.to(scores.device))
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, places)
-    return (rank < torch.as_tensor(counts, device=order.device)[:, None]) & valid
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
+def leading(ranks: Tensor, counts: Sequence[int] | Tensor, valid: Tensor) -> Tensor:
+    """Mask of the valid tokens before which fewer than `counts[v]` of their view stand: bool [V, N]."""
+    return (ranks < torch.as_tensor(counts, device=ranks.device)[:, None]) & valid.to(ranks.device)
 
 
 def cosine_to_thumbnail(embeddings: Tensor) -> Tensor:
