@@ -17,7 +17,8 @@ from hero_ray.core.engines import VLLM
 from hero_ray.core.errors import INFRASTRUCTURE
 from hero_ray.core.plan import Unit
 from hero_ray.core.types import Prediction
-from hero_ray.engine.evaluate import AnswerJob, Evaluator
+from hero_ray.engine.batches import AnswerJob
+from hero_ray.engine.evaluate import Evaluator
 from hero_ray.models.engines import vllm_of
 from hero_ray.models.engines.line import WINDOW, LineRequest
 from hero_ray.models.generation import GenerationOptions
