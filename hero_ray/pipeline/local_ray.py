@@ -18,6 +18,8 @@ from typing import Any
 from hero_ray.core.errors import RayStartError
 from hero_ray.core.secret import NAMES
 
+log = logging.getLogger(__name__)
+
 PRELOADED = "RAY_preload_python_modules"
 """Ray's own setting: what every worker imports as it comes up."""
 STORE_BYTES = 256 * 2**20
@@ -41,9 +43,16 @@ def start(dashboard: bool = False, preload: Sequence[str] = (), heard: bool = Fa
     import ray
 
     options: dict[str, Any] = {"include_dashboard": dashboard, "object_store_memory": STORE_BYTES}
+    begin = partial(ray.init, address="local", log_to_driver=False, logging_level=logging.ERROR, **options)
     try:
-        with _silent_stderr(heard), _fitted_to_one_machine(dashboard), _kept_back(NAMES), _preloading(preload):
-            ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _silent_stderr(heard), _kept_back(NAMES), _preloading(preload):
+            try:
+                with _fitted_to_one_machine(dashboard):
+                    begin()
+            except (AttributeError, ImportError, TypeError) as moved:  # Ray's inside may change with any release
+                log.debug("a Ray that was not fitted to one machine: %s", moved)
+                ray.shutdown()
+                begin()
         if dashboard:
             _until_jobs_are_taken()
     except Exception as problem:
@@ -190,7 +199,8 @@ def _until_jobs_are_taken() -> None:
     """Jobs are started by the agent that the node was told of before it came up."""
     from ray._private import worker
 
-    place = (worker._global_node.node_ip_address, worker._global_node.dashboard_agent_listen_port)
+    node: Any = worker._global_node
+    place = (node.node_ip_address, node.dashboard_agent_listen_port)
     end = time.monotonic() + PATIENCE_S
     while True:
         try:

@@ -44,3 +44,20 @@ def test_a_stranger_without_the_token_runs_nothing(local_ray: None) -> None:
     own = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
     done = asked(address, **own)
     assert "RAN []" in done.stdout, done.stderr[-2000:]
+
+
+def test_a_ray_whose_inside_has_moved_starts_unfitted() -> None:
+    moved = """
+import ray
+from hero_ray.pipeline import local_ray
+def elsewhere(start):
+    def started(node, *given, **more):
+        raise AttributeError("'Node' object has no attribute 'get_session_dir_path'")
+    return started
+local_ray._knowing_its_agents = elsewhere
+local_ray.guard()
+local_ray.start()
+print("CPUS", int(ray.cluster_resources()["CPU"]) > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", moved], capture_output=True, text=True, timeout=400, check=False)
+    assert "CPUS True" in done.stdout, done.stderr[-2000:]
