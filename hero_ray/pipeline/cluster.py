@@ -69,6 +69,8 @@ def prepare(target: str) -> None:
     """Set what Ray reads as it is imported."""
     if target == HERE:
         local_ray.guard()
+        # Ray's workers give way to everything else (nice 15): on a busy machine a replica would hardly be let run.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -61,3 +61,9 @@ print("CPUS", int(ray.cluster_resources()["CPU"]) > 0)
 """
     done = subprocess.run([sys.executable, "-c", moved], capture_output=True, text=True, timeout=400, check=False)
     assert "CPUS True" in done.stdout, done.stderr[-2000:]
+
+
+def test_workers_have_the_priority_of_their_driver(local_ray: None) -> None:
+    import ray
+
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
