@@ -10,8 +10,9 @@ order and every mosaic row's newline, and writes indices of the compacted tile b
 padding tokens land between the wrong neighbours.
 Differs: regions follow token centres where the grid does not divide the view. A single view, which the code does not
 prune, uses the thumbnail's rule, and so does a picture so thin that unpadding leaves its tiles nothing, an error there.
-Where the first tile of a row is padding alone (three columns and two rows, none of LLaVA-NeXT's grids) the code reads
-the thumbnail's first rows once more for the next row of tiles; here every tile has its own.
+Where the first tile of a row is padding alone (three columns and more than one row, none of LLaVA-NeXT's grids) the
+code reads the thumbnail's first rows once more for the next row of tiles; here every tile has its own. Apart from that
+and from exact ties, which `released` gives to the earlier token, both choose the same tokens in the same order.
 """
 
 from __future__ import annotations
