@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -32,8 +33,14 @@ from hero_ray.methods.base import Method
 from hero_ray.models.base import Request
 from hero_ray.models.generation import GenerationOptions
 from hero_ray.pipeline.facts import make_plan, reads_clip
+from hero_ray.serve.engine import Engine
+from hero_ray.serve.engine_types import ChatJob
+from hero_ray.serve.joined import wait_for_room
+from hero_ray.serve.schemas import PruningRequest
+from hero_ray.serve.work import Caller
 from hero_ray.store import open_store
 from hero_ray.store.records import sample_id
+from tests.local_serve import picture as encoded
 
 RATIOS = (0.4, 0.2, 0.1)
 TASKS, NEW_TOKENS = ("synth-words", "synth-digits", "synth-scene", "synth-attribute"), 8
@@ -175,6 +182,35 @@ def orphans(tensor: str) -> dict[str, Any]:
 def _workers(process: psutil.Process) -> list[psutil.Process]:
     """Processes that vLLM's engine consists of beside this one; Python's resource tracker holds none of it."""
     return [one for one in process.children(recursive=True) if "resource_tracker" not in " ".join(one.cmdline())]
+
+
+def room() -> dict[str, Any]:
+    """Two models of one service on vLLM, the first of which makes room for a third: what is left of it, and do the
+    others answer as before?"""
+    service = Engine({"engine": "vllm", "engine_args": {"kv_cache_gib": 0.5}}, kept_bytes=2**22)
+    held = {"first": service.load("hero-tiny"), "second": service.load("hero-tiny-internvl")}
+
+    def text(name: str) -> str:
+        job = ChatJob("How many circles are there?", "How many circles?", encoded(), PruningRequest(method="hero"), 8)
+        return service.one(held[name], service.turn(held[name], job, Caller())).text
+
+    before = {name: text(name) for name in held}
+    core = held["first"].engine.steps.decoder.engine.engine_core.engine_core
+    runner = core.model_executor.driver_worker.worker.model_runner
+    left = {"weights": weakref.ref(next(runner.model.parameters())), "cache": weakref.ref(runner.kv_caches[0])}
+    del core, runner, held["first"]
+    held["third"] = service.load("hero-tiny")
+    after = {name: text(name) for name in held}
+    held.clear()
+    held["fourth"] = service.load("hero-tiny")
+    after["fourth"] = text("fourth")
+    held.clear()
+    wait_for_room(service._vllms)
+    return {
+        "left": [name for name, one in left.items() if one() is not None],
+        "equal": after == {"second": before["second"], "third": before["first"], "fourth": before["first"]},
+        "answers": before,
+    }
 
 
 SWEEP: dict[str, Any] = {

@@ -49,6 +49,12 @@ def test_a_killed_worker_and_a_resumed_sweep_end_in_the_same_table() -> None:
     assert found["left_behind"] == []
 
 
+def test_a_model_that_makes_room_leaves_nothing_behind_and_others_answer_on() -> None:
+    found = lane("room")
+    assert found["left"] == []
+    assert found["equal"], found["answers"]
+
+
 @pytest.mark.parametrize(("tensor", "pipeline"), [("2", "1"), ("1", "2")])
 def test_a_language_model_shared_out_over_processes_answers_alike(tensor: str, pipeline: str) -> None:
     found = lane("cards", tensor, pipeline)

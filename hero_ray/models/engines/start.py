@@ -21,7 +21,6 @@ import torch
 from hero_ray.core.engine_args import OF_FREE, EngineArgs
 from hero_ray.core.errors import CheckpointError, DeviceMemoryError, HeroRayError, MissingExtraError, ReplicaError
 from hero_ray.models.base import ModelInfo
-from hero_ray.models.engines.ending import began
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.engines.weights import FOLDER, architecture, register
 from hero_ray.models.heads import windows
@@ -75,7 +74,6 @@ def start_vllm(adapter: FamilyAdapter, folder: Path, settings: EngineArgs) -> Vl
             raise
         except Exception as error:
             raise _named(error) from error
-    began(engine)
 
     def sampling(growing: bool, **options: Any) -> Any:
         return parameters(output_kind=kinds.DELTA if growing else kinds.FINAL_ONLY, **options)
