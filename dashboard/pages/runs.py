@@ -51,7 +51,8 @@ def _live(run: RunRow, progress: RunProgress) -> None:
             state = "stopping after its current unit"
         st.markdown(f"**{plain(run.name or run.sweep_name)}** · {plain(run.id)} · {state}")
         finished = progress.done + progress.failed
-        text = f"{finished:,} of {progress.expected:,} answers, {progress.failed:,} failed, {_eta(run, progress)}"
+        left = f", {_eta(run, progress)}" if alive else ""
+        text = f"{finished:,} of {progress.expected:,} answers, {progress.failed:,} failed{left}"
         st.progress(progress.share, text=text)
         if history.may_write() and alive and not run.cancel_requested:
             st.button("Stop after the current unit", key=f"cancel-{run.id}", on_click=history.cancel, args=(run.id,))

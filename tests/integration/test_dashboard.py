@@ -287,6 +287,16 @@ def test_runs_shows_live_progress_and_failures(results: str, monkeypatch: pytest
     assert "**ImageError** 2" in words(test)
 
 
+def test_a_run_that_nobody_works_on_has_no_time_left(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for alive in (True, False):
+        monkeypatch.setattr("hero_ray.store.runs.is_alive", lambda progress, alive=alive: alive)
+        test = page("runs", results, monkeypatch)
+        assert ("not moving" in words(test)) != alive
+        (bar,) = test.get("progress")
+        assert ("answers/s" in bar.proto.text) == alive
+        assert "failed" in bar.proto.text
+
+
 def test_cancelling_needs_leave(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [b for b in page("runs", results, monkeypatch).button if "Stop" in b.label]
     monkeypatch.setenv("HERO_RAY_DASHBOARD_CANCEL", "1")
