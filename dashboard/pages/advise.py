@@ -111,7 +111,7 @@ def _cells(candidates: list[Candidate], axis: Axis, own: Results) -> None:
 
 
 def _row(item: Candidate, axis: Axis, unit: tuple[float, str]) -> dict[str, object]:
-    worst = max(item.losses, key=lambda loss: loss.p)
+    worst = item.worst
     needed = advice.pictures_needed(item)
     row: dict[str, object] = {
         "cell": item.label,

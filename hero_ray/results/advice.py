@@ -83,6 +83,16 @@ class Candidate:
     saved: float | None = None
     straw_man: bool = False
 
+    @property
+    def worst(self) -> Loss:
+        """Where most is lost: what tables show."""
+        return max(self.losses, key=lambda loss: loss.value)
+
+    @property
+    def least_proven(self) -> Loss:
+        """Where the claim of being safe has the least behind it; of those that have nothing, where most is lost."""
+        return max(self.losses, key=lambda loss: (loss.p, loss.value))
+
 
 def advise(
     results: Results, allowance: Allowance, axis: Axis, benchmarks: Iterable[str] | None = None, baseline: str = FULL
@@ -148,8 +158,8 @@ def unproven(candidates: Sequence[Candidate]) -> list[str]:
     lines = []
     for item in candidates:
         if item.verdict == "unproven":
-            worst_of = max(item.losses, key=lambda loss: loss.p)
-            lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}{_outlook(worst_of)}")
+            where = item.least_proven
+            lines.append(f"{item.label} unproven on {where.benchmark}: {where.seen}{_outlook(where)}")
     return lines
 
 

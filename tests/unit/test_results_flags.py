@@ -15,6 +15,7 @@ from hero_ray.results.axes import axis
 from hero_ray.results.close import close_cells
 from hero_ray.results.comparisons import compare
 from hero_ray.results.contenders import Results, aligned, parse_contender
+from hero_ray.results.report import tables
 from hero_ray.store import Store, open_store
 
 PICTURES = 60
@@ -173,6 +174,24 @@ def test_beyond_the_allowance_one_benchmark_is_enough() -> None:
     assert needed(loss("a", 300, False), loss("c", 900, False)) == 900, "to be safe it takes all"
     assert needed(loss("a", 300, False), loss("c", None, False)) is None
     assert needed(loss("a", None, True), loss("c", 5, False)) is None
+
+
+def test_the_worst_benchmark_is_the_one_that_loses_most() -> None:
+    """Beyond the allowance p is 1 everywhere: the first benchmark must not stand for the worst."""
+
+    def loss(name: str, value: float, p: float) -> advice.Loss:
+        return advice.Loss(name, value, value + 0.1, p, 0.5, "unproven", seen=f"loses {100 * value:g}")
+
+    far = advice.Candidate("far@20%", 1.0, (loss("first", 0.08, 1.0), loss("words", 0.512, 1.0)), 1.0, "unproven")
+    few = advice.Candidate("few@20%", 1.0, (loss("large", 0.03, 0.04), loss("small", 0.01, 0.4)), 0.4, "unproven")
+    assert (far.worst.benchmark, few.worst.benchmark) == ("words", "large")
+    table = tables.advice([far, few], axis("retention"), (1.0, ""))
+    at = [column.title for column in table.columns].index("Worst benchmark")
+    assert [row[at : at + 3] for row in table.rows] == [("words", "51.2", "61.2"), ("large", "3.0", "13.0")]
+    assert advice.unproven([far, few]) == [
+        "far@20% unproven on words: loses 51.2",
+        "few@20% unproven on small: loses 1",
+    ]
 
 
 def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -> None:

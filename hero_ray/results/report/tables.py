@@ -100,7 +100,7 @@ def findings(found: Sequence[Finding]) -> Grid:
 
 
 def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
-    """Candidates, cheapest first, with the benchmark on which each is worst.
+    """Candidates, cheapest first, with the benchmark on which each loses most.
 
     Args:
         unit: (factor, name) that the cost is shown in.
@@ -119,7 +119,7 @@ def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
     ]
     rows = []
     for item in candidates:
-        worst = max(item.losses, key=lambda loss: loss.p)
+        worst = item.worst
         rows.append(
             (
                 item.label,
