@@ -11,7 +11,7 @@ from hero_ray.results.axes import Axis
 from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
-from hero_ray.results.needs import POWER, Forecast
+from hero_ray.results.needs import POWER, Forecast, about, many
 from hero_ray.results.sides import sides, worst
 from hero_ray.store import CellRow
 
@@ -168,8 +168,8 @@ def _outlook(loss: Loss) -> str:
     if loss.more is None or loss.more.together is None:
         return ""
     shown, open_alone = "unsafe" if loss.more.beyond else "safe", loss.p >= ALPHA and loss.p_against >= ALPHA
-    alone = f" ({loss.more.alone:,} for this claim alone)" if open_alone and loss.more.alone else ""
-    return f"; about {loss.more.together:,} pictures like these would show it {shown} there{alone}"
+    alone = f" ({many(loss.more.alone)} for this claim alone)" if open_alone and loss.more.alone else ""
+    return f"; {about(loss.more.together)} pictures like these would show it {shown} there{alone}"
 
 
 def outlook(candidates: Sequence[Candidate]) -> list[str]:

@@ -203,6 +203,19 @@ def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -
     assert advice.outlook([candidate])[0].startswith("Pictures are forecast with 80% power for all 1 cell at once")
 
 
+def test_a_forecast_that_nobody_will_collect_has_no_digits() -> None:
+    def loss(pictures: int, alone: int) -> advice.Loss:
+        more = needs.Forecast(alone, pictures, 2, 0, False, 0.1, 0.1)
+        return advice.Loss("pope", 0.1, 0.2, 0.5, 0.5, "unproven", 0, "seen", more)
+
+    found = [
+        advice.Candidate("x", 1.0, (loss(*counts),), 0.5, "unproven") for counts in ((962_499, 80_010), (9_999, 7))
+    ]
+    for line, said in zip(advice.unproven(found), ("more than 10,000", "about 9,999"), strict=True):
+        assert f"seen; {said} pictures like these would show it safe there" in line
+    assert "(more than 10,000 for this claim alone)" in advice.unproven(found)[0]
+
+
 def test_a_relative_allowance_is_a_share_of_the_unpruned_score(store: Store) -> None:
     base = [text if i % 5 else "Maybe" for i, text in enumerate(golds(400))]
     results = fill(store, "pope", {("full", 1.0): base, ("hero", 0.2): base})

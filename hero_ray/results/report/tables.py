@@ -147,7 +147,7 @@ def straw_men(found: Sequence[StrawMan]) -> Grid:
             number(100 * item.result.value, "+.1f"),
             span(item.result.low, item.result.high),
             p_value(item.result.p_claim),
-            "not shown to be better" if item.flagged else "",
+            "shown to be worse than a straw man" if item.worse else "not shown to be better" if item.flagged else "",
         )
         for item in found
     ]
