@@ -27,6 +27,7 @@ from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, budget_of, is_embedded
 from hero_ray.results.report import tables as grids
 from hero_ray.results.shown import palette, tables
+from hero_ray.results.ties import Ties
 from hero_ray.store import CellRow, RunRow, Store, flips
 from hero_ray.store import answers as stored
 from hero_ray.store.answers import CellRef
@@ -90,7 +91,8 @@ def write(store: Store, runs: Sequence[RunRow], folder: Path) -> Written:
     files = {"plotly.min.js": get_plotlyjs().encode()}
     body = [_head(runs), "<h2>Frontier</h2>", *(chart for results in found for chart in _charts(results))]
     for results in found:
-        table = tables.method_table(results.marks(), averages(results), flagged(results), results.unit)
+        marks, below = results.marks(), Ties(results).below
+        table = tables.method_table(marks, averages(results), flagged(results), results.unit, below=below)
         name = _file_name(results.model, {path.removeprefix("table-").removesuffix(".csv") for path in files})
         files |= {
             f"table-{name}.csv": tables.to_csv(table).encode(),

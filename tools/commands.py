@@ -30,17 +30,25 @@ def verbs(group: Any, path: str) -> list[str]:
     for name in sorted(group.commands):
         command = group.commands[name]
         if hasattr(command, "commands"):
+            if command.invoke_without_command:  # a verb itself, with options of its own
+                lines += _verb(command, f"{path} {name}")
             lines += verbs(command, f"{path} {name}")
-            continue
-        arguments = [one for one in command.params if one.param_type_name == "argument"]
-        options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
-        usage = " ".join([path, name, *(f"[{one.name.upper()}]" for one in arguments)])
-        lines += [f"## `{path} {name}`", "", " ".join((command.help or "").split()), "", f"`{usage}`", ""]
-        if arguments or options:
-            lines += ["| option | what it does | default |", "| --- | --- | --- |"]
-            lines += [_row(one.name.upper(), one) for one in arguments]
-            lines += [_row(", ".join(f"`{flag}`" for flag in one.opts), one) for one in options]
-            lines.append("")
+        else:
+            lines += _verb(command, f"{path} {name}")
+    return lines
+
+
+def _verb(command: Any, path: str) -> list[str]:
+    """Heading, help, usage and options of one verb."""
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
+    usage = " ".join([path, *(f"[{one.name.upper()}]" for one in arguments)])
+    lines = [f"## `{path}`", "", " ".join((command.help or "").split()), "", f"`{usage}`", ""]
+    if arguments or options:
+        lines += ["| option | what it does | default |", "| --- | --- | --- |"]
+        lines += [_row(one.name.upper(), one) for one in arguments]
+        lines += [_row(", ".join(f"`{flag}`" for flag in one.opts), one) for one in options]
+        lines.append("")
     return lines
 
 

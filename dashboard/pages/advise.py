@@ -12,6 +12,7 @@ from hero_ray.results.advice import Allowance, Candidate
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.contenders import Results
 from hero_ray.results.names import EMBEDDED_NOTE, FULL, is_embedded
+from hero_ray.results.needs import about
 
 UNITS = {"points": "points of 100", "share": "% of the unpruned score"}
 
@@ -85,7 +86,7 @@ def _answer(candidates: list[Candidate], allowance: Allowance, axis: Axis) -> No
     if reachable:
         needed, nearest = min(reachable, key=lambda pair: pair[0])
         st.write(
-            f"Nearest to an answer is {plain(nearest.label)}: about {needed:,} pictures of each benchmark "
+            f"Nearest to an answer is {plain(nearest.label)}: {about(needed)} pictures of each benchmark "
             "would decide it, if its losses stay what they are."
         )
 
@@ -111,7 +112,7 @@ def _cells(candidates: list[Candidate], axis: Axis, own: Results) -> None:
 
 
 def _row(item: Candidate, axis: Axis, unit: tuple[float, str]) -> dict[str, object]:
-    worst = max(item.losses, key=lambda loss: loss.p)
+    worst = item.worst
     needed = advice.pictures_needed(item)
     row: dict[str, object] = {
         "cell": item.label,
@@ -125,7 +126,7 @@ def _row(item: Candidate, axis: Axis, unit: tuple[float, str]) -> dict[str, obje
         "what was seen": worst.seen,
     }
     if item.verdict == "unproven":
-        row["pictures to decide"] = f"about {needed:,}" if needed else "out of reach"
+        row["pictures to decide"] = about(needed) if needed else "out of reach"
     if missing := sum(loss.missing for loss in item.losses):
         row["missing"] = missing
     return row

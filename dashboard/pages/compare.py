@@ -14,6 +14,7 @@ from hero_ray.results.marks import Mark, unpruned
 from hero_ray.results.names import FULL
 from hero_ray.results.report.figures import p_value
 from hero_ray.results.shown import palette, tables
+from hero_ray.results.ties import Ties
 
 BY_BUDGET = "budgets, then methods"
 
@@ -55,7 +56,9 @@ def _table(ids: tuple[str, ...], marks: list[Mark]) -> None:
     with left:
         costs = _costs(own)
     full = unpruned(own.marks())  # also where the filter leaves the unpruned model out
-    table = tables.method_table(shown, averages(own, benchmarks), flagged(own, benchmarks), own.unit, costs, full)
+    below = Ties(own, tuple(benchmarks)).below
+    flags = flagged(own, benchmarks)
+    table = tables.method_table(shown, averages(own, benchmarks), flags, own.unit, costs, full, below)
     with right:
         order = filters.choose("Best first in", [BY_BUDGET, *table.columns], "sort")
     if order != BY_BUDGET:

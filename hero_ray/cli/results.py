@@ -92,6 +92,7 @@ def compare(
 ) -> None:
     """Is A better than B? Paired on the samples both answered, corrected over benchmarks."""
     from hero_ray.results import comparisons, contenders
+    from hero_ray.results.names import cautions
     from hero_ray.results.report import tables
 
     results = opened(db, run, model)
@@ -119,7 +120,10 @@ def compare(
         for item in found
         if set(item.answered) != {item.paired.n}
     ]
-    show(Answer([*said, *unlike], [("", tables.comparisons(first, second, found))], record=record), form)
+    show(
+        Answer([*said, *unlike], [("", tables.comparisons(first, second, found))], cautions(results.model), record),
+        form,
+    )
 
 
 @app.command()
@@ -136,6 +140,7 @@ def check(
 ) -> None:
     """Test a claim about a run. Exit code 0: it holds; 1: it fails; 3: the samples do not decide it."""
     from hero_ray.results import claims
+    from hero_ray.results.names import cautions
     from hero_ray.results.report import tables
 
     parsed = claims.parse_claim(claim)
@@ -155,7 +160,8 @@ def check(
         for finding in findings
         if finding.seen or finding.outlook
     ]
-    show(Answer([f"{verdict}: {parsed.text}", *seen], [("", tables.findings(findings))], record=record), form)
+    said = [f"{verdict}: {parsed.text}", *seen]
+    show(Answer(said, [("", tables.findings(findings))], cautions(results.model), record), form)
     if verdict != "holds":
         raise typer.Exit(EXIT_CLAIM_FAILS if verdict == "fails" else EXIT_CLAIM_UNDECIDED)
 
@@ -177,6 +183,7 @@ def advise(
     Exit code 0 with or without one: scripts read `advice`, or ask `check` for a verdict as an exit code.
     """
     from hero_ray.results import advice, axes
+    from hero_ray.results.names import cautions
     from hero_ray.results.report import tables
 
     allowance, chosen = advice.parse_allowance(max_loss), axes.axis(axis)
@@ -201,10 +208,10 @@ def advise(
         "pictures_needed": {c.label: needed for c in candidates if (needed := advice.pictures_needed(c))},
         "missing": sum(loss.missing for c in candidates for loss in c.losses),
     }
-    cautions = [*advice.nothing_to_lose(results, listed(tasks)), *filter(None, [advice.standing(candidates)])]
-    open_ones = [*cautions, *advice.unproven(candidates), *advice.outlook(candidates)]
+    warned = [*advice.nothing_to_lose(results, listed(tasks)), *filter(None, [advice.standing(candidates)])]
+    open_ones = [*warned, *advice.unproven(candidates), *advice.outlook(candidates)]
     table = tables.advice(candidates, chosen, results.unit(chosen))
-    show(Answer([said, *open_ones], [("", table)], record=record), form)
+    show(Answer([said, *open_ones], [("", table)], cautions(results.model), record), form)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from hero_ray.results.axes import Axis
 from hero_ray.results.contenders import Results
 from hero_ray.results.marks import mean_of
 from hero_ray.results.names import FULL
-from hero_ray.results.needs import POWER, Forecast
+from hero_ray.results.needs import POWER, Forecast, about, many
 from hero_ray.results.sides import sides, worst
 from hero_ray.store import CellRow
 
@@ -83,6 +83,16 @@ class Candidate:
     saved: float | None = None
     straw_man: bool = False
 
+    @property
+    def worst(self) -> Loss:
+        """Where most is lost: what tables show."""
+        return max(self.losses, key=lambda loss: loss.value)
+
+    @property
+    def least_proven(self) -> Loss:
+        """Where the claim of being safe has the least behind it; of those that have nothing, where most is lost."""
+        return max(self.losses, key=lambda loss: (loss.p, loss.value))
+
 
 def advise(
     results: Results, allowance: Allowance, axis: Axis, benchmarks: Iterable[str] | None = None, baseline: str = FULL
@@ -148,8 +158,8 @@ def unproven(candidates: Sequence[Candidate]) -> list[str]:
     lines = []
     for item in candidates:
         if item.verdict == "unproven":
-            worst_of = max(item.losses, key=lambda loss: loss.p)
-            lines.append(f"{item.label} unproven on {worst_of.benchmark}: {worst_of.seen}{_outlook(worst_of)}")
+            where = item.least_proven
+            lines.append(f"{item.label} unproven on {where.benchmark}: {where.seen}{_outlook(where)}")
     return lines
 
 
@@ -158,8 +168,8 @@ def _outlook(loss: Loss) -> str:
     if loss.more is None or loss.more.together is None:
         return ""
     shown, open_alone = "unsafe" if loss.more.beyond else "safe", loss.p >= ALPHA and loss.p_against >= ALPHA
-    alone = f" ({loss.more.alone:,} for this claim alone)" if open_alone and loss.more.alone else ""
-    return f"; about {loss.more.together:,} pictures like these would show it {shown} there{alone}"
+    alone = f" ({many(loss.more.alone)} for this claim alone)" if open_alone and loss.more.alone else ""
+    return f"; {about(loss.more.together)} pictures like these would show it {shown} there{alone}"
 
 
 def outlook(candidates: Sequence[Candidate]) -> list[str]:

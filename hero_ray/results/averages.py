@@ -52,6 +52,7 @@ class StrawMan:
         rival: the straw man that is hardest to beat.
         result: mean difference in score to it (A minus straw man).
         flagged: not shown to be better than every straw man.
+        worse: shown to be worse than one of them.
     """
 
     label: str
@@ -59,6 +60,7 @@ class StrawMan:
     rival: str
     result: stats.OneSided
     flagged: bool
+    worse: bool = False
 
 
 def straw_men(results: Results, benchmarks: Iterable[str] | None = None) -> list[StrawMan]:
@@ -86,7 +88,8 @@ def _straw_men(results: Results, chosen: Sequence[str]) -> list[StrawMan]:
         if tests:
             hardest = max(tests, key=lambda name: (strictly(tests[name]), -tests[name].value))
             lead = tests[hardest]
-            found.append(StrawMan(label, results.names[cell.id], hardest, lead, strictly(lead) >= 0.05))
+            worse = lead.value < 0 and stats.any_of([test.p_against for test in tests.values()]) < 0.05
+            found.append(StrawMan(label, results.names[cell.id], hardest, lead, strictly(lead) >= 0.05, worse))
     return found
 
 
@@ -95,13 +98,16 @@ def strictly(result: stats.OneSided) -> float:
     return 1.0 if result.value <= 0 else result.p_claim
 
 
-def flagged(results: Results, benchmarks: Iterable[str] | None = None) -> set[str]:
-    """Labels that are not shown to be better than every straw man of their budget."""
-    return {item.label for item in straw_men(results, benchmarks) if item.flagged}
+FLAG, WORSE = "†", "††"
+FLAG_NOTES = {
+    FLAG: f"{FLAG} not shown to be better than the best straw man at the same budget, over the benchmarks",
+    WORSE: f"{WORSE} shown to be worse than a straw man at the same budget, over the benchmarks",
+}
 
 
-FLAG = "†"
-FLAG_NOTE = f"{FLAG} not shown to be better than the best straw man at the same budget, over the benchmarks"
+def flagged(results: Results, benchmarks: Iterable[str] | None = None) -> dict[str, str]:
+    """The sign of each label that is not shown to be better than every straw man of its budget."""
+    return {item.label: WORSE if item.worse else FLAG for item in straw_men(results, benchmarks) if item.flagged}
 
 
 @dataclass(frozen=True)

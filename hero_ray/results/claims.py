@@ -18,7 +18,7 @@ from hero_ray import stats
 from hero_ray.core.errors import ClaimError
 from hero_ray.results.contenders import Contender, Results, parse_contender
 from hero_ray.results.names import FULL
-from hero_ray.results.needs import Forecast
+from hero_ray.results.needs import Forecast, about
 from hero_ray.results.pairs import AnyPart
 from hero_ray.results.sides import WAYS, Sides, agreed, judged, sides
 from hero_ray.stats.verdicts import OneSided
@@ -130,7 +130,7 @@ class Finding:
         if self.more is None or self.more.alone is None:
             return ""
         shown = "fails" if self.result.value < 0 else "holds"
-        return f"about {self.more.alone:,} pictures like these would show that it {shown}, if {self.more.granted}"
+        return f"{about(self.more.alone)} pictures like these would show that it {shown}, if {self.more.granted}"
 
 
 def verdict(result: OneSided, strict: bool = False, alpha: float = ALPHA) -> str:

@@ -50,6 +50,11 @@ def is_embedded(model: str) -> bool:
     return model.startswith("hero-tiny")
 
 
+def cautions(model: str) -> list[str]:
+    """What stands below every verdict about this model."""
+    return [EMBEDDED_NOTE] if is_embedded(model) else []
+
+
 def budget_of(cell: Setting) -> str:
     """What a cell was asked to keep, or that its method decides."""
     if cell.own_count:

@@ -209,3 +209,17 @@ def describe(name: str, sizes: list[int], margin: float, power: float, known: Ch
 
 def _count(pictures: int | None) -> str:
     return "over ten million" if pictures is None else f"{pictures:,}"
+
+
+MANY = 10_000
+"""Above it a forecast says no more: the digits of a number that nobody will collect mean nothing."""
+
+
+def many(pictures: int) -> str:
+    """A forecast's number in words."""
+    return f"more than {MANY:,}" if pictures > MANY else f"{pictures:,}"
+
+
+def about(pictures: int) -> str:
+    """The same where it stands by itself."""
+    return many(pictures) if pictures > MANY else f"about {pictures:,}"

@@ -87,9 +87,11 @@ def notes(found: Sequence[Results], failures: Mapping[str, int]) -> list[str]:
     stopped = [cell for results in found for cell in results.cells if cell.stop_reason]
     if stopped:
         lines.append(_decided(found[0].run, stopped, sum(len(results.cells) for results in found)))
-    beaten = [f"{item.name} ({results.model})" for results in found for item in straw_men(results) if item.flagged]
-    if beaten:
-        lines.append("Not shown to be better than the best straw man on average: " + ", ".join(beaten) + ".")
+    held = [(f"{item.name} ({results.model})", item) for results in found for item in straw_men(results)]
+    if worse := [name for name, item in held if item.worse]:
+        lines.append(f"Shown to be worse than a straw man on average: {', '.join(worse)}.")
+    if open_ones := [name for name, item in held if item.flagged and not item.worse]:
+        lines.append(f"Not shown to be better than the best straw man on average: {', '.join(open_ones)}.")
     for kind, count in failures.items():
         lines.append(f"{count} sample(s) failed with {kind}; see `hero-ray status --failures`.")
     return lines

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 pytest.importorskip("plotly")
 
-from hero_ray.results.averages import FLAG_NOTE
+from hero_ray.results.averages import FLAG, FLAG_NOTES, WORSE
 from hero_ray.results.marks import marks, unpruned
+from hero_ray.results.names import EMBEDDED_NOTE
 from hero_ray.results.shown import markers, palette, tables
+from hero_ray.results.writer import latex_text
 from tests.dashboard_rows import GRID, row
 
 
-def test_best_second_and_straw_man_flag() -> None:
+def shown(best: str, others: Sequence[str], benchmark: str) -> set[str]:
+    """A test that tells hired and hero not apart, and everything else."""
+    return {name for name in others if {best, name} != {"hero@20%", "hired@20%"}}
+
+
+def test_best_what_is_not_told_apart_from_it_and_straw_man_flag() -> None:
     weak = row("fastervlm", 0.2, 0.6)
-    table = tables.method_table(marks([*GRID, weak]), flagged={"fastervlm@20%"})
+    table = tables.method_table(marks([*GRID, weak]), flagged={"fastervlm@20%": WORSE, "random@20%": FLAG}, below=shown)
     lines = {line.series: line for line in table.lines}
-    place = {name: line.entries[0].place for name, line in lines.items()}
-    assert place == {"full": 0, "hero": 1, "hired": 2, "random": 0, "fastervlm": 0}
-    assert [name for name, line in lines.items() if line.flagged] == ["fastervlm"]
-    assert f"{FLAG_NOTE}." in table.notes
+    assert [name for name, line in lines.items() if line.entries[0].best] == ["hero", "hired"]
+    assert {name: line.flag for name, line in lines.items() if line.flag} == {"fastervlm": WORSE, "random": FLAG}
+    assert {f"{note}." for note in FLAG_NOTES.values()} <= set(table.notes)
+    assert "Bold: the best of a budget and all that the paired test does not tell apart from it" in table.notes[0]
     assert lines["hero"].entries[0].text == "85.0 ± 10.0"
 
 
-def test_equal_scores_share_the_best_place() -> None:
-    table = tables.method_table(marks([row("hero", value=0.8), row("hired", value=0.8), row("ptp", value=0.7)]))
-    assert [line.entries[0].place for line in table.lines] == [1, 1, 2]
+def test_nothing_is_bold_without_a_test_or_alone_at_a_budget() -> None:
+    rows = marks([row("hero", value=0.8), row("hired", value=0.7), row("ptp", 0.4, value=0.7)])
+    assert not any(line.entries[0].best for line in tables.method_table(rows).lines)
+    table = tables.method_table(rows, below=lambda best, others, benchmark: others)
+    assert [line.series for line in table.lines if line.entries[0].best] == ["hero"]
 
 
 def test_latex_is_escaped_and_marked() -> None:
-    text = tables.to_latex(tables.method_table(marks([*GRID, row("fastervlm", 0.2, 0.6)]), flagged={"fastervlm@20%"}))
+    found, flags = marks([*GRID, row("fastervlm", 0.2, 0.6)]), {"fastervlm@20%": FLAG}
+    text = tables.to_latex(tables.method_table(found, flagged=flags, below=shown))
     assert r"\textbf{85.0}" in text
-    assert r"\underline{80.0}" in text
+    assert r"\textbf{80.0}" in text, "not told apart from the best"
+    assert r"\textbf{65.0}" not in text
+    assert "underline" not in text
+    _, _, facts = text.partition("\\end{tabular}\n")
+    assert facts.splitlines() == ["% model hero-tiny", "% bench n = 150 on 60 pictures", f"% {EMBEDDED_NOTE}"]
+    assert latex_text(EMBEDDED_NOTE) in text.partition(r"\bottomrule")[2], "and below the table"
     assert r"20\%" in text
     assert r"fastervlm $^\dagger$" in text
     assert len([line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]) == 6

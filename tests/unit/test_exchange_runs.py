@@ -64,6 +64,8 @@ def test_latex_has_a_line_per_method_and_budget(path: str, tmp_path: Path) -> No
     assert any(line.startswith(r"hero & 20\% & ") for line in lines)
     assert len([line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]) == 10
     assert any("clustered by picture" in line for line in lines), "what the signs mean stands below the table"
+    assert lines[-4:-1] == ["% model hero-tiny", *(f"% synth-{n} n = 60 on 20 pictures" for n in ("color", "digits"))]
+    assert lines[-1].endswith("they are no evidence about methods on real models.")
 
 
 def test_latex_escapes_what_it_must() -> None:

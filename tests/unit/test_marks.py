@@ -11,10 +11,14 @@ import pytest
 
 from hero_ray.core.errors import NotComparableError, UnknownNameError
 from hero_ray.results import frontiers as charts
-from hero_ray.results.averages import averages, flagged
+from hero_ray.results import summary
+from hero_ray.results.averages import FLAG, WORSE, averages, flagged, straw_men
 from hero_ray.results.axes import AXES, axis
 from hero_ray.results.contenders import Results, every_model, parse_contender
+from hero_ray.results.exchange import files
 from hero_ray.results.marks import by_certificate, marks
+from hero_ray.results.report import tables as report
+from hero_ray.results.ties import Ties
 from hero_ray.store import PointRow, open_store
 from tests import dashboard_data as data
 from tests import fake_results as fake
@@ -189,7 +193,7 @@ def test_answers_that_were_pruned_leave_frontiers_by_intervals(tmp_path: Path) -
         maintenance.prune(store, ["run1"], answers_only=True)
         results = Results(store, "run1")
         assert {chart.states["full"] for chart in charts.frontiers(results)} == {"frontier"}
-        assert (averages(results), charts.average_frontiers(results), flagged(results)) == ([], [], set())
+        assert (averages(results), charts.average_frontiers(results), flagged(results)) == ([], [], {})
 
 
 # --- averages and straw men ---
@@ -228,7 +232,7 @@ def test_a_contender_that_misses_a_benchmark_has_no_average(tmp_path: Path) -> N
 def test_a_straw_man_is_what_its_method_says(tmp_path: Path) -> None:
     rows = [("full", 1.0, "b", 0.9), ("raster", 0.2, "b", 0.7), ("hero", 0.2, "b", 0.7), ("hired", 0.2, "b", 0.9)]
     results = stored(tmp_path, *rows, raster={"straw_man": True})
-    assert flagged(results) == {"hero@20%"}
+    assert flagged(results) == {"hero@20%": FLAG}
     assert [mark.method for mark in results.marks() if mark.straw_man] == ["raster"]
 
 
@@ -241,4 +245,31 @@ def test_each_setting_faces_the_straw_men_by_itself(tmp_path: Path) -> None:
         for cell, right in zip(cells, (45, 80, 40), strict=True):
             samples = [fake.sample("b", i, 1) for i in range(90)]
             store.write_unit("r", [fake.answer(cell, s, float(i < right)) for i, s in enumerate(samples)])
-        assert flagged(Results(store, "r")) == {"hero:alpha=1.0@20%"}
+        assert flagged(Results(store, "r")) == {"hero:alpha=1.0@20%": WORSE}
+
+
+def test_what_is_shown_to_be_worse_than_a_straw_man_is_said_to_be(tmp_path: Path) -> None:
+    rows = [("full", 1.0, "b", 0.9), ("raster", 0.2, "b", 0.7), ("hero", 0.2, "b", 0.2), ("hired", 0.2, "b", 0.69)]
+    results = stored(tmp_path, *rows, raster={"straw_man": True})
+    assert flagged(results) == {"hero@20%": WORSE, "hired@20%": FLAG}
+    said = summary.notes([results], {})
+    assert "Shown to be worse than a straw man on average: hero at 20% (hero-tiny)." in said
+    assert "Not shown to be better than the best straw man on average: hired at 20% (hero-tiny)." in said
+    assert {row[0]: row[-1] for row in report.straw_men(straw_men(results)).rows} == {
+        "hero@20%": "shown to be worse than a straw man",
+        "hired@20%": "not shown to be better",
+    }
+
+
+def test_only_what_the_paired_test_shows_is_below_the_best(tmp_path: Path) -> None:
+    """90 and 88 of 100 are not told apart, 20 is; over two benchmarks the averages go by a test of their own."""
+    rows = [("full", 1.0, 0.95), ("hero", 0.2, 0.9), ("hired", 0.2, 0.88), ("ptp", 0.2, 0.2)]
+    results = stored(tmp_path, *((m, r, b, v) for b in "bc" for m, r, v in rows))
+    tests = Ties(results)
+    assert tests.below("hero@20%", ["hired@20%", "ptp@20%"], "b") == {"ptp@20%"}
+    assert tests.below("hero@20%", ["hired@20%", "ptp@20%"], "") == {"ptp@20%"}
+    text = files.to_latex([results])
+    (hero,) = [line for line in text.splitlines() if line.startswith("hero &")]
+    (hired,) = [line for line in text.splitlines() if line.startswith("hired &")]
+    (ptp,) = [line for line in text.splitlines() if line.startswith("ptp &")]
+    assert (hero.count("textbf"), hired.count("textbf"), ptp.count("textbf")) == (3, 3, 0)

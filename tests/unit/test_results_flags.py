@@ -15,6 +15,7 @@ from hero_ray.results.axes import axis
 from hero_ray.results.close import close_cells
 from hero_ray.results.comparisons import compare
 from hero_ray.results.contenders import Results, aligned, parse_contender
+from hero_ray.results.report import tables
 from hero_ray.store import Store, open_store
 
 PICTURES = 60
@@ -175,6 +176,24 @@ def test_beyond_the_allowance_one_benchmark_is_enough() -> None:
     assert needed(loss("a", None, True), loss("c", 5, False)) is None
 
 
+def test_the_worst_benchmark_is_the_one_that_loses_most() -> None:
+    """Beyond the allowance p is 1 everywhere: the first benchmark must not stand for the worst."""
+
+    def loss(name: str, value: float, p: float) -> advice.Loss:
+        return advice.Loss(name, value, value + 0.1, p, 0.5, "unproven", seen=f"loses {100 * value:g}")
+
+    far = advice.Candidate("far@20%", 1.0, (loss("first", 0.08, 1.0), loss("words", 0.512, 1.0)), 1.0, "unproven")
+    few = advice.Candidate("few@20%", 1.0, (loss("large", 0.03, 0.04), loss("small", 0.01, 0.4)), 0.4, "unproven")
+    assert (far.worst.benchmark, few.worst.benchmark) == ("words", "large")
+    table = tables.advice([far, few], axis("retention"), (1.0, ""))
+    at = [column.title for column in table.columns].index("Worst benchmark")
+    assert [row[at : at + 3] for row in table.rows] == [("words", "51.2", "61.2"), ("large", "3.0", "13.0")]
+    assert advice.unproven([far, few]) == [
+        "far@20% unproven on words: loses 51.2",
+        "few@20% unproven on small: loses 1",
+    ]
+
+
 def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -> None:
     losing = [text if i % 6 else "Maybe" for i, text in enumerate(golds(14))]
     results = fill(store, "pope", {("full", 1.0): golds(14), ("hero", 0.2): losing})
@@ -182,6 +201,19 @@ def test_what_more_pictures_would_show_is_said_with_their_number(store: Store) -
     assert candidate.verdict == "unproven"
     assert "pictures like these would show it unsafe there" in advice.unproven([candidate])[0]
     assert advice.outlook([candidate])[0].startswith("Pictures are forecast with 80% power for all 1 cell at once")
+
+
+def test_a_forecast_that_nobody_will_collect_has_no_digits() -> None:
+    def loss(pictures: int, alone: int) -> advice.Loss:
+        more = needs.Forecast(alone, pictures, 2, 0, False, 0.1, 0.1)
+        return advice.Loss("pope", 0.1, 0.2, 0.5, 0.5, "unproven", 0, "seen", more)
+
+    found = [
+        advice.Candidate("x", 1.0, (loss(*counts),), 0.5, "unproven") for counts in ((962_499, 80_010), (9_999, 7))
+    ]
+    for line, said in zip(advice.unproven(found), ("more than 10,000", "about 9,999"), strict=True):
+        assert f"seen; {said} pictures like these would show it safe there" in line
+    assert "(more than 10,000 for this claim alone)" in advice.unproven(found)[0]
 
 
 def test_a_relative_allowance_is_a_share_of_the_unpruned_score(store: Store) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hero_ray import cli
 from tests.integration.sweeps import script_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,30 @@ def test_the_page_of_commands_is_that_of_today() -> None:
     page = importlib.import_module("tools.commands").page()
     assert page == (DOCS / "commands.md").read_text(encoding="utf-8"), "write it anew with `make docs`"
     assert "## `hero-ray db merge`" in page
+
+
+def test_every_verb_that_takes_options_stands_on_the_page_of_commands() -> None:
+    """`nightly` is a verb and a group of verbs: both have a place."""
+    import typer
+
+    cli.load_verbs()
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+
+    def called(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+        children = getattr(command, "commands", {})
+        if path != "hero-ray" and (not children or command.invoke_without_command):
+            yield path, command
+        for name, child in children.items():
+            yield from called(child, f"{path} {name}")
+
+    found = dict(called(typer.main.get_command(cli.app), "hero-ray"))
+    assert {"hero-ray nightly", "hero-ray nightly accept", "hero-ray db merge"} <= set(found)
+    for path, command in found.items():
+        _, _, rest = page.partition(f"## `{path}`\n")
+        section, _, _ = rest.partition("\n## ")
+        assert section, f"{path} is missing"
+        for option in command.params:
+            assert getattr(option, "hidden", False) or option.param_type_name == "argument" or option.opts[0] in section
 
 
 def test_the_page_of_python_names_is_that_of_today() -> None:

@@ -232,13 +232,13 @@ def _facts(one: Card) -> list[str]:
 
 
 def _anchors(headings: list[str]) -> dict[str, str]:
-    """GitHub's anchors: signs dropped, repeated ones numbered."""
+    """The site's anchors: signs dropped, repeated ones numbered."""
     seen: dict[str, int] = {}
     anchors = {}
     for heading in headings:
         plain = heading.replace("+", "")
         seen[plain] = seen.get(plain, -1) + 1
-        anchors[heading] = f"{plain}-{seen[plain]}" if seen[plain] else plain
+        anchors[heading] = f"{plain}_{seen[plain]}" if seen[plain] else plain
     return anchors
 
 

@@ -13,6 +13,7 @@ from hero_ray.core.errors import MissingExtraError
 from hero_ray.results.averages import averages, flagged
 from hero_ray.results.contenders import Results
 from hero_ray.results.shown import tables
+from hero_ray.results.ties import Ties
 from hero_ray.results.writer import csv_cell
 from hero_ray.store.records import CELL
 
@@ -46,12 +47,11 @@ def to_parquet(rows: Rows, path: Path) -> None:
 
 def to_latex(found: Sequence[Results]) -> str:
     """The methods table of the dashboard and of the share bundle, one for each model."""
-    made = [
-        tables.to_latex(tables.method_table(each.marks(), averages(each), flagged(each), each.unit)) for each in found
-    ]
-    if len(made) == 1:
-        return made[0]
-    return "\n".join(f"% {each.model}\n{table}" for each, table in zip(found, made, strict=True))
+    made = (
+        tables.method_table(each.marks(), averages(each), flagged(each), each.unit, below=Ties(each).below)
+        for each in found
+    )
+    return "\n".join(map(tables.to_latex, made))
 
 
 def to_mlflow(rows: Rows, run: Mapping[str, Any], experiment: str) -> int:

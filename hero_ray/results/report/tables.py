@@ -100,7 +100,7 @@ def findings(found: Sequence[Finding]) -> Grid:
 
 
 def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
-    """Candidates, cheapest first, with the benchmark on which each is worst.
+    """Candidates, cheapest first, with the benchmark on which each loses most.
 
     Args:
         unit: (factor, name) that the cost is shown in.
@@ -119,7 +119,7 @@ def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
     ]
     rows = []
     for item in candidates:
-        worst = max(item.losses, key=lambda loss: loss.p)
+        worst = item.worst
         rows.append(
             (
                 item.label,
@@ -147,7 +147,7 @@ def straw_men(found: Sequence[StrawMan]) -> Grid:
             number(100 * item.result.value, "+.1f"),
             span(item.result.low, item.result.high),
             p_value(item.result.p_claim),
-            "not shown to be better" if item.flagged else "",
+            "shown to be worse than a straw man" if item.worse else "not shown to be better" if item.flagged else "",
         )
         for item in found
     ]

@@ -6,15 +6,16 @@ import csv
 import html
 import io
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hero_ray.results.averages import FLAG, FLAG_NOTE
+from hero_ray.results.averages import FLAG_NOTES
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.marks import EARLY, Mark, Unpruned, mean_of, saved, unpruned
-from hero_ray.results.names import FULL
+from hero_ray.results.names import EMBEDDED_NOTE, FULL, is_embedded
 from hero_ray.results.report.figures import spread
 from hero_ray.results.shown import markers, palette
+from hero_ray.results.ties import BOLD_NOTE, Below, bold
 from hero_ray.results.writer import csv_cell, latex_table, latex_text
 
 AVERAGE = "Avg. % of full"
@@ -29,15 +30,15 @@ class Entry:
 
     Attributes:
         tail: what of the text stands behind the figure: its interval, or what is saved.
-        place: 1 is the best of its budget, 2 the second, 0 any other.
+        best: whether no other of its budget is shown to be better.
         value: what lines are sorted by, the best first when it is smallest; None comes last.
         low, high: of a score, its 95 % interval.
-        saved: of a cost, percent of the unpruned model's that is saved (of a rate: gained); None where not known.
+        saved: of a cost, percent of the unpruned model's that is saved (of a rate: gained), if known.
     """
 
     text: str = ""
     tail: str = ""
-    place: int = 0
+    best: bool = False
     title: str = ""
     value: float | None = None
     low: float | None = None
@@ -57,27 +58,30 @@ class TableLine:
     method: str
     series: str
     budget: str
-    flagged: bool
+    flag: str
     entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)
 class MethodTable:
-    """Columns behind Method and Budget (the first `scores` of them scores), and the lines in the order of print."""
+    """Columns behind Method and Budget (the first `scores` of them scores), the lines in the order of print, and what a
+    reader must know; `answered` says over how many questions and pictures each score is."""
 
     columns: tuple[str, ...]
     scores: int
     lines: tuple[TableLine, ...]
     notes: tuple[str, ...]
+    answered: tuple[str, ...] = ()
 
 
 def method_table(
     found: Sequence[Mark],
     averages: Sequence[Mark] = (),
-    flagged: Collection[str] = (),
+    flagged: Mapping[str, str] | None = None,
     unit: Callable[[Axis], tuple[float, str]] | None = None,
     costs: Sequence[str] = COSTS,
     full: Unpruned | None = None,
+    below: Below | None = None,
 ) -> MethodTable:
     """Every contender by benchmark, with the retention average and the costs; budgets from large to small.
 
@@ -87,6 +91,7 @@ def method_table(
         unit: (factor, name) of a cost's unit; default: what suits these marks.
         costs: names of the axes to show.
         full: what costs are held against; default: the unpruned model among `found`.
+        below: the test behind bold figures; without one, as for figures that have no answers, none are bold.
     """
     benchmarks = list(dict.fromkeys(mark.benchmark for mark in found))
     rows: dict[str, dict[str, Mark]] = defaultdict(dict)
@@ -100,30 +105,50 @@ def method_table(
     titles = [_TITLES.get(axis.name, axis.short) for axis in shown]
     heads = [f"{title}, {name}" if name else title for title, (_, name) in zip(titles, units, strict=True)]
     scored = (*benchmarks, AVERAGE)
-    places, full = _places(rows, scored), unpruned(found) if full is None else full
+    best = bold(rows, scored, AVERAGE, below) if below else set()
+    full = unpruned(found) if full is None else full
     lines = []
     for key, own in sorted(rows.items(), key=lambda item: _order(_any(item[1]))):
         first = _any(own)
-        entries = [_score(own.get(name), places.get((key, name), 0)) for name in scored]
+        entries = [_score(own.get(name), (key, name) in best) for name in scored]
         group = [mark for mark in own.values() if mark.benchmark]
         entries += [_cost(group, axis, factor, full) for axis, (factor, _) in zip(shown, units, strict=True)]
         head = (first.model, first.method, first.name.series, first.name.budget)
-        lines.append(TableLine(*head, key in flagged, tuple(entries)))
-    return MethodTable((*scored, *heads), len(scored), tuple(lines), tuple(_notes(lines, found)))
+        lines.append(TableLine(*head, (flagged or {}).get(key, ""), tuple(entries)))
+    notes, answered = tuple(_notes(lines, found)), tuple(_answered(found, benchmarks))
+    return MethodTable((*scored, *heads), len(scored), tuple(lines), notes, answered)
+
+
+def _answered(found: Sequence[Mark], benchmarks: Sequence[str]) -> Iterator[str]:
+    """How many questions, on how many pictures, each benchmark's figures rest on."""
+    for name in benchmarks:
+        questions = _range(mark.n for mark in found if mark.benchmark == name)
+        pictures = _range(mark.n_clusters or 0 for mark in found if mark.benchmark == name)
+        yield f"{name} n = {questions}" + (f" on {pictures} pictures" if pictures != "0" else "")
+
+
+def _range(counts: Iterable[int]) -> str:
+    held = sorted(set(counts))
+    return "-".join(f"{n:,}" for n in dict.fromkeys((held[0], held[-1])))
 
 
 def _notes(lines: Sequence[TableLine], found: Sequence[Mark]) -> Iterator[str]:
     """What a reader of these lines must know."""
     entries = [entry for line in lines for entry in line.entries]
-    yield "Best of a budget bold, second underlined; ± is half the 95 % interval, clustered by picture."
+    if any(entry.best for entry in entries):
+        yield BOLD_NOTE
+    yield "± is half the 95 % interval, clustered by picture."
     if any(entry.tail.startswith(", ") for entry in entries):
         yield "Where it goes one way only, the interval itself stands there."
     if any(entry.saved is not None for entry in entries):
         yield "Percentages beside costs: what is saved (−) against full; of a rate, gained (+)."
-    if any(line.flagged for line in lines):
-        yield FLAG_NOTE + "."
+    for flag, note in FLAG_NOTES.items():
+        if any(line.flag == flag for line in lines):
+            yield f"{note}."
     if any(mark.stopped for mark in found):
         yield f"{EARLY} decided early."
+    if any(is_embedded(mark.model) for mark in found):
+        yield EMBEDDED_NOTE
 
 
 def _any(own: Mapping[str, Mark]) -> Mark:
@@ -134,12 +159,12 @@ def _order(mark: Mark) -> tuple[object, ...]:
     return (mark.model, mark.method != FULL, -mark.retention_ratio, palette.rank(mark.method), mark.name.series)
 
 
-def _score(mark: Mark | None, place: int) -> Entry:
+def _score(mark: Mark | None, best: bool) -> Entry:
     if mark is None:
         return Entry("-")
     tail = spread(mark.value, mark.low, mark.high) + (EARLY if mark.stopped else "")
     people = f"n = {mark.n:,}" + (f" on {mark.n_clusters:,} pictures" if mark.n_clusters else "")
-    return Entry(f"{mark.value:.1f}{tail}", tail, place, people, -mark.value, mark.low, mark.high)
+    return Entry(f"{mark.value:.1f}{tail}", tail, best, people, -mark.value, mark.low, mark.high)
 
 
 def _cost(group: Sequence[Mark], axis: Axis, factor: float, full: Unpruned) -> Entry:
@@ -164,22 +189,8 @@ def sorted_by(table: MethodTable, column: str) -> MethodTable:
     return replace(table, lines=tuple(sorted(table.lines, key=lambda line: (known(line) is None, known(line) or 0.0))))
 
 
-def _places(rows: Mapping[str, Mapping[str, Mark]], columns: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Best and second of every column among the methods of one budget; equal prints share a place."""
-    held: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for key, own in rows.items():
-        for name in columns:
-            if name in own and own[name].method != FULL:
-                held[own[name].name.budget, name][key] = round(own[name].value, 1)
-    places: dict[tuple[str, str], int] = {}
-    for (_, name), values in held.items():
-        for place, value in enumerate(sorted(set(values.values()), reverse=True)[:2] if len(values) > 1 else (), 1):
-            places |= {(key, name): place for key, own in values.items() if own == value}
-    return places
-
-
 def _name(line: TableLine) -> str:
-    return line.series + (f" {FLAG}" if line.flagged else "")
+    return f"{line.series} {line.flag}".rstrip()
 
 
 def _grid(
@@ -193,7 +204,7 @@ def to_html(table: MethodTable) -> str:
 
     def dress(entry: Entry) -> str:
         value = html.escape(entry.figure)
-        value = {1: f"<b>{value}</b>", 2: f"<u>{value}</u>"}.get(entry.place, value)
+        value = f"<b>{value}</b>" if entry.best else value
         return value + (f"<small>{html.escape(entry.tail)}</small>" if entry.tail else "")
 
     model = html.escape(table.lines[0].model if table.lines else "no cells")
@@ -237,11 +248,11 @@ CSS = """
 
 
 def to_latex(table: MethodTable) -> str:
-    """A booktabs table; a rule between budgets, and below it what a reader must know."""
+    """A booktabs table; a rule between budgets, below it what a reader must know, then model and n as comments."""
 
     def dress(entry: Entry) -> str:
         value = latex_text(entry.figure)
-        value = {1: f"\\textbf{{{value}}}", 2: f"\\underline{{{value}}}"}.get(entry.place, value)
+        value = f"\\textbf{{{value}}}" if entry.best else value
         return value + (f"{{\\scriptsize{latex_text(entry.tail)}}}" if entry.tail else "")
 
     rows: list[list[str] | None] = []
@@ -251,7 +262,10 @@ def to_latex(table: MethodTable) -> str:
         previous = line.budget
     head = ["Method", "Budget", *map(latex_text, table.columns)]
     notes = [rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {latex_text(note)}}}" for note in table.notes]
-    return latex_table([True, True, *(False for _ in table.columns)], head, rows, notes)
+    models = dict.fromkeys(line.model for line in table.lines)
+    facts = [f"model {', '.join(models)}", *table.answered, *(note for note in table.notes if note == EMBEDDED_NOTE)]
+    told = "".join(f"% {' '.join(line.split())}\n" for line in facts)
+    return latex_table([True, True, *(False for _ in table.columns)], head, rows, notes) + told
 
 
 def to_csv(table: MethodTable) -> str:
@@ -263,7 +277,7 @@ def to_csv(table: MethodTable) -> str:
         heads += [name, f"{name} 95% low", f"{name} 95% high"] if place < table.scores else [name, f"{name}, saved %"]
     writer.writerow(heads)
     for line in table.lines:
-        row: list[object] = [line.model, line.series, line.budget, int(line.flagged)]
+        row: list[object] = [line.model, line.series, line.budget, int(bool(line.flag))]
         for place, entry in enumerate(line.entries):
             beside = (entry.low, entry.high) if place < table.scores else (entry.saved,)
             row += [entry.figure, *("" if value is None else f"{value:.1f}" for value in beside)]
