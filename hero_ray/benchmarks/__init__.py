@@ -139,6 +139,11 @@ def get_class(name: str) -> type[Benchmark]:
     return next(plugin.loaded for plugin in _usable() if plugin.loaded.name == primary)  # type: ignore[no-any-return]
 
 
+def code_of(primary: str) -> str:
+    """Hash of the source behind another package's benchmark, by its primary name; "" for one of ours."""
+    return next((plugin.code for plugin in _usable() if plugin.loaded.name == primary), "")
+
+
 def get(name: str, flavour: str | None = None, **options: Any) -> Benchmark:
     """A benchmark by name, alias, `file:PATH` or `lmms:TASK`.
 

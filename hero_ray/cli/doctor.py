@@ -112,6 +112,7 @@ def plugins() -> list[dict[str, str]]:
             "name": plugin.name,
             "value": plugin.value,
             "distribution": plugin.distribution,
+            "code": plugin.code,
             "state": f"broken: {plugin.error}" if plugin.error else "ok",
         }
         for plugin in (*methods.foreign(), *benchmarks.foreign())

@@ -62,7 +62,7 @@ class MethodFact:
     name: str
     variant: str
     params: Mapping[str, Any]
-    code_version: int
+    code_version: int | str
     seeded: bool
     budgeted: bool
     straw_man: bool = False
@@ -73,13 +73,15 @@ class MethodFact:
 
 @dataclass(frozen=True)
 class TaskFact:
-    """One benchmark in one flavour over one dataset. `prompts`: family -> hash of its prompt texts."""
+    """One benchmark in one flavour over one dataset. `prompts`: family -> hash of its prompt texts; `code`: hash of the
+    source of another package's, "" for ours."""
 
     name: str
     flavour: str
     fingerprint: str
     max_new_tokens: int
     prompts: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,12 @@ def _cell(
         "method": {"name": fact.name, "variant": fact.variant, "params": params, "code": fact.code_version},
         "budget": {"ratio": budget.ratio, "tokens": budget.tokens, "base": config.budget_base},
         "newline_policy": config.newline_policy,
-        "benchmark": {"name": task.name, "flavour": task.flavour, "data": task.fingerprint},
+        "benchmark": {
+            "name": task.name,
+            "flavour": task.flavour,
+            "data": task.fingerprint,
+            **({"code": task.code} if task.code else {}),
+        },
         "generation": {
             "max_new_tokens": config.max_new_tokens or task.max_new_tokens,
             "prompt": task.prompts.get(model.family, ""),
@@ -279,6 +286,7 @@ SPEC_NAMES = {
     ("method", "code"): "code version of {method}",
     ("method", "params"): "parameters of {method}",
     ("benchmark", "data"): "dataset {benchmark}",
+    ("benchmark", "code"): "the code of {benchmark}",
     ("generation", "prompt"): "prompts of {benchmark}",
     ("generation", "max_new_tokens"): "answer length of {benchmark}",
 }
@@ -291,4 +299,6 @@ def spec_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
     for (part, key), text in SPEC_NAMES.items():
         old, new = (dict(side.get(part) or {}).get(key) for side in (before, after))
         if old != new:
+            if key == "code" and isinstance(new, str):  # another package's, whose source is hashed
+                text = f"the code of {{{part}}}"
             yield text.format(**names), str(old), str(new)

@@ -97,6 +97,12 @@ def get(name: str) -> type[Method]:
     raise UnknownNameError("method", name, names())
 
 
+def code_of(method: Method) -> int | str:
+    """Code of a method as it enters a cell's id: its version, and of another package's `+` and a hash of its source."""
+    plugin = next((one for one in foreign() if one.name == method.name and not one.error), None)
+    return f"{method.version}+{plugin.code}" if plugin else method.version
+
+
 def create(name: str, /, **parameters: Any) -> Method:
     """A method with its parameters set.
 

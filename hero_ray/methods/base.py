@@ -174,7 +174,7 @@ class Method:
 
     @property
     def version(self) -> int:
-        """Code version of this variant, as it enters a cell's id."""
+        """Declared code version of this variant; `methods.code_of` is what enters a cell's id."""
         return self.code_versions.get(self.variant, self.code_version)
 
     def check(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hero_ray.core import plugins
 from hero_ray.core.plan import spec_changes
 from hero_ray.nightly.records import Night
 
@@ -58,6 +59,10 @@ def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield name, str(old.get(name, "absent")), str(new.get(name, "absent"))
-    for name in sorted((before.keys() | after.keys()) - {"packages", *NO_CAUSES}):
+    was, now = (dict(side.get(plugins.RECORD) or {}) for side in (before, after))
+    for name in sorted(was.keys() & now.keys()):  # their code is in the cells, and which there are in the panel
+        if was[name]["package"] != now[name]["package"]:
+            yield f"package of {name}", was[name]["package"], now[name]["package"]
+    for name in sorted((before.keys() | after.keys()) - {"packages", plugins.RECORD, *NO_CAUSES}):
         if before.get(name) != after.get(name):
             yield name, str(before.get(name)), str(after.get(name))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hero_ray import methods
+from hero_ray import benchmarks, methods
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.errors import HeroRayError
 from hero_ray.core.plan import ENDPOINT, Settings, Unit, split_unit, units
@@ -57,12 +57,27 @@ def tasks_of(run: RunRow, cells: Iterable[CellRow]) -> Tasks:
         limit = entry.limit or asked(run).get("limit")
         try:
             benchmark = make_task(entry)
+            if reason := _other_rows(cell, benchmark):
+                found.reasons[cell.benchmark] = reason
+                continue
             samples = {sample_id(sample): sample for sample in benchmark.samples(limit=limit)}
         except HeroRayError as error:
             found.reasons[cell.benchmark] = f"its data cannot be read ({error})"
             continue
         found.opened[cell.benchmark] = OpenTask(benchmark, samples, known is not None, _judged(benchmark))
     return found
+
+
+def _other_rows(cell: CellRow, benchmark: Benchmark) -> str:
+    """Why today's rows or rules are not those that a cell was asked and scored with; "" where they are."""
+    then = cell.spec.get("benchmark") or {}
+    data, rows = then.get("data"), benchmark.fingerprint()
+    if data and data != rows:
+        return f"the rows of {cell.benchmark} are not those of the run ({data[:12]} then, {rows[:12]} now)"
+    code, rules = then.get("code"), benchmarks.code_of(benchmark.name)
+    if data and rules != (code or ""):
+        return f"the code of {cell.benchmark} changed since: {rules or 'unknown'} now, {code or 'unknown'} then"
+    return ""
 
 
 def asked(run: RunRow) -> Mapping[str, Any]:
@@ -145,14 +160,13 @@ def _changed(row: CellRow, task: OpenTask) -> str:
         return f"answers of a server ({row.model}): nobody can say what weights and settings were behind them"
     method = spec["method"]
     try:
-        now = methods.create(row.method, variant=row.variant, **row.params).version
+        now = methods.code_of(methods.create(row.method, variant=row.variant, **row.params))
     except HeroRayError as error:
         return f"its method cannot be made ({error})"
     if method.get("code") not in (None, now):
+        if isinstance(now, str):
+            return f"the code of {row.method} changed since: {now} now, {method['code']} then"
         return f"{row.method} has code version {now} now and had {method['code']} then"
-    data, rows = (spec.get("benchmark") or {}).get("data"), task.benchmark.fingerprint()
-    if data and data != rows:
-        return f"the rows of {row.benchmark} are not those of the run ({data[:12]} then, {rows[:12]} now)"
     prompt = (spec.get("generation") or {}).get("prompt")
     family = spec["model"].get("family", "")
     if prompt and prompt != task_fact(task.benchmark, {family}, list(task.samples.values())).prompts[family]:

@@ -177,7 +177,7 @@ def method_fact(entry: MethodEntry) -> MethodFact:
         name=entry.name,
         variant=method.variant,
         params=params,
-        code_version=method.version,
+        code_version=methods.code_of(method),
         seeded="seed" in params,
         budgeted=method.fixed_budget,
         straw_man=method.straw_man,

@@ -53,4 +53,11 @@ def task_fact(benchmark: Benchmark, families: set[str], samples: Sequence[Sample
         return TaskFact(benchmark.name, benchmark.flavour, "", benchmark.max_new_tokens)
     mine = [sample for sample in samples if sample.benchmark == benchmark.name][:8]
     prompts = {family: digest([benchmark.prompt(sample, family) for sample in mine]) for family in sorted(families)}
-    return TaskFact(benchmark.name, benchmark.flavour, benchmark.fingerprint(), benchmark.max_new_tokens, prompts)
+    return TaskFact(
+        benchmark.name,
+        benchmark.flavour,
+        benchmark.fingerprint(),
+        benchmark.max_new_tokens,
+        prompts,
+        benchmarks.code_of(benchmark.name),
+    )

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, canonicalize_version
 
+from hero_ray import benchmarks, methods
 from hero_ray.core.shipped import checkout, folder
 
 PACKAGES = ("hero-ray", "torch", "transformers", "tokenizers", "ray", "numpy", "pillow", "sqlalchemy", "datasets")
@@ -62,6 +64,16 @@ def environment() -> dict[str, Any]:
         "packages": versions,
         **installation(),
     }
+
+
+def plugins_of(method_names: Iterable[str], benchmark_names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What of other packages a sweep uses: {"method NAME" or "benchmark NAME": {"package", "code"}}, where `package` is
+    its distribution's name and version, and `code` the hash of its source that is in the ids of its cells."""
+    asked = [(f"method {one.name}", one, one.name in set(method_names)) for one in methods.foreign() if not one.error]
+    for one in benchmarks.foreign():
+        if not one.error:
+            asked.append((f"benchmark {one.loaded.name}", one, one.loaded.name in set(benchmark_names)))
+    return {what: {"package": one.distribution, "code": one.code} for what, one, used in asked if used}
 
 
 def installation() -> dict[str, Any]:

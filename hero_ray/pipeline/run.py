@@ -12,13 +12,14 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from hero_ray.core import plugins
 from hero_ray.pipeline import cluster, predecessor, row_files
 from hero_ray.pipeline.facts import Plan, sample_prompts
 from hero_ray.pipeline.finished import CANCELLED, COMPLETE, FAILED, INTERRUPTED, RUNNING, RunOutcome, already, earlier
 from hero_ray.pipeline.lease import lease, still_ours
 from hero_ray.pipeline.model_turns import Execution, pending_units
 from hero_ray.pipeline.progress import Progress
-from hero_ray.pipeline.provenance import environment, git_commit
+from hero_ray.pipeline.provenance import environment, git_commit, plugins_of
 from hero_ray.store import Store
 
 SAMPLES_AT_ONCE = 10_000
@@ -94,6 +95,8 @@ def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None, fres
     if config["db"]:
         config["db"] = store.shown_url  # the row is shown and exported; a password is not
     around = environment() | {"prompts": sample_prompts(plan), "commits": dict(plan.commits)}
+    if added := plugins_of([cell.method for cell in plan.cells], plan.benchmarks):
+        around[plugins.RECORD] = added
     row = (run_id, plan.config.name, config, plan.hash, around, git_commit(), trigger)
     run_id = store.create_run(*row, first=first).id
     store.add_cells(run_id, plan.cells, plan.expected)

@@ -19,12 +19,14 @@ from typing import Any, cast
 
 import numpy as np
 
+from hero_ray import benchmarks as tasks
+from hero_ray import methods
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core import hub
 from hero_ray.core.errors import HeroRayError, ReplicaError
 from hero_ray.core.plan import Unit
 from hero_ray.core.secret import hand_over
-from hero_ray.core.types import Prediction
+from hero_ray.core.types import Cell, Prediction
 from hero_ray.engine.ahead import UnitAsked, evaluate_ahead
 from hero_ray.engine.endpoint import Endpoint, is_endpoint
 from hero_ray.engine.evaluate import Evaluator, failed
@@ -56,22 +58,30 @@ class _Begun:
 
 
 def as_planned(job: WorkerJob, revision: str, data: Mapping[str, str]) -> None:
-    """Are the weights and rows that a worker opened those the cells are named after?
+    """Are the weights and rows that a worker opened, and the plug-ins it imported, those the cells are named after?
 
     Raises:
-        ReplicaError: they changed, on disk or on the hub, since the plan was made.
+        ReplicaError: they changed, on disk or on the hub, since the plan was made, or differ between machines.
     """
     for cell in job.cells:
         weights = cell.spec.get("model", {}).get("revision", revision)
         rows = cell.spec.get("benchmark", {}).get("data", "")
+        rules, code = (cell.spec.get(part, {}).get("code") for part in ("benchmark", "method"))
         for what, then, now in (
             (f"weights of {job.model}", weights, revision),
             (f"rows of {cell.benchmark}", rows, data.get(cell.benchmark, rows) if rows else rows),
+            (f"code of {cell.benchmark}", rules, rules and tasks.code_of(cell.benchmark)),
+            (f"code of {cell.method}", code, _code_here(cell) if isinstance(code, str) else code),
         ):
             if then != now:
                 raise ReplicaError(
-                    f"the {what} changed since the plan: {then[:12]} then, {now[:12]} now; start the sweep again"
+                    f"the {what} changed since the plan: {str(then)[:16]} then, {str(now)[:16]} now; "
+                    "start the sweep again"
                 )
+
+
+def _code_here(cell: Cell) -> int | str:
+    return methods.code_of(methods.create(cell.method, variant=cell.variant, **cell.params))
 
 
 def evaluator_of(job: WorkerJob, benchmarks: Mapping[str, Benchmark]) -> Evaluator | RemoteEvaluator:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from hero_ray.cli import app, load_verbs
@@ -125,6 +126,42 @@ def test_a_broken_record_is_listed_with_its_fault(kind: str, tmp_path: Path) -> 
         change(records.submit(store, "run", tmp_path / "board", "someone"))
     (record,) = site.build(tmp_path / "board", tmp_path / "site").records
     assert said in record.fault
+
+
+PLUG_IN = {"method loud": {"package": "loud-pruning 0.1", "code": "0123456789"}}
+
+
+def plugged(folder: Path, added: dict[str, dict[str, str]] | None) -> Path:
+    """The record of a run with a method of another package, of which the run's environment says `added`."""
+    change = text("update cells set method = 'loud', spec = :spec where id = :id")
+    with open_store(str(folder / "r.db")) as store:
+        board_data.fill(store, "run", "m", "a" * 16, ("pope",), 1)
+        if added is not None:
+            store.add_environment("run", "plugins", added)
+        for cell in store.cells("run"):
+            if cell.method == "hero":
+                spec = json.dumps({**cell.spec, "method": {"name": "loud", "code": "1+0123456789"}})
+                told = {"id": cell.id, "spec": spec}
+                store.transaction(lambda c, told=told: c.execute(change, told))
+        return records.submit(store, "run", folder / "board", "someone")
+
+
+def test_a_record_names_the_package_that_a_method_needs(tmp_path: Path) -> None:
+    made = plugged(tmp_path, PLUG_IN)
+    assert site.faults(made) == []
+    assert json.loads((made / "lock.json").read_text())["plugins"] == PLUG_IN
+    assert (
+        "- needs loud-pruning 0.1: method loud, no part of hero_ray; source 0123456789"
+        in (made / "README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    "added", [None, {"method loud": {"package": "loud-pruning 0.1", "code": "another"}}], ids=["absent", "other code"]
+)
+def test_a_record_that_does_not_name_it_has_a_fault(tmp_path: Path, added: dict[str, dict[str, str]] | None) -> None:
+    (fault,) = site.faults(plugged(tmp_path, added))
+    assert fault.startswith("method loud is no part of hero_ray and lock.json does not name the package")
 
 
 def test_a_run_that_is_not_complete_is_no_record(tmp_path: Path) -> None:

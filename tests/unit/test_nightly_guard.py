@@ -215,3 +215,20 @@ def test_a_slowdown_is_relative_to_the_nights_spread() -> None:
     wild = np.array([80.0, 100.0, 130.0, 90.0, 114.0])
     assert slowdown(115.0, wild, 0.07)[3] == 1.0  # a good night was slower already ...
     assert slowdown(131.0, wild, 0.07)[3] > 0.05  # ... and this is within their spread
+
+
+def test_another_package_s_code_is_named_as_a_cause() -> None:
+    def night(code: str, package: str) -> Night:
+        empty = np.zeros(0)
+        spec = {"method": {"name": "longest-norm", "code": code}}
+        added = {"method longest-norm": {"package": package, "code": code.rpartition("+")[2]}}
+        return Night(
+            "run", {"cell": CellNight("cell", "id", empty, empty, empty, 0, 0, spec)}, {}, "aaa", {"plugins": added}
+        )
+
+    before, edited = night("1+aaaaaaaaaa", "longest-norm 0.1"), night("1+bbbbbbbbbb", "longest-norm 0.1")
+    assert what_changed(before, edited) == (("the code of longest-norm", "1+aaaaaaaaaa", "1+bbbbbbbbbb"),)
+    assert what_changed(before, night("1+aaaaaaaaaa", "longest-norm 0.2")) == (
+        ("package of method longest-norm", "longest-norm 0.1", "longest-norm 0.2"),
+    )
+    assert what_changed(replace(before, environment={}), before) == ()

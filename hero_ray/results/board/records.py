@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +20,13 @@ from typing import Any
 
 import yaml
 
+from hero_ray.core import plugins
 from hero_ray.core.errors import DatasetError, HeroRayError, InputError
 from hero_ray.results import truth
 from hero_ray.results.exchange.every_eval_ever import reading, usage, writing
 from hero_ray.results.exchange.lmms_export import safe_name
 from hero_ray.results.names import budget_of
-from hero_ray.store import RunRow, Store, figures, verifications
+from hero_ray.store import CellRow, RunRow, Store, figures, verifications
 from hero_ray.store.verifications import VerificationRow
 
 README, SWEEP, LOCK, CERTIFICATE, VERIFY = "README.md", "sweep.yaml", "lock.json", "certificate.json", "verify.json"
@@ -93,6 +94,7 @@ def submit(
         told = {key: value for key, value in asked.items() if key not in writing.PLACES}
         (folder / SWEEP).write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
         around = {key: run.environment.get(key) for key in _LOCK}
+        around[plugins.RECORD] = run.environment.get(plugins.RECORD) or {}
         _json(folder / LOCK, around | {"git_commit": run.git_commit, "packages": run.environment.get("packages")})
         timed = {row["certificate_hash"]: row["certificate"] for row in store.read(figures.profiles, [run.id])}
         _json(folder / CERTIFICATE, {"timings": timed, "invariance": run.environment.get("invariance") or {}})
@@ -131,6 +133,8 @@ def readme(store: Store, run: RunRow, measured_by: str, note: str, mark: Verific
         "answers": sum(cell.n_done for cell in cells),
         "verified": f"{mark.verdict}, {mark.drawn} of {mark.pictures} pictures" if mark else "no",
     }
+    for what, one in (run.environment.get(plugins.RECORD) or {}).items():
+        facts[f"needs {one['package']}"] = f"{what}, no part of hero_ray; source {one['code']}"
     lines = [f"# {run.sweep_name}", "", *(f"- {key}: {value}" for key, value in facts.items())]
     return "\n".join([*lines, *(["", note] if note else [])]) + "\n"
 
@@ -157,6 +161,8 @@ def take(store: Store, folder: Path) -> BoardRecord:
             raise DatasetError(f"{', '.join(missing)} is missing")
         _held(folder)
         run_id = reading.import_ours(store, folder / "data")
+        if unnamed := _unnamed(store.cells(run_id), json.loads((folder / LOCK).read_text(encoding="utf-8"))):
+            raise DatasetError(unnamed)
     except (HeroRayError, UnicodeDecodeError, OSError) as problem:
         return BoardRecord(folder.name, by, "", UNREADABLE, fault=str(problem))
     try:
@@ -180,6 +186,24 @@ def _held(folder: Path) -> None:
                 raise DatasetError(f"{name} is no JSON object")
     except (yaml.YAMLError, ValueError) as problem:
         raise DatasetError(f"{folder.name} holds a file that cannot be read: {str(problem).splitlines()[0]}") from None
+
+
+def _unnamed(cells: Iterable[CellRow], lock: Mapping[str, Any]) -> str:
+    """Which cells need code that is no part of hero_ray and that the lock does not name; "" if none does."""
+    named = lock.get(plugins.RECORD) or {}
+    for cell in cells:
+        for part, name in (("method", cell.method), ("benchmark", cell.benchmark)):
+            code = dict(cell.spec.get(part) or {}).get("code")
+            if not isinstance(code, str):  # ours have a number, or none
+                continue
+            one = named.get(f"{part} {name}") if isinstance(named, dict) else None
+            given = one if isinstance(one, dict) else {}
+            if not given.get("package") or given.get("code") != code.rpartition("+")[2]:
+                return (
+                    f"{part} {name} is no part of hero_ray and {LOCK} does not name the package that has its code "
+                    f"({code}); submit the run that measured it again"
+                )
+    return ""
 
 
 def _verification(folder: Path) -> Mapping[str, Any] | None:

@@ -115,6 +115,7 @@ def _about(cell: CellRow) -> str:
     return (
         f"weights {str(model.get('revision'))[:12]}, {model.get('dtype')}; "
         f"rows {str(data.get('data'))[:12]}; {cell.flavour or 'default'} rules"
+        + (f" of source {data['code']}" if data.get("code") else "")
     )
 
 
