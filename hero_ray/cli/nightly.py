@@ -127,13 +127,19 @@ def _run(config: Any, night: str, address: str | None, summary: str | None, shar
 
 def _record(verdict: Any, db: str) -> dict[str, Any]:
     """A verdict for scripts."""
+    from hero_ray.nightly import report
+
+    figures = ("before", "after", "change", "low", "high", "p", "noticeable")
     return {
         "run_id": verdict.run_id,
         "night": verdict.night,
         "status": verdict.state,
+        "said": report.headline(verdict),
         "cells": verdict.n_cells,
         "alarms": [f"{finding.kind}: {finding.label}" for finding in verdict.alarms],
         "silenced": len(verdict.silenced),
+        "not_shown": [look.label for look in report.doubtful(verdict)],
+        "looks": [{"cell": look.label} | {name: getattr(look, name) for name in figures} for look in verdict.looks],
         "compared_with": len(verdict.compared_with),
         "db": db,
     }

@@ -44,6 +44,27 @@ def score_drop(
     return change, error, sign_flip(sums) / 2
 
 
+def least_drop(difference: Floats, clusters: NDArray[np.int64], level: float, unit: float) -> float | None:
+    """The smallest drop of a mean score, in score units, that `score_drop` could have shown at `level` (one-sided).
+
+    So many whole pictures must fall, each by one question, that the sign test can reach the level; where answers also
+    moved both ways (twice the smaller side), the loss must stand out from them. None with fewer pictures than that.
+
+    Args:
+        difference: tonight less the good nights' mean [samples].
+        clusters: picture number of every sample.
+        unit: what one lost question costs, in score units.
+    """
+    sums = np.bincount(clusters, weights=difference)
+    pictures = math.ceil(-math.log2(level) - 1)  # all down, the observed pattern counted half: 0.5 ** (pictures + 1)
+    if pictures > len(sums):
+        return None
+    both = 2 * min(float((sums[side] ** 2).sum()) for side in (sums > 0, sums < 0))
+    z = float(special.ndtri(1 - level))
+    lost = (z * z * unit + math.sqrt(z**4 * unit**2 + 4 * z * z * both)) / 2 if both else 0.0
+    return max(pictures * unit, lost) / len(difference)
+
+
 def more_failures(failed: int, n: int, past_failed: int, past_n: int) -> float:
     """One-sided exact p that tonight's share of failures is above the good nights' (hypergeometric tail)."""
     total, everything = failed + past_failed, n + past_n

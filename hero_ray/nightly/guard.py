@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hero_ray import stats
-from hero_ray.nightly.change import more_failures, score_drop, slowdown
+from hero_ray.nightly.change import least_drop, more_failures, score_drop, slowdown
 from hero_ray.nightly.records import (
     MIN_SPEED_NIGHTS,
     SPEEDS,
@@ -45,7 +45,7 @@ def judge(
         missing = [finding for label in tonight.cells for finding in _incomplete(tonight.cells[label])]
         state = "regression" if missing else "first"
         return replace(base, state=state, alarms=tuple(missing), notes=("no good night to compare with yet",))
-    suspects, notes = suspicions(tonight, window, settings)
+    suspects, notes, looks = suspicions(tonight, window, settings)
     alarms, silenced = _settle(suspects, window, settings, rerun)
     return replace(
         base,
@@ -54,13 +54,20 @@ def judge(
         silenced=tuple(silenced),
         notes=tuple(notes),
         changed=what_changed(window[0], tonight),
+        looks=looks,
     )
 
 
-def suspicions(tonight: Night, window: Sequence[Night], settings: GuardSettings) -> tuple[list[Suspicion], list[str]]:
-    """Everything that looks worse, corrected for the number of looks, and remarks on what could not be compared."""
+def suspicions(
+    tonight: Night, window: Sequence[Night], settings: GuardSettings
+) -> tuple[list[Suspicion], list[str], tuple[Suspicion, ...]]:
+    """Everything that looks worse, corrected for the number of looks; remarks on what could not be compared; and the
+    quality of every cell that was compared."""
+    level = settings.suspicion / max(1, 2 * len(tonight.cells))  # quality and failures of each cell, one that moves
     answers = [
-        finding for label in sorted(tonight.cells) for finding in _answers(tonight.cells[label], window, settings)
+        finding
+        for label in sorted(tonight.cells)
+        for finding in _answers(tonight.cells[label], window, settings, level)
     ]
     times, notes = _times(tonight, window, settings)
     found = _missing(tonight, window, notes)
@@ -69,7 +76,7 @@ def suspicions(tonight: Night, window: Sequence[Night], settings: GuardSettings)
             adjusted = stats.benjamini_hochberg([finding.p for finding in family])
             corrected = [replace(f, p_adjusted=float(p)) for f, p in zip(family, adjusted, strict=True)]
             found += [finding for finding in corrected if finding.p_adjusted <= settings.suspicion]
-    return found, notes
+    return found, notes, tuple(finding for finding in answers if finding.kind == "quality")
 
 
 def _settle(
@@ -104,7 +111,7 @@ def _confirmed(suspect: Suspicion, again: Night, window: Sequence[Night], settin
     return any(f.p <= settings.confirmation for f in same)
 
 
-def _answers(cell: CellNight, window: Sequence[Night], settings: GuardSettings) -> list[Suspicion]:
+def _answers(cell: CellNight, window: Sequence[Night], settings: GuardSettings, level: float = 0.05) -> list[Suspicion]:
     """Quality and failures of a cell against the nights that hold it."""
     past = [night.cells[cell.label] for night in window if cell.label in night.cells]
     if not past:
@@ -115,21 +122,25 @@ def _answers(cell: CellNight, window: Sequence[Night], settings: GuardSettings) 
         scores, history, clusters = aligned
         change, error, p = score_drop(scores, history, clusters, settings.min_drop / 100 * cell.scale)
         points = 100 / cell.scale
+        least = least_drop(scores - np.nanmean(history, axis=0), clusters, level, cell.scale)
+        before = points * float(np.nanmean(np.nanmean(history, axis=0)))
+        seen = None if least is None else max(settings.min_drop, points * least)
         half = t_quantile(0.975, max(1, len(np.unique(clusters)) - 1)) * error
         found.append(
             Suspicion(
                 "quality",
                 cell.label,
                 "score",
-                before=points * float(np.nanmean(history)),
+                before=before,
                 after=points * float(scores.mean()),
                 change=points * change,
-                low=points * (change - half),
-                high=points * (change + half),
+                low=max(points * (change - half), -before),
+                high=min(points * (change + half), 100 - before),
                 p=p,
                 cell_ids=(cell.cell_id,),
                 note=f"{int((scores < history[0]).sum())} answers worse and {int((scores > history[0]).sum())} better "
                 f"than on the last good night, of {len(scores)}",
+                noticeable=None if seen is None or seen > before else seen,
             )
         )
     failed, n = sum(old.n_failed for old in past), sum(old.n_failed + old.n_done for old in past)

@@ -100,6 +100,7 @@ class Suspicion:
         change: points for quality, per cent for speed, count otherwise.
         p: probability of a change like this if nothing changed, before the correction for many cells.
         p_adjusted: the same after it.
+        noticeable: points below which a drop could not have been noticed here; None where no drop could have been.
     """
 
     kind: str
@@ -114,6 +115,7 @@ class Suspicion:
     p_adjusted: float = 0.0
     cell_ids: tuple[str, ...] = ()
     note: str = ""
+    noticeable: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class NightVerdict:
         silenced: findings that the repetition did not confirm.
         notes: what could not be compared, and changes that are no alarm.
         changed: (what, before, after) between the last good night and tonight.
+        looks: the quality of every cell that was compared, whether or not it alarmed.
     """
 
     run_id: str
@@ -137,3 +140,4 @@ class NightVerdict:
     changed: tuple[tuple[str, str, str], ...] = ()
     compared_with: Sequence[str] = ()
     n_cells: int = 0
+    looks: tuple[Suspicion, ...] = ()

@@ -10,7 +10,6 @@ from hero_ray.nightly.records import NightVerdict, Suspicion
 from hero_ray.results.writer import Column, Grid, grid
 
 HEADLINES = {
-    "ok": "no regression",
     "first": "first night, nothing to compare with",
     "regression": "REGRESSION",
     "failed": "THE RUN FAILED",
@@ -18,6 +17,7 @@ HEADLINES = {
 }
 UNITS = {"quality": "points", "speed": "%", "failures": "samples", "missing": "samples"}
 MAX_LINES = 20
+DOUBT = 0.10
 
 
 def to_dict(verdict: NightVerdict) -> dict[str, Any]:
@@ -43,7 +43,45 @@ def from_dict(data: Mapping[str, Any]) -> NightVerdict:
         changed=tuple((what, before, after) for what, before, after in data.get("changed", ())),
         compared_with=list(data.get("compared_with", ())),
         n_cells=data.get("n_cells", 0),
+        looks=tuple(finding(entry) for entry in data.get("looks", ())),
     )
+
+
+def headline(verdict: NightVerdict) -> str:
+    """The verdict in words that claim no more than the night could show."""
+    if verdict.state != "ok":
+        return HEADLINES.get(verdict.state, verdict.state)
+    seen = [look.noticeable for look in verdict.looks]
+    if len(seen) < verdict.n_cells or not seen or None in seen or doubtful(verdict):
+        return "nothing shown"
+    most = max(max(look.noticeable or 0.0, -(look.low or 0.0)) for look in verdict.looks)
+    return f"no drop of more than {most:.1f} points"
+
+
+def doubtful(verdict: NightVerdict) -> list[Suspicion]:
+    """Cells that lost more than they won, too few to alarm: by themselves rarer than one night in ten."""
+    settled = {finding.label for finding in (*verdict.alarms, *verdict.silenced) if finding.kind == "quality"}
+    return [look for look in verdict.looks if look.p <= DOUBT and look.label not in settled]
+
+
+def _doubt(look: Suspicion) -> str:
+    return f"{look.label}: {look.before:.1f} to {look.after:.1f}, p {look.p:.2g}: not shown; repeat with more pictures"
+
+
+def _looks(looks: Sequence[Suspicion]) -> Grid:
+    head: list[str | Column] = ["cell", "before", "tonight", "change", "95 % interval", "unnoticed below"]
+    rows = [
+        (
+            look.label,
+            f"{look.before:.1f}",
+            f"{look.after:.1f}",
+            f"{look.change:+.1f}",
+            "" if look.low is None else f"[{look.low:+.1f}, {look.high:+.1f}]",
+            "any drop" if look.noticeable is None else f"{look.noticeable:.1f}",
+        )
+        for look in looks
+    ]
+    return grid(head, rows)
 
 
 def line(finding: Suspicion) -> str:
@@ -64,15 +102,20 @@ def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
     Args:
         commits: subjects of the commits since the last good night, where a checkout could tell.
     """
-    parts = [f"# Nightly {verdict.night}: {HEADLINES.get(verdict.state, verdict.state)}", ""]
+    parts = [f"# Nightly {verdict.night}: {headline(verdict)}", ""]
     past = len(verdict.compared_with)
     compared = f", compared with {past} good night{'' if past == 1 else 's'}" if past else ""
     parts += [f"Run `{verdict.run_id}`, {verdict.n_cells} cells{compared}."]
+    if unsure := doubtful(verdict):
+        parts += ["", "## Lost more than won", "", *(f"- {_doubt(look)}" for look in unsure)]
     for title, findings in (("Worse", verdict.alarms), ("Silenced by a repetition", verdict.silenced)):
         if findings:
             parts += ["", f"## {title}", "", str(_table(findings))]
+    if verdict.looks:
+        said = "Points of 100. A drop below the last column could not have been noticed, by one cell alone."
+        parts += ["", "## Before and tonight", "", said, "", str(_looks(verdict.looks))]
     if verdict.changed:
-        rows = [(what, _short(before), _short(after)) for what, before, after in verdict.changed]
+        rows = [(what, _cell(before), _cell(after)) for what, before, after in verdict.changed]
         made = grid(["what", "before", "tonight"], rows, left=3)
         parts += ["", "## What changed since the last good night", "", str(made)]
     elif verdict.alarms:
@@ -104,23 +147,27 @@ def _table(findings: Sequence[Suspicion]) -> Grid:
     return grid(head, rows, left=3)
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", "/")
+
+
 def _short(text: str, limit: int = 60) -> str:
-    text = text.replace("|", "/")
+    text = _cell(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def slack(verdict: NightVerdict) -> dict[str, Any]:
     """The body that Slack-shaped webhooks take: a fallback text and blocks."""
-    headline = f"hero_ray nightly {verdict.night}: {HEADLINES.get(verdict.state, verdict.state)}"
+    title_line = f"hero_ray nightly {verdict.night}: {headline(verdict)}"
     worse = [line(finding) for finding in verdict.alarms]
     changed = [f"{what}: {_short(before, 40)} -> {_short(after, 40)}" for what, before, after in verdict.changed]
-    blocks = [{"type": "header", "text": {"type": "plain_text", "text": headline[:150]}}]
+    blocks = [{"type": "header", "text": {"type": "plain_text", "text": title_line[:150]}}]
     for title, lines in (("Worse", worse), ("What changed", changed), ("Notes", list(verdict.notes))):
         if lines:
             shown = lines[:MAX_LINES] + ([f"... and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else [])
             text = "*" + title + "*\n" + "\n".join(f"• {_escape(entry)}" for entry in shown)
             blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}})
-    return {"text": "; ".join([headline, *worse[:3]]), "blocks": blocks}
+    return {"text": "; ".join([title_line, *worse[:3]]), "blocks": blocks}
 
 
 def _escape(text: str) -> str:

@@ -182,7 +182,7 @@ def keep(store: Store, verdict: NightVerdict) -> None:
     if verdict.state == "failed":
         message = "; ".join(verdict.notes) or "the nightly run failed"
         alarms.append({"kind": "nightly-failed", "severity": "error", "message": message})
-    store.transaction(nights.write_verdict, verdict.run_id, report.to_dict(verdict), alarms)
+    store.transaction(nights.write_verdict, verdict.run_id, report.to_dict(verdict), alarms, report.headline(verdict))
 
 
 def accept(store: Store, identity: str, reason: str) -> NightVerdict:

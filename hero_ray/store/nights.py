@@ -61,7 +61,11 @@ def at_work(connection: Connection) -> dict[str, str]:
 
 
 def write_verdict(
-    connection: Connection, run_id: str, details: Mapping[str, Any], alarms: Sequence[Mapping[str, Any]]
+    connection: Connection,
+    run_id: str,
+    details: Mapping[str, Any],
+    alarms: Sequence[Mapping[str, Any]],
+    said: str | None = None,
 ) -> None:
     """Keep a verdict with its alarms; the verdict itself needs nobody's attention, the alarms do."""
     verdict = {
@@ -69,7 +73,7 @@ def write_verdict(
         "cell_id": None,
         "kind": VERDICT,
         "severity": "info",
-        "message": f"nightly verdict: {details['state']}",
+        "message": f"nightly verdict: {said or details['state']}",
         "details": dict(details),
         "created_at": now(),
         "acknowledged_at": now(),

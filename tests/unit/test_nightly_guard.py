@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hero_ray.nightly.change import more_failures, score_drop, slowdown
+from hero_ray.nightly import report
+from hero_ray.nightly.change import least_drop, more_failures, score_drop, slowdown
 from hero_ray.nightly.guard import judge
 from hero_ray.nightly.records import CellNight, GuardSettings, Night, Suspicion
 from hero_ray.nightly.what_changed import what_changed
@@ -217,6 +218,7 @@ def test_a_slowdown_is_relative_to_the_nights_spread() -> None:
     assert slowdown(131.0, wild, 0.07)[3] > 0.05  # ... and this is within their spread
 
 
+<<<<<<< HEAD
 def test_another_package_s_code_is_named_as_a_cause() -> None:
     def night(code: str, package: str) -> Night:
         empty = np.zeros(0)
@@ -232,3 +234,47 @@ def test_another_package_s_code_is_named_as_a_cause() -> None:
         ("package of method longest-norm", "longest-norm 0.1", "longest-norm 0.2"),
     )
     assert what_changed(replace(before, environment={}), before) == ()
+=======
+def small_night(lost: int, won: int, questions: int = 40) -> tuple[Night, Night]:
+    panel = Panel(questions=questions, per_picture=1, flicker=0.0)
+    past = panel.history(np.random.default_rng(1), panel.base(), 1)
+    before = replace(past[0].cells[WORST], scores=np.array([1.0] * 36 + [0.0] * 4))
+    scores = before.scores.copy()
+    scores[:lost] = 0.0
+    scores[36 : 36 + won] = 1.0
+    nights = [replace(past[0], cells={WORST: replace(before, scores=values)}) for values in (before.scores, scores)]
+    return nights[0], nights[1]
+
+
+def test_a_large_drop_short_of_an_alarm_is_said_and_not_called_health() -> None:
+    before, tonight = small_night(5, 1)
+    verdict = judge("2026-01-15", tonight, [before], SETTINGS)
+    assert verdict.state == "ok"
+    (look,) = verdict.looks
+    assert (look.before, look.after, look.change) == (pytest.approx(90), pytest.approx(80), pytest.approx(-10))
+    assert look.noticeable is not None
+    assert look.noticeable > 10
+    text = report.markdown(verdict)
+    assert text.startswith("# Nightly 2026-01-15: nothing shown\n")
+    assert f"- {WORST}: 90.0 to 80.0, p 0.062: not shown; repeat with more pictures" in text
+    assert report.from_dict(report.to_dict(verdict)) == verdict
+
+
+def test_a_quiet_night_claims_what_it_could_have_seen() -> None:
+    before, tonight = small_night(0, 0)
+    verdict = judge("2026-01-15", tonight, [before], SETTINGS)
+    assert verdict.looks[0].noticeable == pytest.approx(10)  # 4 of 40 down: 0.5 ** 5 <= 0.1 / 2
+    assert report.headline(verdict) == "no drop of more than 10.0 points"
+    for lost, alarmed in ((3, False), (4, True)):
+        _, worse = small_night(lost, 0)
+        found = judge("2026-01-15", worse, [before], SETTINGS, lambda findings, night=worse: night)
+        assert bool(found.alarms) == alarmed
+
+
+def test_too_few_pictures_show_nothing_and_intervals_stay_on_the_scale() -> None:
+    assert least_drop(np.zeros(6), np.arange(6) // 2, 0.05, 1.0) is None
+    before, tonight = small_night(30, 0)
+    (look,) = judge("2026-01-15", tonight, [before], SETTINGS).looks
+    assert look.low is not None
+    assert look.low >= -90
+>>>>>>> guard
