@@ -112,8 +112,7 @@ def cells(
     """Every cell of a sweep, models outermost, in the order the file names things.
 
     `full` and methods whose count is their own give one cell per model and benchmark, whatever the budgets; seeded
-    methods one per seed. A cell that two
-    entries ask for appears once.
+    methods one per seed. A cell that two entries ask for appears once.
 
     Raises:
         ConfigError: include and exclude leave nothing, or vLLM was asked for cells that it cannot answer.
@@ -182,12 +181,8 @@ def _cell(
         "method": {"name": fact.name, "variant": fact.variant, "params": params, "code": fact.code_version},
         "budget": {"ratio": budget.ratio, "tokens": budget.tokens, "base": config.budget_base},
         "newline_policy": config.newline_policy,
-        "benchmark": {
-            "name": task.name,
-            "flavour": task.flavour,
-            "data": task.fingerprint,
-            **({"code": task.code} if task.code else {}),
-        },
+        "benchmark": {"name": task.name, "flavour": task.flavour, "data": task.fingerprint}
+        | ({"code": task.code} if task.code else {}),
         "generation": {
             "max_new_tokens": config.max_new_tokens or task.max_new_tokens,
             "prompt": task.prompts.get(model.family, ""),
