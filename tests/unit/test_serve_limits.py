@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,12 +48,15 @@ def test_stop_strings_are_few_and_short() -> None:
 
 def test_a_turn_that_breaks_its_batch_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def generate(adapter: Any, turns: Any, **_: Any) -> list[str]:
-        if "long" in turns:
+        if "long" in [turn.question for turn in turns]:
             raise ValueError("136 visual and 6003 text tokens")
-        return [f"{turn}!" for turn in turns]
+        return [f"{turn.question}!" for turn in turns]
 
     monkeypatch.setattr(engine, "generate", generate)
-    made = engine.generated(None, ["a", "long", "b"])  # type: ignore[arg-type, list-item]
+    job = SimpleNamespace(choices=1, temperature=0, stops=())
+    turns: Any = [SimpleNamespace(question=question, job=job) for question in ("a", "long", "b")]
+    adapter: Any = SimpleNamespace(tokenizer=None)
+    made = engine.generated(adapter, turns)
     assert [str(one) for one in made] == ["a!", "136 visual and 6003 text tokens", "b!"]
     assert isinstance(made[1], ValueError)
 
