@@ -40,12 +40,12 @@ $(WITH_VLLM)/.ok: pyproject.toml
 demo: $(STAMP)
 	$(BIN)/python -m hero_ray.sweep
 
-# Three processes for two cores, file by file, as what starts a Ray or a browser waits half of its time; files that look
+# Two processes, file by file; files that look
 # at the demo sweep go to one, those that share a Ray or a service to one (in their own order, not by size). Real
 # processes, browsers and databases share the machine with whatever else runs on it: what fails gets one more try, by
 # itself. A test that fails twice fails.
 define pytest
-$(BIN)/python -m pytest -q -m "$(1)" -n 3 --dist loadfile --no-loadscope-reorder || \
+$(BIN)/python -m pytest -q -m "$(1)" -n 2 --dist loadfile --no-loadscope-reorder || \
   $(BIN)/python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none
 endef
 

@@ -20,7 +20,7 @@ from hero_ray.benchmarks.dataset import LETTER, DatasetBenchmark, PromptStyle, l
 from hero_ray.benchmarks.docvqa_val import anls
 from hero_ray.benchmarks.images import MAX_PIXELS
 from hero_ray.benchmarks.letters import ALPHABET, named_letter
-from hero_ray.benchmarks.own_pictures import LONGEST_NAME, Looker
+from hero_ray.benchmarks.own_pictures import LONGEST_NAME, Looker, with_pictures
 from hero_ray.benchmarks.sources import Source, open_path
 from hero_ray.benchmarks.tables import RowTable
 from hero_ray.benchmarks.vqa_text import normalise, vqa_accuracy
@@ -164,6 +164,10 @@ class FileBenchmark(DatasetBenchmark):
         present = tuple(column for column in OPTIONAL if column in table.columns)
         self.where = replace(self.where, columns=("question", *present))
         return table
+
+    def fingerprint(self) -> str:
+        """Content hash of the file and of the pictures that its rows name by path."""
+        return with_pictures(super().fingerprint(), self.table, Path(str(self.data)).parent)
 
     def samples(self, limit: int | None = None) -> Iterator[Sample]:
         """Samples in file order.

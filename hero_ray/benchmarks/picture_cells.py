@@ -51,6 +51,18 @@ def encoded_bytes(cell: Any, folder: Path | None = None, allow_outside: bool = F
     raise ImageError(f"the row has no picture: expected bytes, a path or a data URL, got {type(cell).__name__}")
 
 
+def file_of(cell: Any, folder: Path) -> Path | None:
+    """The file that a cell names; None where the picture is in the cell, or the file is not there."""
+    if isinstance(cell, (list, tuple)):
+        return file_of(cell[0], folder) if len(cell) == 1 else None
+    if isinstance(cell, Mapping):
+        return None if cell.get("bytes") else file_of(cell.get("path"), folder)
+    if not isinstance(cell, str) or not cell.strip() or cell[:5].lower() == "data:":
+        return None
+    text = unquote(cell[7:].removeprefix("localhost")) if cell[:7].lower() == "file://" else cell
+    return _path(text, folder) if _is_there(text, folder) else None
+
+
 def _plain_bytes(data: Any) -> bytes:
     """The `bytes` of a record: bytes, or what JSON has instead of them."""
     if isinstance(data, str):

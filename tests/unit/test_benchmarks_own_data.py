@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import json
@@ -561,3 +562,29 @@ def test_the_command_line_finds_all_of_it_in_a_dry_run(tmp_path: Path, capsys: p
             assert planned(file, remedy)[0] == 0
     code, said = planned("synth-exist", "--metric", "anls")
     assert (code, "--metric goes with a file:PATH in tasks" in said) == (2, True)
+
+
+def test_an_edited_picture_is_other_data(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(picture(2)["bytes"])
+    rows = [{"answer": "x"}, {"image": "b.png", "answer": "y"}]
+    named = written(tmp_path, *rows)
+    before = get(named).fingerprint()
+    assert get(named).fingerprint() == before
+    (tmp_path / "b.png").write_bytes(picture(3)["bytes"])
+    edited = get(named).fingerprint()
+    assert edited != before
+    (tmp_path / "b.png").unlink()  # the rows say so when they are read
+    assert get(named).fingerprint() not in (before, edited)
+    pq.write_table(pa.table({"image": ["a.png"], "question": ["?"], "answer": ["x"]}), tmp_path / "p.parquet")
+    paths = get(f"file:{tmp_path / 'p.parquet'}").fingerprint()
+    (tmp_path / "a.png").write_bytes(picture(4)["bytes"])
+    assert get(f"file:{tmp_path / 'p.parquet'}").fingerprint() != paths
+
+
+def test_pictures_inside_a_file_leave_its_hash(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [PICTURE], "question": ["?"], "answer": ["x"]}), tmp_path / "in.parquet")
+    inside = get(f"file:{tmp_path / 'in.parquet'}")
+    assert inside.fingerprint() == inside.table.fingerprint()
+    encoded = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+    written_out = get(written(tmp_path, {"image": encoded, "answer": "x"}))
+    assert written_out.fingerprint() == written_out.table.fingerprint()
