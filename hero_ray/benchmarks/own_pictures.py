@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,8 +24,6 @@ LONGEST_NAME = 500
 
 SHOWN = 3
 QUIET_S, EVERY_S = 3.0, 5.0
-
-
 ENDS = 64 * 2**10
 
 
@@ -42,7 +41,7 @@ def with_pictures(rows_hash: str, table: RowTable, folder: Path) -> str:
         if path is None or path in seen or not path.is_file():
             continue
         seen.add(path)
-        with path.open("rb") as file:
+        with suppress(OSError), path.open("rb") as file:  # what cannot be read is said with its row
             size = os.fstat(file.fileno()).st_size
             digest.update(b"%d:" % size + file.read(ENDS))
             file.seek(max(0, size - ENDS))
