@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 from hero_ray.core.types import Cell, Sample
 from hero_ray.store import MetricRow, bulk, open_store, writes
+from hero_ray.store.records import sample_id
 from hero_ray.store.tables import MetricTable, PredictionTable, RunCell
 from tests import machine
 
@@ -53,7 +54,7 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> str:
         for name in BENCHMARKS:
             samples = [Sample(name, f"{i:05d}", f"What is {i}?", ["a"], f"{name}-{i // 4}", None) for i in range(EACH)]
             store.add_samples(samples)
-            ids = [writes.sample_id(sample) for sample in samples]
+            ids = [sample_id(sample) for sample in samples]
             for cell in (cell for cell in cells() if cell.benchmark == name):
                 scores = (rng.random(EACH) < 0.5 + 0.3 * cell.retention_ratio).astype(float)
                 store.transaction(_fill, cell, ids, scores)
