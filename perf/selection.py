@@ -68,7 +68,7 @@ def thin_adapter(device: str | None = None) -> LlavaNextAdapter:
     config.image_token_index = config.image_token_id = 999
     job = LoadJob(f"{MODEL}:random", SPECS[MODEL], None, target, 0, {})
     model = job.build(LlavaNextForConditionalGeneration, config)
-    info = job.info(model, configs.language_shape(config), configs.clip_vision_shape(config), text)
+    info = job.info(model, configs.language_shape(config), configs.llava_vision_shape(config), text)
     parts = Parts(info, model, StandInTokenizer(1000, {IMAGE: 999}), style(job.style), frozenset({2}), IMAGE, {})
     adapter = LlavaNextAdapter(parts)
     adapter.attach_clip(lambda: load_clip(SPECS[MODEL].clip, target, "tower", "truncate", 0))
