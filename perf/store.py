@@ -23,6 +23,7 @@ from hero_ray.results.comparisons import compare
 from hero_ray.results.contenders import Results, parse_contender
 from hero_ray.results.frontiers import frontiers
 from hero_ray.store import ImageRecord, MetricRow, Store, open_store
+from hero_ray.store.score_arrays import Asked
 from perf.report import report
 
 T = TypeVar("T")
@@ -76,9 +77,9 @@ def ingest(store: Store, n: int) -> dict[str, float]:
 
 def close(store: Store) -> float:
     """Seconds to aggregate every cell."""
-    started = time.perf_counter()
+    started, asked = time.perf_counter(), Asked()
     for cell in cells():
-        _, images, values = store.scores("perf", cell.id)
+        _, images, values = store.scores("perf", cell.id, asked)
         found = stats.mean_interval(values, images)
         bounds = (found.low, found.high, found.n_clusters)
         store.write_metrics("perf", cell.id, [MetricRow("accuracy", found.value, found.n, "", *bounds, True)])

@@ -9,6 +9,7 @@ from hero_ray.nightly.records import SPEEDS, CellNight, Night, Speed
 from hero_ray.results.names import Name, name_all, seeds_told
 from hero_ray.store import Store, figures, nights
 from hero_ray.store.records import CellRow, RunRow
+from hero_ray.store.score_arrays import Asked
 
 
 def load(store: Store, run: RunRow, among: str | None = None) -> Night:
@@ -26,9 +27,9 @@ def load(store: Store, run: RunRow, among: str | None = None) -> Night:
         for cell_id, rows in store.metrics(run.id).items()
     }
     counts = store.counts(run.id)
-    found = {}
+    found, asked = {}, Asked()
     for cell in cells:
-        ids, clusters, scores = store.scores(run.id, cell.id)
+        ids, clusters, scores = store.scores(run.id, cell.id, asked)
         label, count = named[cell.id], counts[cell.id]
         found[label] = CellNight(
             label, cell.id, ids, clusters, scores, count.expected, count.failed, cell.spec, scales.get(cell.id, 1.0)

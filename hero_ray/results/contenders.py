@@ -18,6 +18,7 @@ from hero_ray.results.axes import Axis
 from hero_ray.results.marks import Mark, marks
 from hero_ray.results.names import budget_of, name_all, settings
 from hero_ray.store import CellRow, Store, answers
+from hero_ray.store.score_arrays import Asked
 
 T = TypeVar("T")
 FILE = "file:"
@@ -211,16 +212,15 @@ class Results:
         return self.once(("most", benchmark), lambda: self.store.read(answers.most_questions, benchmark))
 
     def _load(self, cells: Sequence[CellRow]) -> Scores:
-        parts = [self._read(cell) for cell in cells]
-        first = parts[0]
-        for other in parts[1:]:
+        first, *others = parts = [self._read(cell) for cell in cells]
+        for other in others:
             mine, theirs = positions(first, other)
             first = Scores(first.ids[mine], first.images[mine], first.values[mine] + other.values[theirs])
         return Scores(first.ids, first.images, first.values / len(parts))
 
     def _read(self, cell: CellRow) -> Scores:
         """Scores of one cell; cells of a benchmark that answered the same samples share the arrays of their names."""
-        ids, images, values = self.store.scores(cell.run_id, cell.id)
+        ids, images, values = self.store.scores(cell.run_id, cell.id, self.once("asked", Asked))
         known = self.once(("ids", cell.benchmark), lambda: (ids, images))
         same = known[0].shape == ids.shape and bool((known[0] == ids).all())
         return Scores(*known, values) if same else Scores(ids, images, values)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, and_, case, func, or_, select
 
 from hero_ray.store.records import ScoreRow
@@ -221,19 +219,6 @@ def said(connection: Connection, run_id: str, cell_id: str) -> list[tuple[int, s
     mine = (c.run_id == run_id) & (c.cell_id == cell_id) & o.error_type.is_(None)
     statement = select(o.sample, o.text, o.scores).join_from(table(OutcomeTable), table(CellNumber), c.number == o.cell)
     return [(number, text, scores or {}) for number, text, scores in connection.execute(statement.where(mine))]
-
-
-def scores(connection: Connection, run_id: str, cell_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Main scores of a cell as arrays: sample ids, picture hashes, scores; ordered by sample, failures left out."""
-    p, s = table(PredictionTable).c, table(SampleTable).c
-    statement = (
-        select(p.sample_id, s.image_hash, p.score)
-        .join_from(table(PredictionTable), table(SampleTable), s.id == p.sample_id)
-        .where(p.run_id == run_id, p.cell_id == cell_id, p.error_type.is_(None), p.score.is_not(None))
-    )
-    rows = sorted(connection.execute(statement).all(), key=itemgetter(0))
-    ids, images, values = zip(*rows, strict=True) if rows else ((), (), ())
-    return np.array(ids, dtype=object), np.array(images, dtype=object), np.array(values, dtype=float)
 
 
 def failures(connection: Connection, run_id: str, limit: int = 100) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hero_ray.core.errors import StoreError
 from hero_ray.core.text import clean_text
 from hero_ray.core.types import Prediction
-from hero_ray.store import answers, bulk, figures, leases, schema, writes
+from hero_ray.store import answers, bulk, figures, leases, schema, score_arrays, writes
 from hero_ray.store import runs as asked_runs
 from hero_ray.store import samples as asked_samples
 from hero_ray.store.engine import (
@@ -265,7 +265,7 @@ class Store:
 
     cells = _asked(asked_runs.cells)
     cell_scores = _asked(answers.cell_scores)
-    scores = _asked(answers.scores)
+    scores = _asked(score_arrays.scores)
     metrics = _asked(figures.metrics)
     points = _asked(figures.points)
     totals = _asked(asked_runs.totals)

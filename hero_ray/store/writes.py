@@ -67,10 +67,16 @@ def replace_rows(connection: Connection, model: type[Base], rows: Sequence[Mappi
     """Insert rows, or overwrite those with the same primary key."""
     if not rows:
         return
-    statement = insert(connection, model)
+    connection.execute(_replacing(connection.dialect.name, model, tuple(rows[0])), list(rows))
+
+
+@cache
+def _replacing(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any:
+    """INSERT or overwrite; to build it takes longer than to run it on the few rows of a cell."""
+    statement = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table(model))
     keys = [column.name for column in table(model).primary_key]
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def now() -> datetime:
@@ -143,6 +149,7 @@ _BEGIN = text(
     "ON CONFLICT (run_id, unit_id) DO UPDATE SET attempts = unit_attempts.attempts + 1, begun_at = excluded.begun_at "
     "RETURNING attempts"
 ).bindparams(bindparam("now", type_=UtcDateTime()))
+_WITHOUT_METRICS = text("DELETE FROM metrics WHERE run_id = :run AND cell_id = :cell")
 _SETTLE = text("UPDATE unit_attempts SET settled = :samples WHERE run_id = :run AND unit_id = :unit")
 
 
@@ -180,8 +187,7 @@ def write_metrics(
     """
     records = [row if isinstance(row, MetricRow) else MetricRow(**row) for row in rows]
     records = [record for record in records if math.isfinite(record.value)]
-    metrics = table(MetricTable)
-    connection.execute(metrics.delete().where((metrics.c.run_id == run_id) & (metrics.c.cell_id == cell_id)))
+    connection.execute(_WITHOUT_METRICS, {"run": run_id, "cell": cell_id})
     values = [asdict(record) | {"run_id": run_id, "cell_id": cell_id} for record in records]
     if values and not any(value["is_main"] for value in values):
         main = next((value for value in values if not value["category"]), values[0])
@@ -208,18 +214,22 @@ def _counts_and_means() -> Select[Any]:
 
 def summarise(connection: Connection, run_id: str, cell_id: str) -> None:
     """Write a cell's counts, state and mean costs from its predictions."""
-    cells = table(RunCell)
     found = connection.execute(_counts_and_means(), {"run": run_id, "cell": cell_id}).one()
     values = {f"mean_{name}": getattr(found, f"mean_{name}") for name in MEANS}
     values = {name: None if value is None else float(value) for name, value in values.items()}
-    failed = found.n - found.n_done
-    unfinished = (cells.c.n_expected > found.n) & cells.c.stop_reason.is_(None)
-    status = case((unfinished, "running"), (cells.c.n_expected > found.n, "stopped"), else_="complete")
-    connection.execute(
-        update(cells)
-        .where((cells.c.run_id == run_id) & (cells.c.cell_id == cell_id))
-        .values(n_done=found.n_done, n_failed=failed, status=status, summarised_at=now(), **values)
-    )
+    counts = {"counted": found.n, "n_done": found.n_done, "n_failed": found.n - found.n_done}
+    connection.execute(_summarising(), {"run": run_id, "cell": cell_id, "summarised_at": now(), **counts, **values})
+
+
+@cache
+def _summarising() -> Any:
+    """The counts, means and state of a cell, out of how many answers of it are stored."""
+    cells = table(RunCell)
+    counted = bindparam("counted", type_=cells.c.n_expected.type)
+    unfinished = (cells.c.n_expected > counted) & cells.c.stop_reason.is_(None)
+    status = case((unfinished, "running"), (cells.c.n_expected > counted, "stopped"), else_="complete")
+    mine = (cells.c.run_id == bindparam("run")) & (cells.c.cell_id == bindparam("cell"))
+    return update(cells).where(mine).values(status=status)  # the rest is set by the names it is called with
 
 
 def profile_row(run_id: str, cell_id: str, figures: Mapping[str, Any], certificate_hash: str) -> dict[str, Any]:

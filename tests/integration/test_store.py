@@ -16,6 +16,7 @@ import pytest
 from hero_ray.core.errors import RunLockedError, StoreError
 from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, leases, open_store
 from hero_ray.store import schema as schema_room
+from hero_ray.store.score_arrays import Asked
 from tests import stored as data
 
 HERO, RANDOM = data.cell("hero"), data.cell("random")
@@ -127,6 +128,22 @@ def test_a_score_that_is_not_finite_becomes_a_named_failure(store: Store) -> Non
     data.begin(store, cells=[HERO])
     store.write_unit("run1", [data.answer(HERO, SAMPLES[0], float("nan"))])
     assert [row["error_type"] for row in store.failures("run1")] == ["NonFiniteScoreError"]
+
+
+def test_scores_are_read_to_the_last_bit_and_in_one_order_whatever_was_met_before(store: Store) -> None:
+    data.begin(store, cells=[HERO, RANDOM])
+    values = [1 / 3, 0.1 + 0.2, 1.0, 1.0][: len(SAMPLES)]
+    for sample, value in zip(SAMPLES[::-1], values, strict=True):
+        store.write_unit("run1", [data.answer(HERO, sample, value)])
+    store.write_unit("run1", [data.answer(RANDOM, SAMPLES[0], 0.5), data.failure(RANDOM, SAMPLES[1], "OSError")])
+    asked = Asked()
+    first = store.scores("run1", RANDOM.id, asked)
+    assert [part.tolist() for part in first] == [[data.key(HERO, SAMPLES[0])[1]], [SAMPLES[0].image_key], [0.5]]
+    known = sorted((data.key(HERO, s)[1], s.image_key, v) for s, v in zip(SAMPLES[::-1], values, strict=True))
+    expected = [list(part) for part in zip(*known, strict=True)]
+    assert [part.tolist() for part in store.scores("run1", HERO.id, asked)] == expected
+    assert [part.tolist() for part in store.scores("run1", HERO.id)] == expected
+    assert [part.size for part in store.scores("run1", "nobody")] == [0, 0, 0]
 
 
 def test_units_count_their_beginnings(store: Store) -> None:
