@@ -129,7 +129,7 @@ ALWAYS_FROM = 5
 
 def _flags(interval: stats.Interval | None, members: Sequence[Scored]) -> Iterator[str]:
     """What a reader must know of a figure."""
-    said = {member.prediction.strip().lower() for member in members}
+    said = {text.strip().lower() for text in {member.prediction for member in members}}
     if len(said) == 1 and len(members) >= ALWAYS_FROM:
         yield f"always {next(iter(said))[:40]!r}"
     if interval is None or interval.low is None or interval.kind == "betting":
@@ -167,7 +167,8 @@ def _plain_values(metric: Metric, benchmark: Benchmark, members: Sequence[Scored
 
 def _scores(metric: Metric, members: Sequence[Scored]) -> np.ndarray | None:
     values = [member.scores.get(metric.name) for member in members]
-    if not values or any(isinstance(v, bool | str) or not isinstance(v, int | float) for v in values):
+    kinds = set(map(type, values))
+    if not kinds or any(issubclass(kind, bool) or not issubclass(kind, int | float) for kind in kinds):
         return None
     return np.asarray(values, dtype=float)
 
