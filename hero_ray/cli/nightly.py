@@ -33,7 +33,9 @@ Models = Annotated[
     str | None, typer.Option("--models", "--model", help="Comma-separated models instead of the panel's.")
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Comma-separated benchmarks instead of the panel's.")]
-Summary = Annotated[str | None, typer.Option("--summary", help="Also write the Markdown summary to this file.")]
+Summary = Annotated[
+    Path | None, typer.Option("--summary", help="Also write the summary: FILE.html a page to mail, else Markdown.")
+]
 Which = Annotated[str, typer.Argument(help="A date, a run id, or latest.")]
 
 
@@ -92,7 +94,7 @@ def night_of(text: str | None) -> str:
         raise ConfigError(f"--night {text!r} is not a date; write it as 2026-01-31") from None
 
 
-def _run(config: Any, night: str, address: str | None, summary: str | None, share: float) -> int:
+def _run(config: Any, night: str, address: str | None, summary: Path | None, share: float) -> int:
     from hero_ray.core.errors import InputError, StoreError
     from hero_ray.nightly import notify, report
     from hero_ray.nightly.run import run_night
@@ -116,12 +118,12 @@ def _run(config: Any, night: str, address: str | None, summary: str | None, shar
     except Exception as error:
         notify.trouble(f"night {night} failed: {type(error).__name__}: {error}")
         raise
-    text = report.markdown(verdict, _commits(verdict))
-    show(Answer([text], record=_record(verdict, store.shown_url)))
-    if summary:
-        Path(summary).write_text(text, encoding="utf-8")
+    commits = _commits(verdict)
+    show(Answer([report.markdown(verdict, commits)], record=_record(verdict, store.shown_url)))
     if new and verdict.state in ("regression", "failed"):
         notify.send(report.slack(verdict))
+    if summary:
+        report.write(summary, verdict, commits)
     return {"regression": EXIT_REGRESSION, "failed": EXIT_FAILED}.get(verdict.state, 0)
 
 
@@ -165,7 +167,7 @@ def _commits(verdict: Any) -> list[str]:
 
 
 @nightly_app.command()
-def explain(which: Which = "latest", db: Db = None, form: Form = None) -> None:
+def explain(which: Which = "latest", db: Db = None, summary: Summary = None, form: Form = None) -> None:
     """Print the verdict on a night: what got worse, by how much, and what changed."""
     from hero_ray.nightly import report
     from hero_ray.nightly.run import find_verdict
@@ -173,7 +175,10 @@ def explain(which: Which = "latest", db: Db = None, form: Form = None) -> None:
 
     with open_store(db, read_only=True) as store:
         verdict, url = find_verdict(store, which), store.shown_url
-    show(Answer([report.markdown(verdict, _commits(verdict))], record=_record(verdict, url)), form)
+    commits = _commits(verdict)
+    show(Answer([report.markdown(verdict, commits)], record=_record(verdict, url)), form)
+    if summary:
+        report.write(summary, verdict, commits)
 
 
 @nightly_app.command()

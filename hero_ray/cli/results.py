@@ -235,14 +235,14 @@ def report(
             finish(**write_bundle(store, run, bundle))
         return
     from hero_ray.core.errors import InputError
-    from hero_ray.results.report import document
+    from hero_ray.results.report import document, page
 
     output = output_named or output
     if output.suffix not in (".html", ".md"):
         raise InputError(f"report file {output} ends in {output.suffix or 'nothing'!r}; expected .html or .md")
     results = opened(db, run, model)
     blocks = document.build(results, axis, listed(tasks))
-    text = document.to_html(blocks) if output.suffix == ".html" else document.to_markdown(blocks)
+    text = page.to_html(blocks) if output.suffix == ".html" else page.to_markdown(blocks)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as problem:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
+from hero_ray.core.errors import InputError
 from hero_ray.nightly.records import NightVerdict, Suspicion
+from hero_ray.results.report.page import Block, to_html, to_markdown
 from hero_ray.results.writer import Column, Grid, grid
 
 HEADLINES = {
@@ -96,35 +99,56 @@ def line(finding: Suspicion) -> str:
     return f"{text}; {finding.note}" if finding.note else text
 
 
-def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
-    """The summary of a night for people.
+def blocks(verdict: NightVerdict, commits: Sequence[str] = ()) -> list[Block]:
+    """The summary of a night for people, the verdict first.
 
     Args:
         commits: subjects of the commits since the last good night, where a checkout could tell.
     """
-    parts = [f"# Nightly {verdict.night}: {headline(verdict)}", ""]
     past = len(verdict.compared_with)
     compared = f", compared with {past} good night{'' if past == 1 else 's'}" if past else ""
-    parts += [f"Run `{verdict.run_id}`, {verdict.n_cells} cells{compared}."]
+    made = [
+        Block("heading", f"Nightly {verdict.night}: {headline(verdict)}"),
+        Block("text", f"Run {verdict.run_id}, {verdict.n_cells} cells{compared}."),
+    ]
     if unsure := doubtful(verdict):
-        parts += ["", "## Lost more than won", "", *(f"- {_doubt(look)}" for look in unsure)]
+        made += [Block("heading", "Lost more than won"), Block("list", items=[_doubt(look) for look in unsure])]
     for title, findings in (("Worse", verdict.alarms), ("Silenced by a repetition", verdict.silenced)):
         if findings:
-            parts += ["", f"## {title}", "", str(_table(findings))]
+            made += [Block("heading", title), Block("table", grid=_table(findings))]
     if verdict.looks:
         said = "Points of 100. A drop below the last column could not have been noticed, by one cell alone."
-        parts += ["", "## Before and tonight", "", said, "", str(_looks(verdict.looks))]
+        made += [Block("heading", "Before and tonight"), Block("text", said)]
+        made.append(Block("table", grid=_looks(verdict.looks)))
     if verdict.changed:
         rows = [(what, _cell(before), _cell(after)) for what, before, after in verdict.changed]
-        made = grid(["what", "before", "tonight"], rows, left=3)
-        parts += ["", "## What changed since the last good night", "", str(made)]
+        made.append(Block("heading", "What changed since the last good night"))
+        made.append(Block("table", grid=grid(["what", "before", "tonight"], rows, left=3)))
     elif verdict.alarms:
-        parts += ["", "Nothing that is recorded changed since the last good night: suspect the machine or the data."]
-    if commits:
-        parts += ["", "## Commits since then", "", *(f"- {commit}" for commit in commits)]
-    if verdict.notes:
-        parts += ["", "## Notes", "", *(f"- {note}" for note in verdict.notes)]
-    return "\n".join(parts) + "\n"
+        said = "Nothing that is recorded changed since the last good night: suspect the machine or the data."
+        made.append(Block("text", said))
+    for title, lines in (("Commits since then", commits), ("Notes", verdict.notes)):
+        if lines:
+            made += [Block("heading", title), Block("list", items=lines)]
+    return made
+
+
+def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
+    """`blocks` as Markdown."""
+    return to_markdown(blocks(verdict, commits))
+
+
+def write(path: Path, verdict: NightVerdict, commits: Sequence[str] = ()) -> None:
+    """Keep the summary in a file: a page to mail if it is named `.html`, else Markdown.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    render = to_html if path.suffix.lower() in (".html", ".htm") else to_markdown
+    try:
+        path.write_text(render(blocks(verdict, commits)), encoding="utf-8")
+    except OSError as problem:
+        raise InputError(f"cannot write {path}: {problem.strerror}") from None
 
 
 def _table(findings: Sequence[Suspicion]) -> Grid:

@@ -86,12 +86,12 @@ def written(demo_results: str, tmp_path_factory: pytest.TempPathFactory) -> dict
     """Addresses of a report, a share bundle and a page of it about one method, of the demo's run."""
     from hero_ray.cli.dashboard import write_bundle
     from hero_ray.results.contenders import every_model
-    from hero_ray.results.report import document
+    from hero_ray.results.report import document, page
 
     folder = tmp_path_factory.mktemp("pages")
     with open_store(demo_results, read_only=True) as store:
         bundle = write_bundle(store, "latest", folder / "bundle")
-        (folder / "report.html").write_text(document.to_html(document.build(every_model(store, bundle["run_id"])[0])))
+        (folder / "report.html").write_text(page.to_html(document.build(every_model(store, bundle["run_id"])[0])))
     pages = {"report": folder / "report.html", "bundle": Path(bundle["path"])}
     pages["method"] = next(Path(bundle["path"]).parent.glob("method-*-hero.html"))
     return {name: path.as_uri() for name, path in pages.items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hero_ray.core.errors import InputError
 from hero_ray.nightly import report
 from hero_ray.nightly.change import least_drop, more_failures, score_drop, slowdown
 from hero_ray.nightly.guard import judge
@@ -277,3 +280,18 @@ def test_too_few_pictures_show_nothing_and_intervals_stay_on_the_scale() -> None
     (look,) = judge("2026-01-15", tonight, [before], SETTINGS).looks
     assert look.low is not None
     assert look.low >= -90
+
+
+def test_a_summary_is_a_page_to_mail_or_markdown_by_its_name(tmp_path: Path) -> None:
+    before, tonight = small_night(5, 1)
+    verdict = judge("2026-01-15", tonight, [before], SETTINGS)
+    report.write(tmp_path / "night.html", verdict, ["abc1234 Cut <half> of the tokens"])
+    page = (tmp_path / "night.html").read_text("utf-8")
+    assert page.index("<h1") < page.index("nothing shown</h1>") < page.index("<table")
+    assert "width=device-width" in page
+    assert "<li>abc1234 Cut &lt;half&gt; of the tokens</li>" in page
+    assert not re.search(r"<script|https?://", page), "a page that mails must hold all it shows"
+    report.write(tmp_path / "night.md", verdict)
+    assert (tmp_path / "night.md").read_text("utf-8") == report.markdown(verdict)
+    with pytest.raises(InputError, match="cannot write"):
+        report.write(tmp_path / "nowhere" / "night.html", verdict)

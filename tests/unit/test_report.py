@@ -15,7 +15,7 @@ from hero_ray import methods
 from hero_ray.cli import main
 from hero_ray.results.contenders import Results
 from hero_ray.results.frontiers import Frontier, average_frontiers, frontiers
-from hero_ray.results.report import document
+from hero_ray.results.report import document, page
 from hero_ray.results.report.svg import Overlaid, Scale, frontier_chart
 from hero_ray.results.shown import palette
 from hero_ray.results.writer import grid as table
@@ -45,7 +45,7 @@ def results(path: str) -> Iterator[Results]:
 
 
 def test_the_page_needs_nothing_from_outside(results: Results) -> None:
-    html = document.to_html(document.build(results))
+    html = page.to_html(document.build(results))
     assert not re.search(r"<script|<link|src=|@import|url\(", html)
     addresses = set(re.findall(r"https?://[^\"'\s<]+", html))
     assert addresses == {"http://www.w3.org/2000/svg"}  # the SVG name space, never fetched
@@ -54,7 +54,7 @@ def test_the_page_needs_nothing_from_outside(results: Results) -> None:
 
 
 def test_the_page_says_what_a_reader_must_know(results: Results) -> None:
-    text = document.to_markdown(document.build(results))
+    text = page.to_markdown(document.build(results))
     sections = (
         "Share of the unpruned score",
         "Against straw men",
@@ -69,13 +69,13 @@ def test_the_page_says_what_a_reader_must_know(results: Results) -> None:
 
 
 def test_what_samples_say_cannot_break_the_page(results: Results) -> None:
-    html = document.to_html(document.build(results))
+    html = page.to_html(document.build(results))
     assert "&lt;broken&gt; | bytes" in html
     assert "<broken>" not in html
 
 
 def test_markdown_plots_are_inside_and_valid(results: Results) -> None:
-    text = document.to_markdown(document.build(results, "flops"))
+    text = page.to_markdown(document.build(results, "flops"))
     plots = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", text)
     assert len(plots) == 3
     for plot in plots:
@@ -141,14 +141,14 @@ class Outline(HTMLParser):
 
 
 def test_the_page_has_landmarks_names_and_a_width(results: Results) -> None:
-    html = document.to_html(document.build(results))
-    page = Outline(html)
-    assert len(page.of("main")) == len(page.of("h1")) == 1
-    assert {"name": "viewport", "content": "width=device-width,initial-scale=1"} in page.of("meta")
-    assert len(page.of("caption")) == len(page.of("table")) > 3
-    assert {head.get("scope") for head in page.of("th")} == {"col", "row"}
-    assert all(place.get("id") for place in page.of("h2"))
-    scrolling = [attrs for _, attrs in page.tags if attrs.get("class") == "scroll"] + page.of("pre")
+    html = page.to_html(document.build(results))
+    outline = Outline(html)
+    assert len(outline.of("main")) == len(outline.of("h1")) == 1
+    assert {"name": "viewport", "content": "width=device-width,initial-scale=1"} in outline.of("meta")
+    assert len(outline.of("caption")) == len(outline.of("table")) > 3
+    assert {head.get("scope") for head in outline.of("th")} == {"col", "row"}
+    assert all(place.get("id") for place in outline.of("h2"))
+    scrolling = [attrs for _, attrs in outline.tags if attrs.get("class") == "scroll"] + outline.of("pre")
     assert all((at["tabindex"], at["role"], bool(at["aria-label"])) == ("0", "region", True) for at in scrolling)
     names = [at["aria-label"] for at in scrolling]
     assert len(set(names)) == len(names), "two regions of one name are one to a screen reader"

@@ -20,8 +20,8 @@ from hero_ray.results.contenders import Results
 from hero_ray.results.frontiers import Frontier, frontiers
 from hero_ray.results.names import EMBEDDED_NOTE, is_embedded
 from hero_ray.results.report import tables
-from hero_ray.results.report.document import Block, to_html
 from hero_ray.results.report.figures import cost, number, span
+from hero_ray.results.report.page import Block, to_html
 from hero_ray.results.report.svg import frontier_chart
 from hero_ray.results.writer import Grid, grid
 from hero_ray.store import CellRow, Store, open_store
