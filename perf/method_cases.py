@@ -3,9 +3,10 @@
     python -m perf.method_cases [--cases 20000] [--first 0] [--methods hero,hired]
 
 A case is a method with one of its variants, a picture (LLaVA-NeXT with any grid and unpadding, down to tiles that show
-padding alone; InternVL2; single views), fp32, bf16 or fp16, scores with or without ties, a budget by ratio or by tokens
-on either base. Before the LLM `conformance.check_method` judges, inside it `boundaries.check_pruner` on batches of two
-pictures and LLMs of 2 to 40 blocks. Case n is the same on every machine; the first that fails is named.
+padding alone; InternVL2; single views), fp32, bf16 or fp16, scores with or without ties, tokens that are copies of one
+another or all the same, a budget by ratio (1e-6 and 1 included) or by tokens on either base. Before the LLM
+`conformance.check_method` judges, inside it `boundaries.check_pruner` on batches of two pictures and LLMs of 2 to 40
+blocks. Case n is the same on every machine; the first that fails is named.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import argparse
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from hero_ray.core.encoded import VisionInfo
+from hero_ray.core.encoded import Encoded, VisionInfo
 from hero_ray.core.layout import Layout
 from hero_ray.methods import create, get, names
 from hero_ray.methods.kit import boundaries, conformance
@@ -42,6 +45,20 @@ def picture(draw: random.Random) -> tuple[Layout, VisionInfo]:
     return conformance.llava_layout(grid, side, **cut), conformance.CLIP
 
 
+def alike(encoded: Encoded, what: str) -> Encoded:
+    """The picture with its tokens made alike: "copies" of every other one, "constant", "zero", or as they are."""
+
+    def made(tokens: Tensor) -> Tensor:
+        if what == "copies":
+            return tokens[:, torch.arange(tokens.shape[1]) // 2 * 2]
+        return torch.ones_like(tokens) if what == "constant" else torch.zeros_like(tokens)
+
+    if what == "drawn":
+        return encoded
+    inputs = encoded.projector_input
+    return replace(encoded, features=made(encoded.features), projector_input=None if inputs is None else made(inputs))
+
+
 def case(number: int, chosen: list[tuple[str, str]]) -> str:
     """Runs one case; what it was, in words.
 
@@ -57,13 +74,17 @@ def case(number: int, chosen: list[tuple[str, str]]) -> str:
     if tokens is not None:
         ratio = min(1.0, tokens / layout.num_patches)
     base, depth = draw.choice(("real", "grid")), draw.choice((2, 3, 4, 5, 8, 24, 32, 40))
+    # Drawn last, so that what is drawn above stays what it was.
+    what = draw.choice(("drawn",) * 5 + ("copies", "constant", "zero"))
+    if draw.random() < 0.1:
+        ratio = draw.choice((1e-6, 1.0))
     words = f"case {number}: {name}:{variant} grid {layout.grid} side {layout.side} real {layout.num_patches} "
-    words += f"R {ratio:.4g} {base} levels {levels} {dtype}"
+    words += f"R {ratio:.4g} {base} levels {levels} {dtype} {what}"
     try:
         method = create(name, variant=variant)
         needs = method.needs(tower)
         drawn = [conformance.random_encoded(layout, needs, tower, seed=number + row, levels=levels) for row in (0, 1)]
-        made = [conformance.cast(one, dtype) for one in drawn]
+        made = [conformance.cast(alike(one, what), dtype) for one in drawn]
         if method.stage != "image":
             conformance.check_method(method, made[0], ratio, base)
         if method.stage == "in-llm":

@@ -80,10 +80,11 @@ class CDPruner(Method):
             raise SelectionError("cdpruner (openvino) reads the prompt's embedding, but no question was asked")
         words = finite(question.prompt_embedding, self.name, "the prompt embedding").to(features.device)
         keep = torch.zeros(layout.valid.numel(), dtype=torch.bool, device=real.device)
-        middle, first = len(real) // 2, budget.total // 2
+        total = min(budget.total, len(real))  # on the base of the grid padding counts, and may be most of it
+        middle, first = len(real) // 2, total // 2
         for tokens, part, count in (
             (real[:middle], features[:middle], first),
-            (real[middle:], features[middle:], budget.total - first),
+            (real[middle:], features[middle:], total - first),
         ):
             if count:
                 keep[tokens[shipped_picks(part, words, count)]] = True

@@ -9,7 +9,7 @@ best of the L left. Positions stay. Follows markendo/FEATHER @c2a09b2 (`llama2_m
 cuts pulled forward where no r reaches R. `released`: R is r itself, as in the code (its script: .3, a mean of 36 %).
 The grid is on top of r, so that the true count is only known afterwards: see `equivalent_tokens`.
 Differs: the code knows one square view; here every view has the grid, without its padding, and newlines compete for the
-rest. Cuts move by depth fraction. At least one token is kept.
+rest. Cuts move by depth fraction. Attention keeps at least one token at either cut, where the code's floor may be none.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ visual tokens. Survivors are renumbered. Follows liaolea/TransPrune @c9e8284 (`m
 R is the mean share over blocks. `exact` keeps powers of the paper's .875, .625 and .125 with one exponent solved for R,
 and pulls the cuts forward where no exponent reaches R. `paper`: those shares themselves, a mean of 41.0 %, whatever R.
 Differs: cuts move by depth fraction; those that coincide in a shallow model act once, the deepest share wins. The code
-takes the softmax over a whole batch and holds only with one prompt in it; here it is each prompt's own.
+takes the softmax over a whole batch and holds only with one prompt in it; here it is each prompt's own. A cut keeps at
+least one token, where the code's floor may be none.
 """
 
 from __future__ import annotations

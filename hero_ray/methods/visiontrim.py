@@ -24,7 +24,7 @@ from hero_ray.core.lazy import Tensor, torch
 from hero_ray.core.looks import on_host, places
 from hero_ray.methods.base import Method
 from hero_ray.methods.kit.allocation import equal, floor
-from hero_ray.methods.kit.merging import blank, copied, group_sums, nearest_of
+from hero_ray.methods.kit.merging import bag_sums, blank, by_group, copied, group_sums, nearest_of
 from hero_ray.methods.kit.scores import caps, captured, cls_attention, finite, keep_top, tally
 
 
@@ -129,17 +129,21 @@ def complemented(source: Tensor, seen: Seen, rest: Tensor, counts: Sequence[int]
     others = places((rest.to(best.device) & ~best).flatten(), int(rest.sum()) - sum(known))
     own, patches, products, to_words = (part.flatten(0, 1) for part in (source, seen.patches, seen.products, to_words))
     tokens, to_words = rest.shape[1], to_words[others]
-    elsewhere = torch.where((others // tokens)[:, None] != chosen // tokens, -torch.inf, 0.0).to(own.dtype)
+    # A row for every view, copied to each of its tokens: far fewer comparisons than tokens times complements.
+    apart = torch.arange(len(rest), device=own.device)[:, None] != chosen // tokens
+    elsewhere = torch.where(apart, -torch.inf, 0.0).to(own.dtype).index_select(0, others // tokens)
     taken, place, product = own.index_select(0, chosen), patches.index_select(0, chosen), products[chosen]
     joined: list[Tensor] = []
     shares: list[Tensor] = []
     for turn in range(rounds if len(others) else 0):
         unit = product / torch.linalg.vector_norm(place, dim=1).clamp(min=1e-12)[:, None]
         nearest = nearest_of(torch.addmm(elsewhere, to_words, unit.T))
-        share = tally(nearest, len(chosen)).clamp_(min=1).to(own.dtype).reciprocal_()
+        sizes = tally(nearest, len(chosen))
+        share = sizes.clamp(min=1).to(own.dtype).reciprocal_()
         if turn + 1 < rounds:
-            place += group_sums(patches, others, nearest, len(chosen))[0].mul_(share[:, None])
-            product += group_sums(products, others, nearest, len(chosen))[0].mul_(share[:, None])
+            rows = others[by_group(nearest, len(chosen))]
+            place += bag_sums(patches, rows, sizes).mul_(share[:, None])
+            product += bag_sums(products, rows, sizes).mul_(share[:, None])
         joined.append(nearest)
         shares.append(share[nearest])
     if joined:

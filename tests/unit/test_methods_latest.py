@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hero_ray.core.encoded import Budget, Question
 from hero_ray.core.errors import SelectionError
+from hero_ray.core.layout import Layout
 from hero_ray.methods import create
 from hero_ray.methods.hiprune import with_neighbours
 from hero_ray.methods.kit.conformance import CLIP, internvl_layout, llava_layout, random_encoded, single_layout
@@ -208,3 +209,20 @@ def test_parameters_that_came_later_are_told_off_their_defaults_only() -> None:
     assert not {"merge", "then"} & set(create("hero").parameters())
     assert create("hero", merge=True).parameters() == create("hero").parameters() | {"merge": True}
     assert create("hero", then="fastv").parameters()["then"] == "fastv"
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        llava_layout((1, 2), (1, 1), rows=slice(0, 0)),
+        llava_layout((2, 2), (4, 4), rows=slice(2, 6)),
+        llava_layout((1, 3), (3, 3), rows=slice(1, 2)),
+    ],
+    ids=["one-token", "padded", "odd"],
+)
+def test_openvino_keeps_every_token_where_the_budget_counts_padding_too(layout: Layout) -> None:
+    method = create("cdpruner", variant="openvino")
+    budget = Budget.of(layout, 0.99, base="grid")
+    assert budget.total > layout.num_patches
+    keep = method.select(random_encoded(layout, method.needs(CLIP)), budget).keep
+    assert torch.equal(keep, layout.valid)

@@ -7,7 +7,7 @@ import torch
 
 from hero_ray.methods.cdpruner import greedy_map
 from hero_ray.methods.divprune import max_min
-from hero_ray.methods.kit.merging import Views, blank, merge
+from hero_ray.methods.kit.merging import Views, bag_sums, blank, by_group, group_sums, merge
 from hero_ray.methods.kit.similarity import cosines, determinant_map, factored_map, gram
 from hero_ray.methods.otprune import transport_factors
 from tests.pretended import down, pretended, up
@@ -167,3 +167,28 @@ def test_blank_memory_is_zero_and_writable(dtype: torch.dtype) -> None:
     assert not found.any()
     found[1, 2] = 4.0
     assert float(found.float().sum()) == 28.0
+
+
+@pytest.mark.parametrize(
+    ("members", "count"), [(0, 1), (1, 1), (700, 3), (5000, 145), (5000, 2**15), (70_000, 2**15 + 9)]
+)
+def test_members_stand_group_by_group_in_their_order(members: int, count: int) -> None:
+    groups = torch.randint(count, (members,), generator=torch.Generator().manual_seed(members))
+    assert torch.equal(by_group(groups, count), groups.argsort(stable=True))
+    last = torch.full((3,), count - 1)
+    assert by_group(last, count).tolist() == [0, 1, 2], "the highest group is no negative number"
+
+
+def test_sums_of_bags_are_those_of_groups() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features, tokens = torch.randn(60, 5, generator=draw), torch.randperm(60, generator=draw)[:40]
+    groups, weights = torch.randint(7, (40,), generator=draw) // 2 * 2, torch.rand(40, generator=draw)
+    for by in (None, weights):
+        sums, sizes = group_sums(features, tokens, groups, 8, by)
+        shares = torch.ones(40) if by is None else by
+        for group in range(8):
+            mine = groups == group
+            torch.testing.assert_close(sums[group], (features[tokens[mine]] * shares[mine, None]).sum(0))
+            assert sizes[group] == mine.sum()
+        order = by_group(groups, 8)
+        assert torch.equal(bag_sums(features, tokens[order], sizes, None if by is None else by[order]), sums)
