@@ -161,9 +161,10 @@ def cards(tensor: str, pipeline: str) -> dict[str, Any]:
 
 def hold(tensor: str) -> None:
     """Say which processes an engine consists of, and wait to be killed."""
-    models.load("hero-tiny", engine="vllm", engine_args={"tensor_parallel_size": int(tensor)})
+    adapter = models.load("hero-tiny", engine="vllm", engine_args={"tensor_parallel_size": int(tensor)})
     print(json.dumps([one.pid for one in _workers(psutil.Process())]), flush=True)
     time.sleep(1700)
+    del adapter  # an engine that nobody holds is freed
 
 
 def orphans(tensor: str) -> dict[str, Any]:

@@ -55,9 +55,8 @@ def test_a_model_that_makes_room_leaves_nothing_behind_and_others_answer_on() ->
     assert found["equal"], found["answers"]
 
 
-@pytest.mark.parametrize(("tensor", "pipeline"), [("2", "1"), ("1", "2")])
-def test_a_language_model_shared_out_over_processes_answers_alike(tensor: str, pipeline: str) -> None:
-    found = lane("cards", tensor, pipeline)
+def test_a_language_model_shared_out_over_processes_answers_alike() -> None:
+    found = lane("cards", "2", "1")
     assert found["processes"] >= 2
     assert found["prompts"] > 50
     assert [one for one in found["parted"] if one["margin"] >= 1e-4] == []

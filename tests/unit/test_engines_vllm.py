@@ -27,7 +27,7 @@ from hero_ray.core.errors import (
 )
 from hero_ray.models.base import PlacedTokens, Prompt, Request
 from hero_ray.models.engines import EitherEngine, start
-from hero_ray.models.engines.start import check_heads, write_config
+from hero_ray.models.engines.start import check_heads, check_stages, write_config
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.generation import GenerationOptions
 from hero_ray.models.invariance import drawn_picture, probe_requests
@@ -320,3 +320,10 @@ def test_a_window_that_slides_in_no_block_is_not_told_to_vllm(first: int, width:
     said = json.loads((tmp_path / "config.json").read_text())
     assert said["sliding_window"] == width
     assert Qwen2Config(**said).layer_types == text.layer_types
+
+
+def test_stages_on_a_cpu_are_refused_where_vllm_would_fail_later() -> None:
+    check_stages("cpu", EngineArgs(tensor_parallel_size=2))
+    check_stages("cuda", EngineArgs(pipeline_parallel_size=2))
+    with pytest.raises(ParameterError, match="pipeline_parallel_size 2: on a CPU"):
+        check_stages("cpu", EngineArgs(pipeline_parallel_size=2))

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hero_ray.core.engine_args import OF_FREE, EngineArgs
-from hero_ray.core.errors import CheckpointError, DeviceMemoryError, HeroRayError, MissingExtraError, ReplicaError
+from hero_ray.core.errors import (
+    CheckpointError,
+    DeviceMemoryError,
+    HeroRayError,
+    MissingExtraError,
+    ParameterError,
+    ReplicaError,
+)
 from hero_ray.models.base import ModelInfo
 from hero_ray.models.engines.vllm import VllmDecoder, decoder
 from hero_ray.models.engines.weights import FOLDER, architecture, register
@@ -52,6 +59,7 @@ def start_vllm(adapter: FamilyAdapter, folder: Path, settings: EngineArgs) -> Vl
     Raises:
         MissingExtraError: vLLM cannot be imported.
         CheckpointError: a language model that it has no attention for.
+        ParameterError: several stages on a CPU.
         DeviceMemoryError: the device has no room for weights and cache beside the tower.
         ReplicaError: vLLM does not start.
     """
@@ -59,6 +67,7 @@ def start_vllm(adapter: FamilyAdapter, folder: Path, settings: EngineArgs) -> Vl
         os.environ.setdefault(name, value)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     check_heads(adapter.info)
+    check_stages(adapter.info.device, settings)
     text = adapter.model.config.text_config
     context = longest(adapter, settings)
     with tempfile.TemporaryDirectory(prefix="hero-ray-") as home, untouched():
@@ -107,6 +116,21 @@ def check_heads(info: ModelInfo) -> None:
         raise CheckpointError(
             f"the heads of {info.name}'s language model are {info.language.head_dim} wide; vLLM's CPU attention has "
             f"{', '.join(map(str, CPU_HEADS))}. Use engine=ours"
+        )
+
+
+def check_stages(device: str, settings: EngineArgs) -> None:
+    """Refuse stages where vLLM's later ones would fail on the first prompt.
+
+    vLLM makes the place of what a stage is handed in a trial pass, which a CPU without compilation leaves out (0.32.0).
+
+    Raises:
+        ParameterError: several stages on a CPU.
+    """
+    if device == "cpu" and settings.pipeline_parallel_size > 1:
+        raise ParameterError(
+            f"pipeline_parallel_size {settings.pipeline_parallel_size}: on a CPU vLLM's stages behind the first fail on "
+            "their first prompt. Use tensor_parallel_size, or one process"
         )
 
 
