@@ -129,8 +129,8 @@ def check_stages(device: str, settings: EngineArgs) -> None:
     """
     if device == "cpu" and settings.pipeline_parallel_size > 1:
         raise ParameterError(
-            f"pipeline_parallel_size {settings.pipeline_parallel_size}: on a CPU vLLM's stages behind the first fail on "
-            "their first prompt. Use tensor_parallel_size, or one process"
+            f"pipeline_parallel_size {settings.pipeline_parallel_size}: on a CPU vLLM's stages behind the first fail "
+            "on their first prompt. Use tensor_parallel_size, or one process"
         )
 
 
