@@ -101,6 +101,7 @@ def _run(config: Any, night: str, address: str | None, summary: Path | None, sha
     from hero_ray.pipeline.facts import make_plan
     from hero_ray.pipeline.verify import verify
     from hero_ray.results.database import open_results
+    from hero_ray.results.report.page import keep
     from hero_ray.store import default_url
     from hero_ray.store.engine import absolute_url
 
@@ -123,7 +124,7 @@ def _run(config: Any, night: str, address: str | None, summary: Path | None, sha
     if new and verdict.state in ("regression", "failed"):
         notify.send(report.slack(verdict))
     if summary:
-        report.write(summary, verdict, commits)
+        keep(summary, report.blocks(verdict, commits))
     return {"regression": EXIT_REGRESSION, "failed": EXIT_FAILED}.get(verdict.state, 0)
 
 
@@ -171,6 +172,7 @@ def explain(which: Which = "latest", db: Db = None, summary: Summary = None, for
     """Print the verdict on a night: what got worse, by how much, and what changed."""
     from hero_ray.nightly import report
     from hero_ray.nightly.run import find_verdict
+    from hero_ray.results.report.page import keep
     from hero_ray.store import open_store
 
     with open_store(db, read_only=True) as store:
@@ -178,7 +180,7 @@ def explain(which: Which = "latest", db: Db = None, summary: Summary = None, for
     commits = _commits(verdict)
     show(Answer([report.markdown(verdict, commits)], record=_record(verdict, url)), form)
     if summary:
-        report.write(summary, verdict, commits)
+        keep(summary, report.blocks(verdict, commits))
 
 
 @nightly_app.command()

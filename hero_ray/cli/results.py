@@ -241,10 +241,5 @@ def report(
     if output.suffix not in (".html", ".md"):
         raise InputError(f"report file {output} ends in {output.suffix or 'nothing'!r}; expected .html or .md")
     results = opened(db, run, model)
-    blocks = document.build(results, axis, listed(tasks))
-    text = page.to_html(blocks) if output.suffix == ".html" else page.to_markdown(blocks)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise InputError(f"cannot write {output}: {problem.strerror}") from None
-    finish(run_id=results.run.id, path=output, bytes=len(text.encode()))
+    size = page.keep(output, document.build(results, axis, listed(tasks)))
+    finish(run_id=results.run.id, path=output, bytes=size)

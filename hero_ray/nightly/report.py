@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
-from hero_ray.core.errors import InputError
 from hero_ray.nightly.records import NightVerdict, Suspicion
-from hero_ray.results.report.page import Block, to_html, to_markdown
+from hero_ray.results.report.page import Block, to_markdown
 from hero_ray.results.writer import Column, Grid, grid
 
 HEADLINES = {
@@ -136,19 +134,6 @@ def blocks(verdict: NightVerdict, commits: Sequence[str] = ()) -> list[Block]:
 def markdown(verdict: NightVerdict, commits: Sequence[str] = ()) -> str:
     """`blocks` as Markdown."""
     return to_markdown(blocks(verdict, commits))
-
-
-def write(path: Path, verdict: NightVerdict, commits: Sequence[str] = ()) -> None:
-    """Keep the summary in a file: a page to mail if it is named `.html`, else Markdown.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    render = to_html if path.suffix.lower() in (".html", ".htm") else to_markdown
-    try:
-        path.write_text(render(blocks(verdict, commits)), encoding="utf-8")
-    except OSError as problem:
-        raise InputError(f"cannot write {path}: {problem.strerror}") from None
 
 
 def _table(findings: Sequence[Suspicion]) -> Grid:

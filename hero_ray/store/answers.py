@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, case, cast, func, or_, select, type_coerce
+from sqlalchemy import Connection, Text, and_, case, cast, func, or_, select
 
 from hero_ray.store.records import ScoreRow
 from hero_ray.store.tables import CellNumber, ImageTable, OutcomeTable, PredictionTable, SampleTable, UnitAttempt
@@ -222,8 +222,7 @@ def said(connection: Connection, run_id: str, cell_id: str) -> list[tuple[int, s
     o, c = table(OutcomeTable).c, table(CellNumber).c
     mine = (c.run_id == run_id) & (c.cell_id == cell_id) & o.error_type.is_(None)
     kinds: dict[str | None, dict[str, Any]] = {None: {}}
-    scores = o.scores if connection.dialect.name == "sqlite" else cast(o.scores, Text)
-    statement = select(o.sample, o.text, type_coerce(scores, Text))
+    statement = select(o.sample, o.text, cast(o.scores, Text))
     rows = connection.execute(
         statement.join_from(table(OutcomeTable), table(CellNumber), c.number == o.cell).where(mine)
     )

@@ -29,7 +29,7 @@ def acquire_lease(connection: Connection, run_id: str, holder: str, ttl_s: float
     """
     leases = table(Lease)
     moment = _moment(connection)
-    statement = insert(connection, Lease).values(
+    statement = insert(connection.dialect.name, Lease).values(
         run_id=run_id, holder=holder, acquired_at=moment, expires_at=moment + timedelta(seconds=ttl_s)
     )
     changed = {name: statement.excluded[name] for name in ("holder", "acquired_at", "expires_at")}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, Connection, select
 
 from hero_ray.core.text import clean_text
 from hero_ray.core.types import Sample
@@ -51,15 +51,23 @@ def sample_numbers(connection: Connection, sample_ids: Sequence[str]) -> dict[st
 
 def by_number(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[str, Sample]]:
     """Number -> id and sample (without its `image_ref`), as scorers and aggregates take it."""
-    s, n = table(SampleTable).c, table(SampleNumber).c
+    s = table(SampleTable).c
     columns = (s.id, s.benchmark, s.sample_key, s.question, s.reference, s.image_hash, s.category, s.extra)
-    found = dict[int, tuple[str, Sample]]()
+    return {
+        number: (identity, Sample(name, key, question, wanted, picture, None, category, extra or {}))
+        for number, identity, name, key, question, wanted, picture, category, extra in columns_by_number(
+            connection, numbers, columns
+        )
+    }
+
+
+def columns_by_number(connection: Connection, numbers: Sequence[int], columns: Sequence[Column[Any]]) -> Iterator[Any]:
+    """(number, columns of its question, ...) of each number that is there."""
+    number = table(SampleNumber).c.number
     for start in range(0, len(numbers), AT_ONCE):
-        mine = n.number.in_(numbers[start : start + AT_ONCE])
-        statement = select(n.number, *columns).join_from(table(SampleTable), table(SampleNumber)).where(mine)
-        for number, identity, name, key, question, wanted, picture, category, extra in connection.execute(statement):
-            found[number] = identity, Sample(name, key, question, wanted, picture, None, category, extra or {})
-    return found
+        mine = number.in_(numbers[start : start + AT_ONCE])
+        joined = select(number, *columns).join_from(table(SampleTable), table(SampleNumber))
+        yield from connection.execute(joined.where(mine))
 
 
 def sample_row(key: str, sample: Sample) -> dict[str, Any]:

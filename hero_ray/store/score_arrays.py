@@ -6,16 +6,20 @@ picture is read once. What is left of a cell are numbers and scores, packed by t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from hero_ray.store.tables import SampleNumber, SampleTable
+from hero_ray.store.samples import columns_by_number
+from hero_ray.store.tables import SampleTable
 from hero_ray.store.writes import table
 
 Numbers = NDArray[np.int64]
-AT_ONCE = 500
-"""Questions that are looked up by their numbers; more than that are read with their whole cell."""
+Names = NDArray[np.object_]
 
 _MINE = (
     "FROM outcomes WHERE cell = (SELECT number FROM cell_numbers WHERE run_id = {0} AND cell_id = {0}) "
@@ -29,54 +33,64 @@ _PACKED = "SELECT string_agg(int8send(sample), ''::bytea), string_agg(float8send
 """PostgreSQL packs a cell into two strings of big-endian numbers; both are filled in the order of one scan."""
 
 
-class Asked:
-    """Questions met so far: their numbers (ascending), ids, pictures and places in the order of ids, each [n].
+@dataclass(frozen=True)
+class Questions:
+    """Questions by their numbers (ascending): ids, pictures, and places in the order of ids, each [n]."""
 
-    It holds for as long as nobody prunes the database: keep one for a report, not for a process.
-    """
-
-    def __init__(self) -> None:
-        self.numbers: Numbers = np.empty(0, dtype=np.int64)
-        self.ids = np.empty(0, dtype=object)
-        self.pictures = np.empty(0, dtype=object)
-        self.places: Numbers = np.empty(0, dtype=np.int64)
-
-    def add(self, rows: list[tuple[int, str, str]]) -> None:
-        """Take in (number, id, picture) of questions that are new here."""
-        numbers, ids, pictures = zip(*rows, strict=True)
-        known = np.concatenate([self.numbers, np.array(numbers, dtype=np.int64)])
-        order = np.argsort(known)
-        self.numbers = known[order]
-        self.ids = np.concatenate([self.ids, np.array(ids, dtype=object)])[order]
-        self.pictures = np.concatenate([self.pictures, np.array(pictures, dtype=object)])[order]
-        self.places = np.empty(len(order), dtype=np.int64)
-        self.places[np.argsort(self.ids)] = np.arange(len(order))
+    numbers: Numbers
+    ids: Names
+    pictures: Names
+    places: Numbers
 
     def unknown(self, numbers: Numbers) -> Numbers:
-        """Those that were not met yet."""
-        if not self.numbers.size:
-            return numbers
-        at = np.minimum(np.searchsorted(self.numbers, numbers), self.numbers.size - 1)
-        return numbers[self.numbers[at] != numbers]
+        """Those of `numbers` that are not here."""
+        return np.setdiff1d(numbers, self.numbers, assume_unique=True)
+
+    def joined(self, numbers: Sequence[int], ids: Sequence[str], pictures: Sequence[str]) -> Questions:
+        """These and others that are not here."""
+        known = np.concatenate([self.numbers, np.array(numbers, dtype=np.int64)])
+        order = np.argsort(known)
+        named = np.concatenate([self.ids, np.array(ids, dtype=object)])[order]
+        places = np.empty_like(known)
+        places[np.argsort(named)] = np.arange(len(known))
+        shown = np.concatenate([self.pictures, np.array(pictures, dtype=object)])[order]
+        return Questions(known[order], named, shown, places)
+
+
+def _none() -> Questions:
+    return Questions(*(np.empty(0, dtype=kind) for kind in (np.int64, object, object, np.int64)))
+
+
+@dataclass
+class Asked:
+    """The questions that a reader of many cells met so far; keep one for a report, since a number may be given anew.
+
+    They are replaced as a whole: of two threads that put some in at once one reads its own again later.
+    """
+
+    questions: Questions = field(default_factory=_none)
 
 
 def scores(
     connection: Connection, run_id: str, cell_id: str, asked: Asked | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Names, Names, NDArray[np.float64]]:
     """Main scores of a cell as arrays: sample ids, picture hashes, scores; ordered by sample id, failures left out.
 
     Args:
         asked: questions that the caller met in other cells; new ones are put in.
     """
-    asked = Asked() if asked is None else asked
+    asked = asked or Asked()
+    known = asked.questions
     numbers, values = _pairs(connection, run_id, cell_id)
-    fresh = asked.unknown(numbers)
+    fresh = known.unknown(numbers)
     if fresh.size:
-        asked.add(_questions(connection, fresh.tolist()))
-    at = np.searchsorted(asked.numbers, numbers)
-    order = np.argsort(asked.places[at])
+        columns = (table(SampleTable).c.id, table(SampleTable).c.image_hash)
+        rows: Any = zip(*columns_by_number(connection, fresh.tolist(), columns), strict=True)
+        asked.questions = known = known.joined(*rows)
+    at = np.searchsorted(known.numbers, numbers)
+    order = np.argsort(known.places[at])
     at = at[order]
-    return asked.ids[at], asked.pictures[at], values[order]
+    return known.ids[at], known.pictures[at], values[order]
 
 
 def _pairs(connection: Connection, run_id: str, cell_id: str) -> tuple[Numbers, NDArray[np.float64]]:
@@ -89,14 +103,3 @@ def _pairs(connection: Connection, run_id: str, cell_id: str) -> tuple[Numbers, 
     packed, scored = connection.exec_driver_sql(_PACKED, (run_id, cell_id)).one()
     numbers = np.frombuffer(bytes(packed or b""), dtype=">i8").astype(np.int64)
     return numbers, np.frombuffer(bytes(scored or b""), dtype=">f8").astype(float)
-
-
-def _questions(connection: Connection, numbers: list[int]) -> list[tuple[int, str, str]]:
-    """(number, id, picture) of questions."""
-    s, n = table(SampleTable).c, table(SampleNumber).c
-    found: list[tuple[int, str, str]] = []
-    for start in range(0, len(numbers), AT_ONCE):
-        mine = n.number.in_(numbers[start : start + AT_ONCE])
-        statement = select(n.number, s.id, s.image_hash).join_from(table(SampleTable), table(SampleNumber)).where(mine)
-        found += [(number, name, picture) for number, name, picture in connection.execute(statement)]
-    return found

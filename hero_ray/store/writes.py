@@ -51,16 +51,15 @@ def table(model: type[Base]) -> Table:
     return found
 
 
-def insert(connection: Connection, model: type[Base]) -> Any:
+def insert(dialect: str, model: type[Base]) -> Any:
     """The dialect's own INSERT, which knows ON CONFLICT; the call shape is the same on both databases."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table(model))
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table(model))
 
 
 def insert_missing(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert what is not there yet and leave the rest as it is."""
     if rows:
-        connection.execute(insert(connection, model).on_conflict_do_nothing(), list(rows))
+        connection.execute(insert(connection.dialect.name, model).on_conflict_do_nothing(), list(rows))
 
 
 def replace_rows(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -73,7 +72,7 @@ def replace_rows(connection: Connection, model: type[Base], rows: Sequence[Mappi
 @cache
 def _replacing(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any:
     """INSERT or overwrite; to build it takes longer than to run it on the few rows of a cell."""
-    statement = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table(model))
+    statement = insert(dialect, model)
     keys = [column.name for column in table(model).primary_key]
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
@@ -113,7 +112,7 @@ def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expect
     ]
     if known:
         # What a cell is never changes under its id, but what its method says of itself may.
-        fresh, held = insert(connection, CellTable), table(CellTable).c
+        fresh, held = insert(connection.dialect.name, CellTable), table(CellTable).c
         told = {name: fresh.excluded[name] for name in ("straw_man", "own_count")}
         changed_only = or_(*(held[name] != value for name, value in told.items()))
         connection.execute(fresh.on_conflict_do_update(index_elements=["id"], set_=told, where=changed_only), known)
@@ -122,7 +121,7 @@ def add_cells(connection: Connection, run_id: str, cells: Sequence[Cell], expect
         for i, cell in enumerate(cells)
     ]
     if rows:
-        statement = insert(connection, RunCell)
+        statement = insert(connection.dialect.name, RunCell)
         changed = {name: statement.excluded[name] for name in ("position", "n_expected")}
         connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "cell_id"], set_=changed), rows)
         number_cells(connection, rows)

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hero_ray.core.errors import RunLockedError, StoreError
-from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, leases, open_store
+from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, leases, open_store, score_arrays
 from hero_ray.store import schema as schema_room
 from hero_ray.store.score_arrays import Asked
 from tests import stored as data
@@ -132,7 +133,7 @@ def test_a_score_that_is_not_finite_becomes_a_named_failure(store: Store) -> Non
 
 def test_scores_are_read_to_the_last_bit_and_in_one_order_whatever_was_met_before(store: Store) -> None:
     data.begin(store, cells=[HERO, RANDOM])
-    values = [1 / 3, 0.1 + 0.2, 1.0, 1.0][: len(SAMPLES)]
+    values = [1 / 3, 0.1 + 0.2, 1.0, 1.0]
     for sample, value in zip(SAMPLES[::-1], values, strict=True):
         store.write_unit("run1", [data.answer(HERO, sample, value)])
     store.write_unit("run1", [data.answer(RANDOM, SAMPLES[0], 0.5), data.failure(RANDOM, SAMPLES[1], "OSError")])
@@ -144,6 +145,26 @@ def test_scores_are_read_to_the_last_bit_and_in_one_order_whatever_was_met_befor
     assert [part.tolist() for part in store.scores("run1", HERO.id, asked)] == expected
     assert [part.tolist() for part in store.scores("run1", HERO.id)] == expected
     assert [part.size for part in store.scores("run1", "nobody")] == [0, 0, 0]
+
+
+def test_two_readers_of_one_report_do_not_mix_up_questions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.begin(store, cells=[HERO, RANDOM])
+    store.write_unit("run1", [data.answer(HERO, sample, 0.25) for sample in SAMPLES[:2]])
+    store.write_unit("run1", [data.answer(RANDOM, sample, 0.75) for sample in SAMPLES[2:]])
+    asked, looked_up = Asked(), score_arrays.columns_by_number
+    meanwhile = []
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr(score_arrays, "columns_by_number", looked_up)
+        meanwhile.append(store.scores("run1", RANDOM.id, asked))
+        return looked_up(*arguments)
+
+    monkeypatch.setattr(score_arrays, "columns_by_number", interrupted)
+    found = {HERO.id: store.scores("run1", HERO.id, asked), RANDOM.id: meanwhile[0]}
+    again = {cell.id: store.scores("run1", cell.id, asked) for cell in (HERO, RANDOM)}
+    for cell in (HERO, RANDOM):
+        alone = [part.tolist() for part in store.scores("run1", cell.id)]
+        assert [part.tolist() for part in found[cell.id]] == [part.tolist() for part in again[cell.id]] == alone
 
 
 def test_units_count_their_beginnings(store: Store) -> None:

@@ -15,6 +15,7 @@ from hero_ray.nightly.change import least_drop, more_failures, score_drop, slowd
 from hero_ray.nightly.guard import judge
 from hero_ray.nightly.records import CellNight, GuardSettings, Night, Suspicion
 from hero_ray.nightly.what_changed import what_changed
+from hero_ray.results.report.page import keep
 from tests.nights import Panel, lower, only, slower
 
 SETTINGS = GuardSettings()
@@ -285,13 +286,13 @@ def test_too_few_pictures_show_nothing_and_intervals_stay_on_the_scale() -> None
 def test_a_summary_is_a_page_to_mail_or_markdown_by_its_name(tmp_path: Path) -> None:
     before, tonight = small_night(5, 1)
     verdict = judge("2026-01-15", tonight, [before], SETTINGS)
-    report.write(tmp_path / "night.html", verdict, ["abc1234 Cut <half> of the tokens"])
+    keep(tmp_path / "night.html", report.blocks(verdict, ["abc1234 Cut <half> of the tokens"]))
     page = (tmp_path / "night.html").read_text("utf-8")
     assert page.index("<h1") < page.index("nothing shown</h1>") < page.index("<table")
     assert "width=device-width" in page
     assert "<li>abc1234 Cut &lt;half&gt; of the tokens</li>" in page
     assert not re.search(r"<script|https?://", page), "a page that mails must hold all it shows"
-    report.write(tmp_path / "night.md", verdict)
+    keep(tmp_path / "night.md", report.blocks(verdict))
     assert (tmp_path / "night.md").read_text("utf-8") == report.markdown(verdict)
     with pytest.raises(InputError, match="cannot write"):
-        report.write(tmp_path / "nowhere" / "night.html", verdict)
+        keep(tmp_path / "nowhere" / "night.html", report.blocks(verdict))

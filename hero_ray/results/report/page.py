@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
+from hero_ray.core.errors import InputError
 from hero_ray.results.writer import Grid
 
 
@@ -40,6 +42,20 @@ def to_markdown(blocks: Sequence[Block]) -> str:
         else:
             parts.append(str(block.grid) if block.grid else block.text)
     return "\n\n".join(parts) + "\n"
+
+
+def keep(path: Path, blocks: Sequence[Block]) -> int:
+    """Write a page, as HTML if the file is named `.html` or `.htm`, else as Markdown, and return its bytes.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    made = (to_html if path.suffix.lower() in (".html", ".htm") else to_markdown)(blocks).encode()
+    try:
+        path.write_bytes(made)
+    except OSError as problem:
+        raise InputError(f"cannot write {path}: {problem.strerror}") from None
+    return len(made)
 
 
 _STYLE = (
