@@ -15,7 +15,6 @@ import pytest
 PYTHON = os.environ.get("HERO_RAY_VLLM_PYTHON", "")
 MARKS = [
     pytest.mark.vllm,
-    pytest.mark.slow,
     pytest.mark.skipif(
         not PYTHON, reason="vLLM IS NOT TESTED: HERO_RAY_VLLM_PYTHON names no interpreter that has it (make test-vllm)"
     ),

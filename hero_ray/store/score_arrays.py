@@ -34,7 +34,7 @@ _PACKED = "SELECT string_agg(int8send(sample), ''::bytea), string_agg(float8send
 
 
 @dataclass(frozen=True)
-class Questions:
+class Numbered:
     """Questions by their numbers (ascending): ids, pictures, and places in the order of ids, each [n]."""
 
     numbers: Numbers
@@ -46,7 +46,7 @@ class Questions:
         """Those of `numbers` that are not here."""
         return np.setdiff1d(numbers, self.numbers, assume_unique=True)
 
-    def joined(self, numbers: Sequence[int], ids: Sequence[str], pictures: Sequence[str]) -> Questions:
+    def joined(self, numbers: Sequence[int], ids: Sequence[str], pictures: Sequence[str]) -> Numbered:
         """These and others that are not here."""
         known = np.concatenate([self.numbers, np.array(numbers, dtype=np.int64)])
         order = np.argsort(known)
@@ -54,11 +54,11 @@ class Questions:
         places = np.empty_like(known)
         places[np.argsort(named)] = np.arange(len(known))
         shown = np.concatenate([self.pictures, np.array(pictures, dtype=object)])[order]
-        return Questions(known[order], named, shown, places)
+        return Numbered(known[order], named, shown, places)
 
 
-def _none() -> Questions:
-    return Questions(*(np.empty(0, dtype=kind) for kind in (np.int64, object, object, np.int64)))
+def _none() -> Numbered:
+    return Numbered(*(np.empty(0, dtype=kind) for kind in (np.int64, object, object, np.int64)))
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Asked:
     They are replaced as a whole: of two threads that put some in at once one reads its own again later.
     """
 
-    questions: Questions = field(default_factory=_none)
+    questions: Numbered = field(default_factory=_none)
 
 
 def scores(

@@ -13,7 +13,7 @@ import pytest
 from tests.real_vllm import MARKS, PYTHON
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = MARKS
+pytestmark = [pytest.mark.slow, *MARKS]
 
 
 def lane(*what: str) -> Any:

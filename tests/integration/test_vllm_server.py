@@ -27,7 +27,7 @@ from tests import machine
 from tests.answered import answered, small_sweep
 from tests.real_vllm import MARKS, serving
 
-pytestmark = MARKS
+pytestmark = [pytest.mark.slow, *MARKS]
 SOURCE = {"num_images": 6, "questions_per_image": 3}
 TASKS = [{"name": name, "source": SOURCE} for name in ("synth-digits", "synth-words", "synth-exist")]
 QUESTIONS = 43
