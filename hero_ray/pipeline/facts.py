@@ -30,8 +30,8 @@ from hero_ray.models.registry import SPECS, WITHOUT_CLS, foreign
 from hero_ray.models.shapes import limited, shape
 from hero_ray.models.sources import find_clip, find_folder, is_clip
 from hero_ray.models.supported import check_for_vllm
+from hero_ray.pipeline.hardware import cuda_here
 from hero_ray.pipeline.opening import make_task, open_task, task_fact, tasks_of
-from hero_ray.pipeline.provenance import cuda_here
 
 MAX_SAMPLES_PER_UNIT = 64
 """Beyond this a picture's questions are cut into several units, so that one unit never holds a replica for long."""

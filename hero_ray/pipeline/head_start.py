@@ -12,7 +12,7 @@ from hero_ray.core.secret import NAMES
 from hero_ray.engine.endpoint import is_endpoint
 from hero_ray.pipeline import cluster
 from hero_ray.pipeline.finished import COMPLETE
-from hero_ray.pipeline.provenance import cuda_here
+from hero_ray.pipeline.hardware import cuda_here
 from hero_ray.store import open_store
 from hero_ray.store.engine import parse_url, sqlite_path
 

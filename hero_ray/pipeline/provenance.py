@@ -6,10 +6,8 @@ import hashlib
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -17,11 +15,9 @@ from packaging.utils import canonicalize_name, canonicalize_version
 
 from hero_ray import benchmarks, methods
 from hero_ray.core.shipped import checkout, folder
+from hero_ray.pipeline.hardware import driver, gpus, processor
 
 PACKAGES = ("hero-ray", "torch", "transformers", "tokenizers", "ray", "numpy", "pillow", "sqlalchemy", "datasets")
-
-GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
-"""What Linux shows of a GPU driver: NVIDIA's, AMD's, Windows' below it, Jetson's."""
 
 
 def git_commit() -> str | None:
@@ -57,10 +53,10 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cpus": os.cpu_count(),
-        "gpus": _gpus(),
-        "driver": _driver(),
+        "gpus": gpus(),
+        "driver": driver(),
         "packages": versions,
         **installation(),
     }
@@ -125,38 +121,3 @@ def differences(found: dict[str, str], known: dict[str, str]) -> list[str]:
         if canonicalize_version(found[name].partition("+")[0]) != canonicalize_version(known[name]):
             moved.append(f"{name} {found[name]} (lock: {known[name]})")
     return moved
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cuda_here() -> bool:
-    """Whether torch finds a CUDA device; it is only imported where a driver's node says that there may be one."""
-    if sys.platform == "linux" and not any(Path(node).exists() for node in GPU_NODES):
-        return False
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _gpus() -> list[str]:
-    if not cuda_here():
-        return []
-    import torch
-
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-
-
-def _driver() -> str | None:
-    """Version of the NVIDIA kernel driver; None without one."""
-    try:
-        return Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from hero_ray.benchmarks.synth import FINGERPRINTED_IMAGES
 from hero_ray.benchmarks.synthetic import documents
 from hero_ray.cli import main, show
 from hero_ray.core.config import build
 from hero_ray.core.types import Prediction
-from hero_ray.pipeline import facts, finished, provenance
+from hero_ray.pipeline import facts, finished, hardware
 from hero_ray.results import ending
 from hero_ray.results.close import close_cells
 from hero_ray.results.database import open_results
@@ -165,22 +166,22 @@ def test_only_the_run_of_the_same_plan_is_finished(tmp_path: Path) -> None:
         assert finished.already(finished.earlier(plan, store)) is None
 
 
-def test_a_picture_is_drawn_once_for_all_benchmarks(monkeypatch: Any) -> None:
+def test_planning_draws_only_the_pictures_it_fingerprints(monkeypatch: Any) -> None:
     made, draw = [], documents.__globals__["scene_at"]
     for cached in ("facts_at", "_drawn"):
         documents.__globals__[cached].cache_clear()
     monkeypatch.setitem(documents.__globals__, "scene_at", lambda *place: made.append(place) or draw(*place))
-    plan = facts.make_plan(build(SWEEP))
-    assert sorted(made) == [("test", index, 0) for index in range(plan.pictures)]
+    assert facts.make_plan(build(SWEEP)).pictures > FINGERPRINTED_IMAGES
+    assert sorted(made) == [("test", index, 0) for index in range(FINGERPRINTED_IMAGES)]
 
 
 def test_cuda_is_asked_for_only_where_a_driver_is(monkeypatch: Any) -> None:
-    monkeypatch.setattr(provenance.sys, "platform", "linux")
-    monkeypatch.setattr(provenance, "GPU_NODES", ("/no/such/node",))
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+    monkeypatch.setattr(hardware, "GPU_NODES", ("/no/such/node",))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert not provenance.cuda_here()
-    monkeypatch.setattr(provenance, "GPU_NODES", ("/no/such/node", "/"))
-    assert provenance.cuda_here()
-    monkeypatch.setattr(provenance.sys, "platform", "darwin")
-    monkeypatch.setattr(provenance, "GPU_NODES", ())
-    assert provenance.cuda_here()
+    assert not hardware.cuda_here()
+    monkeypatch.setattr(hardware, "GPU_NODES", ("/no/such/node", "/"))
+    assert hardware.cuda_here()
+    monkeypatch.setattr(hardware.sys, "platform", "darwin")
+    monkeypatch.setattr(hardware, "GPU_NODES", ())
+    assert hardware.cuda_here()

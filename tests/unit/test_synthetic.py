@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from hero_ray.benchmarks.synthetic import documents
-from hero_ray.benchmarks.synthetic.documents import CANVASES, SPLITS, scene_at
+from hero_ray.benchmarks.synthetic.documents import CANVASES, SPLITS, facts_at, scene_at
 from hero_ray.benchmarks.synthetic.glyphs import COLOURS, SHAPES, glyph, shape_masks
 from hero_ray.benchmarks.synthetic.labels import HEADS, IGNORED, patch_labels
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS, FAMILIES, all_questions, choose_questions
-from hero_ray.benchmarks.synthetic.scenes import FIRST_SIGN, GRID, TILE, compose
+from hero_ray.benchmarks.synthetic.scenes import FIRST_SIGN, GRID, TILE, Facts, compose
 from hero_ray.core.errors import UnknownNameError
 
 SCENES = [scene_at("validation", index) for index in range(24)]
@@ -21,6 +21,13 @@ def test_a_scene_depends_on_nothing_but_its_address() -> None:
     again = scene_at("validation", 7)
     assert np.array_equal(again.image, SCENES[7].image)
     assert again.things == SCENES[7].things
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_facts_are_those_of_the_picture_without_drawing_it(split: str) -> None:
+    for index in range(100):
+        scene, facts = scene_at(split, index, 1), facts_at(split, index, 1)
+        assert facts == Facts(scene.width, scene.height, scene.things, scene.signs, scene.texture, scene.shade)
 
 
 def test_splits_share_no_scene() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hero_ray.benchmarks.synthetic.questions import BENCHMARKS, choose_questions
-from hero_ray.benchmarks.synthetic.scenes import Facts, Scene, compose
+from hero_ray.benchmarks.synthetic.scenes import Facts, Scene, compose, imagine
 from hero_ray.core.errors import UnknownNameError
 
 # Each split draws from its own family of seeds, so no scene is shared between them.
@@ -40,17 +40,20 @@ CANVASES: tuple[tuple[tuple[int, int], float], ...] = (
 
 def scene_at(split: str, index: int, seed: int = 0) -> Scene:
     """The `index`-th scene of a split; it does not depend on any other."""
-    rng = np.random.default_rng([SPLITS[split], seed, index])
-    sizes, shares = zip(*CANVASES, strict=True)
-    width, height = sizes[int(rng.choice(len(sizes), p=shares))]
-    return compose(rng, width, height)
+    return compose(*_begun(split, index, seed))
 
 
 @lru_cache(maxsize=2**15)
 def facts_at(split: str, index: int, seed: int = 0) -> Facts:
-    """What is true of a scene. It is drawn for that (its facts hang on the brush's random numbers), but only once for
-    all benchmarks that ask about it."""
-    return _drawn(split, index, seed).facts()
+    """What is true of a scene, without drawing it."""
+    return imagine(*_begun(split, index, seed))
+
+
+def _begun(split: str, index: int, seed: int) -> tuple[np.random.Generator, int, int]:
+    """A scene's own random numbers, its width and its height."""
+    rng = np.random.default_rng([SPLITS[split], seed, index])
+    sizes, shares = zip(*CANVASES, strict=True)
+    return rng, *sizes[int(rng.choice(len(sizes), p=shares))]
 
 
 @lru_cache(maxsize=16)
