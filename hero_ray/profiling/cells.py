@@ -16,7 +16,7 @@ from hero_ray.profiling.marks import Marks
 from hero_ray.profiling.records import record, stock_record
 from hero_ray.profiling.requests import Arrangement, Probe, arrange, run_request
 from hero_ray.profiling.roofline import Peaks
-from hero_ray.profiling.survey import Survey, survey
+from hero_ray.profiling.survey import Encodes, Survey, survey
 from hero_ray.profiling.timing import TimedCall, finished, turns
 
 SURVEYED = "warming up"
@@ -62,13 +62,14 @@ def profiling(
     size, new_tokens, captured = settings.batch_size, settings.new_tokens, adapter.decoder.step
     arranged = [[arrange(adapter, pruning, probe) for probe in probes] for pruning in items.values()]
     surveys: list[list[Survey]] = []
+    encodes: Encodes = {}
     for key, row in zip(items, arranged, strict=True):
         yield f"survey {key}"
         surveys.append([])
         for arrangement in row:
             if captured is not None:
                 captured.release()  # buffers of another item are no memory of this one
-            surveys[-1].append(survey(adapter, arrangement, size, new_tokens))
+            surveys[-1].append(survey(adapter, arrangement, size, new_tokens, encodes))
     if captured is not None:
         captured.reserve(len(items) * len(probes))
     calls = [[timed(adapter, arrangement, settings) for arrangement in row] for row in arranged]

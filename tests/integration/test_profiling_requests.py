@@ -24,7 +24,9 @@ from hero_ray.models.generation import Decoder
 from hero_ray.models.runner import Runner
 from hero_ray.profiling.batches import sweep_batches
 from hero_ray.profiling.cells import profile_cells, timed
+from hero_ray.profiling.counter import CountedFlops, count_flops
 from hero_ray.profiling.requests import STAGES, Probe, arrange, prefill, run_request
+from hero_ray.profiling.survey import survey
 from hero_ray.profiling.syncs import host_syncs
 from hero_ray.profiling.timing import take_turns
 
@@ -238,6 +240,20 @@ def test_every_request_encodes_for_itself(adapter: SmallAdapter, probe: Probe) -
     settings = ProfileSettings(new_tokens=2, warmup=2, repeats=3, batch_size=2)
     profile_cells(adapter, {"full": FULL, "half": HALF}, [probe], settings)
     assert adapter.encodes - before == 2 * 2 * (1 + 2 + 3)  # items x batch x (survey + warm-up + repeats)
+
+
+def test_an_encoding_that_methods_share_is_counted_once(
+    adapter: SmallAdapter, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[CountedFlops] = []
+    monkeypatch.setattr(
+        "hero_ray.profiling.survey.count_flops", lambda call: counts.append(count_flops(call)) or counts[-1]
+    )
+    encodes: dict[Any, CountedFlops] = {}
+    items = [arrange(adapter, pruning, probe) for pruning in ALL.values()]
+    together = [survey(adapter, item, 1, 3, encodes) for item in items]
+    assert len(counts) == 2 * len(items) + 2, "encode once for the whole picture and once for the smaller one"
+    assert [one.counted_before for one in together] == [survey(adapter, item, 1, 3).counted_before for item in items]
 
 
 @pytest.mark.slow
