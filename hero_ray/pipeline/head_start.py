@@ -16,8 +16,8 @@ from hero_ray.pipeline.hardware import cuda_here
 from hero_ray.store import open_store
 from hero_ray.store.engine import parse_url, sqlite_path
 
-MODULES = ("hero_ray.pipeline.worker", "hero_ray.models.loader", "ray.data")
-"""What takes a replica seconds to import."""
+MODULES = ("hero_ray.pipeline.preloading",)
+"""What workers import before they are asked for anything."""
 MOST_CPUS = 16
 """Ray keeps a worker for every CPU; on more than these most would import for nothing."""
 

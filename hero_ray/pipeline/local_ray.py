@@ -163,8 +163,9 @@ def _fitted_to_one_machine(dashboard: bool) -> Iterator[None]:
     ]
     if not dashboard:
         places.append((services, "start_api_server", lambda *given, **more: (None, None)))  # as where it fails to start
-        # It imports all that a dashboard needs to find out whether it is there; our requirements bring it.
-        places.append((utils, "get_dashboard_dependency_error", lambda: None))
+        # It imports all that a dashboard needs to find out whether it is there. Where it is not, Ray's agent leaves out
+        # what serves one.
+        places.append((utils, "get_dashboard_dependency_error", lambda: ImportError("not asked for")))
     with replaced(*places):
         yield
 

@@ -201,3 +201,14 @@ def test_workers_import_ahead_where_they_become_replicas(
     monkeypatch.setattr(head_start, "cuda_here", lambda: cuda)
     config: SweepConfig = build({"tasks": ["synth-exist"]} | asked)
     assert bool(head_start.preloaded(config)) == anything
+
+
+def test_what_workers_preload_is_imported_and_left_out_of_the_search_for_garbage() -> None:
+    script = (
+        "import gc, sys; import hero_ray.pipeline.preloading as preloading; "
+        "assert all(name in sys.modules for name in preloading.MODULES); assert gc.isenabled(); "
+        "print(gc.get_freeze_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100_000
+    assert head_start.MODULES == ("hero_ray.pipeline.preloading",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from dataclasses import replace
@@ -133,6 +134,35 @@ def test_turns_rotate_after_every_shape_is_warm() -> None:
     assert order[:4] == ["A1", "A2", "B", "C"]
     assert order[4:] == ["A1", "A2", "B", "C", "B", "C", "A1", "A2"]
     assert [entry.n for entry in times] == [4, 2, 2]
+
+
+def test_garbage_is_collected_between_rounds_and_never_in_one() -> None:
+    events: list[str] = []
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            events.append("collect")
+
+    def call(marks: Marks) -> None:
+        marks.stamp("start")
+        rings = [[] for _ in range(10_000)]  # type: list[list[object]]
+        for ring in rings:
+            ring.append(ring)
+        events.append("call")
+        marks.stamp("encode")
+
+    frozen = gc.get_freeze_count()
+    gc.callbacks.append(collected)
+    try:
+        finished(turns([[call, call]], "cpu", warmup=0, repeats=2))
+    finally:
+        gc.callbacks.remove(collected)
+    calls = [place for place, event in enumerate(events) if event == "call"]
+    assert len(calls) == 4
+    assert all("collect" not in events[a:b] for a, b in ((calls[0], calls[1]), (calls[2], calls[3])))
+    assert "collect" in events[calls[1] : calls[2]]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen
 
 
 def test_a_cpu_tells_no_memory_and_no_energy() -> None:
