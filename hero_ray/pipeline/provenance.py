@@ -95,9 +95,9 @@ def installed() -> dict[str, str]:
     """Version of every installed package by its normal name; of two copies the one that is imported."""
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:  # a folder left half removed has none
-            found.setdefault(canonicalize_name(name), distribution.version)
+        about = distribution.metadata  # parsed anew whenever it is asked for
+        if about["Name"]:  # a folder left half removed has none
+            found.setdefault(canonicalize_name(about["Name"]), about["Version"])
     return found
 
 

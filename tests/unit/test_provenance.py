@@ -30,7 +30,7 @@ def test_provenance_says_what_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"Hero_Ray": "0.1.0", "pip": "1", "torch": "2.13.0+cpu", "NumPy": "2.4.6", "own-plugin": "1.0"}
 
     def install(found: dict[str, str]) -> None:
-        listed = [SimpleNamespace(metadata={"Name": name}, version=version) for name, version in found.items()]
+        listed = [SimpleNamespace(metadata={"Name": name, "Version": found[name]}) for name in found]
         monkeypatch.setattr(provenance.metadata, "distributions", lambda: listed)
 
     monkeypatch.setattr(
