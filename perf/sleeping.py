@@ -40,6 +40,7 @@ class SleepingModel:
     ) -> None:
         self.work_ms, self.control, self.slow_on, self.slow = float(work_ms), control, slow_on, float(slow)
         self.vision = VisionInfo(num_layers=4, feature_layer=3)
+        self.clip = None
         self.decoder = None  # nothing of ours makes its answers, so there is nothing to certify
         self.info = ModelInfo(
             name="sleeping",

@@ -94,24 +94,43 @@ def execute(
                     yield UnitOutcome(**json.loads(text))
 
 
+_RAY_DATAS_WORDS = re.compile(r"\n?Failed to .* after \d+/\d+ attempts \(total backoff .*", re.DOTALL)
+"""What Ray Data writes into the message of an exception that a replica raised, ours or another's: how to try again."""
+
+
 @contextmanager
 def named_failures() -> Iterator[None]:
     """Turn what Ray wraps around a replica's failure back into the failure.
 
     Raises:
-        HeroRayError: the one the replica raised, or ReplicaError with Ray's last words.
+        HeroRayError: the one the replica raised, or ReplicaError with the kind and the words of what it raised.
     """
     from ray.exceptions import RayError
 
     try:
         yield
     except RayError as error:
-        cause = getattr(error, "cause", None)
+        raised = getattr(error, "cause", None)
+        cause = raised
         while cause is not None and not isinstance(cause, HeroRayError):
             cause = cause.__cause__
         if cause is not None:
+            cause.args = tuple(_said(word) for word in cause.args)
             raise cause from None
-        # What a replica raised while it started comes as text alone, behind the name of its class.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        last = re.sub(r"^hero_ray\.[\w.]+: ", "", lines[-1]) if lines else type(error).__name__
-        raise ReplicaError(f"a replica failed: {last}") from error
+        raise ReplicaError(f"a replica failed: {_told(error, raised)}") from error
+
+
+def _said(word: Any) -> Any:
+    return _RAY_DATAS_WORDS.sub("", word) if isinstance(word, str) else word
+
+
+def _told(error: Exception, raised: BaseException | None) -> str:
+    """Kind and words of a failure, in one line.
+
+    Of what a replica raised while it started Ray gives the text alone, behind the name of its class.
+    """
+    if raised is not None:
+        words = " ".join(str(word) for word in map(_said, raised.args) if word != "")
+        return " ".join(f"{type(raised).__name__}: {words}".rstrip(": ").split())
+    lines = [line.strip() for line in _said(str(error)).splitlines() if line.strip()]
+    return re.sub(r"^hero_ray\.[\w.]+: ", "", lines[-1]) if lines else type(error).__name__
