@@ -62,16 +62,19 @@ class Synthetic:
         """Samples picture by picture; pixels are drawn again by `load_image`."""
         from hero_ray.benchmarks.synthetic.documents import questions
 
+        image_key, image_ref = "", list[Any]()
         for document, row in enumerate(questions(self.name, **self._asked(self.num_images))):
             if limit is not None and document >= limit:
                 return
+            if (key := f"synth:{row['image_id']}") != image_key:  # questions about one picture share what names it
+                image_key, image_ref = key, [self.split, self.seed, row["index"]]
             yield Sample(
                 benchmark=self.name,
                 key=row["question_id"],
                 question=row["question"],
                 references=list(row["answers"]),
-                image_key=f"synth:{row['image_id']}",
-                image_ref=[self.split, self.seed, row["index"]],
+                image_key=image_key,
+                image_ref=image_ref,
                 category=row["category"],
                 extra={"doc_id": document},
             )

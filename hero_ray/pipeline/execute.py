@@ -73,7 +73,7 @@ def execute(
     DataContext.get_current().raise_original_map_exception = True
     DataContext.get_current().execution_no_progress_timeout_s = int(max(1800, 2 * deadline_s))
     starts = accumulate(block_sizes(len(units), pool.replicas, job.until_decided), initial=0)
-    # Texts of one block at a time: those of a large sweep are hundreds of MB.
+    # Those of one block at a time: all of a large sweep are tens of MB.
     blocks = [pyarrow.table({"unit": [pack_unit(unit) for unit in units[a:b]]}) for a, b in pairwise(starts)]
     # Not from_arrow: it has tasks measure the blocks, and a replica then waits for a process that is not theirs.
     # Not map_batches: with GPUs it refuses a batch that is the whole block, and by a number it would join our blocks.

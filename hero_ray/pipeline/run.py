@@ -20,7 +20,7 @@ from hero_ray.pipeline.lease import lease, still_ours
 from hero_ray.pipeline.model_turns import Execution, pending_units
 from hero_ray.pipeline.progress import Progress
 from hero_ray.pipeline.provenance import environment, git_commit, plugins_of
-from hero_ray.store import Store
+from hero_ray.store import Store, engine
 
 SAMPLES_AT_ONCE = 10_000
 """Questions stored together: what is kept beside them meanwhile is as large as they are."""
@@ -102,6 +102,7 @@ def _create_run(plan: Plan, store: Store, trigger: str, run_id: str | None, fres
     store.add_cells(run_id, plan.cells, plan.expected)
     for start in range(0, len(plan.samples), SAMPLES_AT_ONCE):
         store.add_samples(plan.samples[start : start + SAMPLES_AT_ONCE], ())
+        store.read(engine.release_pages)
     return run_id
 
 

@@ -139,7 +139,7 @@ class UnitWorker:
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        units = [unpack_unit(text) for text in batch["unit"]]
+        units = [unpack_unit(packed) for packed in batch["unit"]]
         if self._job.until_decided:
             self._decided = set(self._store.stopped(self._job.run_id))
         together = vllm_of(getattr(self._evaluator, "adapter", None)) is not None

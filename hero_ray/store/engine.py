@@ -180,6 +180,12 @@ def make_engine(url: URL, read_only: bool = False) -> Engine:
         raise MissingExtraError("psycopg", "postgres") from None
 
 
+def release_pages(connection: Connection) -> None:
+    """Give back what SQLite caches of its file, up to 64 MiB a connection: for whoever has written much and goes on."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA shrink_memory")
+
+
 def _sqlite(url: URL, read_only: bool) -> Engine:
     path = sqlite_path(url)
     busy_ms = READ_BUSY_TIMEOUT_MS if read_only else BUSY_TIMEOUT_MS

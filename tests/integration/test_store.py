@@ -17,6 +17,7 @@ import pytest
 from hero_ray.core.errors import RunLockedError, StoreError
 from hero_ray.store import CellCount, ImageRecord, MetricRow, Store, leases, open_store, score_arrays
 from hero_ray.store import schema as schema_room
+from hero_ray.store.engine import release_pages
 from hero_ray.store.score_arrays import Asked
 from tests import stored as data
 
@@ -344,3 +345,15 @@ def test_drivers_that_start_together_make_one_run(store: Store) -> None:
     assert len(ids) == 1
     store.create_run("fresh", "sweep", {}, "equal")
     assert len(store.runs()) == 2
+
+
+def test_pages_of_a_large_write_are_given_back_where_a_process_holds_them(store: Store) -> None:
+    said: list[str] = []
+    with store.engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            raw: Any = connection.connection.driver_connection
+            raw.set_trace_callback(said.append)
+        release_pages(connection)
+        held_here = connection.dialect.name == "sqlite"
+        assert ("PRAGMA shrink_memory" in said) == held_here
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1, "the connection goes on"

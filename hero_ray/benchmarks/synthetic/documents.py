@@ -43,7 +43,7 @@ def scene_at(split: str, index: int, seed: int = 0) -> Scene:
     return compose(*_begun(split, index, seed))
 
 
-@lru_cache(maxsize=2**15)
+@lru_cache(maxsize=2**12)  # 2 KB each
 def facts_at(split: str, index: int, seed: int = 0) -> Facts:
     """What is true of a scene, without drawing it."""
     return imagine(*_begun(split, index, seed))
