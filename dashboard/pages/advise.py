@@ -36,7 +36,7 @@ def main() -> None:
     except NotComparableError:
         st.info("No cell of these runs shares answered samples with the unpruned ones, so no loss can be told.")
         st.stop()
-    for line in advice.nothing_to_lose(own, benchmarks):
+    for line in advice.nothing_to_lose(own, allowance, benchmarks):
         st.warning(plain(line))
     _answer(candidates, allowance, axis)
     _cells(candidates, axis, own)

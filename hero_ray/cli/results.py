@@ -208,7 +208,7 @@ def advise(
         "pictures_needed": {c.label: needed for c in candidates if (needed := advice.pictures_needed(c))},
         "missing": sum(loss.missing for c in candidates for loss in c.losses),
     }
-    warned = [*advice.nothing_to_lose(results, listed(tasks)), *filter(None, [advice.standing(candidates)])]
+    warned = [*advice.nothing_to_lose(results, allowance, listed(tasks)), *filter(None, [advice.standing(candidates)])]
     open_ones = [*warned, *advice.unproven(candidates), *advice.outlook(candidates)]
     table = tables.advice(candidates, chosen, results.unit(chosen))
     show(Answer([said, *open_ones], [("", table)], cautions(results.model), record), form)

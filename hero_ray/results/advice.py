@@ -198,13 +198,21 @@ def pictures_needed(candidate: Candidate) -> int | None:
     return max(known) if len(known) == len(open_ones) else None
 
 
-def nothing_to_lose(results: Results, benchmarks: Iterable[str] | None = None, baseline: str = FULL) -> list[str]:
-    """A line for each benchmark on which the unpruned model scores nothing, so that no cell can lose anything."""
-    cells = results.groups.get(baseline, {})
-    silent = [name for name in results.only(benchmarks) if name in cells and not _figure(results, cells[name]) > 0]
-    return [
-        f"{name}: {baseline} scores 0.0, so nothing can be lost there; look at its answers first" for name in silent
-    ]
+def nothing_to_lose(
+    results: Results, allowance: Allowance, benchmarks: Iterable[str] | None = None, baseline: str = FULL
+) -> list[str]:
+    """A line for each benchmark on which the unpruned model scores no more than may be lost: all is safe."""
+    cells, lines = results.groups.get(baseline, {}), []
+    for name in results.only(benchmarks):
+        score = 100 * _figure(results, cells[name]) if name in cells else 100.0
+        if not score > 0:
+            lines.append(f"{name}: {baseline} scores 0.0, so nothing can be lost there; look at its answers first")
+        elif not allowance.relative and score <= allowance.amount:
+            lines.append(
+                f"{name}: {baseline} itself scores {score:.1f}, so no cell can lose more than the {allowance} allowed; "
+                f"being safe there says nothing. Ask for a share of the score ({allowance.amount:g}%) or leave it out"
+            )
+    return lines
 
 
 def _figure(results: Results, cells: Sequence[CellRow]) -> float:

@@ -176,10 +176,18 @@ def _on(results: Results, claim: Claim, name: str, missing: str) -> Finding:
     left, right = found.figures
     shown = right if claim.right is not None else None
     if claim.right is None or not final.startswith("undecided"):
-        return Finding(name, left, shown, result, final, found.missing)
+        return Finding(name, left, shown, result, final, found.missing, _empty(claim, right))
     # More pictures help where it is these that do not decide, not the answers that are missing.
     more = found.needed((1 - claim.share) * right - claim.offset) if final == "undecided" else None
-    return Finding(name, left, shown, result, final, found.missing, _seen(found, claim, result), more)
+    seen = "; ".join(filter(None, (_empty(claim, right), _seen(found, claim, result))))
+    return Finding(name, left, shown, result, final, found.missing, seen, more)
+
+
+def _empty(claim: Claim, right: float) -> str:
+    """What to know of a claim that no answers could fail: that a loss stays below a score that is itself no larger."""
+    if claim.right is None or claim.sign < 0 or claim.share * right + claim.offset > 0:
+        return ""
+    return f"{claim.right.text} itself scores {100 * right:.1f} there, so any answers would hold this"
 
 
 def _seen(found: Sides, claim: Claim, result: OneSided) -> str:

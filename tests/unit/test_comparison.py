@@ -451,17 +451,37 @@ def test_missing_answers_leave_advice_unproven(failing: Results) -> None:
     assert advice.cheapest([candidate]) is None
 
 
-def test_a_model_that_answers_nothing_is_no_baseline(tmp_path: Path) -> None:
-    """Every cell is safe beside it; that is said first."""
+@pytest.mark.parametrize(
+    ("right", "lost", "said", "empty"),
+    [
+        (0, "3", "b: full scores 0.0, so nothing can be lost there", "full itself scores 0.0 there"),
+        (
+            1,
+            "3",
+            "b: full itself scores 2.5, so no cell can lose more than the 3 points allowed",
+            "full itself scores 2.5",
+        ),
+        (1, "3%", "", "full itself scores 2.5 there"),
+        (2, "3", "", ""),
+    ],
+)
+def test_where_the_unpruned_model_has_nothing_to_lose_it_is_said(
+    tmp_path: Path, right: int, lost: str, said: str, empty: str
+) -> None:
+    """Every cell is safe beside a model that answers (next to) nothing; that is said first."""
     full, hero = fake.cell("full", 1.0, "b"), fake.cell("hero", 0.2, "b")
     samples = [fake.sample("b", number, 1) for number in range(40)]
     with open_store(str(tmp_path / "nothing.db")) as store:
         store.create_run("r", "s", {}, "h")
         store.add_cells("r", [full, hero], {full.id: 40, hero.id: 40})
-        store.write_unit("r", [fake.answer(cell, one, 0.0) for cell in (full, hero) for one in samples])
+        store.write_unit("r", [fake.answer(full, one, float(i < right)) for i, one in enumerate(samples)])
+        store.write_unit("r", [fake.answer(hero, one, 0.0) for one in samples])
         store.summarise("r")
-        (line,) = advice.nothing_to_lose(Results(store, "r"))
-    assert line.startswith("b: full scores 0.0, so nothing can be lost there")
+        results = Results(store, "r")
+        lines = advice.nothing_to_lose(results, advice.parse_allowance(lost))
+        (found,) = claims.check(results, claims.parse_claim("hero@20% >= full - 3 on b"))
+    assert [line[: len(said)] for line in lines] == ([said] if said else [])
+    assert found.seen.startswith(empty) if empty else "itself scores" not in found.seen
 
 
 def test_what_would_decide_grows_with_the_square_of_what_is_unsure() -> None:
