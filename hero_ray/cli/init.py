@@ -11,6 +11,7 @@ import typer
 
 from hero_ray.cli import app
 from hero_ray.cli.show import Answer, show
+from hero_ray.core.shipped import sweep_file
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".jsonl", ".parquet")
@@ -60,14 +61,26 @@ def init(
     budgets: Annotated[str | None, typer.Option("--budgets", help="Comma-separated: 40%,20%,10%.")] = None,
     max_loss: Annotated[float | None, typer.Option("--max-loss", help="Points that may be lost.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="How own data is scored: letter, anls, ...")] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", help="Copy a shipped sweep file instead: demo, paper/hero-table-5, ...")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Write a commented sweep file, asking on a terminal for what is not given."""
+    """Write a commented sweep file, asking on a terminal for what is not given; or copy a shipped one, to change it."""
     from hero_ray.core.config import BETWEEN_METHODS
     from hero_ray.core.errors import InputError
 
     if path.exists() and not force:
         raise InputError(f"{path} is there already; give another name, or --force to write over it")
+    if like is not None:
+        others = {"--model": model, "--data": data, "--methods": methods, "--budgets": budgets, "--metric": metric}
+        if given := [name for name, value in others.items() if value is not None]:
+            raise InputError(
+                f"--like {like} copies a file as it is; change it afterwards, or leave out {', '.join(given)}"
+            )
+        write(path, sweep_file(like).read_text(encoding="utf-8"))
+        show(Answer([f"next: hero-ray sweep {path} --dry-run"], record={"path": str(path), "like": like}))
+        return
     model = asked("Model", model, "hero-tiny")
     check_model(model)
     data = asked("Benchmark, data file or folder of pictures", data, "synth-attribute")

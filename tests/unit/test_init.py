@@ -10,6 +10,7 @@ from PIL import Image
 
 from hero_ray.cli import main
 from hero_ray.core import config
+from hero_ray.core.shipped import sweep_files
 
 
 def ends(*arguments: str) -> int:
@@ -56,6 +57,13 @@ def test_what_was_asked_for_is_in_it() -> None:
     assert text.count("#") > 10, "every key says what may stand there"
 
 
+@pytest.mark.parametrize("name", ["demo", "nightly", "paper/hero-table-5"])
+def test_a_shipped_file_is_copied_as_it_is(name: str) -> None:
+    init("mine.yaml", "--like", name)
+    assert Path("mine.yaml").read_bytes() == sweep_files()[name].read_bytes()
+    assert written("mine.yaml") == config.build(config.read(str(sweep_files()[name])))
+
+
 def test_a_folder_of_pictures_gets_a_file_to_fill_in(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("kitchen, south")
     folder.mkdir()
@@ -99,6 +107,8 @@ def test_a_refused_sweep_leaves_no_file_of_questions() -> None:
         (["--methods", "heroo"], "heroo"),
         (["--budgets", "40"], "40"),
         (["--data", "pope", "--metric", "letter"], "goes with file:PATH"),
+        (["--like", "demoo"], "Did you mean 'demo'"),
+        (["--like", "demo", "--model", "llava-next-7b", "--budgets", "20%"], "leave out --model, --budgets"),
         (["taken.yaml"], "is there already"),
         (["nowhere/x.yaml"], "cannot write"),
     ],
