@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hero_ray.pipeline.finished import RUNNING
 from hero_ray.pipeline.invariance import certificates, describe
 from hero_ray.store import Store, row_files, verifications
 from hero_ray.store.records import RunRow
@@ -30,6 +31,8 @@ def describe_run(store: Store, run: RunRow) -> tuple[list[str], dict[str, Any]]:
         f"{failed} failed, {complete}/{len(counts)} cells complete"
     )
     files, outside = store.read(row_files.outside, run.id)
+    if run.status == RUNNING and not done + failed + outside:
+        line += "; no answer yet: replicas start and load the model"
     lines = [line, *([row_files.told(run.id, files, outside)] if outside else [])]
     lines += [describe(model, found) for model, found in certificates(run).items()]
     verified = store.read(verifications.of_run, run.id)

@@ -53,6 +53,11 @@ def parse_contender(text: str) -> Contender:
     method, at, budget = text.strip().partition("@")
     if not method or (at and not budget):
         raise ClaimError(f"{text!r} is no contender; write METHOD@BUDGET, for example hero@20%, or full")
+    if "," in budget:
+        raise ClaimError(
+            f"{text!r} names {budget.count(',') + 1} contenders and one is compared at a time; write METHOD@BUDGET, "
+            "for example hero@20%. `frontier` and `report` show all of a run beside each other"
+        )
     return Contender(text.strip(), parse_method(method), parse_budget(budget) if at else None)
 
 

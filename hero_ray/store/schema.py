@@ -110,7 +110,7 @@ def require(connection: Connection, shown: str) -> None:
     if found == HEAD:
         return
     if found is None:
-        raise StoreError(f"database {shown} holds no hero_ray tables; run a sweep or `hero-ray db upgrade`")
+        raise StoreError(f"database {shown} holds no hero_ray tables; a sweep makes them once it is planned")
     if found > HEAD:
         raise StoreError(
             f"database {shown} has schema {found}, newer than this version knows ({HEAD}); update hero-ray"

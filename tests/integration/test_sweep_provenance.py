@@ -54,8 +54,11 @@ def test_one_replica_certifies_its_model_after_its_unit(store: Store) -> None:
     begin(store, plan, "one")
     assert not settled(store, "one", plan.models[0])
     first, second = plan.units
+    store.set_status("one", "running")
+    assert "no answer yet" in describe_run(store, store.run("one"))[0][0]
     worker = UnitWorker(job(store, plan, "one", certify_after=second.id))
     worker({"unit": [pack_unit(first)]})  # type: ignore[dict-item]
+    assert "no answer yet" not in describe_run(store, store.run("one"))[0][0]
     assert certificates(store.run("one")) == {}
     worker({"unit": [pack_unit(second)]})  # type: ignore[dict-item]
     found = certificates(store.run("one"))["hero-tiny"]

@@ -56,6 +56,7 @@ def test_a_budget_may_be_written_in_any_form(results: Results, text: str) -> Non
     [
         ("@20%", ClaimError, "is no contender"),
         ("hero@", ClaimError, "is no contender"),
+        ("hired@20%,fastervlm@20%", ClaimError, "names 2 contenders and one is compared at a time"),
         ("hero@0", BudgetError, "outside"),
         ("hero@25%", UnknownNameError, "Did you mean 'hero@20%'"),
         ("heron@20%", UnknownNameError, "Did you mean 'hero@20%'"),

@@ -107,6 +107,7 @@ def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
     """
     head = [
         "Cell",
+        "Verdict",
         axis.headed(unit[1]),
         SAVED,
         "Worst benchmark",
@@ -114,7 +115,6 @@ def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
         "At most (95%, all cells)",
         "Missing",
         "p (Holm)",
-        "Verdict",
         "Unsafe on",
     ]
     rows = []
@@ -123,6 +123,7 @@ def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
         rows.append(
             (
                 item.label,
+                item.verdict,
                 cost(None if item.cost is None else item.cost / unit[0]),
                 number(item.saved, ".0f"),
                 worst.benchmark,
@@ -130,7 +131,6 @@ def advice(candidates: Sequence[Candidate], axis: Axis, unit: Unit) -> Grid:
                 points(worst.at_most),
                 sum(loss.missing for loss in item.losses),
                 p_value(item.p_holm),
-                item.verdict,
                 ", ".join(loss.benchmark for loss in item.losses if loss.verdict == "unsafe"),
             )
         )
