@@ -34,7 +34,7 @@ def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Ma
     stopped, by_benchmark = store.stopped(run_id), attrgetter("benchmark")
     stored = {cell: count.done + count.failed for cell, count in store.counts(run_id).items()}
     for name, same in groupby(sorted(cells, key=by_benchmark), by_benchmark):
-        asked = _Asked(store)
+        asked = _Questions(store)
         for some in together([cell.id for cell in same], stored):
             figures = {}
             for cell, said in store.read(answered.said, run_id, some).items():
@@ -62,7 +62,7 @@ def together(cell_ids: Sequence[str], stored: Mapping[str, int]) -> Iterator[lis
 
 
 @dataclass(frozen=True)
-class Layout:
+class Membership:
     """Where the answers of a cell belong.
 
     Attributes:
@@ -74,7 +74,7 @@ class Layout:
     parts: Mapping[str, Numbers]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> Layout:
+    def of(cls, samples: Sequence[Sample]) -> Membership:
         places = dict[str, list[int]]()
         for place, sample in enumerate(samples):
             places.setdefault(sample.category, []).append(place)
@@ -87,22 +87,22 @@ class Layout:
 
 
 @dataclass
-class _Asked:
+class _Questions:
     """A benchmark's questions met so far: cells share them, so each is read once, and mostly all in one order."""
 
     store: Store
     known: dict[int, tuple[str, Sample]] = field(default_factory=dict)
-    last: tuple[Numbers, Numbers, list[Sample], Layout] | None = None
+    last: tuple[Numbers, Numbers, list[Sample], Membership] | None = None
 
-    def scored(self, said: Said) -> tuple[list[Scored], Layout]:
+    def scored(self, said: Said) -> tuple[list[Scored], Membership]:
         """The answers of a cell in the order of their samples' ids."""
         sorter = np.argsort(said.numbers)
-        by_id, questions, layout = self._ordered(said.numbers[sorter])
+        by_id, questions, membership = self._ordered(said.numbers[sorter])
         order = sorter[by_id].tolist()
         texts, scores = ([column[i] for i in order] for column in (said.texts, said.scores))
-        return list(map(Scored, questions, texts, scores)), layout
+        return list(map(Scored, questions, texts, scores)), membership
 
-    def _ordered(self, numbers: Numbers) -> tuple[Numbers, list[Sample], Layout]:
+    def _ordered(self, numbers: Numbers) -> tuple[Numbers, list[Sample], Membership]:
         """Of ascending numbers, their order by sample id, and the questions in that order."""
         if self.last is None or not np.array_equal(self.last[0], numbers):
             listed = numbers.tolist()
@@ -110,7 +110,7 @@ class _Asked:
             named = [self.known[number] for number in listed]
             order = sorted(range(len(named)), key=lambda i: named[i][0])
             questions = [named[i][1] for i in order]
-            self.last = numbers, np.array(order, dtype=np.int64), questions, Layout.of(questions)
+            self.last = numbers, np.array(order, dtype=np.int64), questions, Membership.of(questions)
         return self.last[1:]
 
 
@@ -120,17 +120,17 @@ def scored_of(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> list[Scored]:
 
 
 def metrics_of(
-    benchmark: Benchmark, scored: Sequence[Scored], layout: Layout | None = None, largest: int = 0
+    benchmark: Benchmark, scored: Sequence[Scored], membership: Membership | None = None, largest: int = 0
 ) -> list[MetricRow]:
     """Every metric of a cell; those that are plain means of a per-sample score get the analytic cluster interval,
     the others (sums over parts, F1, circular groups) a cluster bootstrap.
 
     Args:
-        layout: where the answers belong, if it is known.
+        membership: where the answers belong, if it is known.
         largest: most questions about one picture, for a cell that was decided early: the intervals of its means must
             then bear that somebody looked.
     """
-    cell = _Cell(benchmark, scored, layout or Layout.of([one.sample for one in scored]), largest)
+    cell = _Cell(benchmark, scored, membership or Membership.of([one.sample for one in scored]), largest)
     return [cell.row(metric) for metric in benchmark.aggregate(scored)]
 
 
@@ -140,14 +140,14 @@ class _Cell:
 
     benchmark: Benchmark
     scored: Sequence[Scored]
-    layout: Layout
+    membership: Membership
     largest: int
 
     def row(self, metric: Metric) -> MetricRow:
         """A figure with its interval and flags."""
-        benchmark, members, groups = self.benchmark, self.scored, self.layout.pictures
+        benchmark, members, groups = self.benchmark, self.scored, self.membership.pictures
         if metric.category:
-            chosen = self.layout.chosen(metric.category)
+            chosen = self.membership.chosen(metric.category)
             members, groups = [members[i] for i in chosen.tolist()], groups[chosen]
         interval = self._interval(metric, members, groups)
         main = metric.name == benchmark.main_metric and not metric.category
@@ -190,10 +190,10 @@ class _Cell:
     def _draws(self) -> dict[str, np.ndarray]:
         """Every figure that the benchmark can tell from sums, on every resample of whole pictures."""
         tally = getattr(self.benchmark, "tally", None)
-        if tally is None or len(np.unique(self.layout.pictures)) < 2:
+        if tally is None or len(np.unique(self.membership.pictures)) < 2:
             return {}
         made = tally(self.scored)
-        parts = [made.figures(sums) for sums in stats.drawn_sums(made.counts, self.layout.pictures, RESAMPLES)]
+        parts = [made.figures(sums) for sums in stats.drawn_sums(made.counts, self.membership.pictures, RESAMPLES)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
