@@ -4,44 +4,114 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hero_ray import stats
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.types import Cell, Metric, Sample, Scored
 from hero_ray.results import early
-from hero_ray.store import Store, answers, samples
+from hero_ray.stats.intervals import cluster_codes
+from hero_ray.store import Store, answers, samples, writes
+from hero_ray.store import said as answered
 from hero_ray.store.records import MetricRow, ScoreRow
+from hero_ray.store.said import Said
 
 RESAMPLES = 500
+AT_ONCE = 1_000_000
+"""Answers that are in memory at a time, if more than one cell holds them."""
+
+Numbers = NDArray[np.int64]
 
 
 def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Mapping[str, Benchmark]) -> None:
     """Aggregate every cell that has answers and write its metrics and mean costs."""
     stopped, by_benchmark = store.stopped(run_id), attrgetter("benchmark")
+    stored = {cell: count.done + count.failed for cell, count in store.counts(run_id).items()}
     for name, same in groupby(sorted(cells, key=by_benchmark), by_benchmark):
-        asked = dict[int, tuple[str, Sample]]()
-        for cell in same:
-            if scored := _answered(store, run_id, cell.id, asked):
-                largest = store.read(answers.most_questions, name) if cell.id in stopped else 0
-                store.write_metrics(run_id, cell.id, metrics_of(benchmarks[name], scored, largest))
+        asked = _Questions(store)
+        for some in together([cell.id for cell in same], stored):
+            figures = {}
+            for cell, said in store.read(answered.said, run_id, some).items():
+                largest = store.read(answers.most_questions, name) if cell in stopped else 0
+                figures[cell] = metrics_of(benchmarks[name], *asked.scored(said), largest)
+            if figures:
+                store.transaction(writes.write_all_metrics, run_id, figures)
 
 
-def _answered(store: Store, run_id: str, cell_id: str, asked: dict[int, tuple[str, Sample]]) -> list[Scored]:
-    """The answers of a cell in the order of their samples' ids.
+def together(cell_ids: Sequence[str], stored: Mapping[str, int]) -> Iterator[list[str]]:
+    """Cells in their order, as many at a time as hold `AT_ONCE` answers in all; one at least.
 
     Args:
-        asked: the benchmark's questions met so far, by number: cells share them, so each is read once and put in.
+        stored: answers by cell id; none where it is not named.
     """
-    rows = store.read(answers.said, run_id, cell_id)
-    asked |= store.read(samples.by_number, [number for number, *_ in rows if number not in asked])
-    rows.sort(key=lambda row: asked[row[0]][0])
-    return [Scored(asked[number][1], text, scores) for number, text, scores in rows]
+    some, held = list[str](), 0
+    for cell in cell_ids:
+        held += stored.get(cell, 0)
+        if some and held > AT_ONCE:
+            yield some
+            some, held = [], stored.get(cell, 0)
+        some.append(cell)
+    if some:
+        yield some
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Where the answers of a cell belong.
+
+    Attributes:
+        pictures: the number of each one's picture: [n].
+        parts: positions by category.
+    """
+
+    pictures: Numbers
+    parts: Mapping[str, Numbers]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Membership:
+        places = dict[str, list[int]]()
+        for place, sample in enumerate(samples):
+            places.setdefault(sample.category, []).append(place)
+        pictures, _ = cluster_codes([sample.image_key for sample in samples], len(samples))
+        return cls(pictures, {key: np.array(part, dtype=np.int64) for key, part in places.items()})
+
+    def chosen(self, category: str) -> Numbers:
+        """Positions of a category, which some answer has or has not."""
+        return self.parts.get(category, np.empty(0, dtype=np.int64))
+
+
+@dataclass
+class _Questions:
+    """A benchmark's questions met so far: cells share them, so each is read once, and mostly all in one order."""
+
+    store: Store
+    known: dict[int, tuple[str, Sample]] = field(default_factory=dict)
+    last: tuple[Numbers, Numbers, list[Sample], Membership] | None = None
+
+    def scored(self, said: Said) -> tuple[list[Scored], Membership]:
+        """The answers of a cell in the order of their samples' ids."""
+        sorter = np.argsort(said.numbers)
+        by_id, questions, membership = self._ordered(said.numbers[sorter])
+        order = sorter[by_id].tolist()
+        texts, scores = ([column[i] for i in order] for column in (said.texts, said.scores))
+        return list(map(Scored, questions, texts, scores)), membership
+
+    def _ordered(self, numbers: Numbers) -> tuple[Numbers, list[Sample], Membership]:
+        """Of ascending numbers, their order by sample id, and the questions in that order."""
+        if self.last is None or not np.array_equal(self.last[0], numbers):
+            listed = numbers.tolist()
+            self.known |= self.store.read(samples.by_number, [number for number in listed if number not in self.known])
+            named = [self.known[number] for number in listed]
+            order = sorted(range(len(named)), key=lambda i: named[i][0])
+            questions = [named[i][1] for i in order]
+            self.last = numbers, np.array(order, dtype=np.int64), questions, Membership.of(questions)
+        return self.last[1:]
 
 
 def scored_of(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> list[Scored]:
@@ -49,15 +119,18 @@ def scored_of(benchmark: Benchmark, rows: Sequence[ScoreRow]) -> list[Scored]:
     return [Scored(row.sample(benchmark.name), row.text, row.scores) for row in rows]
 
 
-def metrics_of(benchmark: Benchmark, scored: Sequence[Scored], largest: int = 0) -> list[MetricRow]:
+def metrics_of(
+    benchmark: Benchmark, scored: Sequence[Scored], membership: Membership | None = None, largest: int = 0
+) -> list[MetricRow]:
     """Every metric of a cell; those that are plain means of a per-sample score get the analytic cluster interval,
     the others (sums over parts, F1, circular groups) a cluster bootstrap.
 
     Args:
+        membership: where the answers belong, if it is known.
         largest: most questions about one picture, for a cell that was decided early: the intervals of its means must
             then bear that somebody looked.
     """
-    cell = _Cell(benchmark, scored, [one.sample.image_key for one in scored], largest)
+    cell = _Cell(benchmark, scored, membership or Membership.of([one.sample for one in scored]), largest)
     return [cell.row(metric) for metric in benchmark.aggregate(scored)]
 
 
@@ -67,15 +140,15 @@ class _Cell:
 
     benchmark: Benchmark
     scored: Sequence[Scored]
-    clusters: Sequence[str]
+    membership: Membership
     largest: int
 
     def row(self, metric: Metric) -> MetricRow:
         """A figure with its interval and flags."""
-        benchmark, scored = self.benchmark, self.scored
-        chosen = [i for i, s in enumerate(scored) if not metric.category or s.sample.category == metric.category]
-        members = [scored[i] for i in chosen]
-        groups = [self.clusters[i] for i in chosen]
+        benchmark, members, groups = self.benchmark, self.scored, self.membership.pictures
+        if metric.category:
+            chosen = self.membership.chosen(metric.category)
+            members, groups = [members[i] for i in chosen.tolist()], groups[chosen]
         interval = self._interval(metric, members, groups)
         main = metric.name == benchmark.main_metric and not metric.category
         caution = getattr(benchmark, "caution", lambda scored: "")(members) if main else ""
@@ -86,19 +159,20 @@ class _Cell:
             category=metric.category,
             ci_low=interval.low if interval else None,
             ci_high=interval.high if interval else None,
-            n_clusters=len(set(groups)),
+            n_clusters=interval.n_clusters if interval else len(np.unique(groups)),
             is_main=main,
             scale=benchmark.scale,
             interval=interval.kind if interval else None,
             flags="; ".join(flag for flag in (*_flags(interval, members), caution) if flag),
         )
 
-    def _interval(self, metric: Metric, members: Sequence[Scored], groups: Sequence[str]) -> stats.Interval | None:
+    def _interval(self, metric: Metric, members: Sequence[Scored], groups: Numbers) -> stats.Interval | None:
         values = _plain_values(metric, self.benchmark, members)
         if values is not None:
             interval = stats.mean_interval(values, groups)
             if self.largest and values.min() >= 0 and values.max() <= 1:
-                low, high = stats.interval_so_far(*early.by_picture(values, groups), self.largest)
+                pictures = [member.sample.image_key for member in members]
+                low, high = stats.interval_so_far(*early.by_picture(values, pictures), self.largest)
                 interval = replace(interval, low=low, high=high, kind="betting")
             return interval
         if metric.category:
@@ -116,10 +190,10 @@ class _Cell:
     def _draws(self) -> dict[str, np.ndarray]:
         """Every figure that the benchmark can tell from sums, on every resample of whole pictures."""
         tally = getattr(self.benchmark, "tally", None)
-        if tally is None or len(set(self.clusters)) < 2:
+        if tally is None or len(np.unique(self.membership.pictures)) < 2:
             return {}
         made = tally(self.scored)
-        parts = [made.figures(sums) for sums in stats.drawn_sums(made.counts, self.clusters, RESAMPLES)]
+        parts = [made.figures(sums) for sums in stats.drawn_sums(made.counts, self.membership.pictures, RESAMPLES)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -70,7 +70,9 @@ def figures(store: Store, run_id: str, cell: CellRow, benchmark: Benchmark) -> I
     """Figures, intervals and mean costs of a cell that its rows do not give."""
     scored = scored_of(benchmark, store.cell_scores(run_id, cell.id))
     largest = store.read(answers.most_questions, cell.benchmark) if cell.stop_reason else 0
-    made = {(row.metric, row.category): row for row in (metrics_of(benchmark, scored, largest) if scored else ())}
+    made = {
+        (row.metric, row.category): row for row in (metrics_of(benchmark, scored, largest=largest) if scored else ())
+    }
     made = {key: row for key, row in made.items() if math.isfinite(row.value)}
     held = {(row.metric, row.category): row for row in store.metrics(run_id, cell.id).get(cell.id, [])}
     for key in sorted(made.keys() | held.keys()):

@@ -18,6 +18,8 @@ from hero_ray.stats.evidence import FIGURE, Evidence, Floats, lower_bound, weigh
 
 Clusters = Sequence[Hashable] | NDArray[Any] | None
 Item = TypeVar("Item")
+SPARSE = 64
+"""Clusters told by numbers below so many times their samples are counted in an array."""
 ENOUGH = 5
 """Pictures' worth of the rarer answer from which an interval of a share is taken at its word."""
 
@@ -69,9 +71,24 @@ def cluster_codes(clusters: Clusters, n: int) -> tuple[NDArray[np.int64], int]:
         return np.arange(n), n
     if len(clusters) != n:
         raise ValueError(f"{n} samples came with {len(clusters)} clusters; expected one each")
+    if isinstance(clusters, np.ndarray) and clusters.dtype.kind == "i" and _dense(clusters):
+        return _renumbered(clusters)
     keys = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
     index: dict[Hashable, int] = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.fromiter(map(index.__getitem__, keys), dtype=np.int64, count=n), len(index)
+
+
+def _dense(numbers: NDArray[np.int64]) -> bool:
+    return bool(numbers.size and numbers.min() >= 0 and numbers.max() < SPARSE * numbers.size)
+
+
+def _renumbered(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Numbers anew in the order in which they are met, without a look at each."""
+    first = np.full(int(numbers.max()) + 1, numbers.size)
+    first[numbers[::-1]] = np.arange(numbers.size)[::-1]  # of equal places the last one written stays
+    met = np.flatnonzero(first < numbers.size)
+    first[met[np.argsort(first[met])]] = np.arange(met.size)
+    return first[numbers], met.size
 
 
 def cluster_sums(values: Floats, codes: NDArray[np.int64], count: int) -> Floats:

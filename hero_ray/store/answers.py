@@ -5,15 +5,14 @@ Functions over an open connection: ask them by `store.read(answers.NAME, ...)`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, case, cast, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from hero_ray.store.records import ScoreRow
-from hero_ray.store.tables import CellNumber, ImageTable, OutcomeTable, PredictionTable, SampleTable, UnitAttempt
+from hero_ray.store.tables import ImageTable, PredictionTable, SampleTable, UnitAttempt
 from hero_ray.store.writes import table
 
 PERMANENT = (
@@ -212,26 +211,6 @@ def cell_scores(connection: Connection, run_id: str, cell_id: str, failed: bool 
         statement = statement.where(p.error_type.is_(None))
     rows = (row._mapping for row in connection.execute(statement))
     return [ScoreRow(**{**row, "scores": row["scores"] or {}, "extra": row["extra"] or {}}) for row in rows]
-
-
-def said(connection: Connection, run_id: str, cell_id: str) -> list[tuple[int, str, dict[str, Any]]]:
-    """(number of the question, answer, its scores) of a cell; failures left out. The questions: `samples.by_number`.
-
-    Answers with equal scores share one mapping: a cell has few kinds, and to parse each takes longer than to read it.
-    """
-    o, c = table(OutcomeTable).c, table(CellNumber).c
-    mine = (c.run_id == run_id) & (c.cell_id == cell_id) & o.error_type.is_(None)
-    kinds: dict[str | None, dict[str, Any]] = {None: {}}
-    statement = select(o.sample, o.text, cast(o.scores, Text))
-    rows = connection.execute(
-        statement.join_from(table(OutcomeTable), table(CellNumber), c.number == o.cell).where(mine)
-    )
-    found = []
-    for number, text, kind in rows:
-        if kind not in kinds:
-            kinds[kind] = json.loads(kind) or {}
-        found.append((number, text, kinds[kind]))
-    return found
 
 
 def failures(connection: Connection, run_id: str, limit: int = 100) -> list[dict[str, Any]]:

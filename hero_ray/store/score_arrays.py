@@ -6,8 +6,9 @@ picture is read once. What is left of a cell are numbers and scores, packed by t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,29 @@ from sqlalchemy import Connection
 
 from hero_ray.store.samples import columns_by_number
 from hero_ray.store.tables import SampleTable
-from hero_ray.store.writes import table
+from hero_ray.store.writes import numbers_of, table
 
 Numbers = NDArray[np.int64]
 Names = NDArray[np.object_]
+Values = NDArray[np.float64]
+Scores = tuple[Names, Names, Values]
+_Pairs = dict[int, tuple[Numbers, Values]]
+_NO_NUMBERS: Numbers = np.empty(0, dtype=np.int64)
 
-_MINE = (
-    "FROM outcomes WHERE cell = (SELECT number FROM cell_numbers WHERE run_id = {0} AND cell_id = {0}) "
-    "AND error_type IS NULL AND score IS NOT NULL"
+_SCORED = "FROM outcomes WHERE {} AND error_type IS NULL AND score IS NOT NULL"
+_LISTED = (
+    "SELECT group_concat(sample) FILTER (WHERE score = 1), group_concat(sample) FILTER (WHERE score = 0), "
+    f"count(*) FILTER (WHERE score NOT IN (0, 1)) {_SCORED.format('cell = ?')}"
 )
-_LISTED = f"SELECT score, group_concat(sample) {_MINE.format('?')} GROUP BY score"
-"""Questions by score: scores take few values, and SQLite joins integers sooner than Python is handed rows."""
-_PACKED = "SELECT string_agg(int8send(sample), ''::bytea), string_agg(float8send(score), ''::bytea) " + _MINE.format(
-    "%s"
+"""Questions by score: most scores are 0 or 1, and SQLite joins integers sooner than Python is handed rows."""
+_OTHERS = f"SELECT score, group_concat(sample) {_SCORED.format('cell = ? AND score NOT IN (0, 1)')} GROUP BY score"
+_NUMBERS, _VALUES = "string_agg(int8send(sample), '')", "string_agg(float8send(score), '')"
+_PACKED = (
+    f"SELECT cell, {_NUMBERS} FILTER (WHERE score = 1), {_NUMBERS} FILTER (WHERE score = 0), "
+    f"{_NUMBERS} FILTER (WHERE score NOT IN (0, 1)), {_VALUES} FILTER (WHERE score NOT IN (0, 1)) "
+    f"{_SCORED.format('cell = ANY(CAST(%s AS int[]))')} GROUP BY cell"
 )
-"""PostgreSQL packs a cell into two strings of big-endian numbers; both are filled in the order of one scan."""
+"""PostgreSQL packs numbers in big-endian order. Rows of cells lie mixed, so that one scan serves them all."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,29 @@ class Numbered:
 
     def unknown(self, numbers: Numbers) -> Numbers:
         """Those of `numbers` that are not here."""
-        return np.setdiff1d(numbers, self.numbers, assume_unique=True)
+        if not self.numbers.size:
+            return numbers
+        return numbers[self.numbers[self._at(numbers)] != numbers]
+
+    def ordered(self, numbers: Numbers, values: Values) -> Scores:
+        """Ids, pictures and values of some questions that are all here, in the order of ids."""
+        places = self.places[self._at(numbers)]
+        laid, there = np.empty(len(self.places)), np.zeros(len(self.places), dtype=bool)
+        laid[places], there[places] = values, True
+        if len(numbers) == len(there):
+            return *self.by_id, laid
+        ids, pictures = self.by_id
+        return ids[there], pictures[there], laid[there]
+
+    @cached_property
+    def by_id(self) -> tuple[Names, Names]:
+        """Ids and pictures in the order of ids."""
+        order = np.argsort(self.places)
+        return self.ids[order], self.pictures[order]
+
+    def _at(self, numbers: Numbers) -> Numbers:
+        """Where numbers lie, or would lie; the last place for what lies behind it."""
+        return np.minimum(np.searchsorted(self.numbers, numbers), len(self.numbers) - 1)
 
     def joined(self, numbers: Sequence[int], ids: Sequence[str], pictures: Sequence[str]) -> Numbered:
         """These and others that are not here."""
@@ -71,35 +102,62 @@ class Asked:
     questions: Numbered = field(default_factory=_none)
 
 
-def scores(
-    connection: Connection, run_id: str, cell_id: str, asked: Asked | None = None
-) -> tuple[Names, Names, NDArray[np.float64]]:
-    """Main scores of a cell as arrays: sample ids, picture hashes, scores; ordered by sample id, failures left out.
+def scores(connection: Connection, run_id: str, cell_id: str, asked: Asked | None = None) -> Scores:
+    """`of_cells` of one cell, which may be none of the run's."""
+    return of_cells(connection, run_id, [cell_id], asked)[cell_id]
+
+
+def of_cells(
+    connection: Connection, run_id: str, cell_ids: Sequence[str], asked: Asked | None = None
+) -> dict[str, Scores]:
+    """Main scores of cells as arrays, by cell id: sample ids, picture hashes, scores; ordered by sample id, failures
+    left out. Cells that answered the same questions share the arrays of ids and pictures: write into none.
 
     Args:
+        cell_ids: about as many as `at_once` puts together, since all of them are held at a time.
         asked: questions that the caller met in other cells; new ones are put in.
     """
     asked = asked or Asked()
+    pairs = _pairs(connection, run_id, cell_ids)
     known = asked.questions
-    numbers, values = _pairs(connection, run_id, cell_id)
-    fresh = known.unknown(numbers)
+    fresh = np.unique(np.concatenate([known.unknown(numbers) for numbers, _ in pairs.values()] or [_NO_NUMBERS]))
     if fresh.size:
         columns = (table(SampleTable).c.id, table(SampleTable).c.image_hash)
         rows: Any = zip(*columns_by_number(connection, fresh.tolist(), columns), strict=True)
         asked.questions = known = known.joined(*rows)
-    at = np.searchsorted(known.numbers, numbers)
-    order = np.argsort(known.places[at])
-    at = at[order]
-    return known.ids[at], known.pictures[at], values[order]
+    return {cell: known.ordered(*pair) for cell, pair in pairs.items()}
 
 
-def _pairs(connection: Connection, run_id: str, cell_id: str) -> tuple[Numbers, NDArray[np.float64]]:
-    """Numbers of a cell's questions and their scores."""
-    if connection.dialect.name == "sqlite":
-        rows = connection.exec_driver_sql(_LISTED, (run_id, cell_id)).all()
-        lists = [np.fromstring(listed, dtype=np.int64, sep=",") for _, listed in rows]
-        values = np.repeat(np.array([score for score, _ in rows], dtype=float), [len(listed) for listed in lists])
-        return np.concatenate([np.empty(0, dtype=np.int64), *lists]), values
-    packed, scored = connection.exec_driver_sql(_PACKED, (run_id, cell_id)).one()
-    numbers = np.frombuffer(bytes(packed or b""), dtype=">i8").astype(np.int64)
-    return numbers, np.frombuffer(bytes(scored or b""), dtype=">f8").astype(float)
+def _pairs(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> dict[str, tuple[Numbers, Values]]:
+    """Numbers of the questions of cells and their scores."""
+    names = numbers_of(connection, run_id, cell_ids)
+    some = _packed if connection.dialect.name == "postgresql" else _listed
+    found = some(connection, names.values())
+    nothing = _NO_NUMBERS, np.empty(0)
+    return {cell: found.get(names[cell], nothing) if cell in names else nothing for cell in cell_ids}
+
+
+def _packed(connection: Connection, numbers: Collection[int]) -> _Pairs:
+    """PostgreSQL's: one scan over all of them."""
+    if not numbers:
+        return {}
+    rows = connection.exec_driver_sql(_PACKED, (f"{{{','.join(map(str, numbers))}}}",)).all()
+    found = {}
+    for cell, ones, noughts, others, values in rows:
+        parts = [np.frombuffer(bytes(part or b""), dtype=">i8").astype(np.int64) for part in (ones, noughts, others)]
+        told = np.frombuffer(bytes(values or b""), dtype=">f8").astype(float)
+        found[cell] = np.concatenate(parts), np.concatenate([np.ones(len(parts[0])), np.zeros(len(parts[1])), told])
+    return found
+
+
+def _listed(connection: Connection, numbers: Collection[int]) -> _Pairs:
+    """SQLite's: the rows of a cell lie together, and are scanned cell by cell."""
+    return {cell: _listed_one(connection, cell) for cell in numbers}
+
+
+def _listed_one(connection: Connection, cell: int) -> tuple[Numbers, Values]:
+    ones, noughts, more = connection.exec_driver_sql(_LISTED, (cell,)).one()
+    rows = [(1.0, ones), (0.0, noughts), *(connection.exec_driver_sql(_OTHERS, (cell,)).all() if more else ())]
+    lists = [np.fromstring(listed or "", dtype=np.int64, sep=",") for _, listed in rows]
+    values = np.repeat(np.array([score for score, _ in rows], dtype=float), [len(listed) for listed in lists])
+    return np.concatenate(lists), values

@@ -238,8 +238,8 @@ class Store:
 
     def summarise(self, run_id: str, cell_ids: Iterable[str] | None = None) -> None:
         """Refresh counts, state and mean costs of some cells, or of all in a run."""
-        for cell_id in cell_ids if cell_ids is not None else [cell.id for cell in self.cells(run_id)]:
-            self.transaction(writes.summarise, run_id, cell_id)
+        named = list(cell_ids) if cell_ids is not None else [cell.id for cell in self.cells(run_id)]
+        self.transaction(writes.summarise, run_id, named)
 
     def write_profile(self, run_id: str, cell_id: str, figures: Mapping[str, Any]) -> None:
         """Store speed and memory of a cell; unknown figures are kept under `details`."""

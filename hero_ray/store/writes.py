@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, case, func, or_, select, text, update
+from sqlalchemy import Connection, Select, Table, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hero_ray.core.errors import StoreError
@@ -148,7 +148,6 @@ _BEGIN = text(
     "ON CONFLICT (run_id, unit_id) DO UPDATE SET attempts = unit_attempts.attempts + 1, begun_at = excluded.begun_at "
     "RETURNING attempts"
 ).bindparams(bindparam("now", type_=UtcDateTime()))
-_WITHOUT_METRICS = text("DELETE FROM metrics WHERE run_id = :run AND cell_id = :cell")
 _SETTLE = text("UPDATE unit_attempts SET settled = :samples WHERE run_id = :run AND unit_id = :unit")
 
 
@@ -179,45 +178,91 @@ def settle_unit(connection: Connection, run_id: str, unit_id: str, samples: int)
 def write_metrics(
     connection: Connection, run_id: str, cell_id: str, rows: Sequence[MetricRow | Mapping[str, Any]]
 ) -> None:
-    """Replace the figures of a cell and refresh its counts and mean costs.
+    """`write_all_metrics` of one cell."""
+    write_all_metrics(connection, run_id, {cell_id: rows})
 
-    Where no row says `is_main`, the first one over the whole benchmark is taken as the main figure. A figure that is
-    not finite (a mean over nothing) is no figure and leaves no row.
+
+def write_all_metrics(
+    connection: Connection, run_id: str, figures: Mapping[str, Sequence[MetricRow | Mapping[str, Any]]]
+) -> None:
+    """Replace the figures of cells and refresh their counts and mean costs.
+
+    Where no row of a cell says `is_main`, the first one over the whole benchmark is taken as the main figure. A figure
+    that is not finite (a mean over nothing) is no figure and leaves no row.
+
+    Args:
+        figures: by cell id.
     """
+    connection.execute(_without_metrics(), {"run": run_id, "cells": list(figures)})
+    values = [value for cell, rows in figures.items() for value in _metric_rows(run_id, cell, rows)]
+    replace_rows(connection, MetricTable, values)
+    summarise(connection, run_id, list(figures))
+
+
+def _metric_rows(
+    run_id: str, cell_id: str, rows: Sequence[MetricRow | Mapping[str, Any]]
+) -> Sequence[Mapping[str, Any]]:
     records = [row if isinstance(row, MetricRow) else MetricRow(**row) for row in rows]
-    records = [record for record in records if math.isfinite(record.value)]
-    connection.execute(_WITHOUT_METRICS, {"run": run_id, "cell": cell_id})
-    values = [asdict(record) | {"run_id": run_id, "cell_id": cell_id} for record in records]
+    finite_ones = [record for record in records if math.isfinite(record.value)]
+    values = [asdict(record) | {"run_id": run_id, "cell_id": cell_id} for record in finite_ones]
     if values and not any(value["is_main"] for value in values):
         main = next((value for value in values if not value["category"]), values[0])
         for value in values:
             value["is_main"] = value["metric"] == main["metric"]
-    replace_rows(connection, MetricTable, values)
-    summarise(connection, run_id, cell_id)
+    return values
+
+
+@cache
+def _without_metrics() -> Any:
+    m = table(MetricTable)
+    return delete(m).where(m.c.run_id == bindparam("run"), m.c.cell_id.in_(bindparam("cells", expanding=True)))
+
+
+def numbers_of(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> dict[str, int]:
+    """Cell id -> the number under which its answers are kept, of those cells that the run has."""
+    rows = connection.execute(_numbers(), {"run": run_id, "cells": list(cell_ids)})
+    return {row.cell_id: row.number for row in rows}
+
+
+@cache
+def _numbers() -> Select[Any]:
+    n = table(CellNumber).c
+    mine = (n.run_id == bindparam("run")) & n.cell_id.in_(bindparam("cells", expanding=True))
+    return select(n.cell_id, n.number).where(mine)
 
 
 @cache
 def _counts_and_means() -> Select[Any]:
-    """Counts and mean costs of a cell; closing asks for every cell, and to build it takes as long as to run it."""
-    outcomes, cuts, numbers = table(OutcomeTable), table(CutTable), table(CellNumber).c
-    mine = (numbers.run_id == bindparam("run")) & (numbers.cell_id == bindparam("cell"))
+    """Counts and mean costs of cells in one scan; to build the statement takes as long as to run it on a small run."""
+    outcomes, cuts = table(OutcomeTable), table(CutTable)
     ok = case((outcomes.c.error_type.is_(None), 1))
     costs = {column.name: column for column in (*cuts.c, *outcomes.c)}
     means = [func.avg(costs[name]).label(f"mean_{name}") for name in MEANS]
     return (
-        select(func.count().label("n"), func.count(ok).label("n_done"), *means)
+        select(outcomes.c.cell, func.count().label("n"), func.count(ok).label("n_done"), *means)
         .select_from(outcomes.outerjoin(cuts, cuts.c.number == outcomes.c.cut))
-        .where(outcomes.c.cell == select(numbers.number).where(mine).scalar_subquery())
+        .where(outcomes.c.cell.in_(bindparam("numbers", expanding=True)))
+        .group_by(outcomes.c.cell)
     )
 
 
-def summarise(connection: Connection, run_id: str, cell_id: str) -> None:
-    """Write a cell's counts, state and mean costs from its predictions."""
-    found = connection.execute(_counts_and_means(), {"run": run_id, "cell": cell_id}).one()
-    values = {f"mean_{name}": getattr(found, f"mean_{name}") for name in MEANS}
-    values = {name: None if value is None else float(value) for name, value in values.items()}
-    counts = {"counted": found.n, "n_done": found.n_done, "n_failed": found.n - found.n_done}
-    connection.execute(_summarising(), {"run": run_id, "cell": cell_id, "summarised_at": now(), **counts, **values})
+def summarise(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> None:
+    """Write the counts, state and mean costs of cells from their predictions."""
+    numbers = numbers_of(connection, run_id, cell_ids)
+    rows = connection.execute(_counts_and_means(), {"numbers": sorted(numbers.values())})
+    found, common = {row.cell: row for row in rows}, {"run": run_id, "summarised_at": now()}
+    values = [common | {"cell": cell} | _told(found.get(numbers.get(cell))) for cell in cell_ids]
+    if values:
+        connection.execute(_summarising(), values)
+
+
+def _told(row: Any | None) -> dict[str, Any]:
+    """Counts and means of one cell; of one without a row nothing is stored."""
+    if row is None:
+        return {"counted": 0, "n_done": 0, "n_failed": 0} | {f"mean_{name}": None for name in MEANS}
+    means = {f"mean_{name}": getattr(row, f"mean_{name}") for name in MEANS}
+    floats = {name: None if value is None else float(value) for name, value in means.items()}
+    return {"counted": row.n, "n_done": row.n_done, "n_failed": row.n - row.n_done, **floats}
 
 
 @cache

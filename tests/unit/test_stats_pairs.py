@@ -28,6 +28,11 @@ def test_clusters_are_numbered_as_they_come() -> None:
     codes, count = cluster_codes(["b", "a", "b", "c"], 4)
     assert (codes.tolist(), count) == ([0, 1, 0, 2], 3)
     assert cluster_codes(np.array([7, 7, 5]), 3)[0].tolist() == [0, 0, 1]
+    assert cluster_codes(np.array([-7, 10**9, -7]), 3)[0].tolist() == [0, 1, 0]
+    numbers = np.random.default_rng(0).integers(0, 40, 100)
+    codes, count = cluster_codes(numbers, 100)
+    named, known = cluster_codes([f"p{number}" for number in numbers], 100)
+    assert (codes.tolist(), count) == (named.tolist(), known)
     assert (cluster_codes(None, 3)[0].tolist(), cluster_codes(None, 3)[1]) == ([0, 1, 2], 3)
     with pytest.raises(ValueError, match="3 samples came with 2 clusters; expected one each"):
         cluster_codes(["a", "b"], 3)
