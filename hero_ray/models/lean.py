@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 Turns = tuple[Tensor, Tensor]
 """cos and sin of every position, [B, 1, T, D]; the first half of sin with its sign changed."""
 Wanted = Literal["all", "last", "none"]
-"""Positions whose output is wanted of a block: behind the last block only the last one is read, and of a prefix none."""
+"""Positions whose output is wanted: behind the last block only the last one is read, and of a prefix none."""
 Owner = dict[str, Any]
 """The parameters behind a module: where a weight is replaced, the new one is there."""
 
