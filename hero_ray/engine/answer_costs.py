@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hero_ray.core.encoded import Needs
 from hero_ray.core.types import Sample, TokenCount
 from hero_ray.costs import costs
 from hero_ray.costs.scoring import method_scoring
@@ -14,7 +13,6 @@ from hero_ray.models.base import Adapter, Prompt
 
 COSTS_KEPT = 10_000
 """Of each part; then all are forgotten."""
-_NOTHING = Needs()
 Part = TypeVar("Part")
 
 
@@ -45,10 +43,10 @@ class AnswerCosts:
         return before + inside[0] + inside[1], before
 
     def _before_llm(self, cut: Cut, prompt: Prompt, question: str) -> float:
-        """What the tower costs, and what a method's scores do: on the question's words only where it reads them."""
+        """What the tower costs, and what a method's scores do, which hangs on the question only where it is read."""
         layout, needs = cut.encoded.layout, cut.needs
         views, side = layout.num_views, layout.side
-        key = views, side, None if needs == _NOTHING else (needs, layout.sequence.shape[0], prompt, question)
+        key = views, side, needs, (layout.sequence.shape[0], prompt, question) if needs.question else None
         found = self._before.get(key)
         if found is None:
             scoring = method_scoring(self.adapter, needs, layout, prompt, question)

@@ -21,7 +21,7 @@ LAYOUTS = [
     Layout((1, 1), (4, 4), torch.arange(length), torch.ones(views, 16, dtype=torch.bool))
     for views, length in ((2, 32), (5, 80))
 ]
-NEEDS = [Needs(), Needs(llm_attention=frozenset({2}))]
+NEEDS = [Needs(), Needs(cls_attention=frozenset({11})), Needs(llm_attention=frozenset({2}))]
 PROMPTS = [Prompt((1, 5), tuple(range(10, 10 + n)), (0, n - 1)) for n in (4, 9)]
 
 
@@ -62,7 +62,9 @@ def test_each_part_is_worked_out_once_for_equal_sizes(adapter, monkeypatch):
         for one in asked():
             found.of(*one)
     assert counted["prefill_flops"].call_count == 4  # counts of tokens, lengths of text
-    assert counted["encoder_flops"].call_count == 6  # views, and where the question is read, each prompt
+    assert (
+        counted["encoder_flops"].call_count == 8
+    )  # views and what is read of them, and where that is the question, each prompt
 
 
 def test_no_more_than_so_many_are_kept(adapter, monkeypatch):
