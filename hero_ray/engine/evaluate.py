@@ -22,7 +22,7 @@ from hero_ray.core.looks import remembering
 from hero_ray.core.plan import Settings, Unit
 from hero_ray.core.types import Cell, Prediction, Sample
 from hero_ray.engine.answer_costs import AnswerCosts
-from hero_ray.engine.batches import AnswerJob, batches
+from hero_ray.engine.batches import AnswerJob, batches, distinct
 from hero_ray.engine.cut import Counters, Cut, Picture, Pruning, cut, generate, needs_of
 from hero_ray.models.base import Adapter, Generation, Request, Visual
 
@@ -184,11 +184,12 @@ class Evaluator:
 
     def answered(self, batch: list[AnswerJob]) -> list[Prediction]:
         """Answer and score one batch; where it fails as a whole, its answers one by one."""
-        requests, cuts = [job.request for job in batch], [job.cut for job in batch]
+        asked, places = distinct(batch)
+        requests, cuts = [job.request for job in asked], [job.cut for job in asked]
         both = getattr(self.adapter.info, "engine", OURS) == AUTO
         named = {"engine": batch[0].cell.engine} if both else {}  # as the cell's id says, whatever this picture needs
         try:
-            generations = generate(self.adapter, requests, cuts, batch_size=len(batch), **named)
+            made = generate(self.adapter, requests, cuts, batch_size=len(asked), **named)
         except INFRASTRUCTURE:
             raise
         except Exception as error:
@@ -196,7 +197,7 @@ class Evaluator:
                 return [failed(batch[0].cell, batch[0].sample, error)]
             # One by one, so that what one answer cannot bear costs no other its place.
             return [prediction for job in batch for prediction in self.answered([job])]
-        return self.predicted(batch, generations)
+        return self.predicted(batch, [made[place] for place in places])
 
     def predicted(self, batch: Sequence[AnswerJob], generations: Sequence[Generation]) -> list[Prediction]:
         """Score what was answered."""
