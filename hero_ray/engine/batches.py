@@ -49,9 +49,8 @@ def distinct(batch: Sequence[AnswerJob]) -> tuple[list[AnswerJob], list[int]]:
     places = []
     for job in batch:
         request = job.request
-        key = id(request.visual), request.prompt, request.max_new_tokens, id(request.kept)
-        if job.cut.pruning.prunes_inside(job.cut.budget):
-            key = (*key, id(job))
+        alone = id(job) if job.cut.pruning.prunes_inside(job.cut.budget) else 0
+        key = id(request.visual), request.prompt, request.max_new_tokens, id(request.kept), alone
         place = known.setdefault(key, len(asked))
         if place == len(asked):
             asked.append(job)
