@@ -39,6 +39,25 @@ def batches(jobs: Sequence[AnswerJob], size: int) -> Iterator[list[AnswerJob]]:
         )
 
 
+def distinct(batch: Sequence[AnswerJob]) -> tuple[list[AnswerJob], list[int]]:
+    """The jobs of a batch that ask what none before does, and for every job the place of its like among them.
+
+    Methods that choose the same tokens ask the same of them, but for those that go on choosing inside the LLM.
+    """
+    asked: list[AnswerJob] = []
+    known: dict[tuple[object, ...], int] = {}
+    places = []
+    for job in batch:
+        request = job.request
+        alone = id(job) if job.cut.pruning.prunes_inside(job.cut.budget) else 0
+        key = id(request.visual), request.prompt, request.max_new_tokens, id(request.kept), alone
+        place = known.setdefault(key, len(asked))
+        if place == len(asked):
+            asked.append(job)
+        places.append(place)
+    return asked, places
+
+
 def _by_length(jobs: Sequence[AnswerJob]) -> list[AnswerJob]:
     """Like lengths waste no padding; the key keeps an order that does not depend on which cells were missing.
 

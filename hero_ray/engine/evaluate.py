@@ -20,15 +20,11 @@ from hero_ray.core.engines import AUTO, OURS
 from hero_ray.core.errors import INFRASTRUCTURE, SelectionError
 from hero_ray.core.looks import remembering
 from hero_ray.core.plan import Settings, Unit
-from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
-from hero_ray.costs.ledger import answer_cost
-from hero_ray.costs.scoring import method_scoring
-from hero_ray.engine.batches import AnswerJob, batches
+from hero_ray.core.types import Cell, Prediction, Sample
+from hero_ray.engine.answer_costs import AnswerCosts
+from hero_ray.engine.batches import AnswerJob, batches, distinct
 from hero_ray.engine.cut import Counters, Cut, Picture, Pruning, cut, generate, needs_of
 from hero_ray.models.base import Adapter, Generation, Request, Visual
-
-NOTHING = Needs()
-COSTS_KEPT = 10_000
 
 
 @dataclass
@@ -69,7 +65,6 @@ class Evaluator:
     settings: Settings = field(default_factory=Settings)
     counters: Counters = field(default_factory=Counters)
     memory: Memory | None = None
-    _costs: dict[Any, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def prunings(self) -> dict[str, Pruning]:
@@ -81,6 +76,10 @@ class Evaluator:
     def asking(self) -> dict[str, bool]:
         """By cell id, whether its method reads the question."""
         return {name: one.method.needs(self.adapter.vision).question for name, one in self.prunings.items()}
+
+    @cached_property
+    def _costs(self) -> AnswerCosts:
+        return AnswerCosts(self.adapter)
 
     @cached_property
     def needs(self) -> Needs:
@@ -185,11 +184,12 @@ class Evaluator:
 
     def answered(self, batch: list[AnswerJob]) -> list[Prediction]:
         """Answer and score one batch; where it fails as a whole, its answers one by one."""
-        requests, cuts = [job.request for job in batch], [job.cut for job in batch]
+        asked, places = distinct(batch)
+        requests, cuts = [job.request for job in asked], [job.cut for job in asked]
         both = getattr(self.adapter.info, "engine", OURS) == AUTO
         named = {"engine": batch[0].cell.engine} if both else {}  # as the cell's id says, whatever this picture needs
         try:
-            generations = generate(self.adapter, requests, cuts, batch_size=len(batch), **named)
+            made = generate(self.adapter, requests, cuts, batch_size=len(asked), **named)
         except INFRASTRUCTURE:
             raise
         except Exception as error:
@@ -197,7 +197,7 @@ class Evaluator:
                 return [failed(batch[0].cell, batch[0].sample, error)]
             # One by one, so that what one answer cannot bear costs no other its place.
             return [prediction for job in batch for prediction in self.answered([job])]
-        return self.predicted(batch, generations)
+        return self.predicted(batch, [made[place] for place in places])
 
     def predicted(self, batch: Sequence[AnswerJob], generations: Sequence[Generation]) -> list[Prediction]:
         """Score what was answered."""
@@ -211,7 +211,8 @@ class Evaluator:
         except Exception as error:
             return replace(failed(job.cell, job.sample, error), text=generation.text)
         tokens = job.cut.count(job.request.prompt, generation)
-        flops, before_llm = self._cost(job, tokens, max(1, len(generation.token_ids)))
+        new_tokens = max(1, len(generation.token_ids))
+        flops, before_llm = self._costs.of(job.cut, job.request.prompt, job.sample, tokens, new_tokens)
         layout = job.cut.encoded.layout
         return Prediction(
             cell_id=job.cell.id,
@@ -225,31 +226,6 @@ class Evaluator:
             keep_mask=job.cut.mask,
             geometry=(*layout.grid, *layout.side),
         )
-
-    def _cost(self, job: AnswerJob, tokens: TokenCount, new_tokens: int) -> tuple[float, float]:
-        """FLOPs of an answer, and those of them before the LLM; equal counts cost the same, so each is worked out once.
-
-        What a method's scores cost hangs on the words of the question only where it reads them.
-        """
-        layout, needs = job.cut.encoded.layout, job.cut.needs
-        asked = job.request.prompt, job.sample.question
-        sizes = tokens.visual_per_layer, tokens.n_text, new_tokens, layout.num_views, layout.side
-        key = (*sizes, needs, layout.sequence.shape[0], asked if needs != NOTHING else None)
-        if key not in self._costs:
-            cost = answer_cost(
-                self.adapter.info,
-                visual_per_layer=tokens.visual_per_layer,
-                text_tokens=tokens.n_text,
-                new_tokens=new_tokens,
-                views=layout.num_views,
-                # As if this answer were asked alone.
-                scoring=method_scoring(self.adapter, needs, layout, *asked),
-                tokens_per_view=layout.side,
-            )
-            if len(self._costs) >= COSTS_KEPT:
-                self._costs.clear()
-            self._costs[key] = cost.total_flops, cost.encoder + cost.scoring
-        return self._costs[key]
 
 
 def failed(cell: Cell, sample: Sample, error: BaseException) -> Prediction:

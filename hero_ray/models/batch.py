@@ -95,19 +95,18 @@ def length_of(request: Request) -> int:
 def _build(rows: list[_Row], embed: Embed) -> PromptBatch:
     lengths = tuple(row.length for row in rows)
     count, width = len(rows), max(lengths)
-    # Filled by numpy: writing slices of tensors row by row costs several times as much.
+    # All rows at once: to write slices row by row, of tensors or arrays, costs several times as much.
+    sizes = [(len(row.prefix), row.num_visual, *row.instruction) for row in rows]
+    before, visuals, first, last = np.array(sizes, dtype=np.int64).T[:, :, None]
+    places, start = np.arange(width), width - np.array(lengths)[:, None]
+    picture = start + before
+    text = picture + visuals
+    kinds = np.empty((4, count, width), dtype=bool)  # valid, visual, instruction, after_image
+    kinds[0], kinds[3] = places >= start, places >= text
+    kinds[1] = (places >= picture) & (places < text)
+    kinds[2] = (places >= text + first) & (places < text + last)
     ids = np.zeros((count, width), dtype=np.int64)
-    kinds = np.zeros((4, count, width), dtype=bool)  # valid, visual, instruction, after_image
-    for index, row in enumerate(rows):
-        start = width - row.length
-        picture = start + len(row.prefix)
-        text = picture + row.num_visual
-        kinds[0, index, start:] = True
-        kinds[1, index, picture:text] = True
-        kinds[2, index, text + row.instruction[0] : text + row.instruction[1]] = True
-        kinds[3, index, text:] = True
-        ids[index, start:picture] = row.prefix
-        ids[index, text:] = row.suffix
+    ids[kinds[0] & ~kinds[1]] = [token for row in rows for part in (row.prefix, row.suffix) for token in part]
     pictures = [row.visual for row in rows if row.visual is not None]
     device = pictures[0].device if pictures else None
     embeds = embed(torch.from_numpy(ids).to(device))

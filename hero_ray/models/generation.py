@@ -161,7 +161,7 @@ class Decoder:
             return self.runner.prefill(whole_prompts(requests, self.runner.embed), pruner, positions, room)
         firsts = [requests[group[0]] for group in groups]
         parts = shared_parts(firsts, self.runner.embed)
-        shared = self.runner.prefill(parts)
+        shared = self.runner.prefill(parts, wanted="none")
         group_of = torch.empty(len(requests), dtype=torch.long)
         for number, group in enumerate(groups):
             group_of[group] = number

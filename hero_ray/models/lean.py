@@ -9,7 +9,7 @@ Shape letters: B rows, T positions, H heads, G key heads, D width of a head, C w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 Turns = tuple[Tensor, Tensor]
 """cos and sin of every position, [B, 1, T, D]; the first half of sin with its sign changed."""
+Wanted = Literal["all", "last", "none"]
+"""Positions whose output is wanted: behind the last block only the last one is read, and of a prefix none."""
 Owner = dict[str, Any]
 """The parameters behind a module: where a weight is replaced, the new one is there."""
 
@@ -107,36 +109,59 @@ class LeanBlock:
         plain = all(type(projection) is nn.Linear for projection in projections)
         return cls(block) if plain and isinstance(own.mlp.act_fn, _SILU) else None
 
-    def __call__(self, hidden: Tensor, mask: Tensor | None, tables: Turns, cache: Any) -> Tensor:
-        """The block's output [B, T, C] for its input [B, T, C]; appends to the cache."""
+    def __call__(
+        self, hidden: Tensor, mask: Tensor | None, tables: Turns, cache: Any, wanted: Wanted = "all"
+    ) -> Tensor:
+        """The block's output [B, T, C] for its input [B, T, C]; appends to the cache.
+
+        Args:
+            wanted: `last` gives [B, 1, C], `none` appends alone and gives [B, 0, C].
+        """
+        if wanted == "last" and mask is not None:
+            mask = mask[:, :, -1:]
         if self._joined and hidden.numel() <= _LITTLE:
-            return self._small(hidden, mask, tables, cache)
-        rows, length, _ = hidden.shape
+            return self._small(hidden, mask, tables, cache, wanted)
         # On its own, so that nothing of it is alive when the MLP's inner activations meet.
-        seen = self._projected(self._normed(hidden, 0), mask, tables, cache).reshape(rows, length, -1)
-        hidden = _linear(seen, self._o["weight"], self._o["bias"]).add_(hidden)
+        seen = self._projected(self._normed(hidden, 0), mask, tables, cache, wanted)
+        if seen is None:
+            return hidden[:, :0]
+        hidden = hidden if wanted == "all" else hidden[:, -1:]
+        hidden = _linear(seen.reshape(*hidden.shape[:2], -1), self._o["weight"], self._o["bias"]).add_(hidden)
         del seen
         normed = self._normed(hidden, 1)
         gate = nn.functional.silu(_linear(normed, self._gate["weight"], self._gate["bias"]))
         joined = gate * _linear(normed, self._up["weight"], self._up["bias"])
         return _linear(joined, self._down["weight"], self._down["bias"]).add_(hidden)
 
-    def _small(self, hidden: Tensor, mask: Tensor | None, tables: Turns, cache: Any) -> Tensor:
+    def _small(self, hidden: Tensor, mask: Tensor | None, tables: Turns, cache: Any, wanted: Wanted) -> Tensor:
         rows, length, width = hidden.shape
         flat = hidden.view(-1, width)
         heads, value = self._heads(self._inner(self._normed(flat, 0)), rows, length).split(self._turning, 1)
         query, key = _turned(heads, tables).split(self._sizes, 1)
+        if wanted == "none":
+            cache.update(key, value, self._layer)
+            return hidden[:, :0]
+        if wanted == "last":
+            query, flat = query[:, :, -1:], hidden[:, -1]
         flat = self._outer(self._seen(query, key, value, mask, cache).reshape(flat.shape[0], -1)).add_(flat)
         gate, up = self._opening(self._normed(flat, 1)).chunk(2, -1)
         joined = nn.functional.silu(gate).mul_(up)
-        return self._closing(joined).add_(flat).view(hidden.shape)
+        return self._closing(joined).add_(flat).view(rows, -1, width)
 
-    def _projected(self, normed: Tensor, mask: Tensor | None, tables: Turns, cache: Any) -> Tensor:
-        query, key, value = (
-            self._heads(_linear(normed, weights["weight"], weights["bias"]), *normed.shape[:2])
-            for weights in (self._q, self._k, self._v)
-        )
-        return self._seen(_turned(query, tables), _turned(key, tables), value, mask, cache)
+    def _projected(
+        self, normed: Tensor, mask: Tensor | None, tables: Turns, cache: Any, wanted: Wanted
+    ) -> Tensor | None:
+        """What the wanted positions see, [B, T, H, D]; None where none is wanted."""
+        key, value = self._part(normed, self._k), self._part(normed, self._v)
+        if wanted == "none":
+            cache.update(_turned(key, tables), value, self._layer)
+            return None
+        asked = tables if wanted == "all" else (tables[0][:, :, -1:], tables[1][:, :, -1:])
+        query = _turned(self._part(normed if wanted == "all" else normed[:, -1:], self._q), asked)
+        return self._seen(query, _turned(key, tables), value, mask, cache)
+
+    def _part(self, normed: Tensor, part: Owner) -> Tensor:
+        return self._heads(_linear(normed, part["weight"], part["bias"]), *normed.shape[:2])
 
     def _seen(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, cache: Any) -> Tensor:
         """Attention [B, T, H, D] over all that the cache holds and these [B, G, T, D], which it takes."""

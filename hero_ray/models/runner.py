@@ -20,7 +20,7 @@ from hero_ray.models.blocks import Blocks, BlockState, Masks
 from hero_ray.models.cache import KeyValueCache
 from hero_ray.models.decoding import DecodeState, Span, with_room
 from hero_ray.models.heads import Rope
-from hero_ray.models.lean import Turns, turns
+from hero_ray.models.lean import Turns, Wanted, turns
 from hero_ray.models.live import LiveTokens, Positions
 from hero_ray.models.prefix import ATTENTION, SharedPrefix
 
@@ -33,7 +33,12 @@ class Runner(Blocks):
 
     @torch.no_grad()
     def prefill(
-        self, batch: PromptBatch, pruner: Any = None, positions: Positions = "compact", room: int = 0
+        self,
+        batch: PromptBatch,
+        pruner: Any = None,
+        positions: Positions = "compact",
+        room: int = 0,
+        wanted: Wanted = "all",
     ) -> DecodeState:
         """Run whole prompts; `pruner` may drop visual tokens between blocks.
 
@@ -42,6 +47,8 @@ class Runner(Blocks):
             pruner: an object with `before(state)` and `after(state)` (`hero_ray.methods.base.LayerPruner`), or None.
             positions: whether survivors are renumbered or keep their position ids.
             room: new tokens the cache must be able to take.
+            wanted: `none` for what is only to be extended: nothing behind the last block's keys and values is run, and
+                there are no logits.
 
         Raises:
             SelectionError: a pruner's answer does not fit the batch.
@@ -76,9 +83,12 @@ class Runner(Blocks):
                 with self.watching(index) as moves:
                     hidden = self.block(index, hidden, masks, rope, cache)
             else:
-                hidden = self.run(index, hidden, masks, rope, short, cache)
+                part = wanted if index + 1 == self.num_layers else "all"
+                hidden = self.run(index, hidden, masks, rope, short, cache, part)
             if pruner is not None:
                 pruner.after(BlockState(self, tokens, index, num_visual, cache.keys(index), moves))
+            if wanted == "none" and index + 1 == self.num_layers:
+                return DecodeState(hidden.new_empty(0), cache, spans, span_of)
             hidden = tokens.deepened(hidden, index)
             if pruner is not None:
                 tokens = replace(tokens, hidden=hidden)
@@ -121,7 +131,8 @@ class Runner(Blocks):
         rope = self.rope(hidden, positions)
         short = turns(*rope)
         for index in range(self.num_layers):
-            hidden = self.run(index, hidden, masks, rope, short, cache)
+            part: Wanted = "last" if index + 1 == self.num_layers else "all"
+            hidden = self.run(index, hidden, masks, rope, short, cache, part)
         span = Span(
             valid=with_room(valid, room),
             length=valid.shape[1],
@@ -139,12 +150,24 @@ class Runner(Blocks):
             if lean is not None:
                 lean.look()
 
-    def run(self, index: int, hidden: Tensor, masks: Masks, rope: Rope, short: Turns, cache: Any) -> Tensor:
-        """The same as `block` to the last bit, without its modules where that can be; `short` is `turns(*rope)`."""
+    def run(
+        self,
+        index: int,
+        hidden: Tensor,
+        masks: Masks,
+        rope: Rope,
+        short: Turns,
+        cache: Any,
+        wanted: Wanted = "all",
+    ) -> Tensor:
+        """The same as `block` to the last bit, without its modules where that can be; `short` is `turns(*rope)`.
+
+        Where less than `all` is wanted, no more of a lean block is run than that.
+        """
         lean = self._lean[index]
         if lean is None:
             return self.block(index, hidden, masks, rope, cache)
-        return lean(hidden, masks[self._windows[index]], short, cache)
+        return lean(hidden, masks[self._windows[index]], short, cache, wanted)
 
     def added(self, masks: Masks, hidden: Tensor, cache: Any) -> Masks:
         """Masks as SDPA adds them to logits: made of truths once a pass, where SDPA would do so in every block."""
