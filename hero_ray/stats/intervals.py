@@ -6,17 +6,17 @@ Questions about one picture succeed and fail together, so the picture is the uni
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from hero_ray.stats.clusters import Clusters, cluster_codes, cluster_sums
 from hero_ray.stats.evidence import FIGURE, Evidence, Floats, lower_bound, weigh
 
-Clusters = Sequence[Hashable] | NDArray[Any] | None
 Item = TypeVar("Item")
 ENOUGH = 5
 """Pictures' worth of the rarer answer from which an interval of a share is taken at its word."""
@@ -57,26 +57,6 @@ def t_quantile(probability: float, df: float) -> float:
 def t_tail(t: float, df: float) -> float:
     """P(T > t) of Student's t."""
     return float(special.stdtr(df, -t))
-
-
-def cluster_codes(clusters: Clusters, n: int) -> tuple[NDArray[np.int64], int]:
-    """Cluster number of every sample, and how many clusters there are; None makes every sample its own.
-
-    Raises:
-        ValueError: not one cluster per sample.
-    """
-    if clusters is None:
-        return np.arange(n), n
-    if len(clusters) != n:
-        raise ValueError(f"{n} samples came with {len(clusters)} clusters; expected one each")
-    keys = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
-    index: dict[Hashable, int] = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.fromiter(map(index.__getitem__, keys), dtype=np.int64, count=n), len(index)
-
-
-def cluster_sums(values: Floats, codes: NDArray[np.int64], count: int) -> Floats:
-    """Sum of `values` inside each cluster: [count]."""
-    return np.bincount(codes, weights=values, minlength=count).astype(float)
 
 
 def standard_error(values: ArrayLike, clusters: Clusters = None) -> tuple[float, int]:
