@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import figures, filters, loaders, printed, profiles
+from dashboard import figures, filters, first_look, loaders, printed, profiles
 from dashboard.loaders import plain
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.frontiers import Frontier
@@ -144,13 +144,14 @@ def _charts(
     for chart in found:
         if members := [mark for key, mark in chart.marks.items() if (chart.model, key) in shown]:
             charts.append((chart, members, [mark for mark in chart.line if (chart.model, mark.name.key) in shown]))
+    look = first_look.due()
     if axis.measured:
         _why_apart(charts, marks, axis)
     for row in (charts[at : at + 2] for at in range(0, len(charts), 2)):
         columns = st.columns(2) if len(charts) > 1 else [st.container()]
         for column, (chart, members, line) in zip(columns, row, strict=False):
             with column:
-                _chart(chart, members, line, axis, title, extra, log_x, opened, units[chart.model], asked)
+                _chart(chart, members, line, axis, title, extra, log_x, opened, units[chart.model], asked, look)
     if not charts:
         st.info("No cell has this cost. Speeds come from the profile pass of a sweep (`hero-ray sweep`, or `profile`).")
 
@@ -189,7 +190,9 @@ def _chart(
     opened: str,
     unit: tuple[float, str],
     asked: tuple[Any, ...],
+    look: bool,
 ) -> None:
+    """look: draw a picture too, for a visitor whose browser has yet to start Plotly."""
     st.header(plain(chart.model))
     if chart.certificate is not None:
         conditions = _certificate(members[0])
@@ -204,14 +207,17 @@ def _chart(
     mark = next((mark for mark in members if str(mark.name) == opened), None)
     left, right = st.columns([3, 2]) if mark is not None else (st.container(), None)
     key = f"chart-{chart.model}-{chart.certificate}"
-    left.plotly_chart(
-        figure,
-        key=key,
-        on_select=partial(_open, key),
-        selection_mode="points",
-        config=figures.CONFIG,
-        alt=f"{len(members)} points; on the Pareto line: {words}",
-    )
+    shown = [mark.name.key for mark in members]
+    with left.container(gap=None, key=f"look-{key}"):
+        first_look.show(first_look.picture(chart, shown, unit) if look and not (log_x or extra) else "")
+        st.plotly_chart(
+            figure,
+            key=key,
+            on_select=partial(_open, key),
+            selection_mode="points",
+            config=figures.CONFIG,
+            alt=f"{len(members)} points; on the Pareto line: {words}",
+        )
     if mark is not None and right is not None:
         with right:
             _cell(mark, chart)
