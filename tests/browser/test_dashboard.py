@@ -57,7 +57,7 @@ def test_hover_names_method_budget_score_and_sample_size(visit: Visit, results: 
 def test_the_first_picture_gives_way_to_the_chart(visit: Visit, results: str) -> None:
     tab = visit(results)
     held: list[Any] = []
-    tab.page.route("**/PlotlyChart*", held.append)
+    tab.page.route("**/PlotlyChart*", lambda route: held.append(route))
     with tab.page.expect_request("**/PlotlyChart*"):
         tab.page.goto(f"{tab.address}/")
     tab.page.wait_for_function("document.querySelector('.first-look img')?.naturalWidth > 0")
