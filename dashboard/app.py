@@ -6,6 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard import first_look
+
 HERE = Path(__file__).parent
 PAGES = {
     "Results": {
@@ -52,7 +54,7 @@ def main() -> None:
     }
     page = st.navigation(tree, expanded=True)
     st.set_page_config(page_title=f"{page.title} · hero_ray", page_icon=str(HERE / "icon.png"), layout="wide")
-    st.html(f"<style>{CSS}</style>")
+    st.html(f"<style>{CSS}{first_look.CSS}</style>")
     page.run()
 
 

@@ -75,6 +75,21 @@ def _results(stamp: tuple[str, int, str], run_ids: tuple[str, ...]) -> list[Resu
     return every_model(store(), run_ids)
 
 
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _made(stamp: tuple[str, int, str], key: tuple[Any, ...], _make: Callable[[], Any]) -> Any:
+    return _make()
+
+
+def made(key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """What `make` makes of stored rows, once for all visitors until the rows change; not to be written to.
+
+    Args:
+        key: all that it depends on besides the rows, as plain values.
+    """
+    found: T = _made(stamp(), key, make)
+    return found
+
+
 def results(run_ids: tuple[str, ...], model: str | None = None) -> list[Results]:
     """What the rows of some runs (newest first) mean, model by model, or of one of them; scores are read once."""
     return [each for each in _results(stamp(), run_ids) if model in (None, each.model)]

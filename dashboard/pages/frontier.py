@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import figures, filters, loaders, printed, profiles
+from dashboard import figures, filters, first_look, loaders, printed, profiles
 from dashboard.loaders import plain
 from hero_ray.results.axes import AXES, Axis
 from hero_ray.results.frontiers import Frontier
@@ -19,6 +19,8 @@ from hero_ray.results.shown import palette
 AVERAGE = "average"
 Score = tuple[str | None, str | None, str]
 """Benchmark (None: the average), metric (None: its main one) and category ("": all)."""
+Hidden = tuple[tuple[str, ...], tuple[str, ...]]
+"""Models and methods that are not to be shown: one that comes while a run goes on is."""
 
 
 def main() -> None:
@@ -30,20 +32,33 @@ def main() -> None:
     if not everything:
         filters.nothing_measured(runs)
     score, title = _score(ids, everything)
-    benchmark = score[0]
-    marks: list[Mark] = loaders.load("averages", ids) if benchmark is None else loaders.load("marks", ids, *score)
-    axis = AXES[_axis(marks)]
-    marks = _chosen(marks)
-    opened = _opened(marks)
-    overlay, log_x = _looks()
-    extra = printed.overlay(axis, benchmark) if overlay else []
-    if overlay:
-        _about_overlay(extra, benchmark)
-    charts = loaders.load("charts", ids, axis.name, *score) if marks else []
-    units = {each.model: each.unit(axis) for each in loaders.results(ids)}
-    _charts(charts, marks, axis, title, extra, log_x, opened, units)
-    if any(is_embedded(mark.model) for mark in marks):
-        st.caption(EMBEDDED_NOTE)
+    hidden = _hidden(_marks(ids, score))
+    _drawn(ids, score, title, hidden, *_looks())
+
+
+def _marks(ids: tuple[str, ...], score: Score) -> list[Mark]:
+    found: list[Mark] = loaders.load("averages", ids) if score[0] is None else loaders.load("marks", ids, *score)
+    return found
+
+
+@st.fragment
+def _drawn(ids: tuple[str, ...], score: Score, title: str, hidden: Hidden, overlay: bool, log_x: bool) -> None:
+    """What a cost or a cell changes: Streamlit runs, sends and draws this alone when one of them is chosen."""
+    with loaders.guard():
+        benchmark, (models, methods) = score[0], hidden
+        marks = _marks(ids, score)
+        axis = AXES[_axis(marks)]
+        marks = [mark for mark in marks if mark.model not in models and mark.method not in methods]
+        opened = _opened(marks)
+        extra = printed.overlay(axis, benchmark) if overlay else []
+        if overlay:
+            _about_overlay(extra, benchmark)
+        charts = loaders.load("charts", ids, axis.name, *score) if marks else []
+        units = {each.model: each.unit(axis) for each in loaders.results(ids)}
+        asked = (ids, *score, title, hidden, axis.name, overlay, log_x)
+        _charts(charts, marks, axis, title, extra, log_x, opened, units, asked)
+        if any(is_embedded(mark.model) for mark in marks):
+            st.caption(EMBEDDED_NOTE)
 
 
 def _score(run_ids: tuple[str, ...], everything: list[Mark]) -> tuple[Score, str]:
@@ -74,14 +89,13 @@ def _axis(marks: list[Mark]) -> str:
     return filters.toggle("Cost", measured or ["retention"], "cost", lambda key: AXES[key].short)
 
 
-def _chosen(marks: list[Mark]) -> list[Mark]:
+def _hidden(marks: list[Mark]) -> Hidden:
     models = list(dict.fromkeys(mark.model for mark in marks))
     methods = sorted({mark.method for mark in marks}, key=palette.rank)
     with st.sidebar:
-        if len(models) > 1:
-            models = filters.several("Models", models, "model")
-        methods = filters.several("Methods", methods, "method")
-    return [mark for mark in marks if mark.model in models and mark.method in methods]
+        shown = filters.several("Models", models, "model") if len(models) > 1 else models
+        chosen = filters.several("Methods", methods, "method")
+    return tuple(one for one in models if one not in shown), tuple(one for one in methods if one not in chosen)
 
 
 def _opened(marks: list[Mark]) -> str:
@@ -119,7 +133,9 @@ def _charts(
     log_x: bool,
     opened: str,
     units: Mapping[str, tuple[float, str]],
+    asked: tuple[Any, ...],
 ) -> None:
+    """asked: all that the charts depend on besides stored rows."""
     if not marks:
         st.info("Nothing is left to draw. Choose at least one model and one method in the sidebar.")
         return
@@ -128,13 +144,14 @@ def _charts(
     for chart in found:
         if members := [mark for key, mark in chart.marks.items() if (chart.model, key) in shown]:
             charts.append((chart, members, [mark for mark in chart.line if (chart.model, mark.name.key) in shown]))
+    look = first_look.due()
     if axis.measured:
         _why_apart(charts, marks, axis)
     for row in (charts[at : at + 2] for at in range(0, len(charts), 2)):
         columns = st.columns(2) if len(charts) > 1 else [st.container()]
         for column, (chart, members, line) in zip(columns, row, strict=False):
             with column:
-                _chart(chart, members, line, axis, title, extra, log_x, opened, units[chart.model])
+                _chart(chart, members, line, axis, title, extra, log_x, opened, units[chart.model], asked, look)
     if not charts:
         st.info("No cell has this cost. Speeds come from the profile pass of a sweep (`hero-ray sweep`, or `profile`).")
 
@@ -172,26 +189,35 @@ def _chart(
     log_x: bool,
     opened: str,
     unit: tuple[float, str],
+    asked: tuple[Any, ...],
+    look: bool,
 ) -> None:
+    """look: draw a picture too, for a visitor whose browser has yet to start Plotly."""
     st.header(plain(chart.model))
     if chart.certificate is not None:
         conditions = _certificate(members[0])
         st.caption(plain(f"{conditions.get('device_name', 'unknown device')}, {conditions.get('dtype', '')}"))
-    figure = figures.frontier(members, axis, title, line, extra, log_x, unit)
+    figure = loaders.made(
+        ("frontier", *asked, chart.model, chart.certificate),
+        lambda: figures.frontier(members, axis, title, line, extra, log_x, unit),
+    )
     words = _pareto_line(line)
     # Read long before a browser has drawn the chart.
     st.markdown(f"On the Pareto line, cheapest first: {plain(words)}.")
     mark = next((mark for mark in members if str(mark.name) == opened), None)
     left, right = st.columns([3, 2]) if mark is not None else (st.container(), None)
     key = f"chart-{chart.model}-{chart.certificate}"
-    left.plotly_chart(
-        figure,
-        key=key,
-        on_select=partial(_open, key),
-        selection_mode="points",
-        config=figures.CONFIG,
-        alt=f"{len(members)} points; on the Pareto line: {words}",
-    )
+    shown = [mark.name.key for mark in members]
+    with left.container(gap=None, key=f"look-{key}"):
+        first_look.show(first_look.picture(chart, shown, unit) if look and not (log_x or extra) else "")
+        st.plotly_chart(
+            figure,
+            key=key,
+            on_select=partial(_open, key),
+            selection_mode="points",
+            config=figures.CONFIG,
+            alt=f"{len(members)} points; on the Pareto line: {words}",
+        )
     if mark is not None and right is not None:
         with right:
             _cell(mark, chart)

@@ -227,6 +227,7 @@ class Results:
         """Scores of one cell; cells of a benchmark that answered the same samples share the arrays of their names."""
         ids, images, values = self.store.scores(cell.run_id, cell.id, self.once("asked", Asked))
         known = self.once(("ids", cell.benchmark), lambda: (ids, images))
+        known[1].flags.writeable = False  # so that its pictures are numbered once
         same = known[0].shape == ids.shape and bool((known[0] == ids).all())
         return Scores(*known, values) if same else Scores(ids, images, values)
 
@@ -299,7 +300,8 @@ def aligned(a: Scores, b: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         NotComparableError: they share none.
     """
     mine, theirs = positions(a, b)
-    first, second, images = a.values[mine], b.values[theirs], a.images[mine]
+    first, second = a.values[mine], b.values[theirs]
+    images = a.images if isinstance(mine, slice) else a.images[mine]  # itself, not a view: it may be numbered already
     if not first.size:
         raise NotComparableError("the two cells share no answered sample; compare cells over the same data")
     return first, second, images

@@ -13,7 +13,7 @@ from hero_ray import stats
 from hero_ray.core.plan import digest
 from hero_ray.core.types import Cell
 from hero_ray.results.contenders import Results
-from hero_ray.stats.intervals import cluster_codes, cluster_sums
+from hero_ray.stats.clusters import cluster_codes, cluster_sums
 from hero_ray.store import CellRow
 
 

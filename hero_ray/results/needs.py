@@ -18,7 +18,7 @@ from hero_ray import stats
 from hero_ray.core.errors import InputError, NotComparableError
 from hero_ray.results.contenders import Results, aligned
 from hero_ray.results.names import FULL
-from hero_ray.stats.intervals import cluster_codes
+from hero_ray.stats.clusters import cluster_codes
 from hero_ray.stats.planning import MOST_PICTURES
 from hero_ray.store import Store
 
@@ -131,7 +131,7 @@ def by_bound(loss: stats.OneSided, allowed: float, claims: int = 1, alike: bool 
 
 def changes_of(mine: np.ndarray, base: np.ndarray, pictures: Sequence[str] | np.ndarray, run_id: str = "") -> Changes:
     """What changed between the scores of two cells on the samples that both answered."""
-    codes, count = cluster_codes(list(pictures), mine.size)
+    codes, count = cluster_codes(pictures, mine.size)
     moved, sizes = mine - base, np.bincount(codes, minlength=count)
     changed = np.abs(moved) > 1e-12
     alike = _alike(changed, codes, sizes)

@@ -18,6 +18,7 @@ from hero_ray.results import early
 from hero_ray.results.contenders import Results, is_short, together
 from hero_ray.results.needs import Forecast, by_bound, changes_of, forecast
 from hero_ray.results.pairs import AnyPart, Figure, composite_pair
+from hero_ray.stats.clusters import cluster_codes
 from hero_ray.stats.verdicts import decide
 from hero_ray.store import CellRow
 
@@ -121,6 +122,8 @@ class Means(Sides):
             for side, counted in zip((self.first, self.second), wrong, strict=True)
         )
         kept = ~(np.isnan(left) | np.isnan(right))
+        if kept.all():
+            return left, right, self.pictures
         return left[kept], right[kept], self.pictures[kept]
 
     def needed(self, allowed: float, claims: int = 1) -> Forecast:
@@ -135,9 +138,10 @@ class Means(Sides):
 
     @property
     def differing(self) -> tuple[int, int]:
+        codes, _ = cluster_codes(self.pictures, self.first.size)
         kept = ~(np.isnan(self.first) | np.isnan(self.second))
         changed = kept & (np.abs(self.first - self.second) > 1e-12)
-        return len(set(self.pictures[changed])), len(set(self.pictures[kept]))
+        return np.unique(codes[changed]).size, np.unique(codes[kept]).size
 
 
 @dataclass(frozen=True)

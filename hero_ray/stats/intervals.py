@@ -6,17 +6,17 @@ Questions about one picture succeed and fail together, so the picture is the uni
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from hero_ray.stats.clusters import Clusters, cluster_codes, cluster_sums
 from hero_ray.stats.evidence import FIGURE, Evidence, Floats, lower_bound, weigh
 
-Clusters = Sequence[Hashable] | NDArray[Any] | None
 Item = TypeVar("Item")
 SPARSE = 64
 """Clusters told by numbers below so many times their samples are counted in an array."""
@@ -61,6 +61,7 @@ def t_tail(t: float, df: float) -> float:
     return float(special.stdtr(df, -t))
 
 
+<<<<<<< HEAD
 def cluster_codes(clusters: Clusters, n: int) -> tuple[NDArray[np.int64], int]:
     """Cluster number of every sample, and how many clusters there are; None makes every sample its own.
 
@@ -96,6 +97,8 @@ def cluster_sums(values: Floats, codes: NDArray[np.int64], count: int) -> Floats
     return np.bincount(codes, weights=values, minlength=count).astype(float)
 
 
+=======
+>>>>>>> speed
 def standard_error(values: ArrayLike, clusters: Clusters = None) -> tuple[float, int]:
     """Standard error of the mean when whole clusters are drawn, and the number of clusters.
 

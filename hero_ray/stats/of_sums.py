@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hero_ray.stats.clusters import Clusters, cluster_sums
 from hero_ray.stats.evidence import Floats
-from hero_ray.stats.intervals import Clusters, cluster_sums, drawn_sums
+from hero_ray.stats.intervals import drawn_sums
 
 
 @dataclass(frozen=True)

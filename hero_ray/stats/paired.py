@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from hero_ray.stats.clusters import Clusters, cluster_codes, cluster_sums
 from hero_ray.stats.evidence import FIGURE, Floats, lower_bound
 from hero_ray.stats.intervals import (
-    Clusters,
     Item,
     bootstrap_interval,
     bounds_of_draws,
-    cluster_codes,
-    cluster_sums,
     summarise,
 )
 from hero_ray.stats.of_sums import OfSums

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hero_ray.stats.clusters import Clusters, cluster_sums, named_codes
 from hero_ray.stats.evidence import FIGURE, Evidence, influences, lower_bound
-from hero_ray.stats.intervals import Clusters, Interval, cluster_codes, cluster_sums, mean_interval
+from hero_ray.stats.intervals import Interval, mean_interval
 from hero_ray.stats.verdicts import OneSided, judge
 
 
@@ -41,20 +42,10 @@ class CompositePart:
 
 AnyPart = Part | CompositePart
 P = TypeVar("P", Part, Part | CompositePart)
-Terms = dict[Hashable, "Term"]
+Moved = tuple[Sequence[Hashable], NDArray[np.float64], NDArray[np.float64]]
+"""Clusters, by how much each moves a figure, and the share of each of it."""
 NUM_GROUPS = 50
 """Groups of pictures left out in turn for the error of a composite's ratio."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """A cluster of an average: by how much it moves the figure, and its share of it."""
-
-    moved: float = 0.0
-    share: float = 0.0
-
-    def plus(self, moved: float, share: float) -> Term:
-        return Term(self.moved + moved, self.share + share)
 
 
 def retention_average(parts: Mapping[str, AnyPart], level: float = 0.95) -> Interval:
@@ -68,7 +59,7 @@ def retention_average(parts: Mapping[str, AnyPart], level: float = 0.95) -> Inte
         ValueError: no benchmark, or one on which the unpruned model scores nothing.
     """
     value, terms = _average(parts, _linearised)
-    n, count = sum(len(part.scores) for part in parts.values()), len(terms)
+    n, count = sum(len(part.scores) for part in parts.values()), len(terms[0])
     if count < 2:
         return Interval(value, None, None, "none", n, count, math.nan)
     evidence = _evidence(value, terms)
@@ -91,11 +82,10 @@ def retention_difference(
     """Is `sign * (A's retention average - share * B's - offset)` above 0? Both on the same samples; `p_claim` small
     means yes."""
     (first, terms), (second, others) = _average(a, _linearised), _average(b, _linearised)
-    for cluster, term in others.items():
-        terms[cluster] = terms.get(cluster, Term()).plus(-share * term.moved, term.share)
+    names, moved, weights = others
+    clusters, both, shares = _added([terms, (names, -share * moved, weights)])
     value = sign * (first - share * second - offset)
-    signed = {cluster: Term(sign * term.moved, term.share) for cluster, term in terms.items()}
-    return _decided(value, signed, sum(len(part.scores) for part in a.values()), level)
+    return _decided(value, (clusters, sign * both, shares), sum(len(part.scores) for part in a.values()), level)
 
 
 def pooled_difference(parts: Mapping[str, AnyPart], level: float = 0.90) -> OneSided:
@@ -104,10 +94,10 @@ def pooled_difference(parts: Mapping[str, AnyPart], level: float = 0.90) -> OneS
     return _decided(value, terms, sum(len(part.scores) for part in parts.values()), level)
 
 
-Figure = Callable[[str, P, dict[Hashable, int]], tuple[float, list[tuple[Hashable, float, float]]]]
+Figure = Callable[[str, P, dict[Hashable, int]], tuple[float, Moved]]
 
 
-def _average(parts: Mapping[str, P], figure: Figure[P]) -> tuple[float, Terms]:
+def _average(parts: Mapping[str, P], figure: Figure[P]) -> tuple[float, Moved]:
     """Mean of a figure over benchmarks, and by how much each picture moves it.
 
     A composite's error comes from leaving out groups of pictures. The same picture is in the same group wherever it
@@ -116,15 +106,24 @@ def _average(parts: Mapping[str, P], figure: Figure[P]) -> tuple[float, Terms]:
     if not parts:
         raise ValueError("an average over benchmarks needs at least one")
     groups = _groups(parts) if any(isinstance(part, CompositePart) for part in parts.values()) else {}
-    found: Terms = {}
-    values = []
+    values, found = [], []
     for name, part in parts.items():
-        value, moved = figure(name, part, groups)
+        value, (clusters, moved, shares) = figure(name, part, groups)
         values.append(value)
-        for cluster, term, share in moved:
-            key = groups.get(cluster, cluster)
-            found[key] = found.get(key, Term()).plus(term / len(parts), share / len(parts))
-    return float(np.mean(values)), found
+        names = [groups.get(cluster, cluster) for cluster in clusters] if groups else clusters
+        found.append((names, moved / len(parts), shares / len(parts)))
+    return float(np.mean(values)), _added(found)
+
+
+def _added(found: Sequence[Moved]) -> Moved:
+    """The sums of what moves each cluster, clusters in the order in which they first come."""
+    index: dict[Hashable, int] = {}
+    places = [[index.setdefault(name, len(index)) for name in names] for names, *_ in found]
+    moved, shares = np.zeros(len(index)), np.zeros(len(index))
+    for at, (_, more, share) in zip(places, found, strict=True):
+        np.add.at(moved, at, more)
+        np.add.at(shares, at, share)
+    return list(index), moved, shares
 
 
 def _groups(parts: Mapping[str, Any]) -> dict[Hashable, int]:
@@ -142,22 +141,19 @@ def _keys(name: str, part: AnyPart) -> Sequence[Hashable]:
     return [(name, i) for i in range(len(part.scores))] if part.clusters is None else list(part.clusters)
 
 
-def _evidence(value: float, terms: Terms) -> Evidence:
-    moved = np.array([term.moved for term in terms.values()])
-    shares = np.array([term.share for term in terms.values()])
+def _evidence(value: float, terms: Moved) -> Evidence:
+    _, moved, shares = terms
     return influences(value, moved, shares / shares.sum())
 
 
-def _decided(value: float, terms: Terms, n: int, level: float) -> OneSided:
-    count = len(terms)
+def _decided(value: float, terms: Moved, n: int, level: float) -> OneSided:
+    count = len(terms[0])
     if count < 2:
         return OneSided(value, None, None, 1.0, 1.0, n, count)
     return judge(_evidence(value, terms), n, level)
 
 
-def _linearised(
-    name: str, part: AnyPart, groups: dict[Hashable, int]
-) -> tuple[float, list[tuple[Hashable, float, float]]]:
+def _linearised(name: str, part: AnyPart, groups: dict[Hashable, int]) -> tuple[float, Moved]:
     """score / full, and by how much each cluster moves it."""
     if isinstance(part, CompositePart):
         return _jackknifed(name, part, groups)
@@ -168,9 +164,7 @@ def _linearised(
     return ratio, _by_cluster(name, part, (scores - ratio * full) / full.sum(), full / full.sum())
 
 
-def _jackknifed(
-    name: str, part: CompositePart, groups: dict[Hashable, int]
-) -> tuple[float, list[tuple[Hashable, float, float]]]:
+def _jackknifed(name: str, part: CompositePart, groups: dict[Hashable, int]) -> tuple[float, Moved]:
     """The same for a composite."""
 
     def ratio(chosen: Sequence[int]) -> float:
@@ -184,7 +178,7 @@ def _jackknifed(
 
 def _left_out(
     part: CompositePart, groups: dict[Hashable, int], ratio: Callable[[Sequence[int]], float]
-) -> tuple[float, list[tuple[Hashable, float, float]]]:
+) -> tuple[float, Moved]:
     """A figure of chosen samples, and by how much it moves when groups of pictures are left out in turn.
 
     Each group is told by its first picture.
@@ -197,12 +191,11 @@ def _left_out(
         inside = of == group
         moved = (value - ratio(np.flatnonzero(~inside).tolist())) * (present.size - 1) / present.size
         found.append((part.clusters[int(np.argmax(inside))], moved, float(inside.mean())))
-    return value, found
+    firsts, moves, shares = zip(*found, strict=True) if found else ((), (), ())
+    return value, (firsts, np.array(moves, dtype=float), np.array(shares, dtype=float))
 
 
-def _differences(
-    name: str, part: AnyPart, groups: dict[Hashable, int]
-) -> tuple[float, list[tuple[Hashable, float, float]]]:
+def _differences(name: str, part: AnyPart, groups: dict[Hashable, int]) -> tuple[float, Moved]:
     """Mean of scores - full, and by how much each cluster moves it."""
     if isinstance(part, CompositePart):
 
@@ -217,15 +210,10 @@ def _differences(
     return mean, _by_cluster(name, part, (difference - mean) / size, np.full(size, 1 / size))
 
 
-def _by_cluster(
-    name: str, part: Part, moved: NDArray[np.float64], shares: NDArray[np.float64]
-) -> list[tuple[Hashable, float, float]]:
-    codes, count = cluster_codes(part.clusters, moved.size)
-    keys: list[Hashable] = [None] * count
-    for code, cluster in zip(codes.tolist(), _keys(name, part), strict=True):
-        keys[code] = cluster
-    terms, weights = cluster_sums(moved, codes, count), cluster_sums(shares, codes, count)
-    return list(zip(keys, terms.tolist(), weights.tolist(), strict=True))
+def _by_cluster(name: str, part: Part, moved: NDArray[np.float64], shares: NDArray[np.float64]) -> Moved:
+    keys = _keys(name, part) if part.clusters is None else part.clusters
+    codes, names = named_codes(keys, moved.size)
+    return names, cluster_sums(moved, codes, len(names)), cluster_sums(shares, codes, len(names))
 
 
 @dataclass(frozen=True)

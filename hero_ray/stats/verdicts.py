@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hero_ray.stats.clusters import Clusters, cluster_codes
 from hero_ray.stats.evidence import Evidence, Floats, lower_bound, p_at_most
-from hero_ray.stats.intervals import Clusters, cluster_codes, summarise
+from hero_ray.stats.intervals import summarise
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,24 @@ def test_hover_names_method_budget_score_and_sample_size(visit: Visit, results: 
     assert "visual tokens" in text
 
 
+def test_the_first_picture_gives_way_to_the_chart(visit: Visit, results: str) -> None:
+    tab = visit(results)
+    held: list[Any] = []
+    tab.page.route("**/PlotlyChart*", lambda route: held.append(route))
+    with tab.page.expect_request("**/PlotlyChart*"):
+        tab.page.goto(f"{tab.address}/")
+    tab.page.wait_for_function("document.querySelector('.first-look img')?.naturalWidth > 0")
+    picture = tab.page.locator(".first-look img").first
+    before = picture.bounding_box()
+    assert picture.is_visible()
+    for route in held:
+        route.continue_()
+    tab.page.wait_for_selector(".js-plotly-plot .scatterlayer .point", state="attached")
+    assert not picture.is_visible()
+    after = tab.page.locator(".js-plotly-plot").first.bounding_box()
+    assert [before[key] for key in ("x", "y", "width")] == [after[key] for key in ("x", "y", "width")]
+
+
 def _hover(page: Any, series: str) -> str:
     """Hover text of the last point of a series of the first chart."""
     place = page.evaluate(

@@ -92,14 +92,17 @@ const seen = (what, found) => { if (found && !(what in window.firstSeen)) window
 const look = () => {
   seen("title", document.querySelector("h1"));
   seen("results", [...document.querySelectorAll("p")].some(p => p.textContent.startsWith("On the Pareto line")));
+  const picture = document.querySelector(".first-look img");
+  seen("picture", picture && picture.complete && picture.naturalWidth);
   seen("chart", document.querySelector(".js-plotly-plot .scatterlayer .point"));
 };
 new MutationObserver(look).observe(document, {childList: true, subtree: true});
+document.addEventListener("load", look, true);
 """
 
 
 def first_seen(address: str, profile: Path) -> dict[str, float]:
-    """Seconds after navigation began until a browser that was never here shows title, results and chart.
+    """Seconds after navigation began until a browser that was never here shows title, results, picture and chart.
 
     Spoken to without Playwright, which listens to every script: V8 then keeps stack traces for it, and Plotly alone
     takes half a second longer to load than for a visitor.
@@ -159,10 +162,15 @@ def test_a_million_predictions_are_seen_soon(serve: Callable[[str], str], millio
     address = serve(million)
     first_seen(address, tmp_path / "warm")  # the server's first visitor warms it
     visits = [first_seen(address, tmp_path / str(i)) for i in range(3)]
-    title, results, chart = (sorted(visit[what] for visit in visits)[1] for what in ("title", "results", "chart"))
-    print(f"\nfirst paint: title {title:.2f} s, results {results:.2f} s, chart {chart:.2f} s after navigation began")
+    kinds = ("title", "results", "picture", "chart")
+    title, results, picture, chart = (sorted(visit[what] for visit in visits)[1] for what in kinds)
+    print(
+        f"\nfirst paint: title {title:.2f} s, results {results:.2f} s, picture of the chart {picture:.2f} s, "
+        f"chart that answers the mouse {chart:.2f} s after navigation began"
+    )
     # The aim is 2 s on a quiet machine; a shared one only guards against seconds turning into minutes.
     assert title <= results <= chart < 30
+    assert picture <= chart
 
 
 def test_a_million_predictions_feel_quick(visit: Callable[..., Any], million: str) -> None:

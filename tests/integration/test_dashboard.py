@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ pytest.importorskip("plotly")
 
 from streamlit.testing.v1 import AppTest
 
+from dashboard import figures
 from dashboard.filters import short_id
 from hero_ray.profiling.job import store_records
 from hero_ray.store import open_store
@@ -182,6 +185,45 @@ def test_frontier_draws_both_models_and_the_pareto_line(results: str, monkeypatc
     assert len(drawn) == 2
     names = {trace["name"] for trace in drawn[0]["data"]}
     assert {"full", "hero", "hired", "fastervlm", "random", "spatial", "Pareto line"} <= names
+
+
+def test_who_comes_to_the_frontier_gets_a_picture_until_the_chart_is_drawn(
+    results: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pictures(test: AppTest) -> list[str]:
+        found = [re.search(r'first-look.*base64,([^"]+)"', html.proto.body) for html in test.get("html")]
+        return [base64.b64decode(one[1]).decode() for one in found if one]
+
+    test = page("frontier", results, monkeypatch)
+    drawn = pictures(test)
+    assert len(drawn) == len(charts(test)) > 0
+    points = sum(len(trace["customdata"]) for trace in charts(test)[0]["data"] if "customdata" in trace)
+    assert drawn[0].count("<title>") == points > 0
+    assert not pictures(test.run())  # Plotly runs by now
+    few = pictures(page("frontier", results, monkeypatch, method="full"))
+    assert few
+    assert all(">full</text>" in one and ">random</text>" not in one for one in few)
+    assert not pictures(page("frontier", results, monkeypatch, log="true"))  # the picture knows no such axis
+    assert not pictures(page("frontier", results, monkeypatch, published="true", cost="KV cache"))
+
+
+def test_a_chart_is_made_once_until_its_filters_change(results: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    draw = figures.frontier
+
+    def counted(*asked: Any) -> Any:
+        made.append(asked[1].name)
+        return draw(*asked)
+
+    monkeypatch.setattr(figures, "frontier", counted)
+    first = charts(page("frontier", results, monkeypatch))
+    count = len(made)
+    assert count == len(first)
+    assert charts(page("frontier", results, monkeypatch)) == first
+    assert len(made) == count
+    assert charts(page("frontier", results, monkeypatch, method="full")) != first
+    assert charts(page("frontier", results, monkeypatch, cost="KV cache")) != first
+    assert len(made) == 3 * count
 
 
 def test_frontier_filters_come_from_the_url(results: str, monkeypatch: pytest.MonkeyPatch) -> None:

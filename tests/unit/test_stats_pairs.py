@@ -9,10 +9,10 @@ import pytest
 from scipy import stats as scipy_stats
 
 from hero_ray import stats
+from hero_ray.stats import clusters
+from hero_ray.stats.clusters import cluster_codes, cluster_sums
 from hero_ray.stats.evidence import FIGURE, lower_bound
 from hero_ray.stats.intervals import (
-    cluster_codes,
-    cluster_sums,
     members,
     standard_error,
     summarise,
@@ -37,6 +37,34 @@ def test_clusters_are_numbered_as_they_come() -> None:
     with pytest.raises(ValueError, match="3 samples came with 2 clusters; expected one each"):
         cluster_codes(["a", "b"], 3)
     assert cluster_sums(np.array([1.0, 2.0, 4.0]), np.array([0, 2, 0]), 4).tolist() == [5.0, 0.0, 2.0, 0.0]
+
+
+def test_an_array_that_nobody_can_write_to_is_numbered_once() -> None:
+    pictures = np.array(["b", "a", "b"], dtype=object)
+    view = pictures[:]
+    view.flags.writeable = False
+    pictures[0] = "a"
+    assert cluster_codes(view, 3)[0].tolist() == [0, 0, 1]
+    pictures[0] = "b"  # through what the view looks at
+    assert cluster_codes(view, 3)[0].tolist() == [0, 1, 0]
+    first = cluster_codes(pictures, 3)[0]
+    assert cluster_codes(pictures, 3)[0] is not first
+    pictures.flags.writeable = False
+    assert cluster_codes(pictures, 3)[0].tolist() == first.tolist()
+    assert cluster_codes(pictures, 3)[0] is cluster_codes(pictures, 3)[0]
+    with pytest.raises(ValueError, match="3 samples came with 2"):
+        cluster_codes(pictures[:2], 3)
+
+
+def test_what_was_numbered_is_forgotten_with_its_array() -> None:
+    held = len(clusters._known)
+    for _ in range(3):
+        pictures = np.array(["b", "a"], dtype=object)
+        pictures.flags.writeable = False
+        cluster_codes(pictures, 2)
+        assert len(clusters._known) == held + 1
+        del pictures
+        assert len(clusters._known) == held
     assert [group.tolist() for group in members(np.array([1, 0, 1, 2, 0]), 3)] == [[1, 4], [0, 2], [3]]
 
 
