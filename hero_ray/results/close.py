@@ -16,7 +16,7 @@ from hero_ray import stats
 from hero_ray.benchmarks.base import Benchmark
 from hero_ray.core.types import Cell, Metric, Sample, Scored
 from hero_ray.results import early
-from hero_ray.stats.intervals import cluster_codes
+from hero_ray.stats.clusters import cluster_codes
 from hero_ray.store import Store, answers, samples, writes
 from hero_ray.store import said as answered
 from hero_ray.store.records import MetricRow, ScoreRow

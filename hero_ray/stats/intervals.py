@@ -18,8 +18,6 @@ from hero_ray.stats.clusters import Clusters, cluster_codes, cluster_sums
 from hero_ray.stats.evidence import FIGURE, Evidence, Floats, lower_bound, weigh
 
 Item = TypeVar("Item")
-SPARSE = 64
-"""Clusters told by numbers below so many times their samples are counted in an array."""
 ENOUGH = 5
 """Pictures' worth of the rarer answer from which an interval of a share is taken at its word."""
 
@@ -61,44 +59,6 @@ def t_tail(t: float, df: float) -> float:
     return float(special.stdtr(df, -t))
 
 
-<<<<<<< HEAD
-def cluster_codes(clusters: Clusters, n: int) -> tuple[NDArray[np.int64], int]:
-    """Cluster number of every sample, and how many clusters there are; None makes every sample its own.
-
-    Raises:
-        ValueError: not one cluster per sample.
-    """
-    if clusters is None:
-        return np.arange(n), n
-    if len(clusters) != n:
-        raise ValueError(f"{n} samples came with {len(clusters)} clusters; expected one each")
-    if isinstance(clusters, np.ndarray) and clusters.dtype.kind == "i" and _dense(clusters):
-        return _renumbered(clusters)
-    keys = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
-    index: dict[Hashable, int] = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.fromiter(map(index.__getitem__, keys), dtype=np.int64, count=n), len(index)
-
-
-def _dense(numbers: NDArray[np.int64]) -> bool:
-    return bool(numbers.size and numbers.min() >= 0 and numbers.max() < SPARSE * numbers.size)
-
-
-def _renumbered(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Numbers anew in the order in which they are met, without a look at each."""
-    first = np.full(int(numbers.max()) + 1, numbers.size)
-    first[numbers[::-1]] = np.arange(numbers.size)[::-1]  # of equal places the last one written stays
-    met = np.flatnonzero(first < numbers.size)
-    first[met[np.argsort(first[met])]] = np.arange(met.size)
-    return first[numbers], met.size
-
-
-def cluster_sums(values: Floats, codes: NDArray[np.int64], count: int) -> Floats:
-    """Sum of `values` inside each cluster: [count]."""
-    return np.bincount(codes, weights=values, minlength=count).astype(float)
-
-
-=======
->>>>>>> speed
 def standard_error(values: ArrayLike, clusters: Clusters = None) -> tuple[float, int]:
     """Standard error of the mean when whole clusters are drawn, and the number of clusters.
 
