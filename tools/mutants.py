@@ -32,6 +32,7 @@ TESTS = {
     "core/encoded.py": ("unit/test_encoded", "contract/test_records"),
     "stats/evidence.py": ("unit/test_stats_exact", "unit/test_stats_pairs", *REST),
     "stats/verdicts.py": ("unit/test_stats_exact", *REST),
+    "stats/clusters.py": ("unit/test_stats_pairs", *REST),
     "stats/intervals.py": ("unit/test_stats_pairs", "unit/test_stats_composites", "unit/test_stats_exact", *REST),
     "stats/paired.py": ("unit/test_stats_pairs", "unit/test_stats_composites", *REST),
     "stats/of_sums.py": ("unit/test_benchmarks_tally",),
