@@ -13,7 +13,7 @@ from hero_ray.models.base import Adapter, Prompt
 
 COSTS_KEPT = 10_000
 """Of each part; then all are forgotten."""
-Part = TypeVar("Part")
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class AnswerCosts:
         return found
 
 
-def _kept(known: dict[Any, Part], key: Any, part: Part) -> Part:
+def _kept(known: dict[Any, Kept], key: Any, part: Kept) -> Kept:
     if len(known) >= COSTS_KEPT:
         known.clear()
     known[key] = part
