@@ -24,7 +24,9 @@ from hero_ray.store.said import Said
 
 RESAMPLES = 500
 AT_ONCE = 1_000_000
-"""Answers that are in memory at a time, if more than one cell holds them."""
+"""Scores that are in memory at a time, if more than one cell holds them."""
+SAID_AT_ONCE = 250_000
+"""The same of answers with their texts, which take ten times as much."""
 
 Numbers = NDArray[np.int64]
 
@@ -35,17 +37,19 @@ def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Ma
     stored = {cell: count.done + count.failed for cell, count in store.counts(run_id).items()}
     for name, same in groupby(sorted(cells, key=by_benchmark), by_benchmark):
         asked = _Questions(store)
-        for some in together([cell.id for cell in same], stored):
-            figures = {}
-            for cell, said in store.read(answered.said, run_id, some).items():
-                largest = store.read(answers.most_questions, name) if cell in stopped else 0
-                figures[cell] = metrics_of(benchmarks[name], *asked.scored(said), largest)
-            if figures:
-                store.transaction(writes.write_all_metrics, run_id, figures)
+        for some in together([cell.id for cell in same], stored, SAID_AT_ONCE):
+            figures = dict[str, list[MetricRow]]()
+            try:
+                for cell, said in store.read(answered.said, run_id, some).items():
+                    largest = store.read(answers.most_questions, name) if cell in stopped else 0
+                    figures[cell] = metrics_of(benchmarks[name], *asked.scored(said), largest)
+            finally:  # a benchmark of somebody's own may raise at one cell: those before it are closed
+                if figures:
+                    store.transaction(writes.write_all_metrics, run_id, figures)
 
 
-def together(cell_ids: Sequence[str], stored: Mapping[str, int]) -> Iterator[list[str]]:
-    """Cells in their order, as many at a time as hold `AT_ONCE` answers in all; one at least.
+def together(cell_ids: Sequence[str], stored: Mapping[str, int], at_once: int = AT_ONCE) -> Iterator[list[str]]:
+    """Cells in their order, as many at a time as hold `at_once` answers in all; one at least.
 
     Args:
         stored: answers by cell id; none where it is not named.
@@ -53,7 +57,7 @@ def together(cell_ids: Sequence[str], stored: Mapping[str, int]) -> Iterator[lis
     some, held = list[str](), 0
     for cell in cell_ids:
         held += stored.get(cell, 0)
-        if some and held > AT_ONCE:
+        if some and held > at_once:
             yield some
             some, held = [], stored.get(cell, 0)
         some.append(cell)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
-from hero_ray.results.close import together
+from hero_ray.benchmarks.synth import SynthAttribute
+from hero_ray.core.types import Metric, Scored
+from hero_ray.results.close import close_cells, together
 from hero_ray.store import MetricRow, Store, said, samples, score_arrays, writes
 from hero_ray.store.said import BETWEEN
 from hero_ray.store.tables import SampleTable
@@ -100,6 +104,22 @@ def test_cells_go_together_up_to_a_number_of_answers() -> None:
     stored = {"a": 600_000, "b": 400_000, "c": 1, "d": 3_000_000, "e": 5}
     assert list(together([*"abcdef"], stored)) == [["a", "b"], ["c"], ["d"], ["e", "f"]]
     assert list(together([], stored)) == []
+    assert list(together([*"abc"], stored, 1_000_001)) == [["a", "b", "c"]]
+
+
+def test_cells_before_one_that_cannot_be_aggregated_are_closed(store: Store) -> None:
+    class Odd(SynthAttribute):
+        main_metric = "accuracy"
+
+        def aggregate(self, scored: Sequence[Scored]) -> list[Metric]:
+            if len(scored) < len(SAMPLES):
+                raise ZeroDivisionError("too few")
+            return super().aggregate(scored)
+
+    fill(store)
+    with pytest.raises(ZeroDivisionError, match="too few"):
+        close_cells(store, "run1", [HERO, RANDOM], {HERO.benchmark: Odd()})
+    assert set(store.metrics("run1")) == {HERO.id}
 
 
 def test_cells_with_the_same_questions_share_their_names(store: Store) -> None:
