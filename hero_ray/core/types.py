@@ -33,7 +33,7 @@ class Sample:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cell:
     """One point of a sweep: model x method x retention ratio x benchmark x generation settings x seed.
 
