@@ -12,7 +12,9 @@ MODULES = ("hero_ray.pipeline.worker", "hero_ray.models.loader", "ray.data")
 """What takes a replica seconds to import."""
 
 gc.disable()
-for _name in MODULES:
-    importlib.import_module(_name)
-gc.freeze()
-gc.enable()
+try:
+    for _name in MODULES:
+        importlib.import_module(_name)
+    gc.freeze()
+finally:  # Ray goes on with a worker whose preloading failed
+    gc.enable()
