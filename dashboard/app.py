@@ -6,8 +6,6 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import first_look
-
 HERE = Path(__file__).parent
 PAGES = {
     "Results": {
@@ -33,9 +31,13 @@ CSS = """
 [data-testid=stSidebar] [data-tag]{height:auto!important;white-space:normal!important}
 [data-testid=stSidebar] [data-tag]>span{white-space:normal!important;overflow-wrap:anywhere}
 button[aria-checked=true],button[aria-checked=true] *{color:inherit!important}
+.first-look{position:relative;height:0;z-index:1;pointer-events:none}
+.first-look img{position:absolute;top:0;left:0;width:100%;height:500px;object-fit:contain;object-position:left top}
+[class*=st-key-look]:has(.js-plotly-plot .scatterlayer .point) .first-look{display:none}
 """
 """Streamlit's grey captions have 3.9:1 on white; the theme's colour as text on its own tint has 3.3:1 in the
-dark; a chip of the narrow sidebar is cut before it tells one run from another."""
+dark; a chip of the narrow sidebar is cut before it tells one run from another. Of `first_look` nothing moves when
+the chart comes, and nobody but the eye meets the picture: the chart has the words."""
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
     }
     page = st.navigation(tree, expanded=True)
     st.set_page_config(page_title=f"{page.title} · hero_ray", page_icon=str(HERE / "icon.png"), layout="wide")
-    st.html(f"<style>{CSS}{first_look.CSS}</style>")
+    st.html(f"<style>{CSS}</style>")
     page.run()
 
 

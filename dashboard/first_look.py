@@ -2,7 +2,7 @@
 
 Plotly's script has 4.7 MB, and a browser that never was here reads and starts it for longer than all the rest of the
 page takes. Until it has drawn, the report's own chart of the same points stands there: without hover and zoom, but
-with every point, bar and name.
+with every point, bar and name. Where it lies and when it goes is in the style of `app`, which need not import this.
 """
 
 from __future__ import annotations
@@ -18,12 +18,6 @@ from hero_ray.results.axes import axis
 from hero_ray.results.frontiers import Frontier
 from hero_ray.results.report.svg import frontier_chart
 
-CSS = """
-.first-look{position:relative;height:0;z-index:1;pointer-events:none}
-.first-look img{position:absolute;top:0;left:0;width:100%;height:500px;object-fit:contain;object-position:left top}
-[class*=st-key-look]:has(.js-plotly-plot .scatterlayer .point) .first-look{display:none}
-"""
-"""Nothing moves when the chart comes, and nobody but the eye meets the picture: the chart has the words."""
 DARK = "filter:invert(1) hue-rotate(180deg)"
 """The report's white turned dark, colours kept."""
 
