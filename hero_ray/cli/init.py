@@ -73,7 +73,8 @@ def init(
     if path.exists() and not force:
         raise InputError(f"{path} is there already; give another name, or --force to write over it")
     if like is not None:
-        others = {"--model": model, "--data": data, "--methods": methods, "--budgets": budgets, "--metric": metric}
+        others: dict[str, object] = {"--model": model, "--data": data, "--methods": methods, "--budgets": budgets}
+        others |= {"--max-loss": max_loss, "--metric": metric}
         if given := [name for name, value in others.items() if value is not None]:
             raise InputError(
                 f"--like {like} copies a file as it is; change it afterwards, or leave out {', '.join(given)}"

@@ -109,6 +109,7 @@ def test_a_refused_sweep_leaves_no_file_of_questions() -> None:
         (["--data", "pope", "--metric", "letter"], "goes with file:PATH"),
         (["--like", "demoo"], "Did you mean 'demo'"),
         (["--like", "demo", "--model", "llava-next-7b", "--budgets", "20%"], "leave out --model, --budgets"),
+        (["--like", "demo", "--max-loss", "2"], "leave out --max-loss"),
         (["taken.yaml"], "is there already"),
         (["nowhere/x.yaml"], "cannot write"),
     ],
