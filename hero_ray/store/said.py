@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from hero_ray.store import packed
 from hero_ray.store.writes import numbers_of
 
 BETWEEN = "\x1f"
@@ -55,10 +56,7 @@ def said(connection: Connection, run_id: str, cell_ids: Sequence[str]) -> dict[s
     rows = _joined(connection, names.values()) if sqlite else _packed(connection, names.values())
     found = {}
     for cell, listed, texts, scores in rows:
-        if sqlite:
-            numbers = np.fromstring(listed, dtype=np.int64, sep=",")
-        else:
-            numbers = np.frombuffer(bytes(listed), dtype=">i8").astype(np.int64)
+        numbers = packed.integers(listed)
         words, marks = texts.split(BETWEEN), scores.split(BETWEEN)
         if len(words) != len(numbers):
             one_by_one = connection.exec_driver_sql(_ROWS.format("?" if sqlite else "%s"), (cell,)).all()
@@ -78,4 +76,4 @@ def _packed(connection: Connection, numbers: Collection[int]) -> list[Any]:
     """PostgreSQL's: rows of cells lie mixed, so that one scan serves them all."""
     if not numbers:
         return []
-    return list(connection.exec_driver_sql(_PACKED, (f"{{{','.join(map(str, numbers))}}}",)).all())
+    return list(connection.exec_driver_sql(_PACKED, (packed.array(numbers),)).all())

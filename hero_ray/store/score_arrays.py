@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from hero_ray.store import packed
 from hero_ray.store.samples import columns_by_number
 from hero_ray.store.tables import SampleTable
 from hero_ray.store.writes import numbers_of, table
@@ -114,7 +115,7 @@ def of_cells(
     left out. Cells that answered the same questions share the arrays of ids and pictures: write into none.
 
     Args:
-        cell_ids: about as many as `at_once` puts together, since all of them are held at a time.
+        cell_ids: about as many as a portion of `results.close` holds, since all of them are held at a time.
         asked: questions that the caller met in other cells; new ones are put in.
     """
     asked = asked or Asked()
@@ -141,12 +142,12 @@ def _packed(connection: Connection, numbers: Collection[int]) -> _Pairs:
     """PostgreSQL's: one scan over all of them."""
     if not numbers:
         return {}
-    rows = connection.exec_driver_sql(_PACKED, (f"{{{','.join(map(str, numbers))}}}",)).all()
+    rows = connection.exec_driver_sql(_PACKED, (packed.array(numbers),)).all()
     found = {}
     for cell, ones, noughts, others, values in rows:
-        parts = [np.frombuffer(bytes(part or b""), dtype=">i8").astype(np.int64) for part in (ones, noughts, others)]
-        told = np.frombuffer(bytes(values or b""), dtype=">f8").astype(float)
-        found[cell] = np.concatenate(parts), np.concatenate([np.ones(len(parts[0])), np.zeros(len(parts[1])), told])
+        parts = [packed.integers(part) for part in (ones, noughts, others)]
+        told = np.ones(len(parts[0])), np.zeros(len(parts[1])), packed.floats(values)
+        found[cell] = np.concatenate(parts), np.concatenate(told)
     return found
 
 
@@ -158,6 +159,6 @@ def _listed(connection: Connection, numbers: Collection[int]) -> _Pairs:
 def _listed_one(connection: Connection, cell: int) -> tuple[Numbers, Values]:
     ones, noughts, more = connection.exec_driver_sql(_LISTED, (cell,)).one()
     rows = [(1.0, ones), (0.0, noughts), *(connection.exec_driver_sql(_OTHERS, (cell,)).all() if more else ())]
-    lists = [np.fromstring(listed or "", dtype=np.int64, sep=",") for _, listed in rows]
+    lists = [packed.integers(listed) for _, listed in rows]
     values = np.repeat(np.array([score for score, _ in rows], dtype=float), [len(listed) for listed in lists])
     return np.concatenate(lists), values
