@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -21,6 +25,30 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def wait_until_answers(
+    address: str, process: subprocess.Popen[bytes], patience_s: float = 90, said: Callable[[], str] = str
+) -> None:
+    """Until a server of this machine answers.
+
+    Args:
+        said: what it wrote, for whoever reads why it did not.
+
+    Raises:
+        RuntimeError: its process ended, or patience did.
+    """
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended ({process.returncode}): {said()}")
+        try:
+            opener.open(address, timeout=10).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"nothing answers at {address} after {patience_s:.0f} s: {said()}")
 
 
 def chromium() -> str | None:

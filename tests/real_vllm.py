@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.machine import wait_until_answers
 
 PYTHON = os.environ.get("HERO_RAY_VLLM_PYTHON", "")
 MARKS = [
@@ -47,7 +47,7 @@ def serving(folder: Path, name: str, port: int, said: Path) -> Iterator[str]:
     command += [part for option in options.items() for part in option]
     with said.open("w") as log, subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | QUIETLY) as server:
         try:
-            _wait(f"http://127.0.0.1:{port}/health", server, said)
+            wait_until_answers(f"http://127.0.0.1:{port}/health", server, READY_S, lambda: said.read_text()[-3000:])
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             server.terminate()
@@ -55,16 +55,3 @@ def serving(folder: Path, name: str, port: int, said: Path) -> Iterator[str]:
                 server.wait(60)
             except subprocess.TimeoutExpired:
                 server.kill()
-
-
-def _wait(url: str, server: subprocess.Popen[bytes], said: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        assert server.poll() is None, f"the server ended ({server.returncode}): {said.read_text()[-3000:]}"
-        try:
-            opener.open(url, timeout=10).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"the server was not there after {READY_S:.0f} s: {said.read_text()[-3000:]}")

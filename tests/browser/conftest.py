@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,20 +15,6 @@ from tests import dashboard_data, machine
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 Serve = Callable[[str], str]
-
-
-def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the dashboard ended early:\n{log.read_text()}")
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"the dashboard did not come up:\n{log.read_text()}")
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +38,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
             )
         running.append(process)
         address = f"http://127.0.0.1:{port}"
-        _wait(process, address, log)
+        machine.wait_until_answers(f"{address}/_stcore/health", process, said=log.read_text)
         known[url] = address
         return address
 

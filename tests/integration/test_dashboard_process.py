@@ -5,15 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
 
 from hero_ray.store import open_store
-from tests.machine import free_port
+from tests.machine import free_port, wait_until_answers
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -24,23 +22,10 @@ def test_a_stopped_dashboard_is_gone_with_all_it_started(tmp_path: Path, stop: s
     command = [sys.executable, "-m", "hero_ray", "dashboard", "--db", url, "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as served:
         try:
-            _until_healthy(f"http://127.0.0.1:{port}/_stcore/health", served)
+            wait_until_answers(f"http://127.0.0.1:{port}/_stcore/health", served)
             children = psutil.Process(served.pid).children(recursive=True)
             served.send_signal(stop)
             assert served.wait(20) in (0, -stop)
             assert psutil.wait_procs(children, timeout=20)[1] == []
         finally:
             served.kill()
-
-
-def _until_healthy(address: str, served: subprocess.Popen[bytes], patience_s: float = 90) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + patience_s
-    while time.monotonic() < end:
-        assert served.poll() is None, "it ended before it was there"
-        try:
-            opener.open(address, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"nothing answers at {address} after {patience_s:.0f} s")
