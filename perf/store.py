@@ -20,11 +20,11 @@ import numpy as np
 from hero_ray import stats
 from hero_ray.benchmarks.synth import SynthAttribute
 from hero_ray.core.types import Cell, Prediction, Sample, TokenCount
-from hero_ray.results.close import close_cells, together
+from hero_ray.results.close import close_cells, portions
 from hero_ray.results.comparisons import compare
 from hero_ray.results.contenders import Results, parse_contender
 from hero_ray.results.frontiers import frontiers
-from hero_ray.stats.intervals import cluster_codes
+from hero_ray.stats.clusters import cluster_codes
 from hero_ray.store import ImageRecord, MetricRow, Store, open_store
 from hero_ray.store.score_arrays import Asked, of_cells
 from hero_ray.store.writes import write_all_metrics
@@ -83,7 +83,7 @@ def close(store: Store) -> float:
     """Seconds to aggregate every cell from its scores alone."""
     started, asked, codes, shown = time.perf_counter(), Asked(), None, None
     counts = {cell: count.done + count.failed for cell, count in store.counts("perf").items()}
-    for some in together([cell.id for cell in cells()], counts):
+    for some in portions([cell.id for cell in cells()], counts):
         figures = {}
         for cell, (_, images, values) in store.read(of_cells, "perf", some, asked).items():
             if images is not shown:  # cells that answered the same questions share the array of their pictures

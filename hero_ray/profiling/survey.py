@@ -74,11 +74,9 @@ def survey(
         def count() -> None:
             counted[stage] = count_flops(lambda: done.append(work()))
 
-        if stage == "decode":  # a captured step is not to be captured under a counter
+        # A captured step is not to be captured under a counter.
+        if stage == "decode" or (stage == "encode" and encoding in encodes):
             done.append(work())
-        elif stage == "encode" and encoding in encodes:
-            done.append(work())
-            counted[stage] = encodes[encoding]
         elif stage == "select":
             syncs.extend(host_syncs(count, device))
         else:
@@ -88,7 +86,8 @@ def survey(
 
     device = adapter.info.device
     outcome = run_request(adapter, arrangement, batch_size, new_tokens, watched)
-    encodes[encoding] = counted["encode"]
+    if "encode" in counted:
+        encodes[encoding] = counted["encode"]
     logits = outcome.state.logits  # of the last step: what overflows in one is not finite in any later
     check_logits(logits.isfinite().all(-1).tolist(), [], logits.dtype)
     visual_per_layer = outcome.state.visual_per_layer()[0]
@@ -109,7 +108,7 @@ def survey(
         cost=answer_cost(adapter.info, visual_per_layer, prompt.num_text, new_tokens, views, scoring, side),
         counted=prefill,
         dense=dense,
-        counted_before=(counted["encode"].total + counted["select"].total) / batch_size,
+        counted_before=(encodes[encoding].total + counted["select"].total) / batch_size,
         kernels=tuple(sorted(name for name in counted["prefill"].by_operator if "attention" in name)),
         syncs=tuple(syncs[: len(syncs) // batch_size]),  # the rows are equal requests: those of the first
         memory=memory,

@@ -37,7 +37,7 @@ def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Ma
     stored = {cell: count.done + count.failed for cell, count in store.counts(run_id).items()}
     for name, same in groupby(sorted(cells, key=by_benchmark), by_benchmark):
         asked = _Questions(store)
-        for some in together([cell.id for cell in same], stored, SAID_AT_ONCE):
+        for some in portions([cell.id for cell in same], stored, SAID_AT_ONCE):
             figures = dict[str, list[MetricRow]]()
             try:
                 for cell, said in store.read(answered.said, run_id, some).items():
@@ -48,7 +48,7 @@ def close_cells(store: Store, run_id: str, cells: Sequence[Cell], benchmarks: Ma
                     store.transaction(writes.write_all_metrics, run_id, figures)
 
 
-def together(cell_ids: Sequence[str], stored: Mapping[str, int], at_once: int = AT_ONCE) -> Iterator[list[str]]:
+def portions(cell_ids: Sequence[str], stored: Mapping[str, int], at_once: int = AT_ONCE) -> Iterator[list[str]]:
     """Cells in their order, as many at a time as hold `at_once` answers in all; one at least.
 
     Args:

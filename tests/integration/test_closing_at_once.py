@@ -11,7 +11,7 @@ import pytest
 
 from hero_ray.benchmarks.synth import SynthAttribute
 from hero_ray.core.types import Metric, Scored
-from hero_ray.results.close import close_cells, together
+from hero_ray.results.close import close_cells, portions
 from hero_ray.store import MetricRow, Store, said, samples, score_arrays, writes
 from hero_ray.store.said import BETWEEN
 from hero_ray.store.tables import SampleTable
@@ -102,9 +102,9 @@ def test_questions_are_found_by_numbers_that_lie_close_or_far_apart(store: Store
 
 def test_cells_go_together_up_to_a_number_of_answers() -> None:
     stored = {"a": 600_000, "b": 400_000, "c": 1, "d": 3_000_000, "e": 5}
-    assert list(together([*"abcdef"], stored)) == [["a", "b"], ["c"], ["d"], ["e", "f"]]
-    assert list(together([], stored)) == []
-    assert list(together([*"abc"], stored, 1_000_001)) == [["a", "b", "c"]]
+    assert list(portions([*"abcdef"], stored)) == [["a", "b"], ["c"], ["d"], ["e", "f"]]
+    assert list(portions([], stored)) == []
+    assert list(portions([*"abc"], stored, 1_000_001)) == [["a", "b", "c"]]
 
 
 def test_cells_before_one_that_cannot_be_aggregated_are_closed(store: Store) -> None:
