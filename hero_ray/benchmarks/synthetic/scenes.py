@@ -112,7 +112,7 @@ def compose(rng: np.random.Generator, width: int, height: int) -> Scene:
 
 
 def imagine(rng: np.random.Generator, width: int, height: int) -> Facts:
-    """What `compose` would draw, without a pixel of it: a fifth of the time."""
+    """What `compose` would draw, without a pixel of it: a quarter of the time."""
     background = Background.drawn(rng, width, height)
     return _filled(rng, _Places(width, height), background)
 
